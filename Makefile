@@ -1,0 +1,46 @@
+# `make search` and `make test` are all the set-up there is: each builds .venv first if it must.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev search check test bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing celltune into $(VENV) ..."
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing celltune and its development tools into $(VENV) ..."
+	$(PIP) -e '.[dev]'
+	@touch $(VENV)/.installed $@
+
+install: $(VENV)/.installed ## install celltune into .venv
+install-dev: $(VENV)/.installed-dev ## install celltune with the development tools
+
+search: install ## run the main job on the embedded, synthetic reviews
+	$(BIN)/celltune launch configs/sample.yaml
+
+check: install-dev ## lint, format, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: install-dev ## run the tests
+	$(BIN)/python -m pytest
+
+bench: install-dev ## run every benchmark (long)
+	@set -e; for file in benchmarks/[a-z]*.py; do \
+	  grep -q '"benchmark"' $$file || continue; echo "== $$file"; $(BIN)/python $$file; done
+
+clean: ## remove what was built, never an experiment
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

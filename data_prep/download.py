@@ -1,0 +1,111 @@
+"""Fetching the IMDB archive: resumable, verified, written aside and renamed."""
+
+from __future__ import annotations
+
+import http.client
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from data_prep.errors import DataError
+from data_prep.files import CHUNK_BYTES, file_digest, locked, writing
+from data_prep.rows import Progress
+
+IMDB_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
+"""Of aclImdb_v1.tar.gz, 84,125,825 bytes, as published by torchtext and others."""
+
+TIMEOUT_SECONDS = 30
+RANGE_NOT_SATISFIABLE, PARTIAL_CONTENT = 416, 206
+
+
+def imdb_archive(cache_dir: Path, *, progress: Progress | None = None) -> Path:
+    """The official archive in the cache, downloaded if it isn't there yet.
+
+    Raises:
+        DataError: no network, a damaged download, or no room.
+    """
+    target = cache_dir / "downloads" / "aclImdb_v1.tar.gz"
+    if target.exists():
+        return target
+    return fetch(_imdb_url(), target, md5=IMDB_MD5, progress=progress)
+
+
+def fetch(url: str, target: Path, *, md5: str, progress: Progress | None = None) -> Path:
+    """Downloads ``url`` to ``target``; a cut download goes on where it stopped.
+
+    ``target`` appears only when it is whole and its checksum is right. Two processes that want
+    the same file download it once.
+
+    Args:
+        url: http or https.
+        target: where the file shall lie.
+        md5: the published checksum. It guards against damage, not against an attacker.
+        progress: told ``("download", bytes, total bytes)``.
+
+    Raises:
+        DataError: an unreachable address, a wrong checksum, or a disk that can't be written.
+    """
+    part = target.with_name(target.name + ".part")
+    with writing(target.parent), locked(target.with_name(target.name + ".lock")):
+        if target.exists():
+            return target
+        try:
+            _receive(url, part, progress)
+        except (http.client.HTTPException, ConnectionError, TimeoutError, HTTPError) as error:
+            raise DataError(_by_hand(url, error)) from error
+        except OSError as error:
+            # urllib's URLError is an OSError without a number; a disk's errors carry one.
+            if error.errno is not None:
+                raise
+            raise DataError(_by_hand(url, error)) from error
+        found = file_digest(part, "md5")
+        if found != md5:
+            part.unlink()
+            raise DataError(
+                f"the download of {url} is damaged: its md5 is {found}, not {md5}; it was removed. "
+                f"Try again, or {_MEND}"
+            )
+        part.rename(target)
+    return target
+
+
+_MEND = "get aclImdb_v1.tar.gz by hand and set data.path to it (or to the unpacked folder aclImdb)"
+
+
+def _receive(url: str, part: Path, progress: Progress | None) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    request = Request(url, headers=headers)  # noqa: S310 - the address is ours or torchtext's
+    try:
+        response = urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310
+    except HTTPError as error:
+        error.close()
+        if error.code == RANGE_NOT_SATISFIABLE and have:
+            # All of it is here already, or more than there is: the checksum decides.
+            return
+        raise
+    with response:
+        if response.status != PARTIAL_CONTENT:
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        with part.open("ab" if have else "wb") as file:
+            while chunk := response.read(CHUNK_BYTES):
+                file.write(chunk)
+                have += len(chunk)
+                if progress:
+                    progress("download", have, total)
+    if total is not None and have < total:
+        raise http.client.IncompleteRead(b"", total - have)
+
+
+def _by_hand(url: str, error: Exception) -> str:
+    why = getattr(error, "reason", None) or error
+    return f"{url} can't be downloaded ({why}); check the network, or {_MEND}"
+
+
+def _imdb_url() -> str:
+    # Imported here: torchtext brings torch along, seconds that only a download need wait.
+    from torchtext.datasets import IMDB
+
+    return str(IMDB.urls[0])

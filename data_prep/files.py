@@ -1,0 +1,79 @@
+"""Files that stay whole: digests, locks between processes, and errors that name the place."""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import hashlib
+import os
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data_prep.errors import DataError
+
+CHUNK_BYTES = 1 << 20
+
+
+def default_cache_dir() -> Path:
+    """``$CELLTUNE_CACHE`` where it is set, else ``~/.cache/celltune``."""
+    named = os.environ.get("CELLTUNE_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "celltune"
+
+
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """The hexadecimal digest of a file's bytes.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong with reading ``path`` into a DataError that names it."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
+        raise DataError(
+            f"{path} is damaged or cut short ({error}); get the file again and compare its size "
+            f"with the original's"
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"{path} can't be read ({error.strerror or error}); check the path and its permissions"
+        ) from error
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turns a full or read-only disk under ``folder`` into a DataError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"the cache {folder} can't be written ({error.strerror or error}); nothing was changed "
+            f"there. Make room, or set CELLTUNE_CACHE to a folder that can be written"
+        ) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the lock file ``path`` against every other process and thread; waits for it.
+
+    The lock goes with the process that holds it, however that ends.
+
+    Raises:
+        OSError: the lock file can't be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

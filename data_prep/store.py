@@ -1,0 +1,161 @@
+"""Prepared data in a Ray cluster: one copy a node, opened without copying.
+
+The driver publishes once, a handle of a few bytes goes to the trials, and a trial opens views into
+the node's object store. The DataCache actor is detached and owns the objects, so they outlive the
+search that published them: an object dies with its owner. The only module of data_prep that
+imports Ray.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from data_prep.dataset import PreparedData
+from data_prep.errors import DataError
+
+ACTOR_NAME = "celltune-data-cache"
+NAMESPACE = "celltune"
+
+
+@dataclass(frozen=True)
+class DataHandle:
+    """Names published data; small, so it can travel with every trial."""
+
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class DataStat:
+    """What the cluster holds of one data set.
+
+    Attributes:
+        fingerprint: names the data.
+        reviews: how many, of both parts.
+        nbytes: what the arrays take in the object store of each node that opened them.
+    """
+
+    fingerprint: str
+    reviews: int
+    nbytes: int
+
+
+class DataCache:
+    """Owns the published data of a cluster; runs as one detached actor.
+
+    An actor takes one call at a time, so nothing here needs a lock.
+    """
+
+    def __init__(self) -> None:
+        """Starts with nothing."""
+        self._refs: dict[str, Any] = {}
+        self._stats: dict[str, DataStat] = {}
+
+    def publish(self, prepared: PreparedData) -> None:
+        """Keeps the data; a second time is no error and changes nothing."""
+        name = prepared.fingerprint
+        if name not in self._refs:
+            # Put by the actor: only then does the actor own it.
+            self._refs[name] = ray.put(prepared)
+            reviews = len(prepared.train) + len(prepared.valid)
+            self._stats[name] = DataStat(name, reviews, prepared.nbytes)
+
+    def contains(self, fingerprint: str) -> bool:
+        """Whether the data are here."""
+        return fingerprint in self._refs
+
+    def reference(self, fingerprint: str) -> list[Any]:
+        """The data's object reference in a list (else Ray would send the data), or no item."""
+        return [self._refs[fingerprint]] if fingerprint in self._refs else []
+
+    def stat(self) -> list[DataStat]:
+        """What is here, in the order it came."""
+        return list(self._stats.values())
+
+
+def publish(prepared: PreparedData) -> DataHandle:
+    """Puts the data into the cluster's object store, unless they are there.
+
+    Raises:
+        DataError: no cluster is joined, or its object store has no room.
+    """
+    _check_joined()
+    actor = (
+        ray.remote(num_cpus=0)(DataCache)
+        .options(name=ACTOR_NAME, namespace=NAMESPACE, lifetime="detached", get_if_exists=True)
+        .remote()
+    )
+    if not ray.get(actor.contains.remote(prepared.fingerprint)):
+        try:
+            ray.get(actor.publish.remote(prepared))
+        except ray.exceptions.RayError as error:
+            raise DataError(
+                f"{prepared.nbytes:,} bytes of prepared data can't be put into the cluster's "
+                f"object store ({error}); give Ray more object store memory, or lower "
+                f"data.train_size or data.max_tokens"
+            ) from error
+    return DataHandle(prepared.fingerprint)
+
+
+def open_handle(handle: DataHandle) -> PreparedData:
+    """The published data; the arrays are read-only views into the node's object store.
+
+    A process remembers what it opened last, so the next trial in a reused worker opens at once.
+
+    Raises:
+        DataError: no cluster is joined, or the data aren't in it (any more).
+    """
+    _check_joined()
+    key = (ray.get_runtime_context().get_node_id(), handle.fingerprint)
+    if _last.data is None or _last.key != key:
+        # Let go of the old data first: the store can't drop what a process still looks at.
+        _last.data = None
+        _last.data, _last.key = _fetch(handle), key
+    return _last.data
+
+
+def stat() -> list[DataStat]:
+    """What the cluster holds; nothing if nothing was ever published.
+
+    Raises:
+        DataError: no cluster is joined.
+    """
+    _check_joined()
+    actor = _actor()
+    return ray.get(actor.stat.remote()) if actor else []
+
+
+class _Last:
+    """The data that this process opened last, and where."""
+
+    def __init__(self) -> None:
+        self.key: tuple[str, str] | None = None
+        self.data: PreparedData | None = None
+
+
+_last = _Last()
+
+
+def _fetch(handle: DataHandle) -> PreparedData:
+    actor = _actor()
+    found = ray.get(actor.reference.remote(handle.fingerprint)) if actor else []
+    if not found:
+        raise DataError(
+            f"the prepared data {handle.fingerprint} aren't in this cluster; publish them first"
+        )
+    prepared: PreparedData = ray.get(found[0])
+    return prepared
+
+
+def _actor() -> Any:
+    try:
+        return ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
+    except ValueError:
+        return None
+
+
+def _check_joined() -> None:
+    if not ray.is_initialized():
+        raise DataError("no Ray cluster is joined, so no data can be shared; call ray.init first")

@@ -1,0 +1,99 @@
+"""A stack of recurrent layers over a padded batch, in one or both directions.
+
+Shapes: T time, B batch, I input features, H hidden, D directions (1 or 2).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.cells import CELLS, LayerWeights
+from models.dropout import dropout
+from models.kernels import run_layer
+
+
+class RecurrentStack(nn.Module):
+    """``num_layers`` layers of one cell; each layer reads both directions of the one below.
+
+    Parameters carry torch's names (``weight_ih_l0``, ``bias_hh_l1_reverse``, ...). Every one starts
+    uniform in +-1/sqrt(H), as torch's do.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        *,
+        generator: torch.Generator,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        """Make the parameters.
+
+        Args:
+            cell: a name in ``models.cells.CELLS``.
+            input_size: I.
+            hidden_size: H.
+            generator: where the starting values come from.
+            num_layers: how many layers, at least 1.
+            bidirectional: whether each layer also reads the text backwards.
+            dropout: share of a layer's outputs that is dropped before the next layer.
+        """
+        super().__init__()
+        self.cell = CELLS[cell]
+        self.hidden_size, self.num_layers, self.dropout = hidden_size, num_layers, dropout
+        self.suffixes = ("", "_reverse") if bidirectional else ("",)
+        for layer in range(num_layers):
+            features = input_size if layer == 0 else hidden_size * len(self.suffixes)
+            for suffix in self.suffixes:
+                self._make_parameters(f"l{layer}{suffix}", features, generator)
+
+    def _make_parameters(self, place: str, features: int, generator: torch.Generator) -> None:
+        rows = len(self.cell.gates) * self.hidden_size
+        shapes = {
+            "weight_ih": (rows, features),
+            "weight_hh": (rows, self.hidden_size),
+            "bias_ih": (rows,),
+        }
+        if self.cell.two_biases:
+            shapes["bias_hh"] = (rows,)
+        bound = self.hidden_size**-0.5
+        for kind, shape in shapes.items():
+            values = torch.empty(shape).uniform_(-bound, bound, generator=generator)
+            self.register_parameter(f"{kind}_{place}", nn.Parameter(values))
+
+    def _layer(self, layer: int) -> list[LayerWeights]:
+        parameters = dict(self.named_parameters(recurse=False))
+        return [
+            LayerWeights(
+                parameters[f"weight_ih_l{layer}{suffix}"],
+                parameters[f"weight_hh_l{layer}{suffix}"],
+                parameters[f"bias_ih_l{layer}{suffix}"],
+                parameters.get(f"bias_hh_l{layer}{suffix}"),
+            )
+            for suffix in self.suffixes
+        ]
+
+    def forward(
+        self, inputs: Tensor, real: Tensor | None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Run all layers.
+
+        Args:
+            inputs: (T, I, B), a transposed view of (T, B, I) is as good.
+            real: (T, 1, B) bool, False at padding, which comes last; None without padding.
+            generator: where dropout draws from; torch's global one if None.
+
+        Returns:
+            (T, D * H, B), the last layer's states. Values at padding mean nothing.
+        """
+        outputs = inputs
+        for layer in range(self.num_layers):
+            if layer:
+                outputs = dropout(outputs, self.dropout, self.training, generator)
+            arranged = self.cell.arrange(self._layer(layer))
+            outputs = run_layer(self.cell.loop, outputs, real, *arranged)
+        return outputs

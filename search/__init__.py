@@ -1,0 +1,13 @@
+"""What is tried, where it runs, what came of it.
+
+    from search import launch, resume, leaderboard
+
+Importing this is quick: Ray, torch and Optuna are loaded when a search starts.
+"""
+
+from __future__ import annotations
+
+from search.experiment import Result, launch, resume
+from search.leaderboard import leaderboard
+
+__all__ = ["Result", "launch", "leaderboard", "resume"]

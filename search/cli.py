@@ -1,0 +1,255 @@
+"""The command line: one table of commands, each a thin coat over the Python API."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from data_prep.errors import CelltuneError, InputError
+from search import experiment
+from search import folder as folders
+from search.config import SearchConfig, dump_config
+from search.experiment import Result
+from search.folder import Folder
+from search.leaderboard import FORMATS, as_table, render, rows
+from search.state import ExperimentState
+from search.view import LiveView, PlainView, View, metric_text
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Finds the best small recurrent text classifier for your labelled data, on a laptop or "
+    "on a Ray cluster, and never loses a search.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see configs/.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the experiment; see: celltune list.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        envvar="CELLTUNE_STORAGE",
+        help="The folder of experiments; ~/celltune_results if not given.",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RAY_ADDRESS",
+        help="Of a running Ray cluster to join (host:port, or auto); a local one is started if "
+        "not given.",
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY.PATH=VALUE", help="Override a value of the config; may be repeated."
+    ),
+]
+
+
+def _view() -> View:
+    if sys.stdout.isatty():
+        return LiveView(Console())
+    return PlainView(lambda line: print(line, flush=True))  # noqa: T201
+
+
+@app.command()
+def launch(
+    config: ConfigPath,
+    name: Annotated[
+        str | None, typer.Option(help="Of the experiment; the config's name if not given.")
+    ] = None,
+    overrides: Overrides = None,
+    address: Address = None,
+    storage: Storage = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, show the plan, start nothing.")
+    ] = False,
+) -> None:
+    """Start a new search."""
+    if dry_run:
+        resolved = experiment.resolve(config, overrides or (), name)
+        folder = folders.reserve_name(resolved.name, folders.storage_root(storage))
+        typer.echo(dump_config(resolved))
+        typer.echo(_plan(resolved))
+        typer.echo(f"It would be stored in {folder.path}. Nothing was started.")
+        return
+    _conclude(
+        experiment.launch(
+            config,
+            name=name,
+            storage=storage,
+            address=address,
+            overrides=overrides or (),
+            view=_view(),
+        )
+    )
+
+
+@app.command()
+def resume(name: Name, address: Address = None, storage: Storage = None) -> None:
+    """Go on with a search that was stopped or killed."""
+    _conclude(experiment.resume(name, storage=storage, address=address, view=_view()))
+
+
+@app.command()
+def leaderboard(
+    name: Name,
+    top: Annotated[int | None, typer.Option(min=1, help="Only the best so many trials.")] = None,
+    form: Annotated[
+        str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")
+    ] = "table",
+    storage: Storage = None,
+) -> None:
+    """Rank the trials of a search, also while it runs."""
+    folder = folders.find(name, folders.storage_root(storage))
+    table = rows(folder.state(), folder.config().metric, top)
+    drawn = render(table, form)
+    if isinstance(drawn, str):
+        typer.echo(drawn)
+    else:
+        _console().print(drawn)
+
+
+@app.command("list")
+def list_experiments(storage: Storage = None) -> None:
+    """List the experiments of a storage."""
+    root = folders.storage_root(storage)
+    found = [folders.find(name, root) for name in folders.names(root)]
+    if not found:
+        typer.echo(f"No experiments in {root} yet. Start one with: celltune launch CONFIG")
+        return
+    table = Table(header_style="bold")
+    for column in ("experiment", "state", "trials", "best", "last event"):
+        table.add_column(column, justify="right" if column in ("trials", "best") else "left")
+    for folder in found:
+        table.add_row(folder.name, *_summary(folder))
+    _console().print(table)
+
+
+def _summary(folder: Folder) -> tuple[str, str, str, str]:
+    try:
+        config, state = folder.config(), folder.state()
+    except InputError:
+        return ("damaged", "", "", f"see: celltune status {folder.arguments()}")
+    ended = len(state.trials) - state.count("unfinished")
+    ranked = state.ranked(config.metric)
+    best = metric_text(config.metric, ranked[0].best_value(config.metric) if ranked else None)
+    when = datetime.fromtimestamp(state.updated_at).astimezone()
+    return (
+        _standing(folder, config, state),
+        f"{ended}/{config.budget.trials}",
+        best,
+        f"{when:%Y-%m-%d %H:%M:%S}",
+    )
+
+
+def _standing(folder: Folder, config: SearchConfig, state: ExperimentState) -> str:
+    if folder.is_locked():
+        return "running"
+    if state.finished(config.budget.trials):
+        return "finished"
+    return "stopped" if state.ended else "killed"
+
+
+@app.command()
+def status(name: Name, storage: Storage = None) -> None:
+    """Say how a search stands and what to type next."""
+    folder = folders.find(name, folders.storage_root(storage))
+    config, state = folder.config(), folder.state()
+    standing = _standing(folder, config, state)
+    typer.echo(f"{folder.name}: {standing}, in {folder.path}")
+    counts = {
+        "completed": state.count("completed"),
+        "stopped early": state.count("pruned"),
+        "failed": state.count("failed"),
+        "running" if standing == "running" else "unfinished": state.count("unfinished"),
+        "to come": max(0, config.budget.trials - len(state.trials)),
+    }
+    typer.echo("trials: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+    epochs = sum(trial.epochs_done for trial in state.trials)
+    most = config.budget.trials * config.budget.max_epochs
+    typer.echo(f"epochs: {epochs} of at most {most}")
+    ranked = state.ranked(config.metric)
+    if ranked:
+        best = metric_text(config.metric, ranked[0].best_value(config.metric))
+        typer.echo(f"best {config.metric}: {best} (trial {ranked[0].number})")
+    for trial in state.trials:
+        if trial.status == "failed":
+            typer.echo(f"trial {trial.number} failed: {trial.error}")
+    if standing in ("stopped", "killed"):
+        typer.echo(f"go on with: celltune resume {folder.arguments()}")
+
+
+@app.command()
+def validate(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Check a config and the data that it names; start nothing."""
+    resolved = experiment.resolve(config, overrides or ())
+    typer.echo(_plan(resolved))
+    from data_prep import survey
+
+    typer.echo(f"Data: {survey(resolved.data)}")
+    typer.echo(f"{config} is valid.")
+
+
+def _plan(config: SearchConfig) -> str:
+    stopping = config.early_stopping
+    early = (
+        f"ASHA from epoch {stopping.grace_period} with factor {stopping.reduction_factor:g}"
+        if stopping
+        else "no early stopping"
+    )
+    return (
+        f"Plan: {config.budget.trials} trials of up to {config.budget.max_epochs} epochs, {early}, "
+        f"{config.resources.cpus_per_trial:g} CPUs and {config.resources.gpus_per_trial:g} GPUs "
+        f"each; {config.metric} decides.\n"
+        f"Searched: {', '.join(config.space.searched) or 'nothing'}. "
+        f"Fixed: {', '.join(config.space.fixed) or 'nothing'}."
+    )
+
+
+def _console() -> Console:
+    # Off a terminal there is no width to fit: a narrow default would cut columns.
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+def _conclude(result: Result) -> None:
+    folder, config, state = result.folder, result.config, result.state
+    arguments = folder.arguments()
+    if state.ranked(config.metric):
+        _console().print(as_table(rows(state, config.metric, 10), title=f"Leaderboard of {folder.name}"))
+    failed = [trial for trial in state.trials if trial.status == "failed"]
+    if failed:
+        typer.echo(f"{len(failed)} trials failed; the first: {failed[0].error}")
+    if result.interrupted:
+        typer.echo(f"Stopped. Nothing is lost; go on with: celltune resume {arguments}")
+        raise typer.Exit(INTERRUPTED)
+    if not state.ranked(config.metric):
+        typer.echo(f"No trial finished an epoch. Tracebacks are in {folder.ledger}.", err=True)
+        raise typer.Exit(1)
+    typer.echo(
+        "Next:\n"
+        f"  celltune leaderboard {arguments}                all trials\n"
+        f"  celltune leaderboard {arguments} --format csv   for a spreadsheet\n"
+        f"  celltune status {arguments}                     how it went"
+    )
+
+
+def main() -> None:
+    """Run the command line; what a person got wrong is told in words, with exit code 2."""
+    try:
+        app()
+    except CelltuneError as error:
+        typer.echo(f"celltune: {error}", err=True)
+        sys.exit(BAD_INPUT if isinstance(error, InputError) else 1)

@@ -1,0 +1,213 @@
+"""Decides what is tried next and which trials go on, and writes all of it into the ledger.
+
+Pure decisions over an injected clock: no Ray, no thread, no process. The engine brings the
+reports of running trials and carries out the answers. Live and after a resume the same methods
+run over the same events, so a search that was cut decides like one that never was.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from search.config import SearchConfig
+from search.events import (
+    EpochReported,
+    Event,
+    ParameterValue,
+    RunEnded,
+    RunStarted,
+    TrialCreated,
+    TrialFailed,
+    TrialStopped,
+)
+from search.ledger import Ledger
+from search.sampler import TPE
+from search.scheduler import SuccessiveHalving
+from search.state import ExperimentState, TrialRecord, sign
+
+Observer = Callable[[Event, ExperimentState], None]
+"""Is shown each event after it is on the disk and in the state."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A trial that waits for a worker."""
+
+    number: int
+    params: dict[str, ParameterValue]
+    max_epochs: int
+    checkpoints: tuple[str, ...]
+    """Acknowledged checkpoints, the newest first; empty for a new trial."""
+
+
+class Conductor:
+    """The state machine of a search.
+
+    Invariants: an event is in the ledger before it has any effect; a trial is assigned at most
+    once in a run; a trial that ended is never assigned again.
+    """
+
+    def __init__(
+        self, config: SearchConfig, ledger: Ledger, *, clock: Callable[[], float]
+    ) -> None:
+        """Bring everything to where the ledger ends.
+
+        Args:
+            config: of the experiment.
+            ledger: open for writing.
+            clock: seconds since 1970, to stamp events with.
+        """
+        self._config = config
+        self._ledger = ledger
+        self._clock = clock
+        self._observers: list[Observer] = []
+        self._tpe = TPE(
+            config.space,
+            metric=config.metric,
+            seed=config.seed,
+            startup_trials=config.sampler.startup_trials,
+        )
+        self._asha = _rungs(config)
+        self.state = ExperimentState(ledger)
+        self._settle(self._replay())
+        self._tpe.replay(self.state)
+        self._waiting = deque(t.number for t in self.state.trials if t.status == "unfinished")
+
+    def observe(self, observer: Observer) -> None:
+        """Show every later event to `observer`."""
+        self._observers.append(observer)
+
+    @property
+    def study(self) -> object:
+        """The Optuna study that mirrors the ledger."""
+        return self._tpe.study
+
+    def start(self, *, celltune: str, host: str, pid: int) -> None:
+        """Record that a driver takes up the experiment."""
+        resumed = self.state.run is not None
+        self._record(
+            RunStarted(at=self._clock(), resumed=resumed, celltune=celltune, host=host, pid=pid)
+        )
+
+    def end(self, reason: Literal["finished", "interrupted"]) -> None:
+        """Record that the driver leaves in good order."""
+        self._record(RunEnded(at=self._clock(), reason=reason))
+
+    @property
+    def finished(self) -> bool:
+        """All trials of the budget have ended."""
+        return self.state.finished(self._config.budget.trials)
+
+    def next(self) -> Assignment | None:
+        """Give the next trial to run: unfinished ones first, then new ones; None when none is left.
+
+        A new trial is in the ledger when this returns.
+        """
+        if self._waiting:
+            return self._assignment(self.state.trials[self._waiting.popleft()])
+        number = len(self.state.trials)
+        if number >= self._config.budget.trials:
+            return None
+        params = self._tpe.propose(number)
+        self._record(
+            TrialCreated(
+                at=self._clock(),
+                number=number,
+                params=params,
+                max_epochs=self._config.budget.max_epochs,
+            )
+        )
+        return self._assignment(self.state.trials[number])
+
+    def report(
+        self, number: int, epoch: int, metrics: dict[str, float], checkpoint: str | None
+    ) -> bool:
+        """Take in a finished epoch.
+
+        An epoch that the ledger holds already (a trial had to go back to an older checkpoint) is
+        read over: its numbers are the same.
+
+        Returns:
+            True if the trial trains on, False if it ended.
+        """
+        trial = self.state.trials[number]
+        if epoch <= trial.epochs_done:
+            return True
+        self._record(
+            EpochReported(
+                at=self._clock(),
+                number=number,
+                epoch=epoch,
+                metrics=metrics,
+                checkpoint=checkpoint,
+            )
+        )
+        value = metrics[self._config.metric]
+        self._tpe.report(number, epoch, value)
+        outcome = self._outcome(trial, self._stands(number, epoch, value))
+        if outcome is None:
+            return True
+        self._stop(trial, outcome)
+        self._tpe.finish(trial)
+        return False
+
+    def fail(self, number: int, error: str, details: str = "") -> None:
+        """Take in that a trial broke."""
+        self._record(TrialFailed(at=self._clock(), number=number, error=error, details=details))
+        self._tpe.finish(self.state.trials[number])
+
+    def _record(self, event: Event) -> None:
+        self._ledger.append(event)
+        self.state.apply(event)
+        for observer in self._observers:
+            observer(event, self.state)
+
+    def _assignment(self, trial: TrialRecord) -> Assignment:
+        newest_first = reversed(trial.epochs)
+        names = tuple(epoch.checkpoint for epoch in newest_first if epoch.checkpoint is not None)
+        return Assignment(trial.number, dict(trial.params), trial.max_epochs, names)
+
+    def _stands(self, number: int, epoch: int, value: float) -> bool:
+        if self._asha is None:
+            return True
+        return self._asha.record(number, epoch, sign(self._config.metric) * value)
+
+    def _outcome(
+        self, trial: TrialRecord, stands: bool
+    ) -> Literal["completed", "pruned"] | None:
+        if trial.epochs_done >= trial.max_epochs:
+            return "completed"
+        return None if stands else "pruned"
+
+    def _stop(self, trial: TrialRecord, reason: Literal["completed", "pruned"]) -> None:
+        self._record(TrialStopped(at=self._clock(), number=trial.number, reason=reason))
+
+    def _replay(self) -> dict[int, bool]:
+        """Rebuild the rungs; say of each trial whether it stood after its last epoch."""
+        stands: dict[int, bool] = {}
+        for event in self._ledger:
+            if isinstance(event, EpochReported):
+                value = event.metrics[self._config.metric]
+                stands[event.number] = self._stands(event.number, event.epoch, value)
+        return stands
+
+    def _settle(self, stands: dict[int, bool]) -> None:
+        """End the trials whose last epoch was written but not the end that followed from it."""
+        for trial in self.state.trials:
+            if trial.status == "unfinished" and trial.epochs:
+                outcome = self._outcome(trial, stands[trial.number])
+                if outcome is not None:
+                    self._stop(trial, outcome)
+
+
+def _rungs(config: SearchConfig) -> SuccessiveHalving | None:
+    if config.early_stopping is None:
+        return None
+    return SuccessiveHalving(
+        grace_period=config.early_stopping.grace_period,
+        reduction_factor=config.early_stopping.reduction_factor,
+        max_epochs=config.budget.max_epochs,
+    )

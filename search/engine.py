@@ -1,0 +1,321 @@
+"""Runs a conductor's trials on Ray Tune.
+
+Ray Tune schedules and executes: it holds the workers, gives out CPUs and GPUs, and carries
+reports. It isn't asked to remember: its own snapshots go to a folder that is thrown away. The
+three adapters below only pass on what the conductor decides. Besides `data_prep.store` this is
+the only module that imports Ray.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from data_prep import store
+from search.conductor import Assignment, Conductor
+from search.config import Resources, SearchConfig
+from search.errors import ResourceError
+from search.folder import Folder
+from search.trial import EpochResult, TrialTask, run_trial
+
+_QUIET = {
+    # What Ray Tune would print, write or change beside running trials.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class TrialWorker(tune.Trainable):  # type: ignore[misc]
+    """A worker process: runs one trial after another, an epoch a step."""
+
+    _epochs: Iterator[EpochResult]
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take up the trial that `config` describes."""
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take up another trial in the same process."""
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        import torch
+
+        torch.set_num_threads(config["threads"])
+        self._epochs = run_trial(config["task"], store.open_handle(config["data"]))
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch; a trial's error is a result, so that the worker lives on."""
+        try:
+            result = next(self._epochs)
+        except Exception as error:  # noqa: BLE001 (whatever a trial raises ends that trial only)
+            sentence = str(error) or type(error).__name__
+            return {"failure": sentence, "details": traceback.format_exc()}
+        return {
+            "epoch": result.epoch,
+            "metrics": result.metrics,
+            "checkpoint": result.checkpoint,
+        }
+
+
+class _Forgetful:
+    """Left out of Ray Tune's snapshots, which nothing ever reads: the ledger remembers."""
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return (object, ())
+
+
+class _Searcher(_Forgetful, Searcher):  # type: ignore[misc]
+    """Gives out the conductor's assignments."""
+
+    def __init__(
+        self, conductor: Conductor, describe: Callable[[Assignment], dict[str, Any]]
+    ) -> None:
+        super().__init__()
+        self._conductor = conductor
+        self._describe = describe
+
+    def suggest(self, trial_id: str) -> Any:  # noqa: ARG002 (Ray's name for the trial)
+        assignment = self._conductor.next()
+        return Searcher.FINISHED if assignment is None else self._describe(assignment)
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """Nothing to do: the scheduler's adapter hears of every end first."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
+
+
+class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
+    """Brings reports to the conductor and its answers to Ray Tune."""
+
+    def __init__(self, conductor: Conductor) -> None:
+        super().__init__()
+        self._conductor = conductor
+        self.error: Exception | None = None
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
+        """Pass on a report; answers whether the trial trains on."""
+        return TrialScheduler.CONTINUE if self._pass_on(trial, result) else TrialScheduler.STOP
+
+    def on_trial_error(self, controller: Any, trial: Any) -> None:  # noqa: ARG002
+        """Pass on that a trial's worker died."""
+        number = trial.config["number"]
+        text = trial.get_error() or ""
+        last = text.strip().splitlines()[-1] if text.strip() else "no reason was given"
+        self._guard(self._conductor.fail, number, f"The trial's worker died: {last}", text)
+
+    def _pass_on(self, trial: Any, result: dict[str, Any]) -> bool:
+        number = trial.config["number"]
+        if "failure" in result:
+            self._guard(self._conductor.fail, number, result["failure"], result["details"])
+            return False
+        metrics = {
+            key.removeprefix("metrics/"): value
+            for key, value in result.items()
+            if key.startswith("metrics/")
+        }
+        goes_on = self._guard(
+            self._conductor.report, number, result["epoch"], metrics, result["checkpoint"]
+        )
+        return bool(goes_on)
+
+    def _guard(self, call: Any, *arguments: Any) -> Any:
+        # Ray Tune turns every exception of a callback into text; the real one is kept for `run`.
+        try:
+            return call(*arguments)
+        except Exception as error:
+            self.error = error
+            raise
+
+
+class _Stopper(_Forgetful, tune.Stopper):  # type: ignore[misc]
+    """Ends the run when the event is set."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
+        """Never stop a single trial."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the run ends now."""
+        return self._stop.is_set()
+
+
+def run(
+    conductor: Conductor,
+    config: SearchConfig,
+    folder: Folder,
+    data: store.DataHandle,
+    stop: threading.Event,
+) -> None:
+    """Run trials until the budget is used up or `stop` is set. A cluster must be joined.
+
+    Args:
+        conductor: decides.
+        config: of the experiment.
+        folder: where checkpoints go; every node must see it under the same path.
+        data: published in the cluster.
+        stop: set by the caller to end the run soon, losing only the epochs in flight.
+
+    Raises:
+        LedgerError: an event couldn't be written.
+        ResourceError: no node can ever hold a trial.
+    """
+    slots = trial_slots(config.resources)
+    scheduler = _Scheduler(conductor)
+    with tempfile.TemporaryDirectory(prefix="celltune-") as scratch, _environment(_QUIET):
+        try:
+            tune.run(
+                TrialWorker,
+                name=folder.name,
+                storage_path=scratch,
+                search_alg=_Searcher(conductor, _describer(config, folder, data)),
+                scheduler=scheduler,
+                stop=_Stopper(stop),
+                num_samples=-1,
+                max_concurrent_trials=slots,
+                resources_per_trial={
+                    "cpu": config.resources.cpus_per_trial,
+                    "gpu": config.resources.gpus_per_trial,
+                },
+                reuse_actors=True,
+                raise_on_failed_trial=False,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+                verbose=0,
+            )
+        except Exception as error:
+            raise scheduler.error or error from error
+
+
+def _describer(
+    config: SearchConfig, folder: Folder, data: store.DataHandle
+) -> Callable[[Assignment], dict[str, Any]]:
+    device = "cuda" if config.resources.gpus_per_trial > 0 else "cpu"
+
+    def describe(assignment: Assignment) -> dict[str, Any]:
+        task = TrialTask(
+            number=assignment.number,
+            params=assignment.params,
+            seed=config.seed,
+            folder=folder.trial(assignment.number),
+            checkpoints=assignment.checkpoints,
+            device=device,
+        )
+        threads = max(1, int(config.resources.cpus_per_trial))
+        return {"number": task.number, "task": task, "threads": threads, "data": data}
+
+    return describe
+
+
+@contextmanager
+def cluster(address: str | None = None) -> Iterator[None]:
+    """Be joined to a Ray cluster: one joined already, the one at `address`, or a local one.
+
+    A cluster that this started or joined is left at the end; one joined before stays.
+
+    Raises:
+        ResourceError: there is no cluster at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(
+            address=address or "local",
+            namespace=store.NAMESPACE,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            **({} if address else {"include_dashboard": False}),
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f"The Ray cluster at '{address}' can't be joined" if address else "Ray can't start"
+        raise ResourceError(
+            f"{where}: {error}. Check the address (host:port, or 'auto' on a node of the cluster) "
+            "and that `ray status` answers there; without --address a local cluster is started."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def trial_slots(resources: Resources) -> int:
+    """Give how many trials can run side by side in the joined cluster, once it is fully scaled.
+
+    Raises:
+        ResourceError: no node can ever hold a single trial.
+    """
+    nodes = _nodes()
+    slots = sum(count * _fitting(node, resources) for node, count in nodes)
+    if slots == 0:
+        largest = ", ".join(
+            f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node, _ in nodes
+        )
+        raise ResourceError(
+            f"A trial asks for {resources.cpus_per_trial:g} CPUs and "
+            f"{resources.gpus_per_trial:g} GPUs (resources.cpus_per_trial, "
+            f"resources.gpus_per_trial), but no node of the cluster has that: there are nodes "
+            f"with {largest}. Lower what a trial asks for, or join a larger cluster with --address."
+        )
+    return min(slots, resources.concurrent_trials or slots)
+
+
+def _fitting(node: Mapping[str, float], resources: Resources) -> int:
+    wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+    return min(int(node.get(kind, 0) / need + 1e-9) for kind, need in wanted.items() if need > 0)
+
+
+def _nodes() -> list[tuple[Mapping[str, float], int]]:
+    """Kinds of nodes with how many there can be: what is alive and what an autoscaler may add."""
+    alive = [(node["Resources"], 1) for node in ray.nodes() if node["Alive"]]
+    # The autoscaler's limits have no public reader; Ray Data and Ray Train read them here too.
+    plan = ray._private.state.state.get_cluster_config()
+    groups = [] if plan is None else plan.node_group_configs
+    planned = [(dict(group.resources), group.max_count) for group in groups]
+    return alive if not planned else [*planned, *_unplanned(alive, planned)]
+
+
+def _unplanned(
+    alive: list[tuple[Mapping[str, float], int]], planned: list[tuple[dict[str, float], int]]
+) -> list[tuple[Mapping[str, float], int]]:
+    known = [(node.get("CPU"), node.get("GPU")) for node, _ in planned]
+    return [(node, n) for node, n in alive if (node.get("CPU"), node.get("GPU")) not in known]
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value

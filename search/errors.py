@@ -1,0 +1,21 @@
+"""The errors of a search. The whole tree of celltune's errors is drawn in `data_prep.errors`."""
+
+from __future__ import annotations
+
+from data_prep.errors import InputError
+
+
+class ConfigError(InputError):
+    """A config can't be used. The message lists every mistake in it, not only the first."""
+
+
+class ExperimentError(InputError):
+    """An experiment's name is taken, unknown, or in use by another process."""
+
+
+class LedgerError(InputError):
+    """The ledger of an experiment can't be read or written."""
+
+
+class ResourceError(InputError):
+    """A trial asks for more than any node of the cluster can ever give."""

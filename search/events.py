@@ -1,0 +1,106 @@
+"""What can happen in an experiment: the lines of a ledger.
+
+Every event is immutable and complete in itself. New optional fields may be added; a field's
+meaning never changes, so that a ledger stays readable by every later release.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+ParameterValue = bool | int | float | str | None
+"""One value of a hyperparameter, as YAML and JSON know it."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Event(BaseModel):
+    # Unknown fields of a newer release are read over; Finite keeps NaN out of every metric.
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    at: float
+    """When it was written: seconds since 1970, by the driver's clock. Nothing is ordered by it."""
+
+
+class ExperimentCreated(_Event):
+    """The first line of every ledger."""
+
+    event: Literal["experiment_created"] = "experiment_created"
+    schema_version: int = 1
+    fingerprint: str
+    """Which prepared data the experiment stands on; a resume on other data is refused."""
+
+
+class RunStarted(_Event):
+    """A driver took up the experiment: the first launch or a resume."""
+
+    event: Literal["run_started"] = "run_started"
+    resumed: bool
+    celltune: str
+    """The release of celltune that runs."""
+    host: str
+    pid: int
+
+
+class TrialCreated(_Event):
+    """A trial was proposed. Numbers count from 0 in the order of the ledger."""
+
+    event: Literal["trial_created"] = "trial_created"
+    number: int
+    params: dict[str, ParameterValue]
+    """Every hyperparameter that is active in this trial, sampled or fixed."""
+    max_epochs: int
+
+
+class EpochReported(_Event):
+    """A trial finished an epoch, and its checkpoint was whole on the storage before that."""
+
+    event: Literal["epoch_reported"] = "epoch_reported"
+    number: int
+    epoch: int
+    """Epochs trained so far, so the first is 1."""
+    metrics: dict[str, Finite]
+    checkpoint: str | None
+    """The checkpoint's folder name within the trial's folder."""
+
+
+class TrialStopped(_Event):
+    """A trial ended as planned: it used its epochs, or ASHA stopped it early."""
+
+    event: Literal["trial_stopped"] = "trial_stopped"
+    number: int
+    reason: Literal["completed", "pruned"]
+
+
+class TrialFailed(_Event):
+    """A trial ended with an error; the search goes on."""
+
+    event: Literal["trial_failed"] = "trial_failed"
+    number: int
+    error: str
+    """One sentence for people."""
+    details: str = ""
+    """The traceback, where there is one."""
+
+
+class RunEnded(_Event):
+    """A driver left the experiment in good order. A killed one leaves no such line."""
+
+    event: Literal["run_ended"] = "run_ended"
+    reason: Literal["finished", "interrupted"]
+
+
+Event = (
+    ExperimentCreated
+    | RunStarted
+    | TrialCreated
+    | EpochReported
+    | TrialStopped
+    | TrialFailed
+    | RunEnded
+)
+
+EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+"""Reads and checks any event."""

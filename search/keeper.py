@@ -1,0 +1,52 @@
+"""Keeps the disk from filling: removes checkpoints that nothing can need any more.
+
+Kept are a running trial's newest two (the second in case the first is damaged), and of every
+trial the newest and the best by the experiment's metric. A checkpoint is looked at only after the
+ledger acknowledged it.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+from search.events import EpochReported, Event, TrialStopped
+from search.folder import Folder
+from search.state import ExperimentState, Metric, TrialRecord
+
+_log = logging.getLogger(__name__)
+
+
+class CheckpointKeeper:
+    """An observer of the conductor's events."""
+
+    def __init__(self, folder: Folder, metric: Metric) -> None:
+        """Keep the checkpoints of the experiment in `folder`."""
+        self._folder = folder
+        self._metric = metric
+
+    def __call__(self, event: Event, state: ExperimentState) -> None:
+        """Remove what the event made dispensable."""
+        if isinstance(event, (EpochReported, TrialStopped)):
+            self._tidy(state.trials[event.number])
+
+    def _tidy(self, trial: TrialRecord) -> None:
+        wanted = self._wanted(trial)
+        for epoch in trial.epochs:
+            if epoch.checkpoint is not None and epoch.checkpoint not in wanted:
+                self._remove(trial.number, epoch.checkpoint)
+
+    def _wanted(self, trial: TrialRecord) -> set[str | None]:
+        newest = 2 if trial.status == "unfinished" else 1
+        best = trial.best(self._metric)
+        wanted = {epoch.checkpoint for epoch in trial.epochs[-newest:]}
+        return wanted | ({best.checkpoint} if best else set())
+
+    def _remove(self, number: int, name: str) -> None:
+        path = self._folder.trial(number) / name
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            _log.warning("The checkpoint %s can't be removed: %s", path, error.strerror)

@@ -1,0 +1,68 @@
+"""Asynchronous successive halving (ASHA) whose rungs can be rebuilt from a ledger.
+
+Source: L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, in the
+stopping form of Ray Tune's `AsyncHyperBandScheduler` with one bracket: a trial that reaches a
+rung goes on if its value is at least the (1 - 1/reduction_factor) quantile of the values that
+reached this rung before. A test holds the two to the same decisions.
+
+The decisions are a function of the order of the reports, and of nothing else: no clock, no random
+generator, no cluster. Feeding a ledger's epochs through `record` gives the same rungs again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Rung:
+    """The values that trials had when they reached `epoch`."""
+
+    epoch: int
+    values: dict[int, float]
+
+
+class SuccessiveHalving:
+    """Decides after each epoch whether a trial goes on. Values: more is better."""
+
+    def __init__(self, *, grace_period: int, reduction_factor: float, max_epochs: int) -> None:
+        """Set up empty rungs.
+
+        Args:
+            grace_period: epochs that every trial gets; the first rung.
+            reduction_factor: of the trials that reach a rung, about 1 in this many goes on.
+            max_epochs: the budget of a trial.
+        """
+        self.reduction_factor = reduction_factor
+        self.rungs: list[Rung] = []
+        milestone = float(grace_period)
+        while math.ceil(milestone) < max_epochs:
+            if not self.rungs or self.rungs[-1].epoch < math.ceil(milestone):
+                self.rungs.append(Rung(math.ceil(milestone), {}))
+            milestone *= reduction_factor
+
+    def record(self, number: int, epoch: int, value: float) -> bool:
+        """Take in a trial's value after an epoch.
+
+        Args:
+            number: the trial.
+            epoch: epochs trained so far, from 1.
+            value: its metric now; more is better.
+
+        Returns:
+            True if the trial goes on, False if it stops here.
+        """
+        for rung in self.rungs:
+            if rung.epoch == epoch and number not in rung.values:
+                earlier = list(rung.values.values())
+                rung.values[number] = value
+                return self._stands(value, earlier)
+        return True
+
+    def _stands(self, value: float, earlier: list[float]) -> bool:
+        if not earlier:
+            return True
+        return value >= float(np.percentile(earlier, (1 - 1 / self.reduction_factor) * 100))

@@ -1,0 +1,142 @@
+"""The state of an experiment: a pure function of its ledger's events, in their order.
+
+Nothing here knows Ray, torch, Optuna or the clock, so that reading results is instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from search.events import (
+    EpochReported,
+    Event,
+    ExperimentCreated,
+    ParameterValue,
+    RunEnded,
+    RunStarted,
+    TrialCreated,
+    TrialFailed,
+    TrialStopped,
+)
+
+Status = Literal["unfinished", "completed", "pruned", "failed"]
+Metric = Literal["valid_accuracy", "valid_loss"]
+
+
+def sign(metric: Metric) -> int:
+    """+1 where more is better, -1 where less is."""
+    return -1 if metric == "valid_loss" else 1
+
+
+@dataclass
+class TrialRecord:
+    """What is known of one trial."""
+
+    number: int
+    params: Mapping[str, ParameterValue]
+    max_epochs: int
+    created_at: float
+    epochs: list[EpochReported] = field(default_factory=list)
+    status: Status = "unfinished"
+    error: str = ""
+    details: str = ""
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that count: acknowledged by the ledger."""
+        return len(self.epochs)
+
+    def best(self, metric: Metric) -> EpochReported | None:
+        """The epoch with the best value, the earlier one of equals; None before the first."""
+        return max(
+            self.epochs,
+            key=lambda epoch: (sign(metric) * epoch.metrics[metric], -epoch.epoch),
+            default=None,
+        )
+
+    def best_value(self, metric: Metric) -> float | None:
+        """The best value of the metric so far; None before the first epoch."""
+        best = self.best(metric)
+        return None if best is None else best.metrics[metric]
+
+
+class ExperimentState:
+    """Folds events into what they mean.
+
+    Invariants: trial numbers are 0, 1, 2, ...; epochs of a trial are 1, 2, 3, ...; a trial that
+    ended reports nothing more. An event that breaks one is a ValueError and changes nothing.
+    """
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        """Start from the beginning and apply `events`."""
+        self.trials: list[TrialRecord] = []
+        self.created: ExperimentCreated | None = None
+        self.run: RunStarted | None = None
+        self.ended: RunEnded | None = None
+        self.updated_at = 0.0
+        for event in events:
+            self.apply(event)
+
+    def apply(self, event: Event) -> None:
+        """Take in the next event.
+
+        Raises:
+            ValueError: the event can't follow what came before it.
+        """
+        if isinstance(event, ExperimentCreated):
+            self.created = event
+        elif isinstance(event, RunStarted):
+            self.run, self.ended = event, None
+        elif isinstance(event, RunEnded):
+            self.ended = event
+        elif isinstance(event, TrialCreated):
+            self._create(event)
+        else:
+            self._continue(event)
+        self.updated_at = event.at
+
+    def _create(self, event: TrialCreated) -> None:
+        if event.number != len(self.trials):
+            raise ValueError(
+                f"trial {event.number} can't be created, the next one is {len(self.trials)}"
+            )
+        self.trials.append(
+            TrialRecord(event.number, dict(event.params), event.max_epochs, event.at)
+        )
+
+    def _continue(self, event: EpochReported | TrialStopped | TrialFailed) -> None:
+        if not 0 <= event.number < len(self.trials):
+            raise ValueError(f"trial {event.number} was never created")
+        trial = self.trials[event.number]
+        if trial.status != "unfinished":
+            raise ValueError(f"trial {event.number} is {trial.status} already")
+        if isinstance(event, EpochReported):
+            if event.epoch != trial.epochs_done + 1:
+                raise ValueError(
+                    f"trial {event.number} reports epoch {event.epoch} after {trial.epochs_done}"
+                )
+            trial.epochs.append(event)
+        elif isinstance(event, TrialStopped):
+            trial.status = event.reason
+        else:
+            trial.status, trial.error, trial.details = "failed", event.error, event.details
+
+    def count(self, status: Status) -> int:
+        """How many trials have this status."""
+        return sum(trial.status == status for trial in self.trials)
+
+    def finished(self, trials: int) -> bool:
+        """Whether a budget of so many trials is used up and all of them ended."""
+        return len(self.trials) >= trials and self.count("unfinished") == 0
+
+    def ranked(self, metric: Metric) -> list[TrialRecord]:
+        """Trials with at least one epoch, the best first; the earlier one of equals leads."""
+        direction = sign(metric)
+
+        def key(trial: TrialRecord) -> tuple[float, int]:
+            value = trial.best_value(metric)
+            return (float("inf") if value is None else -direction * value, trial.number)
+
+        return sorted((trial for trial in self.trials if trial.epochs), key=key)

@@ -1,0 +1,102 @@
+"""One trial: parameters + data + checkpoints -> epochs of metrics. Pure: no Ray, no Optuna.
+
+A trial's numbers are a function of (parameters, seed, data, epoch): one that was cut and resumed
+reports what the uncut one would have.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_prep import PreparedData
+from models import checkpoint
+from models.errors import CheckpointError
+from models.training import Trainer
+from search.events import ParameterValue
+from search.space import split
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """What a worker needs to know to run a trial."""
+
+    number: int
+    params: Mapping[str, ParameterValue]
+    seed: int
+    """The experiment's seed."""
+    folder: Path
+    """Where the trial's checkpoints are."""
+    checkpoints: tuple[str, ...] = ()
+    """Checkpoints to go on from, the best to start from first; empty: start anew."""
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """An epoch whose checkpoint is whole on the storage."""
+
+    epoch: int
+    metrics: dict[str, float]
+    checkpoint: str
+
+
+def checkpoint_name(epoch: int) -> str:
+    """Name the folder of the checkpoint after `epoch`."""
+    return f"epoch-{epoch}"
+
+
+def trial_seed(experiment_seed: int, number: int) -> int:
+    """Give the seed of a trial's weights, batches and dropout: 32 bits."""
+    return int(np.random.SeedSequence([experiment_seed, number]).generate_state(1)[0])
+
+
+def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
+    """Train without end, one epoch an item; the caller stops it by not asking on.
+
+    Args:
+        task: what to train, and from where on.
+        data: training and validation reviews.
+
+    Raises:
+        TrialError: the trial can't go on, for example because its loss is no number.
+    """
+    model, training = split(task.params)
+    trainer = Trainer(
+        model,
+        training,
+        train=data.train,
+        valid=data.valid,
+        vocabulary_size=data.vocabulary_size,
+        num_classes=data.num_classes,
+        seed=trial_seed(task.seed, task.number),
+        device=task.device,
+    )
+    _restore(trainer, task)
+    task.folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        metrics = {
+            name: float(value)
+            for name, value in asdict(trainer.run_epoch()).items()
+            if name != "epoch"
+        }
+        metrics["parameters"] = float(trainer.parameters)
+        name = checkpoint_name(trainer.epoch)
+        checkpoint.save(trainer.state(), task.folder / name)
+        yield EpochResult(trainer.epoch, metrics, name)
+
+
+def _restore(trainer: Trainer, task: TrialTask) -> None:
+    for name in task.checkpoints:
+        try:
+            trainer.load_state(*checkpoint.load(task.folder / name))
+        except CheckpointError as error:
+            _log.warning("Trial %d goes back one checkpoint: %s", task.number, error)
+        else:
+            return

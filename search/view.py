@@ -1,0 +1,238 @@
+"""What a person sees while a search runs: a live table on a terminal, plain lines elsewhere.
+
+A view is one more reader of the ledger's events; it never changes anything.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from search.config import SearchConfig
+from search.events import EpochReported, Event, ParameterValue, TrialCreated, TrialFailed, TrialStopped
+from search.folder import Folder
+from search.state import ExperimentState, Metric, TrialRecord
+
+_ROWS = 12
+
+
+class View(Protocol):
+    """Shows what happens. All methods are called from the driver's main thread."""
+
+    def stage(self, text: str) -> None:
+        """Say what is being done before trials run."""
+
+    def progress(self, stage: str, done: int, total: int | None) -> None:
+        """Say how far a stage of the data's preparation is; total None: unknown."""
+
+    def running(
+        self, folder: Folder, config: SearchConfig, state: ExperimentState
+    ) -> AbstractContextManager[None]:
+        """Show the search while the context is open."""
+
+    def event(self, event: Event, state: ExperimentState) -> None:
+        """Take in an event that is on the disk and in the state."""
+
+
+class SilentView:
+    """Shows nothing."""
+
+    def stage(self, text: str) -> None:
+        """Show nothing."""
+
+    def progress(self, stage: str, done: int, total: int | None) -> None:
+        """Show nothing."""
+
+    def running(
+        self, folder: Folder, config: SearchConfig, state: ExperimentState  # noqa: ARG002
+    ) -> AbstractContextManager[None]:
+        """Show nothing."""
+        return nullcontext()
+
+    def event(self, event: Event, state: ExperimentState) -> None:
+        """Show nothing."""
+
+
+def describe(params: Mapping[str, ParameterValue]) -> str:
+    """Sum up a trial's parameters in a few words: `gru 32x2 both ways, learning_rate 0.0021`."""
+    rest = dict(params)
+    size = f"{rest.pop('cell', '')} {rest.pop('hidden_size', '')}".strip()
+    layers = rest.pop("num_layers", None)
+    words = [
+        f"{size}x{layers}" if layers is not None else size,
+        "both ways" if rest.pop("bidirectional", False) else "",
+    ]
+    return ", ".join(
+        [" ".join(word for word in words if word), *(f"{k} {_short(v)}" for k, v in rest.items())]
+    )
+
+
+def _short(value: ParameterValue) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def metric_text(metric: Metric, value: float | None) -> str:
+    """Write a value of a metric for people."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.2f} %" if metric == "valid_accuracy" else f"{value:.4f}"
+
+
+class PlainView(SilentView):
+    """One line for each thing that happens: for log files and pipes."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        """Write lines with `write`."""
+        self._write = write
+        self._stage = ""
+        self._config: SearchConfig | None = None
+
+    def stage(self, text: str) -> None:
+        """Write a line."""
+        self._write(f"{text} ...")
+
+    def progress(self, stage: str, done: int, total: int | None) -> None:  # noqa: ARG002
+        """Write a line when a stage begins."""
+        if stage != self._stage:
+            self._stage = stage
+            self.stage(stage)
+
+    def running(
+        self, folder: Folder, config: SearchConfig, state: ExperimentState
+    ) -> AbstractContextManager[None]:
+        """Write a line about the whole."""
+        self._config = config
+        done = len(state.trials) - state.count("unfinished")
+        self._write(
+            f"Searching: {config.budget.trials} trials of up to {config.budget.max_epochs} epochs, "
+            f"{done} done; results in {folder.path}"
+        )
+        return nullcontext()
+
+    def event(self, event: Event, state: ExperimentState) -> None:
+        """Write a line about a trial's event."""
+        if self._config is None:
+            return
+        metric = self._config.metric
+        if isinstance(event, TrialCreated):
+            self._write(f"trial {event.number} starts: {describe(event.params)}")
+        elif isinstance(event, EpochReported):
+            trial = state.trials[event.number]
+            self._write(
+                f"trial {event.number} epoch {event.epoch}/{trial.max_epochs}: "
+                f"{metric} {metric_text(metric, event.metrics[metric])} "
+                f"({event.metrics.get('seconds', 0.0):.1f} s)"
+            )
+        elif isinstance(event, TrialStopped):
+            best = metric_text(metric, state.trials[event.number].best_value(metric))
+            self._write(f"trial {event.number} {event.reason}: best {metric} {best}")
+        elif isinstance(event, TrialFailed):
+            self._write(f"trial {event.number} failed: {event.error}")
+
+
+class LiveView(SilentView):
+    """A table that is drawn again as things happen: for terminals."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        """Draw on `console`; `clock` gives seconds."""
+        self._console = console
+        self._clock = clock
+        self._bars: Progress | None = None
+
+    def stage(self, text: str) -> None:
+        """Print a line."""
+        self._close_bars()
+        self._console.print(f"[dim]{text} ...[/dim]")
+
+    def progress(self, stage: str, done: int, total: int | None) -> None:
+        """Draw a bar for each stage."""
+        if self._bars is None:
+            self._bars = Progress(
+                TextColumn("[dim]{task.description}[/dim]"),
+                BarColumn(bar_width=30),
+                TextColumn("{task.completed:,}"),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._bars.start()
+        known = {task.description: task.id for task in self._bars.tasks}
+        task = known[stage] if stage in known else self._bars.add_task(stage, total=total)
+        self._bars.update(task, completed=done, total=total)
+
+    def _close_bars(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    @contextmanager
+    def _live(self, draw: Callable[[], Group]) -> Iterator[None]:
+        with Live(
+            get_renderable=draw, console=self._console, refresh_per_second=4, transient=True
+        ):
+            yield
+
+    def running(
+        self, folder: Folder, config: SearchConfig, state: ExperimentState
+    ) -> AbstractContextManager[None]:
+        """Draw the search until the context closes."""
+        self._close_bars()
+        begun = self._clock()
+        return self._live(lambda: drawing(folder, config, state, self._clock() - begun))
+
+
+def drawing(
+    folder: Folder, config: SearchConfig, state: ExperimentState, seconds: float
+) -> Group:
+    """Draw the state of a running search: a headline and a table of the trials that matter."""
+    ended = len(state.trials) - state.count("unfinished")
+    minutes, rest = divmod(int(seconds), 60)
+    ranked = state.ranked(config.metric)
+    best = metric_text(config.metric, ranked[0].best_value(config.metric) if ranked else None)
+    headline = Text.assemble(
+        (folder.name, "bold"),
+        f"  {ended} of {config.budget.trials} trials done, ",
+        f"{state.count('pruned')} of them stopped early, {state.count('failed')} failed  ",
+        (f"best {best}", "bold green"),
+        f"  {minutes}:{rest:02d}",
+    )
+    hint = Text("Ctrl-C stops cleanly; nothing that is shown here is lost", style="dim")
+    return Group(headline, _table(config, state, ranked), hint)
+
+
+def _table(config: SearchConfig, state: ExperimentState, ranked: list[TrialRecord]) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name, justify in (("trial", "right"), ("", "left"), ("epochs", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_column(f"best {config.metric}", justify="right")
+    table.add_column("parameters", overflow="ellipsis", no_wrap=True)
+    running = [trial for trial in state.trials if trial.status == "unfinished"][-_ROWS // 2 :]
+    leading = [trial for trial in ranked if trial.status != "unfinished"]
+    for trial in [*running, *leading[: _ROWS - len(running)]]:
+        table.add_row(*_cells(config.metric, trial), style=_style(trial, ranked))
+    return table
+
+
+def _cells(metric: Metric, trial: TrialRecord) -> tuple[Any, ...]:
+    status = {"unfinished": "running", "pruned": "stopped early"}.get(trial.status, trial.status)
+    return (
+        str(trial.number),
+        status,
+        f"{trial.epochs_done}/{trial.max_epochs}",
+        metric_text(metric, trial.best_value(metric)),
+        describe(trial.params),
+    )
+
+
+def _style(trial: TrialRecord, ranked: list[TrialRecord]) -> str:
+    if ranked and trial is ranked[0]:
+        return "bold green"
+    return "" if trial.status == "unfinished" else "dim"

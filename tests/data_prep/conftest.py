@@ -1,0 +1,91 @@
+"""Small data sets in every format, and splits for the batching tests."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import tarfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep import TensorizedSplit
+
+REVIEWS = [
+    ("a fine film , really", 1),
+    ('it was dull ,\nand "long"', 0),
+    ("gut gemacht: schön!", 1),
+    ("not good at all", 0),
+    ("I laughed. I cried.", 1),
+    ("never again", 0),
+]
+
+WriteCsv = Callable[..., Path]
+
+
+@pytest.fixture
+def reviews() -> list[tuple[str, int]]:
+    """Texts with what is hard for csv, for tokens and for utf-8, with their labels."""
+    return REVIEWS
+
+
+@pytest.fixture
+def write_csv(tmp_path: Path) -> WriteCsv:
+    """Writes a csv file of rows below a header; gzipped if its name ends in .gz."""
+
+    def write(
+        rows: Iterable[Iterable[object]],
+        header: Iterable[str] = ("text", "label"),
+        name: str = "reviews.csv",
+    ) -> Path:
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([list(header), *map(list, rows)])
+        content = text.getvalue().encode("utf-8")
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def imdb_folder(tmp_path: Path) -> Path:
+    """The folder aclImdb with six training reviews, a test part and an unlabelled review."""
+    root = tmp_path / "aclImdb"
+    for number, (text, label) in enumerate(REVIEWS):
+        for part in ("train", "test"):
+            folder = root / part / ("neg", "pos")[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number}_{1 + 8 * label}.txt").write_text(f"{part} {text}", "utf-8")
+    (root / "train" / "unsup").mkdir()
+    (root / "train" / "unsup" / "0_0.txt").write_text("nobody labelled this", "utf-8")
+    (root / "README").write_text("about", "utf-8")
+    return root
+
+
+@pytest.fixture
+def imdb_archive(imdb_folder: Path, tmp_path: Path) -> Path:
+    """The same as an archive."""
+    path = tmp_path / "aclImdb_v1.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(imdb_folder, "aclImdb")
+    return path
+
+
+@pytest.fixture
+def make_split() -> Callable[..., TensorizedSplit]:
+    """A split of given lengths; the words of review i are all i + 2, its label is i % 2."""
+
+    def make(lengths: Iterable[int]) -> TensorizedSplit:
+        sizes = np.array(list(lengths), dtype=np.int64)
+        numbers = np.arange(len(sizes))
+        return TensorizedSplit(
+            ids=np.repeat(numbers + 2, sizes).astype(np.int32),
+            offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            labels=numbers.astype(np.int64) % 2,
+        )
+
+    return make

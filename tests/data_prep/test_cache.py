@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import multiprocessing.synchronize
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+
+from data_prep import DataError, PreparedData, TensorizedSplit
+from data_prep.cache import load_or_build
+
+NAME = "0123abcd"
+
+
+def built() -> PreparedData:
+    part = TensorizedSplit(
+        np.array([2, 3, 0], dtype=np.int32),
+        np.array([0, 1, 3], dtype=np.int64),
+        np.array([0, 1], dtype=np.int64),
+    )
+    words = ("<unk>", "<pad>", "schön", "a\u2028b")
+    return PreparedData(NAME, part, part, ("neg", "pos"), words, {"reviews": 4})
+
+
+def never() -> PreparedData:
+    pytest.fail("built again")
+
+
+def test_what_was_built_is_opened_the_same(tmp_path: Path) -> None:
+    first = load_or_build(tmp_path / "new" / "cache", NAME, built)
+    second = load_or_build(tmp_path / "new" / "cache", NAME, never)
+    assert (second.fingerprint, second.classes) == (NAME, ("neg", "pos"))
+    assert (second.words, second.info) == (first.words, first.info)
+    for part in ("train", "valid"):
+        for name in ("ids", "offsets", "labels"):
+            one, other = (getattr(getattr(data, part), name) for data in (first, second))
+            assert one.dtype == other.dtype
+            assert one.tolist() == other.tolist()
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 0xFF
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: flip(folder / "train-ids.npy"),
+        lambda folder: flip(folder / "words.json"),
+        lambda folder: (folder / "valid-labels.npy").unlink(),
+        lambda folder: (folder / "manifest.json").unlink(),
+        lambda folder: (folder / "manifest.json").write_text("[1]"),
+        lambda folder: (folder / "manifest.json").write_text('{"format": 0, "fingerprint": "x"}'),
+    ],
+    ids=["array", "words", "array lost", "manifest lost", "manifest odd", "older format"],
+)
+def test_a_damaged_folder_is_rebuilt_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
+    load_or_build(tmp_path, NAME, built)
+    damage(tmp_path / NAME)
+    with caplog.at_level(logging.WARNING, "data_prep"):
+        load_or_build(tmp_path, NAME, built)
+    assert "is damaged" in caplog.text
+    assert load_or_build(tmp_path, NAME, never).words == built().words
+
+
+def test_a_build_that_fails_leaves_the_cache_as_it_was(tmp_path: Path) -> None:
+    def fails() -> PreparedData:
+        raise DataError("row 7 is empty")
+
+    with pytest.raises(DataError, match="row 7 is empty"):
+        load_or_build(tmp_path, NAME, fails)
+    assert [file.name for file in tmp_path.iterdir()] == [f"{NAME}.lock"]
+
+
+@pytest.mark.parametrize("failing_write", range(1, 7))
+def test_a_full_disk_leaves_the_cache_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_write: int
+) -> None:
+    writes = 0
+    save = np.save
+
+    def full(path: Path, array: object, **options: object) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == failing_write:
+            raise OSError(28, "No space left on device")
+        save(path, array, **options)
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(DataError, match=r"can't be written .No space left on device.*Make room"):
+        load_or_build(tmp_path, NAME, built)
+    assert [file.name for file in tmp_path.iterdir()] == [f"{NAME}.lock"]
+    assert len(load_or_build(tmp_path, NAME, built).train) == 2
+
+
+def test_a_cache_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("mine")
+    with pytest.raises(DataError, match=r"cache can't be written .*set CELLTUNE_CACHE"):
+        load_or_build(tmp_path / "cache", NAME, built)
+    assert (tmp_path / "cache").read_text() == "mine"
+
+
+def test_a_read_only_cache_opens_what_it_has_and_refuses_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_or_build(tmp_path, NAME, built)
+
+    def read_only(_: Path) -> NoReturn:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("data_prep.cache.locked", read_only)
+    assert len(load_or_build(tmp_path, NAME, never).train) == 2
+    with pytest.raises(DataError, match=r"can't be written .Read-only file system"):
+        load_or_build(tmp_path, "other", built)
+
+
+def test_leftovers_of_a_killed_process_are_swept_away(tmp_path: Path) -> None:
+    leftover = tmp_path / f".{NAME}-abc"
+    leftover.mkdir(parents=True)
+    (leftover / "train-ids.npy").write_text("half")
+    load_or_build(tmp_path, NAME, built)
+    assert not leftover.exists()
+
+
+def _open_and_count(cache: Path, builds: Path, ready: multiprocessing.synchronize.Barrier) -> None:
+    def counted() -> PreparedData:
+        with builds.open("a") as file:
+            file.write("built\n")
+        return built()
+
+    ready.wait()
+    load_or_build(cache, NAME, counted)
+
+
+def test_two_processes_build_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    ready = context.Barrier(2)
+    builds = tmp_path / "builds"
+    arguments = (tmp_path / "cache", builds, ready)
+    processes = [context.Process(target=_open_and_count, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert builds.read_text() == "built\n"

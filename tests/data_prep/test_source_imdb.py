@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from data_prep import DataConfig, DataError
+from data_prep.sources import Row, open_source
+
+
+def read(path: Path) -> list[Row]:
+    source = open_source(DataConfig(source="imdb", path=path), cache_dir=path.parent)
+    assert source.classes == ("neg", "pos")
+    return list(source.rows())
+
+
+def test_folder_and_archive_give_the_same_rows(imdb_folder: Path, imdb_archive: Path) -> None:
+    rows = read(imdb_folder)
+    assert rows == read(imdb_archive)
+    assert [row.id for row in rows] == sorted(row.id for row in rows)
+    assert len(rows) == 6
+    assert sum(row.label for row in rows) == 3
+
+
+def test_only_labelled_training_reviews_are_read(imdb_folder: Path) -> None:
+    assert all(row.text.startswith("train ") for row in read(imdb_folder))
+
+
+def test_the_digest_follows_the_training_reviews_alone(imdb_folder: Path) -> None:
+    source = open_source(DataConfig(source="imdb", path=imdb_folder), cache_dir=imdb_folder)
+    before = source.digest()
+    (imdb_folder / "test" / "pos" / "0_9.txt").write_text("changed", "utf-8")
+    assert source.digest() == before
+    (imdb_folder / "train" / "pos" / "0_9.txt").write_text("changed", "utf-8")
+    assert source.digest() != before
+
+
+@pytest.mark.parametrize("label", ["neg", "pos"])
+def test_a_folder_or_archive_without_a_class_is_refused(
+    imdb_folder: Path, tmp_path: Path, label: str
+) -> None:
+    for file in (imdb_folder / "train" / label).iterdir():
+        file.unlink()
+    archive = tmp_path / "half.tar.gz"
+    with tarfile.open(archive, "w:gz") as out:
+        out.add(imdb_folder, "aclImdb")
+    for path in (imdb_folder, archive):
+        with pytest.raises(DataError, match=f"has no reviews in train/{label}; .*data.path"):
+            read(path)
+
+
+def test_an_empty_or_broken_review_is_named(imdb_folder: Path) -> None:
+    review = imdb_folder / "train" / "pos" / "0_9.txt"
+    review.write_text(" \n", "utf-8")
+    with pytest.raises(DataError, match=r"train/pos/0_9\.txt: the review is empty"):
+        read(imdb_folder)
+    review.write_bytes(b"caf\xe9")
+    with pytest.raises(DataError, match=r"train/pos/0_9\.txt: byte 0xe9 at 3 isn't utf-8"):
+        read(imdb_folder)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.99])
+def test_an_archive_that_was_cut_short_is_refused(imdb_archive: Path, share: float) -> None:
+    content = imdb_archive.read_bytes()
+    imdb_archive.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(DataError, match=r"aclImdb_v1\.tar\.gz is damaged or cut short"):
+        read(imdb_archive)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a gzip at all"])
+def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.tar\.gz is damaged or cut short"):
+        read(path)
+
+
+def test_a_link_in_place_of_a_review_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "evil.tar.gz"
+    with tarfile.open(path, "w:gz") as out:
+        link = tarfile.TarInfo("aclImdb/train/pos/0_9.txt")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        out.addfile(link)
+    with pytest.raises(DataError, match=r"train/pos/0_9\.txt isn't a plain file"):
+        read(path)
+
+
+def test_members_outside_the_tree_are_never_read(imdb_archive: Path, tmp_path: Path) -> None:
+    path = tmp_path / "more.tar.gz"
+    with tarfile.open(imdb_archive) as old, tarfile.open(path, "w:gz") as out:
+        for member in old:
+            out.addfile(member, old.extractfile(member) if member.isreg() else None)
+        for name in ("../aclImdb/train/pos/1_9.txt", "/aclImdb/train/pos/2_9.txt"):
+            stray = tarfile.TarInfo(name)
+            stray.size = 4
+            out.addfile(stray, io.BytesIO(b"evil"))
+    assert read(path) == read(imdb_archive)
