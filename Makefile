@@ -27,7 +27,7 @@ install: $(VENV)/.installed ## install celltune into .venv
 install-dev: $(VENV)/.installed-dev ## install celltune with the development tools
 
 search: install ## run the main job on the embedded, synthetic reviews
-	$(BIN)/celltune launch configs/sample.yaml
+	$(BIN)/celltune launch configs/sample.yaml --name sample-$$(date +%Y%m%d-%H%M%S)
 
 check: install-dev ## lint, format, types, import directions
 	$(BIN)/ruff check .

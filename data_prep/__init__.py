@@ -10,7 +10,7 @@ from data_prep.batching import Batch, batches, ordered_batches
 from data_prep.config import DataConfig
 from data_prep.dataset import PreparedData, TensorizedSplit
 from data_prep.errors import DataError
-from data_prep.prepare import prepare
+from data_prep.prepare import prepare, survey
 from data_prep.rows import Progress
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "batches",
     "ordered_batches",
     "prepare",
+    "survey",
 ]

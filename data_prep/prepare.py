@@ -54,6 +54,24 @@ def prepare(
     return load_or_build(folder, name, lambda: _build(config, source, name, digest, progress))
 
 
+def survey(config: DataConfig, *, progress: Progress | None = None) -> dict[str, int]:
+    """Reads a data set through without keeping anything: how many reviews each class has.
+
+    Args:
+        config: what to load; a source that would have to be downloaded first can't be surveyed.
+        progress: as for `prepare`.
+
+    Raises:
+        DataError: input that can't be used, as `prepare` would find it before it tokenizes.
+    """
+    source = open_source(config, cache_dir=default_cache_dir(), progress=progress)
+    rows = list(_told(source.rows(), "read", None, progress))
+    _check_classes(rows, source.classes, config)
+    labels = np.array([row.label for row in rows], dtype=np.int64)
+    split(labels, config.train_size, config.valid_size, config.seed)
+    return {name: int(np.sum(labels == index)) for index, name in enumerate(source.classes)}
+
+
 def fingerprint(config: DataConfig, content_digest: str) -> str:
     """Names the prepared data: everything that shapes them, and nothing else.
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from models.cells import CELLS
+CELL_NAMES = ("rnn", "lstm", "gru", "gru_reset_before", "mgu")
+"""Recurrent cells: the keys of `models.cells.CELLS`, without what it takes to import them."""
 
 Readout = Literal["final", "mean", "max"]
 
@@ -40,11 +41,11 @@ class ModelConfig(_Config):
     @field_validator("cell")
     @classmethod
     def _known_cell(cls, name: str) -> str:
-        if name in CELLS:
+        if name in CELL_NAMES:
             return name
-        near = difflib.get_close_matches(name.lower(), CELLS, n=1)
+        near = difflib.get_close_matches(name.lower(), CELL_NAMES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"Unknown cell {name!r}; allowed are {', '.join(CELLS)}.{hint}")
+        raise ValueError(f"Unknown cell {name!r}; allowed are {', '.join(CELL_NAMES)}.{hint}")
 
     @property
     def between_layers(self) -> float:

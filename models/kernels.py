@@ -121,13 +121,15 @@ def run_layer(
         (T, D * H, B): the states in time order. Values at padding mean nothing. Treat the result
         as read-only: it may share memory with what the backward pass needs.
     """
-    output: Tensor = _RecurrentLayer.apply(loop, inputs, real, input_weight, input_bias, *weights)
+    output: Tensor = _RecurrentLayer.apply(  # type: ignore[no-untyped-call]
+        loop, inputs, real, input_weight, input_bias, *weights
+    )
     return output
 
 
 class _RecurrentLayer(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         loop: StepLoop,
         inputs: Tensor,

@@ -42,7 +42,7 @@ def max_state(states: Tensor, real: Tensor | None) -> Tensor:
     The gradient goes to the first of equal maxima.
     """
     kept = states if real is None else states.masked_fill(~real, -torch.inf)
-    largest: Tensor = _MaxOverTime.apply(kept)
+    largest: Tensor = _MaxOverTime.apply(kept)  # type: ignore[no-untyped-call]
     return largest.t()
 
 
@@ -57,7 +57,7 @@ class _MaxOverTime(torch.autograd.Function):
         return largest
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (where,) = ctx.saved_tensors
         return grad.new_zeros(ctx.shape).scatter_(0, where.unsqueeze(0), grad.unsqueeze(0))

@@ -22,6 +22,7 @@ from data_prep.batching import Batch, batches, ordered_batches
 from data_prep.dataset import JSON, TensorizedSplit
 from models.classifier import SentimentClassifier
 from models.config import ModelConfig, TrainingConfig
+from models.denormals import denormals_as_zero
 from models.errors import CheckpointError, DivergedError
 from models.split_checks import check_split
 from models.training_state import pack_state, unpack_state
@@ -143,6 +144,7 @@ class Trainer:
             tokens_per_second=speed,
         )
 
+    @denormals_as_zero()
     def train_epoch(self) -> tuple[float, float]:
         """Go through the training split once.
 
@@ -167,6 +169,7 @@ class Trainer:
         self._epoch += 1
         return self._means(sums, rights, len(self._train))
 
+    @denormals_as_zero()
     def evaluate(self, split: TensorizedSplit) -> tuple[float, float]:
         """Classify a split as it is, without learning.
 

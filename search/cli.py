@@ -15,11 +15,12 @@ from data_prep.errors import CelltuneError, InputError
 from search import experiment
 from search import folder as folders
 from search.config import SearchConfig, dump_config
+from search.describe import metric_text
 from search.experiment import Result
 from search.folder import Folder
 from search.leaderboard import FORMATS, as_table, render, rows
 from search.state import ExperimentState
-from search.view import LiveView, PlainView, View, metric_text
+from search.view import LiveView, PlainView, View
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -107,9 +108,7 @@ def resume(name: Name, address: Address = None, storage: Storage = None) -> None
 def leaderboard(
     name: Name,
     top: Annotated[int | None, typer.Option(min=1, help="Only the best so many trials.")] = None,
-    form: Annotated[
-        str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")
-    ] = "table",
+    form: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")] = "table",
     storage: Storage = None,
 ) -> None:
     """Rank the trials of a search, also while it runs."""
@@ -197,10 +196,18 @@ def validate(config: ConfigPath, overrides: Overrides = None) -> None:
     """Check a config and the data that it names; start nothing."""
     resolved = experiment.resolve(config, overrides or ())
     typer.echo(_plan(resolved))
+    typer.echo(_data(resolved))
+    typer.echo(f"{config} is valid.")
+
+
+def _data(config: SearchConfig) -> str:
+    if config.data.source == "imdb" and config.data.path is None:
+        return "Data: the IMDB archive is downloaded at the first launch; it wasn't checked."
     from data_prep import survey
 
-    typer.echo(f"Data: {survey(resolved.data)}")
-    typer.echo(f"{config} is valid.")
+    counts = survey(config.data)
+    classes = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    return f"Data: {sum(counts.values()):,} reviews to learn from ({classes})."
 
 
 def _plan(config: SearchConfig) -> str:
@@ -228,7 +235,8 @@ def _conclude(result: Result) -> None:
     folder, config, state = result.folder, result.config, result.state
     arguments = folder.arguments()
     if state.ranked(config.metric):
-        _console().print(as_table(rows(state, config.metric, 10), title=f"Leaderboard of {folder.name}"))
+        typer.echo(f"\nLeaderboard of {folder.name}, by {config.metric}:")
+        _console().print(as_table(rows(state, config.metric, 10)))
     failed = [trial for trial in state.trials if trial.status == "failed"]
     if failed:
         typer.echo(f"{len(failed)} trials failed; the first: {failed[0].error}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from search.config import SearchConfig
 from search.events import (
@@ -27,6 +27,9 @@ from search.ledger import Ledger
 from search.sampler import TPE
 from search.scheduler import SuccessiveHalving
 from search.state import ExperimentState, TrialRecord, sign
+
+if TYPE_CHECKING:
+    from optuna import Study
 
 Observer = Callable[[Event, ExperimentState], None]
 """Is shown each event after it is on the disk and in the state."""
@@ -50,9 +53,7 @@ class Conductor:
     once in a run; a trial that ended is never assigned again.
     """
 
-    def __init__(
-        self, config: SearchConfig, ledger: Ledger, *, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, config: SearchConfig, ledger: Ledger, *, clock: Callable[[], float]) -> None:
         """Bring everything to where the ledger ends.
 
         Args:
@@ -81,7 +82,7 @@ class Conductor:
         self._observers.append(observer)
 
     @property
-    def study(self) -> object:
+    def study(self) -> Study:
         """The Optuna study that mirrors the ledger."""
         return self._tpe.study
 
@@ -175,9 +176,7 @@ class Conductor:
             return True
         return self._asha.record(number, epoch, sign(self._config.metric) * value)
 
-    def _outcome(
-        self, trial: TrialRecord, stands: bool
-    ) -> Literal["completed", "pruned"] | None:
+    def _outcome(self, trial: TrialRecord, stands: bool) -> Literal["completed", "pruned"] | None:
         if trial.epochs_done >= trial.max_epochs:
             return "completed"
         return None if stands else "pruned"

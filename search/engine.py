@@ -117,7 +117,10 @@ class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
         """Pass on a report; answers whether the trial trains on."""
-        return TrialScheduler.CONTINUE if self._pass_on(trial, result) else TrialScheduler.STOP
+        answer: str = (
+            TrialScheduler.CONTINUE if self._pass_on(trial, result) else TrialScheduler.STOP
+        )
+        return answer
 
     def on_trial_error(self, controller: Any, trial: Any) -> None:  # noqa: ARG002
         """Pass on that a trial's worker died."""

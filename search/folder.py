@@ -204,12 +204,13 @@ def create(folder: Folder, config: SearchConfig, first: Event) -> None:
         aside.rename(folder.path)
         _sync_folder(root)
     except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
         if folder.path.exists():
             raise _taken(folder) from error
         raise ExperimentError(
             f"The experiment '{folder.name}' can't be written in {root}: {error.strerror}."
         ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_durably(path: Path, text: str) -> None:

@@ -12,10 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.table import Table
 
 from search import folder as folders
+from search.describe import describe
 from search.errors import ConfigError
+from search.space import hyperparameters
 from search.spelling import nearest
 from search.state import ExperimentState, Metric, TrialRecord
 
@@ -23,8 +26,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Row = Mapping[str, Any]
-
-_MEASURES = ("epochs", "best_epoch", "valid_accuracy", "valid_loss", "train_accuracy", "parameters")
 
 
 def rows(state: ExperimentState, metric: Metric, top: int | None = None) -> list[dict[str, Any]]:
@@ -123,27 +124,42 @@ def _columns(table: Sequence[Row]) -> list[str]:
     return [key for key in keys if any(row[key] is not None for row in table)]
 
 
-def as_table(table: Sequence[Row], title: str | None = None) -> Table:
-    """Draw the ranking for a terminal."""
-    drawn = Table(title=title, title_justify="left", header_style="bold", expand=False)
-    columns = [key for key in _columns(table) if key not in ("train_accuracy", "best_epoch")]
-    for key in columns:
-        right = all(isinstance(row[key], (int, float, type(None))) for row in table)
+_FOR_PEOPLE = ("rank", "trial", "status", "epochs", "valid_accuracy", "valid_loss", "seconds")
+
+
+def as_table(table: Sequence[Row]) -> Table:
+    """Draw the ranking for a terminal: what matters first, the parameters in a few words."""
+    drawn = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for key in _FOR_PEOPLE:
         drawn.add_column(
-            key.replace("_", " "), justify="right" if right else "left", overflow="fold"
+            key.replace("valid_", ""), justify="left" if key == "status" else "right", no_wrap=True
         )
+    drawn.add_column("parameters")
+    told = _told_parameters(table)
     for row in table:
         style = "bold green" if row["rank"] == 1 else "red" if row["status"] == "failed" else ""
-        drawn.add_row(*(_shown(key, row[key]) for key in columns), style=style)
+        params = describe({name: row[name] for name in told if row[name] is not None})
+        drawn.add_row(*(_shown(key, row[key]) for key in _FOR_PEOPLE), params, style=style)
     return drawn
+
+
+def _told_parameters(table: Sequence[Row]) -> list[str]:
+    """Parameters worth a place: those that name the model, and those that differ."""
+    known = [name for name in (table[0] if table else ()) if name in hyperparameters()]
+    naming = ("cell", "hidden_size", "num_layers", "bidirectional")
+    return [name for name in known if name in naming or len({row[name] for row in table}) > 1]
 
 
 def as_markdown(table: Sequence[Row]) -> str:
     """Write the ranking as a Markdown table."""
     columns = _columns(table)
     lines = [columns, ["---"] * len(columns)]
-    lines += [[_shown(key, row[key]).replace("|", "\\|") for key in columns] for row in table]
+    lines += [[_in_one_cell(_shown(key, row[key])) for key in columns] for row in table]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _in_one_cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def as_csv(table: Sequence[Row]) -> str:

@@ -24,7 +24,6 @@ from pydantic import ValidationError
 from search.errors import LedgerError
 from search.events import EVENT, Event
 
-
 _LINE = re.compile(rb'\{"n": (\d+), "crc": "([0-9a-f]{8})", "data": (\{.*\})\}')
 
 

@@ -62,8 +62,9 @@ class TPE:
         self._seed = seed
         self._startup_trials = startup_trials
         self._running: dict[int, optuna.Trial] = {}
-        direction = "maximize" if sign(metric) > 0 else "minimize"
-        self.study = optuna.create_study(direction=direction, sampler=self._sampler(0))
+        self.study = optuna.create_study(
+            direction="maximize" if sign(metric) > 0 else "minimize", sampler=self._sampler(0)
+        )
 
     def _sampler(self, number: int) -> optuna.samplers.TPESampler:
         with warnings.catch_warnings():

@@ -169,7 +169,8 @@ def parse_space(raw: Any) -> Space:
     if isinstance(raw, Space):
         return raw
     if not isinstance(raw, Mapping):
-        raise ValueError(f"must map hyperparameters to values, is {raw!r}")
+        # Pydantic takes a ValueError of a validator as a mistake of the input, a TypeError not.
+        raise ValueError(f"must map hyperparameters to values, is {raw!r}")  # noqa: TRY004
     fixed: dict[str, ParameterValue] = {}
     searched: dict[str, Dimension] = {}
     mistakes: list[tuple[tuple[str, ...], str, Any]] = []

@@ -6,7 +6,7 @@ A view is one more reader of the ledger's events; it never changes anything.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -17,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from search.config import SearchConfig
-from search.events import EpochReported, Event, ParameterValue, TrialCreated, TrialFailed, TrialStopped
+from search.describe import describe, metric_text
+from search.events import EpochReported, Event, TrialCreated, TrialFailed, TrialStopped
 from search.folder import Folder
 from search.state import ExperimentState, Metric, TrialRecord
 
@@ -52,38 +53,16 @@ class SilentView:
         """Show nothing."""
 
     def running(
-        self, folder: Folder, config: SearchConfig, state: ExperimentState  # noqa: ARG002
+        self,
+        folder: Folder,
+        config: SearchConfig,
+        state: ExperimentState,  # noqa: ARG002
     ) -> AbstractContextManager[None]:
         """Show nothing."""
         return nullcontext()
 
     def event(self, event: Event, state: ExperimentState) -> None:
         """Show nothing."""
-
-
-def describe(params: Mapping[str, ParameterValue]) -> str:
-    """Sum up a trial's parameters in a few words: `gru 32x2 both ways, learning_rate 0.0021`."""
-    rest = dict(params)
-    size = f"{rest.pop('cell', '')} {rest.pop('hidden_size', '')}".strip()
-    layers = rest.pop("num_layers", None)
-    words = [
-        f"{size}x{layers}" if layers is not None else size,
-        "both ways" if rest.pop("bidirectional", False) else "",
-    ]
-    return ", ".join(
-        [" ".join(word for word in words if word), *(f"{k} {_short(v)}" for k, v in rest.items())]
-    )
-
-
-def _short(value: ParameterValue) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def metric_text(metric: Metric, value: float | None) -> str:
-    """Write a value of a metric for people."""
-    if value is None:
-        return "-"
-    return f"{100 * value:.2f} %" if metric == "valid_accuracy" else f"{value:.4f}"
 
 
 class PlainView(SilentView):
@@ -175,9 +154,7 @@ class LiveView(SilentView):
 
     @contextmanager
     def _live(self, draw: Callable[[], Group]) -> Iterator[None]:
-        with Live(
-            get_renderable=draw, console=self._console, refresh_per_second=4, transient=True
-        ):
+        with Live(get_renderable=draw, console=self._console, refresh_per_second=4, transient=True):
             yield
 
     def running(
@@ -189,9 +166,7 @@ class LiveView(SilentView):
         return self._live(lambda: drawing(folder, config, state, self._clock() - begun))
 
 
-def drawing(
-    folder: Folder, config: SearchConfig, state: ExperimentState, seconds: float
-) -> Group:
+def drawing(folder: Folder, config: SearchConfig, state: ExperimentState, seconds: float) -> Group:
     """Draw the state of a running search: a headline and a table of the trials that matter."""
     ended = len(state.trials) - state.count("unfinished")
     minutes, rest = divmod(int(seconds), 60)
@@ -212,7 +187,7 @@ def _table(config: SearchConfig, state: ExperimentState, ranked: list[TrialRecor
     table = Table(box=None, header_style="dim", pad_edge=False)
     for name, justify in (("trial", "right"), ("", "left"), ("epochs", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_column(f"best {config.metric}", justify="right")
+    table.add_column("best", justify="right")
     table.add_column("parameters", overflow="ellipsis", no_wrap=True)
     running = [trial for trial in state.trials if trial.status == "unfinished"][-_ROWS // 2 :]
     leading = [trial for trial in ranked if trial.status != "unfinished"]

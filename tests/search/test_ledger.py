@@ -41,7 +41,7 @@ def test_what_was_appended_is_read(path: Path) -> None:
     st.floats(allow_nan=False, allow_infinity=False),
 )
 def test_any_event_survives_writing(
-    text: str, params: dict[str, None | bool | int | str], number: float
+    text: str, params: dict[str, bool | int | str | None], number: float
 ) -> None:
     for event in (
         TrialFailed(at=number, number=0, error=text, details=text),

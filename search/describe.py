@@ -1,0 +1,34 @@
+"""Parameters and metrics in words, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from search.events import ParameterValue
+from search.state import Metric
+
+_SHORT = {"learning_rate": "lr"}
+
+
+def describe(params: Mapping[str, ParameterValue]) -> str:
+    """Sum up a trial's parameters in a few words: `gru 32x2 bidirectional, dropout 0.1`."""
+    rest = dict(params)
+    size = f"{rest.pop('cell', '')} {rest.pop('hidden_size', '')}".strip()
+    layers = rest.pop("num_layers", None)
+    words = [
+        f"{size}x{layers}" if layers is not None else size,
+        "bidirectional" if rest.pop("bidirectional", False) else "",
+    ]
+    others = (f"{_SHORT.get(name, name)} {_short(value)}" for name, value in rest.items())
+    return ", ".join([" ".join(word for word in words if word), *others])
+
+
+def _short(value: ParameterValue) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def metric_text(metric: Metric, value: float | None) -> str:
+    """Write a value of a metric for people."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.2f} %" if metric == "valid_accuracy" else f"{value:.4f}"

@@ -1,0 +1,34 @@
+"""Fixtures of the tests of models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from data_prep.dataset import TensorizedSplit
+
+# Tests are imported without packages, so helpers beside them must be found by name.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tests.models.model_splits import make_split
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads that wait for each other take longer than such small models do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def train_split() -> TensorizedSplit:
+    return make_split(50, 1)
+
+
+@pytest.fixture
+def valid_split() -> TensorizedSplit:
+    return make_split(23, 2)

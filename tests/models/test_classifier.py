@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from data_prep.dataset import PAD
+from models.cells import CELLS
+from models.classifier import SentimentClassifier
+from models.config import ModelConfig, TrainingConfig
+from models.dropout import dropout
+
+
+@pytest.mark.parametrize("readout", ["final", "mean", "max"])
+@settings(max_examples=15, deadline=None)
+@given(
+    cell=st.sampled_from(sorted(CELLS)),
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    both=st.booleans(),
+    classes=st.integers(2, 3),
+)
+def test_logits_are_the_same_alone_and_in_any_batch(
+    readout: str, cell: str, lengths: list[int], both: bool, classes: int
+) -> None:
+    config = ModelConfig(
+        cell=cell,
+        hidden_size=3,
+        num_layers=2,
+        bidirectional=both,
+        embedding_size=4,
+        readout=readout,
+    )
+    model = SentimentClassifier(config, 20, classes).eval()
+    steps = max(lengths)
+    ids = torch.randint(2, 20, (steps, len(lengths)), generator=torch.Generator().manual_seed(1))
+    for b, length in enumerate(lengths):
+        ids[length:, b] = PAD
+    together = model(ids, torch.tensor(lengths))
+    assert together.shape == ((len(lengths),) if classes == 2 else (len(lengths), classes))
+    for b, length in enumerate(lengths):
+        alone = model(ids[:length, b : b + 1], torch.tensor([length]))
+        torch.testing.assert_close(together[b : b + 1], alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("readout", ["mean", "max"])
+def test_readouts_by_hand(readout: str) -> None:
+    config = ModelConfig(cell="rnn", hidden_size=3, embedding_size=4, readout=readout)
+    model = SentimentClassifier(config, 9, 2)
+    ids, lengths = torch.tensor([[3, 4], [5, PAD], [6, PAD]]), torch.tensor([3, 1])
+    real = torch.arange(3)[:, None] < lengths
+    embedded = model.embedding[ids].transpose(1, 2)
+    states = model.recurrent(embedded, real[:, None])[:, :, 0]  # (T, F) of the first review
+    vector = states.mean(0) if readout == "mean" else states.amax(0)
+    expected = vector @ model.output_weight[0] + model.output_bias[0]
+    logits = model(ids, lengths)
+    torch.testing.assert_close(logits[0], expected)
+    got = torch.autograd.grad(logits[0], model.recurrent.weight_ih_l0)
+    wanted = torch.autograd.grad(expected, model.recurrent.weight_ih_l0)
+    torch.testing.assert_close(got, wanted)
+
+
+@given(share=st.floats(0, 0.95), count=st.integers(1, 50))
+def test_dropout_keeps_shape_and_scales(share: float, count: int) -> None:
+    values = torch.ones(count, 3)
+    dropped = dropout(values, share, True, torch.Generator().manual_seed(2))
+    assert dropped.shape == values.shape
+    kept = dropped[dropped != 0]
+    torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - share)), rtol=1e-3, atol=0)
+
+
+def test_dropout_drops_its_share_and_is_off_in_evaluation() -> None:
+    values = torch.ones(100_000)
+    dropped = dropout(values, 0.3, True, torch.Generator().manual_seed(2))
+    assert float((dropped == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
+    assert float(dropped.mean()) == pytest.approx(1.0, abs=0.02)
+    assert dropout(values, 0.3, False) is values
+    assert dropout(values, 0.0, True) is values
+
+
+def test_layer_dropout_means_something_only_between_layers() -> None:
+    assert ModelConfig(cell="gru", dropout=0.5).between_layers == 0.0
+    assert ModelConfig(cell="gru", dropout=0.5, num_layers=2).between_layers == 0.5
+    several = ModelConfig(cell="gru", dropout=0.5, layer_dropout=0.1, num_layers=2)
+    assert several.between_layers == 0.1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"cell": "GRUU"}, r"Unknown cell 'GRUU'; allowed are rnn, .*Did you mean 'gru'\?"),
+        ({"cell": "gru", "hidden_size": 0}, "hidden_size"),
+        ({"cell": "gru", "num_layers": 0}, "num_layers"),
+        ({"cell": "gru", "dropout": 1.0}, "less than 1"),
+        ({"cell": "gru", "dropout": -0.1}, "greater than or equal to 0"),
+        ({"cell": "gru", "readout": "last"}, "'final', 'mean' or 'max'"),
+        ({"cell": "gru", "hiden_size": 3}, "Extra inputs are not permitted"),
+    ],
+)
+def test_a_bad_model_config_is_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ModelConfig.model_validate(values)
+
+
+@pytest.mark.parametrize("values", [{"learning_rate": 0}, {"batch_size": 0}, {"gradient_clip": 0}])
+def test_a_bad_training_config_is_refused(values: dict[str, float]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(values))):
+        TrainingConfig.model_validate(values)
+
+
+@pytest.mark.parametrize("config", [ModelConfig, TrainingConfig])
+def test_every_field_has_help(config: type[ModelConfig] | type[TrainingConfig]) -> None:
+    assert all(field.description for field in config.model_fields.values())

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from search import cli
+from search import folder as folders
+from search.events import ExperimentCreated, RunEnded, RunStarted
+from search.folder import Folder
+from search.ledger import Ledger
+from tests.search.support import RAW, make_conductor, make_config, steps
+
+
+@pytest.fixture
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CELLTUNE_STORAGE", str(tmp_path / "storage"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "storage"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "demo.yaml"
+    path.write_text(yaml.safe_dump(RAW))
+    return path
+
+
+@pytest.fixture
+def experiment(storage: Path) -> Folder:
+    folder = folders.reserve_name("demo", storage)
+    folders.create(folder, make_config(), ExperimentCreated(at=1.0, fingerprint="f"))
+    with Ledger(folder.ledger) as ledger:
+        ledger.append(RunStarted(at=1.0, resumed=False, celltune="1", host="h", pid=1))
+        running = steps(make_conductor(make_config(), ledger))
+        for _ in range(9):
+            next(running)
+    return folder
+
+
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
+) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["celltune", *(str(argument) for argument in arguments)])
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["launch", "none.yaml"], "none.yaml can't be read: No such file"),
+        (["launch", "demo.yaml", "--set", "budget.trials=x"], "budget.trials: input should be"),
+        (["launch", "demo.yaml", "--set", "x"], "must have the form key.path=value"),
+        (["launch", "demo.yaml", "--name", "a/b", "--dry-run"], "name: "),
+        (["launch", "demo.yaml", "--dry-run"], "exists already.*celltune resume demo"),
+        (["launch", "demo.yaml"], "exists already.*celltune resume demo"),
+        (["resume", "none"], "no experiment 'none'"),
+        (["leaderboard", "none"], "no experiment 'none'"),
+        (["leaderboard", "demo", "--format", "xls"], "'xls' is not a format"),
+        (["status", "dmo"], "Did you mean 'demo'"),
+        (["validate", "demo.yaml", "--set", "data.reviews=x"], "data.reviews: "),
+        (
+            [
+                "validate",
+                "demo.yaml",
+                "--set",
+                "data={source: csv, path: none.csv}",
+            ],
+            "none.csv doesn't exist",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("experiment", "config")
+def test_bad_input_is_one_clear_error_with_exit_code_2(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    storage: Path,
+) -> None:
+    before = sorted(storage.rglob("*"))
+    code, out, err = run(capsys, monkeypatch, *arguments)
+    assert code == 2
+    assert out == ""
+    assert pytest.approx(err.count("celltune: ")) == 1
+    assert "Traceback" not in err
+    import re
+
+    assert re.search(message, err, re.DOTALL), err
+    assert sorted(storage.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("storage", "config")
+def test_a_dry_run_shows_the_plan_and_starts_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, storage: Path
+) -> None:
+    code, out, _ = run(capsys, monkeypatch, "launch", "demo.yaml", "--dry-run", "--set", "seed=9")
+    assert code == 0
+    assert "seed: 9" in out
+    assert "Plan: 12 trials of up to 4 epochs, ASHA from epoch 1 with factor 2" in out
+    assert "Nothing was started" in out
+    assert not storage.exists()
+
+
+@pytest.mark.usefixtures("storage", "config")
+def test_validate_reads_the_data(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = run(capsys, monkeypatch, "validate", "demo.yaml")
+    assert code == 0
+    assert "Data: 40 reviews to learn from" in out
+    assert "demo.yaml is valid." in out
+
+
+def test_status_tells_how_it_stands_and_what_to_type(
+    experiment: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, out, _ = run(capsys, monkeypatch, "status", "demo")
+    assert out.startswith("demo: killed")
+    assert "epochs: 9 of at most 48" in out
+    assert "go on with: celltune resume demo" in out
+    with experiment.locked():
+        assert run(capsys, monkeypatch, "status", "demo")[1].startswith("demo: running")
+    with Ledger(experiment.ledger) as ledger:
+        ledger.append(RunEnded(at=2.0, reason="interrupted"))
+    assert run(capsys, monkeypatch, "status", "demo")[1].startswith("demo: stopped")
+    with Ledger(experiment.ledger) as ledger:
+        list(steps(make_conductor(make_config(), ledger)))
+    _, out, _ = run(capsys, monkeypatch, "status", "demo")
+    assert out.startswith("demo: finished")
+    assert "resume" not in out
+
+
+def test_list_shows_every_experiment_also_a_damaged_one(
+    experiment: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = experiment.path.parent / "broken"
+    damaged.mkdir()
+    for name in (folders.CONFIG, folders.LEDGER):
+        (damaged / name).write_bytes(b"x\n" + (experiment.path / name).read_bytes())
+    code, out, _ = run(capsys, monkeypatch, "list")
+    assert code == 0
+    broken, demo = (line for line in out.splitlines() if "demo" in line or "broken" in line)
+    assert "damaged" in broken
+    assert "killed" in demo
+    assert "/12" in demo
+
+
+@pytest.mark.usefixtures("storage")
+def test_list_of_nothing_says_how_to_start(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "celltune launch CONFIG" in run(capsys, monkeypatch, "list")[1]
+
+
+@pytest.mark.usefixtures("experiment")
+def test_the_leaderboard_is_printed_in_every_format(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for form in ("table", "md", "csv"):
+        code, out, _ = run(capsys, monkeypatch, "leaderboard", "demo", "--top", 2, "--format", form)
+        assert code == 0
+        assert "valid_accuracy" in out or "accuracy" in out
+    _, out, _ = run(capsys, monkeypatch, "leaderboard", "demo", "--top", 2, "--format", "json")
+    assert [row["rank"] for row in json.loads(out)] == [1, 2]
+
+
+def test_a_finished_search_is_not_run_again(
+    experiment: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger(experiment.ledger) as ledger:
+        list(steps(make_conductor(make_config(), ledger)))
+    before = experiment.ledger.read_bytes()
+    code, out, _ = run(capsys, monkeypatch, "resume", "demo")
+    assert code == 0
+    assert "Leaderboard of demo" in out
+    assert experiment.ledger.read_bytes() == before
