@@ -75,11 +75,12 @@ def survey(config: DataConfig, *, progress: Progress | None = None) -> dict[str,
 def fingerprint(config: DataConfig, content_digest: str) -> str:
     """Names the prepared data: everything that shapes them, and nothing else.
 
-    The path isn't part of it; the content behind it is, as ``content_digest``.
+    The path isn't part of it; the content behind it is, as ``content_digest``. Keys at their
+    default aren't either, so that a key added in a later release leaves old fingerprints valid.
     """
     shaping: dict[str, JSON] = {
         "version": PREPARATION_VERSION,
-        "config": config.model_dump(mode="json", exclude={"path"}),
+        "config": config.model_dump(mode="json", exclude={"path"}, exclude_defaults=True),
         "content": content_digest,
     }
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:32]

@@ -195,9 +195,8 @@ def status(name: Name, storage: Storage = None) -> None:
 def validate(config: ConfigPath, overrides: Overrides = None) -> None:
     """Check a config and the data that it names; start nothing."""
     resolved = experiment.resolve(config, overrides or ())
-    typer.echo(_plan(resolved))
-    typer.echo(_data(resolved))
-    typer.echo(f"{config} is valid.")
+    data = _data(resolved)
+    typer.echo(f"{_plan(resolved)}\n{data}\n{config} is valid.")
 
 
 def _data(config: SearchConfig) -> str:

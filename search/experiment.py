@@ -75,7 +75,8 @@ def launch(
         data = _prepare(resolved, view)
         first = ExperimentCreated(at=clock(), fingerprint=data.fingerprint)
         folders.create(folder, resolved, first)
-        return _run(folder, resolved, data, view, clock)
+        with folder.locked():
+            return _run(folder, resolved, data, view, clock)
 
 
 def resume(
@@ -107,7 +108,7 @@ def resume(
     config, state = folder.config(), folder.state()
     if state.finished(config.budget.trials):
         return Result(folder, config, state, interrupted=False)
-    with _cluster(config, address, view):
+    with folder.locked(), _cluster(config, address, view):
         data = _prepare(config, view)
         _check_same_data(folder, state, data)
         return _run(folder, config, data, view, clock)
@@ -142,11 +143,11 @@ def _anchored(config: SearchConfig) -> SearchConfig:
 
 @contextmanager
 def _cluster(config: SearchConfig, address: str | None, view: View) -> Iterator[None]:
-    from search import engine
+    from search.cluster import joined, trial_slots
 
     view.stage(f"Joining the Ray cluster at {address}" if address else "Starting a local Ray")
-    with engine.cluster(address):
-        engine.trial_slots(config.resources)
+    with joined(address):
+        trial_slots(config.resources)
         yield
 
 
@@ -174,7 +175,7 @@ def _run(
     from search.conductor import Conductor
     from search.keeper import CheckpointKeeper
 
-    with folder.locked(), Ledger(folder.ledger) as ledger, _stop_on_signal() as stop:
+    with Ledger(folder.ledger) as ledger, _stop_on_signal() as stop:
         conductor = Conductor(config, ledger, clock=clock)
         conductor.observe(CheckpointKeeper(folder, config.metric))
         conductor.observe(view.event)

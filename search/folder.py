@@ -6,7 +6,6 @@
         experiment.yaml     the resolved config, every default spelled out
         ledger.jsonl        what happened (see `search.ledger`)
         lock                held by the driver that runs the experiment
-        logs/               what Ray and the driver had to say
         trials/<number>/    checkpoints
 
 The storage is the first of: what the caller names, $CELLTUNE_STORAGE, ~/celltune_results.
@@ -57,11 +56,6 @@ class Folder:
     def ledger(self) -> Path:
         """Where its ledger is."""
         return self.path / LEDGER
-
-    @property
-    def logs(self) -> Path:
-        """Where its logs are."""
-        return self.path / "logs"
 
     def trial(self, number: int) -> Path:
         """Where a trial's checkpoints are."""

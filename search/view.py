@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -54,8 +54,8 @@ class SilentView:
 
     def running(
         self,
-        folder: Folder,
-        config: SearchConfig,
+        folder: Folder,  # noqa: ARG002
+        config: SearchConfig,  # noqa: ARG002
         state: ExperimentState,  # noqa: ARG002
     ) -> AbstractContextManager[None]:
         """Show nothing."""
@@ -129,7 +129,7 @@ class LiveView(SilentView):
     def stage(self, text: str) -> None:
         """Print a line."""
         self._close_bars()
-        self._console.print(f"[dim]{text} ...[/dim]")
+        self._console.print(Text(f"{text} ...", style="dim"))
 
     def progress(self, stage: str, done: int, total: int | None) -> None:
         """Draw a bar for each stage."""
@@ -183,12 +183,19 @@ def drawing(folder: Folder, config: SearchConfig, state: ExperimentState, second
     return Group(headline, _table(config, state, ranked), hint)
 
 
+_COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
+    ("trial", "right", 5),
+    ("status", "left", 13),
+    ("epochs", "right", 6),
+    ("best", "right", 8),
+)
+
+
 def _table(config: SearchConfig, state: ExperimentState, ranked: list[TrialRecord]) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for name, justify in (("trial", "right"), ("", "left"), ("epochs", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    table.add_column("best", justify="right")
-    table.add_column("parameters", overflow="ellipsis", no_wrap=True)
+    for name, justify, width in _COLUMNS:
+        table.add_column(name, justify=justify, min_width=width, no_wrap=True)
+    table.add_column("parameters", overflow="ellipsis", no_wrap=True, ratio=1)
     running = [trial for trial in state.trials if trial.status == "unfinished"][-_ROWS // 2 :]
     leading = [trial for trial in ranked if trial.status != "unfinished"]
     for trial in [*running, *leading[: _ROWS - len(running)]]:

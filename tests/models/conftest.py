@@ -8,10 +8,6 @@ import pytest
 import torch
 
 from data_prep.dataset import TensorizedSplit
-
-# Tests are imported without packages, so helpers beside them must be found by name.
-sys.path.insert(0, str(Path(__file__).parent))
-
 from tests.models.model_splits import make_split
 
 

@@ -53,7 +53,7 @@ def test_a_name_that_is_no_name_is_refused(name: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_experiment_is_told_with_the_nearest(folder: Folder, tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="no experiment 'demp'.*Did you mean 'demo'"):
+    with pytest.raises(ExperimentError, match=r"no experiment 'demp'.*Did you mean 'demo'"):
         folders.find("demp", folder.path.parent)
     with pytest.raises(ExperimentError, match="There is no experiment yet"):
         folders.find("demo", tmp_path / "empty")
@@ -75,7 +75,7 @@ def test_a_crash_while_creating_leaves_nothing(
 
 def test_a_storage_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ExperimentError, match="can't be written: .* Choose another with --storage"):
+    with pytest.raises(ExperimentError, match=r"can't be written: .* Choose another"):
         folders.create(Folder(tmp_path / "file" / "demo"), make_config(), FIRST)
 
 

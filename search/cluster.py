@@ -1,0 +1,88 @@
+"""Joining a Ray cluster, and what it can give."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import ray
+
+from data_prep import store
+from search.config import Resources
+from search.errors import ResourceError
+
+
+@contextmanager
+def joined(address: str | None = None) -> Iterator[None]:
+    """Be joined to a Ray cluster: one joined already, the one at `address`, or a local one.
+
+    A cluster that this started or joined is left at the end; one joined before stays.
+
+    Raises:
+        ResourceError: there is no cluster at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(
+            address=address or "local",
+            namespace=store.NAMESPACE,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            **({} if address else {"include_dashboard": False}),
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f"The Ray cluster at '{address}' can't be joined" if address else "Ray can't start"
+        raise ResourceError(
+            f"{where}: {error}. Check the address (host:port, or 'auto' on a node of the cluster) "
+            "and that `ray status` answers there; without --address a local cluster is started."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def trial_slots(resources: Resources) -> int:
+    """Give how many trials can run side by side in the joined cluster, once it is fully scaled.
+
+    Raises:
+        ResourceError: no node can ever hold a single trial.
+    """
+    nodes = _nodes()
+    slots = sum(count * _fitting(node, resources) for node, count in nodes)
+    if slots == 0:
+        largest = ", ".join(
+            f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node, _ in nodes
+        )
+        raise ResourceError(
+            f"A trial asks for {resources.cpus_per_trial:g} CPUs and "
+            f"{resources.gpus_per_trial:g} GPUs (resources.cpus_per_trial, "
+            f"resources.gpus_per_trial), but no node of the cluster has that: there are nodes "
+            f"with {largest}. Lower what a trial asks for, or join a larger cluster with --address."
+        )
+    return min(slots, resources.concurrent_trials or slots)
+
+
+def _fitting(node: Mapping[str, float], resources: Resources) -> int:
+    wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+    return min(int(node.get(kind, 0) / need + 1e-9) for kind, need in wanted.items() if need > 0)
+
+
+def _nodes() -> list[tuple[Mapping[str, float], int]]:
+    """Kinds of nodes with how many there can be: what is alive and what an autoscaler may add."""
+    alive = [(node["Resources"], 1) for node in ray.nodes() if node["Alive"]]
+    # The autoscaler's limits have no public reader; Ray Data and Ray Train read them here too.
+    plan = ray._private.state.state.get_cluster_config()
+    groups = [] if plan is None else plan.node_group_configs
+    planned = [(dict(group.resources), group.max_count) for group in groups]
+    return alive if not planned else [*planned, *_unplanned(alive, planned)]
+
+
+def _unplanned(
+    alive: list[tuple[Mapping[str, float], int]], planned: list[tuple[dict[str, float], int]]
+) -> list[tuple[Mapping[str, float], int]]:
+    known = [(node.get("CPU"), node.get("GPU")) for node, _ in planned]
+    return [(node, n) for node, n in alive if (node.get("CPU"), node.get("GPU")) not in known]

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+CELLTUNE = Path(sys.executable).with_name("celltune")
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def env(tmp_path: Path, shared_cache: Path) -> dict[str, str]:
+    """An environment in which celltune touches nothing of the person who runs the tests."""
+    return {
+        **os.environ,
+        "CELLTUNE_STORAGE": str(tmp_path / "storage"),
+        "CELLTUNE_CACHE": str(shared_cache),
+    }
+
+
+@pytest.fixture
+def address(local_ray: None) -> str:
+    """Of the tests' one Ray."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
+@pytest.fixture
+def celltune(env: dict[str, str]) -> Run:
+    """Run the command as a person does, from the repository's folder."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(CELLTUNE), *(str(argument) for argument in arguments)],
+            cwd=REPOSITORY,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,100 @@
+"""The engine in the tests' one Ray, through the Python API."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search import launch, resume
+from search import leaderboard as ranking
+from search.errors import ExperimentError, LedgerError, ResourceError
+from search.ledger import Ledger
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+
+CONFIG: dict[str, Any] = {
+    "name": "demo",
+    "data": {"source": "synthetic", "reviews": 100, "max_tokens": 30},
+    "space": {
+        "cell": ["gru", "mgu"],
+        "hidden_size": 4,
+        "embedding_size": 4,
+        "learning_rate": {"low": 1e-3, "high": 1e-2},
+    },
+    "budget": {"trials": 3, "max_epochs": 2},
+    "early_stopping": None,
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELLTUNE_CACHE", str(shared_cache))
+
+
+def test_a_dict_is_launched_ranked_and_resumed(tmp_path: Path) -> None:
+    result = launch(CONFIG, storage=tmp_path)
+    assert not result.interrupted
+    assert result.state.finished(3)
+    frame = ranking("demo", storage=tmp_path)
+    assert len(frame) == 3
+    assert frame["valid_accuracy"].is_monotonic_decreasing
+    assert list(frame["epochs"]) == [2, 2, 2]
+    again = resume("demo", storage=tmp_path)
+    assert again.state.trials == result.state.trials
+
+
+def test_a_trial_that_breaks_is_recorded_and_ends_nothing(tmp_path: Path) -> None:
+    space = {**CONFIG["space"], "learning_rate": [1e-3, 1e38], "gradient_clip": None}
+    budget = {"trials": 6, "max_epochs": 2}
+    state = launch({**CONFIG, "space": space, "budget": budget}, storage=tmp_path).state
+    failed = [trial for trial in state.trials if trial.status == "failed"]
+    assert state.finished(6)
+    assert 0 < len(failed) < 6
+    assert {trial.params["learning_rate"] for trial in failed} == {1e38}
+    assert all("learning rate" in trial.error for trial in failed)
+    assert all("DivergedError" in trial.details for trial in failed)
+
+
+def test_what_the_cluster_can_never_give_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    for resources, text in (
+        ({"gpus_per_trial": 1}, "asks for 1 CPUs and 1 GPUs .*nodes with 2 CPUs and 0 GPUs"),
+        ({"cpus_per_trial": 64}, "asks for 64 CPUs"),
+    ):
+        with pytest.raises(ResourceError, match=text):
+            launch({**CONFIG, "resources": resources}, storage=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_is_launched_once(tmp_path: Path) -> None:
+    launch(CONFIG, storage=tmp_path, name="once", overrides=["budget.trials=1"])
+    with pytest.raises(ExperimentError, match="celltune resume once"):
+        launch(CONFIG, storage=tmp_path, name="once")
+
+
+def test_a_ledger_that_can_not_be_written_ends_the_search_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Ledger.append
+
+    def append(self: Ledger, *events: Any) -> None:
+        if any(event.event == "epoch_reported" and event.number == 1 for event in events):
+            raise LedgerError("The ledger x can't be written: No space left on device.")
+        real(self, *events)
+
+    monkeypatch.setattr(Ledger, "append", append)
+    with pytest.raises(LedgerError, match="No space left"):
+        launch(CONFIG, storage=tmp_path)
+    monkeypatch.undo()
+    assert resume("demo", storage=tmp_path).state.finished(3)
+
+
+def test_trials_never_run_in_greater_number_than_asked(tmp_path: Path) -> None:
+    state = launch({**CONFIG, "resources": {"concurrent_trials": 1}}, storage=tmp_path).state
+    spans = [
+        (trial.epochs[0].at - trial.epochs[0].metrics["seconds"], trial.epochs[-1].at)
+        for trial in state.trials
+    ]
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))

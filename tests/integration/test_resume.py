@@ -1,0 +1,193 @@
+"""Searches that are stopped and killed, on real processes in the tests' one Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from search import folder as folders
+from search.events import TrialCreated
+from search.folder import Folder
+from search.ledger import read
+from tests.integration.conftest import CELLTUNE, Run
+
+CONFIG: dict[str, Any] = {
+    "name": "cut",
+    "data": {"source": "synthetic", "reviews": 1000, "max_tokens": 60},
+    "space": {
+        "cell": ["gru", "mgu", "rnn"],
+        "hidden_size": [8, 16],
+        "dropout": {"low": 0.0, "high": 0.3},
+        "learning_rate": {"low": 1e-3, "high": 2e-2, "log": True},
+        "embedding_size": 16,
+    },
+    "budget": {"trials": 8, "max_epochs": 6},
+    "early_stopping": {"grace_period": 2, "reduction_factor": 2},
+    "sampler": {"startup_trials": 3},
+}
+
+
+def write(path: Path, **changes: Any) -> Path:
+    path.write_text(yaml.safe_dump({**CONFIG, **changes}))
+    return path
+
+
+def cut(
+    env: dict[str, str], address: str, config: Path, number: int, epochs: int
+) -> tuple[Folder, int, str]:
+    """Launch, and signal the driver once the ledger holds so many epochs."""
+    process = subprocess.Popen(
+        [str(CELLTUNE), "launch", str(config), "--address", address],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if folder.ledger.exists() and _epochs(folder) >= epochs:
+            break
+        time.sleep(0.02)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    return folder, process.returncode, output
+
+
+def _epochs(folder: Folder) -> int:
+    return sum(trial.epochs_done for trial in folder.state().trials)
+
+
+def numbers(folder: Folder) -> list[Any]:
+    """What a search came to, without what a clock says."""
+    timed = ("seconds", "tokens_per_second")
+    return [
+        (
+            trial.params,
+            trial.status,
+            [{k: v for k, v in epoch.metrics.items() if k not in timed} for epoch in trial.epochs],
+        )
+        for trial in folder.state().trials
+    ]
+
+
+@pytest.mark.parametrize("epochs", [3, 11])
+def test_a_killed_search_goes_on_and_is_the_search_that_was_never_killed(
+    epochs: int, env: dict[str, str], address: str, celltune: Run, tmp_path: Path
+) -> None:
+    one_worker = write(tmp_path / "one.yaml", resources={"concurrent_trials": 1})
+    folder, code, _ = cut(env, address, one_worker, signal.SIGKILL, epochs)
+    assert code == -signal.SIGKILL
+    before = read(folder.ledger)
+    assert celltune("status", "cut").stdout.startswith("cut: killed")
+    resumed = celltune("resume", "cut", "--address", address)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert read(folder.ledger)[: len(before)] == before
+    created = [event.number for event in read(folder.ledger) if isinstance(event, TrialCreated)]
+    assert created == list(range(8))
+    assert folder.state().finished(8)
+
+    uncut = celltune("launch", one_worker, "--name", "uncut", "--address", address)
+    assert uncut.returncode == 0
+    assert numbers(folder) == numbers(Folder(folder.path.parent / "uncut"))
+
+
+def test_ctrl_c_stops_cleanly_and_names_the_command_to_go_on(
+    env: dict[str, str], address: str, celltune: Run, tmp_path: Path
+) -> None:
+    folder, code, output = cut(env, address, write(tmp_path / "c.yaml"), signal.SIGINT, 4)
+    assert code == 130
+    assert "go on with: celltune resume cut" in output
+    assert "Traceback" not in output
+    assert celltune("status", "cut").stdout.startswith("cut: stopped")
+    assert celltune("resume", "cut", "--address", address).returncode == 0
+    assert folder.state().finished(8)
+    assert folder.state().count("failed") == 0
+
+
+def test_a_resume_on_other_data_is_refused(
+    env: dict[str, str], address: str, celltune: Run, tmp_path: Path
+) -> None:
+    reviews = tmp_path / "reviews.csv"
+    lines = [f"good film number {n},1\nbad film number {n},0" for n in range(200)]
+    reviews.write_text("text,label\n" + "\n".join(lines))
+    data = {"source": "csv", "path": str(reviews)}
+    folder, _, _ = cut(env, address, write(tmp_path / "c.yaml", data=data), signal.SIGKILL, 2)
+    before = folder.ledger.read_bytes()
+    reviews.write_text("text,label\n" + "\n".join(lines[:-1]))
+    refused = celltune("resume", "cut", "--address", address)
+    assert refused.returncode == 2
+    assert "was launched on other data" in refused.stderr
+    assert folder.ledger.read_bytes() == before
+
+
+def test_a_damaged_ledger_is_refused_by_line(
+    env: dict[str, str], address: str, celltune: Run, tmp_path: Path
+) -> None:
+    folder, _, _ = cut(env, address, write(tmp_path / "c.yaml"), signal.SIGKILL, 2)
+    damaged = folder.ledger.read_bytes().replace(b"trial_created", b"trial_cre4ted", 1)
+    folder.ledger.write_bytes(damaged)
+    refused = celltune("resume", "cut", "--address", address)
+    assert refused.returncode == 2
+    assert "is damaged in line 3 of" in refused.stderr
+    assert folder.ledger.read_bytes() == damaged
+
+
+def test_a_killed_worker_fails_its_trial_only(
+    env: dict[str, str], address: str, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        [str(CELLTUNE), "launch", str(write(tmp_path / "c.yaml")), "--address", address],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    _wait(lambda: folder.ledger.exists() and _epochs(folder) >= 2)
+    _kill_a_worker()
+    output, _ = process.communicate(timeout=120)
+    state = folder.state()
+    assert process.returncode == 0, output
+    assert state.finished(8)
+    assert state.count("failed") == 1
+    (failed,) = (trial for trial in state.trials if trial.status == "failed")
+    assert failed.error.startswith("The trial's worker died")
+    assert "1 trials failed" in output
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _kill_a_worker() -> None:
+    import psutil
+
+    workers = [
+        process
+        for process in psutil.process_iter(["pid", "cmdline"])
+        if "TrialWorker" in " ".join(process.info["cmdline"] or [])
+    ]
+    assert workers
+    os.kill(workers[0].pid, signal.SIGKILL)
+
+
+def test_the_storage_in_use_is_named_for_every_command(
+    env: dict[str, str], address: str, celltune: Run, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    config = write(tmp_path / "c.yaml", budget={"trials": 1, "max_epochs": 2})
+    done = celltune("launch", config, "--address", address, "--storage", elsewhere)
+    assert f"celltune leaderboard cut --storage {elsewhere}" in done.stdout
+    assert folders.names(elsewhere) == ["cut"]

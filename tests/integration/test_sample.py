@@ -1,0 +1,121 @@
+"""The embedded default, run as `make search` runs it, with a Ray of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from data_prep import PreparedData, prepare
+from search import folder as folders
+from search.folder import Folder
+from search.state import ExperimentState
+from tests.integration.conftest import CELLTUNE, REPOSITORY
+
+
+@dataclass
+class Sample:
+    folder: Folder
+    output: str
+    env: dict[str, str]
+
+    @property
+    def state(self) -> ExperimentState:
+        return self.folder.state()
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    root = tmp_path_factory.mktemp("sample")
+    env = {
+        **os.environ,
+        "CELLTUNE_STORAGE": str(root / "storage"),
+        "CELLTUNE_CACHE": str(root / "cache"),
+    }
+    done = subprocess.run(
+        [str(CELLTUNE), "launch", "configs/sample.yaml"],
+        cwd=REPOSITORY,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return Sample(folders.find("sample", root / "storage"), done.stdout, env)
+
+
+def test_it_ends_with_a_leaderboard_and_the_next_commands(sample: Sample) -> None:
+    assert "Leaderboard of sample" in sample.output
+    assert "celltune leaderboard sample" in sample.output
+    assert "epoch 1/6: valid_accuracy" in sample.output
+    assert sample.state.finished(16)
+
+
+def test_two_trials_run_side_by_side(sample: Sample) -> None:
+    """On two cores, one CPU a trial: epochs of two trials overlap in time, of three never."""
+    spans = [
+        (epoch.at - epoch.metrics["seconds"], epoch.at, trial.number)
+        for trial in sample.state.trials
+        for epoch in trial.epochs
+    ]
+    overlapping = sum(
+        a[2] != b[2] and a[0] < b[1] and b[0] < a[1]
+        for index, a in enumerate(spans)
+        for b in spans[:index]
+    )
+    assert overlapping >= len(spans) // 4
+
+
+def test_every_trial_has_what_the_ledger_says(sample: Sample) -> None:
+    state = sample.state
+    assert state.count("completed") >= 1
+    assert state.count("pruned") >= 4
+    assert state.count("failed") == 0
+    for trial in state.trials:
+        best = trial.best("valid_accuracy")
+        assert best is not None
+        kept = {path.name for path in sample.folder.trial(trial.number).iterdir()}
+        assert kept == {trial.epochs[-1].checkpoint, best.checkpoint}
+
+
+def test_words_alone_stay_eight_points_below(sample: Sample) -> None:
+    """Word order carries the label: logistic regression over word counts can't see it."""
+    cache = Path(sample.env["CELLTUNE_CACHE"])
+    data = prepare(sample.folder.config().data, cache_dir=cache)
+    best = sample.state.ranked("valid_accuracy")[0].best_value("valid_accuracy")
+    assert best is not None
+    assert best - bag_of_words_accuracy(data) >= 0.08
+    assert best >= 0.88
+
+
+def bag_of_words_accuracy(data: PreparedData) -> float:
+    texts = {}
+    for name, part in (("train", data.train), ("valid", data.valid)):
+        ids = [part.ids[a:b] for a, b in zip(part.offsets, part.offsets[1:], strict=False)]
+        texts[name] = [" ".join(f"w{number}" for number in review) for review in ids]
+    vectorizer = CountVectorizer(token_pattern=r"\S+")  # noqa: S106 (not a password)
+    counts = vectorizer.fit_transform(texts["train"])
+    model = LogisticRegression(max_iter=2000).fit(counts, data.train.labels)
+    return float(model.score(vectorizer.transform(texts["valid"]), data.valid.labels))
+
+
+def test_the_commands_it_names_work(sample: Sample) -> None:
+    def run(*arguments: str) -> str:
+        command = [str(CELLTUNE), *arguments]
+        return subprocess.run(
+            command, env=sample.env, capture_output=True, text=True, check=True
+        ).stdout
+
+    rows: list[dict[str, Any]] = json.loads(run("leaderboard", "sample", "--format", "json"))
+    assert len(rows) == 16
+    assert run("status", "sample").startswith("sample: finished")
+    assert "sample" in run("list")

@@ -1,0 +1,139 @@
+"""Everything that the repository ships for people to run: configs, cluster.yaml, README."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+import tarfile
+from pathlib import Path
+
+import pytest
+import ray
+import yaml
+from jsonschema import Draft7Validator
+from ray.autoscaler import __file__ as autoscaler
+
+from search.config import load_config
+from tests.integration.conftest import REPOSITORY, Run
+
+CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+WORDS = ("good fine great lovely", "bad dull poor awful")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A small archive with the layout of the official one."""
+    path = tmp_path / "aclImdb_v1.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        for number in range(80):
+            folder, rating = ("pos", 9) if number % 2 else ("neg", 2)
+            text = " ".join([WORDS[number % 2 == 0], "film number", str(number)] * 3).encode()
+            info = tarfile.TarInfo(f"aclImdb/train/{folder}/{number}_{rating}.txt")
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text))
+    return path
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    path = tmp_path / "reviews.csv"
+    lines = [f"{WORDS[number % 2]} number {number},{1 - number % 2}" for number in range(80)]
+    path.write_text("\n".join(["text,label", *lines]))
+    return path
+
+
+def test_all_configs_are_run() -> None:
+    assert [path.name for path in CONFIGS] == [
+        "csv.yaml",
+        "imdb-gpu.yaml",
+        "imdb.yaml",
+        "sample.yaml",
+    ]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_config_runs_through_the_real_command(
+    path: Path, archive: Path, reviews: Path, address: str, celltune: Run
+) -> None:
+    sources = {
+        "imdb": ["--set", f"data.path={archive}"],
+        "csv": ["--set", f"data.path={reviews}"],
+        "synthetic": ["--set", "data.reviews=100"],
+    }
+    small = ["budget.trials=2", "budget.max_epochs=3", "resources.gpus_per_trial=0"]
+    overrides = [part for value in small for part in ("--set", value)]
+    overrides += sources[load_config(path).data.source]
+    done = celltune("launch", path, "--address", address, *overrides)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads(celltune("leaderboard", path.stem, "--format", "json").stdout)
+    assert [row["status"] for row in rows].count("completed") >= 1
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_config_explains_itself(path: Path) -> None:
+    assert path.read_text().startswith("# ")
+    assert path.stem == load_config(path).name
+
+
+def test_cluster_yaml_is_what_the_installed_ray_takes() -> None:
+    cluster = yaml.safe_load((REPOSITORY / "cluster.yaml").read_text())
+    schema = json.loads((Path(autoscaler).parent / "ray-schema.json").read_text())
+    assert list(Draft7Validator(schema).iter_errors(cluster)) == []
+    assert cluster["head_node_type"] in cluster["available_node_types"]
+    assert f":{ray.__version__}-" in cluster["docker"]["image"]
+    assert f"ray=={ray.__version__}" in (REPOSITORY / "constraints.txt").read_text()
+
+
+def test_every_value_of_cluster_yaml_is_explained() -> None:
+    lines = (REPOSITORY / "cluster.yaml").read_text().splitlines()
+    for index, line in enumerate(lines):
+        if re.match(r"[a-z_]+:", line):
+            block = lines[max(0, index - 3) : index + 3]
+            assert any(above.strip().startswith("#") for above in block), line
+
+
+def readme_commands() -> list[str]:
+    """Commands of the README's shell blocks; what needs a cloud or a network is marked there."""
+    text = (REPOSITORY / "README.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_the_readme_runs(reviews: Path, address: str, celltune: Run, tmp_path: Path) -> None:
+    """Every celltune command of the README, in its order, made small."""
+    small = "--set budget.trials=2 --set budget.max_epochs=2 --set early_stopping=null"
+    commands = [line for line in readme_commands() if line.startswith("celltune ")]
+    assert len(commands) >= 10
+    for command in commands:
+        line = command.replace("reviews.csv.gz", str(reviews)).replace("HEAD:6379", address)
+        arguments = shlex.split(line)[1:]
+        if arguments[0] == "launch":
+            arguments += shlex.split(small)
+        if arguments[0] in ("launch", "resume") and "--address" not in arguments:
+            arguments += ["--address", address]
+        done = celltune(*arguments)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        assert done.stdout, command
+
+
+def test_the_readmes_python_runs(
+    local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELLTUNE_STORAGE", str(tmp_path))
+    monkeypatch.chdir(REPOSITORY)
+    text = (REPOSITORY / "README.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(block, names)  # noqa: S102 (our own README)
+    assert "result" in names
+
+
+def test_the_readmes_make_targets_exist() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    targets = [line.split()[1] for line in readme_commands() if line.startswith("make ")]
+    assert {"search", "test", "check"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
