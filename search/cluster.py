@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,6 +12,8 @@ import ray
 from data_prep import store
 from search.config import Resources
 from search.errors import ResourceError
+
+CONNECT_SECONDS = 5.0
 
 
 @contextmanager
@@ -25,6 +28,7 @@ def joined(address: str | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _check_reachable(address)
     try:
         ray.init(
             address=address or "local",
@@ -34,15 +38,38 @@ def joined(address: str | None = None) -> Iterator[None]:
             **({} if address else {"include_dashboard": False}),
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        where = f"The Ray cluster at '{address}' can't be joined" if address else "Ray can't start"
-        raise ResourceError(
-            f"{where}: {error}. Check the address (host:port, or 'auto' on a node of the cluster) "
-            "and that `ray status` answers there; without --address a local cluster is started."
-        ) from error
+        raise _unreachable(address, error) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    # Ray itself tries for minutes, and then ends the process.
+    if address is None or address in ("auto", "local"):
+        return
+    if address.startswith("ray://"):
+        raise ResourceError(
+            f"'{address}' is an address of Ray Client, over which a search can't run. Start "
+            "celltune on a node of the cluster, with --address auto or host:port."
+        )
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ResourceError(f"'{address}' is no address of a Ray cluster; it must be host:port.")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str | None, error: Exception) -> ResourceError:
+    if address is None:
+        return ResourceError(f"Ray can't start on this machine: {error}")
+    return ResourceError(
+        f"The Ray cluster at '{address}' can't be joined: {error}. Check that `ray status` answers "
+        "there, and that this machine is a node of it; without --address a local one is started."
+    )
 
 
 def trial_slots(resources: Resources) -> int:
