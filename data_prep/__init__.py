@@ -12,6 +12,7 @@ from data_prep.dataset import PreparedData, TensorizedSplit
 from data_prep.errors import DataError
 from data_prep.prepare import prepare, survey
 from data_prep.rows import Progress
+from data_prep.sources import check_present
 
 __all__ = [
     "Batch",
@@ -21,6 +22,7 @@ __all__ = [
     "Progress",
     "TensorizedSplit",
     "batches",
+    "check_present",
     "ordered_batches",
     "prepare",
     "survey",

@@ -13,7 +13,7 @@ from data_prep.source_csv import UNNAMED_CLASSES, CsvReviews
 from data_prep.source_imdb import ImdbArchive, ImdbFolder
 from data_prep.synthetic import SyntheticReviews
 
-__all__ = ["Row", "Source", "open_source"]
+__all__ = ["Row", "Source", "check_present", "open_source"]
 
 
 def open_source(config: DataConfig, *, cache_dir: Path, progress: Progress | None = None) -> Source:
@@ -40,6 +40,16 @@ def open_source(config: DataConfig, *, cache_dir: Path, progress: Progress | Non
         return ImdbArchive(download.imdb_archive(cache_dir, progress=progress))
     path = _present(config.path)
     return ImdbFolder(path) if path.is_dir() else ImdbArchive(path)
+
+
+def check_present(config: DataConfig) -> None:
+    """Look whether the file or folder that a config names is there; opens nothing.
+
+    Raises:
+        DataError: it isn't.
+    """
+    if config.path is not None:
+        _present(config.path)
 
 
 def _present(path: Path) -> Path:

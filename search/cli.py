@@ -205,7 +205,7 @@ def _data(config: SearchConfig) -> str:
     from data_prep import survey
 
     counts = survey(config.data)
-    classes = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    classes = ", ".join(f"{name}: {count:,}" for name, count in counts.items())
     return f"Data: {sum(counts.values()):,} reviews to learn from ({classes})."
 
 

@@ -143,8 +143,10 @@ def _anchored(config: SearchConfig) -> SearchConfig:
 
 @contextmanager
 def _cluster(config: SearchConfig, address: str | None, view: View) -> Iterator[None]:
+    from data_prep import check_present
     from search.cluster import joined, trial_slots
 
+    check_present(config.data)
     view.stage(f"Joining the Ray cluster at {address}" if address else "Starting a local Ray")
     with joined(address):
         trial_slots(config.resources)
