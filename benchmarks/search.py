@@ -20,9 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from _measure import REVIEWS, Usage, finish, measure
-
-HERE = Path(__file__).parent
+from _measure import HERE, REVIEWS, Usage, finish, measure
 
 
 def plain(options: argparse.Namespace, sizes: dict[str, int]) -> tuple[Usage, dict[str, Any]]:

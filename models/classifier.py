@@ -20,9 +20,9 @@ from models.recurrent import RecurrentStack
 class SentimentClassifier(nn.Module):
     """A recurrent text classifier over padded batches, to which padding makes no difference.
 
-    Starting values: embedding N(0, 1) with a zero row for padding, recurrent part and output layer
-    uniform in +-1/sqrt(fan-in), all as torch's own modules start. Dropout draws from ``generator``,
-    so neither building nor running the model touches torch's global random state.
+    Starting values: embedding N(0, ``embedding_std``²) with a zero row for padding, recurrent part
+    and output layer uniform in +-1/sqrt(fan-in), as torch's own modules start. Dropout draws from
+    ``generator``, so neither building nor running the model touches torch's global random state.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class SentimentClassifier(nn.Module):
         self.config, self.num_classes = config, num_classes
         self.generator = torch.Generator().manual_seed(0) if generator is None else generator
         table = torch.empty(vocabulary_size, config.embedding_size)
-        table.normal_(generator=self.generator)
+        table.normal_(std=config.embedding_std, generator=self.generator)
         table[PAD] = 0
         self.embedding = nn.Parameter(table)
         self.recurrent = RecurrentStack(

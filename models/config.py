@@ -34,6 +34,8 @@ class ModelConfig(_Config):
     """Share dropped between layers only; as dropout if not given. Means nothing with one layer."""
     embedding_size: int = Field(default=100, ge=1)
     """Size of a word's vector."""
+    embedding_std: float = Field(default=0.05, gt=0.0, allow_inf_nan=False)
+    """Standard deviation of the word vectors' starting values; torch's own modules take 1."""
     readout: Readout = "final"
     """What the output layer sees: each direction's final state, or the mean or the maximum of all
     states of the review."""
