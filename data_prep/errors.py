@@ -9,10 +9,12 @@
     │   ├── ExperimentError      a name that is taken, unknown or in use  (search.errors)
     │   ├── LedgerError          a damaged ledger                         (search.errors)
     │   └── ResourceError        more than the cluster can ever give      (search.errors)
+    ├── StorageError             checkpoints can't be written: the run ends  (search.errors)
     └── TrialError               one trial failed; the search goes on     (models.errors)
         ├── DivergedError        a loss that is no longer a number        (models.errors)
         └── CheckpointError      a checkpoint that can't be used          (models.errors)
 
+After a StorageError nothing is lost: mend the storage, then resume.
 An InputError is never retried: the same input fails again. A TrialError ends one trial only.
 """
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -82,12 +85,12 @@ def launch(
     if dry_run:
         resolved = experiment.resolve(config, overrides or (), name)
         folder = folders.reserve_name(resolved.name, folders.storage_root(storage))
-        typer.echo(dump_config(resolved))
-        typer.echo(_plan(resolved))
+        data = _data(resolved)
+        typer.echo(f"{dump_config(resolved)}\n{_plan(resolved)}\n{data}")
         typer.echo(f"It would be stored in {folder.path}. Nothing was started.")
         return
-    _conclude(
-        experiment.launch(
+    with _told_when_cut("celltune list", storage):
+        result = experiment.launch(
             config,
             name=name,
             storage=storage,
@@ -95,13 +98,26 @@ def launch(
             overrides=overrides or (),
             view=_view(),
         )
-    )
+    _conclude(result)
 
 
 @app.command()
 def resume(name: Name, address: Address = None, storage: Storage = None) -> None:
     """Go on with a search that was stopped or killed."""
-    _conclude(experiment.resume(name, storage=storage, address=address, view=_view()))
+    with _told_when_cut(f"celltune status {name}", storage):
+        result = experiment.resume(name, storage=storage, address=address, view=_view())
+    _conclude(result)
+
+
+@contextmanager
+def _told_when_cut(command: str, storage: str | None) -> Iterator[None]:
+    """After a Ctrl-C that the search didn't take as its clean stop, say what to look at."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        place = f" --storage {shlex.quote(storage)}" if storage else ""
+        typer.echo(f"\nStopped at once. What there is to go on with: {command}{place}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 @app.command()
@@ -125,7 +141,7 @@ def leaderboard(
 def list_experiments(storage: Storage = None) -> None:
     """List the experiments of a storage."""
     root = folders.storage_root(storage)
-    found = [folders.find(name, root) for name in folders.names(root)]
+    found = [Folder(root / name) for name in folders.names(root)]
     if not found:
         typer.echo(f"No experiments in {root} yet. Start one with: celltune launch CONFIG")
         return
@@ -171,7 +187,7 @@ def status(name: Name, storage: Storage = None) -> None:
     typer.echo(f"{folder.name}: {standing}, in {folder.path}")
     counts = {
         "completed": state.count("completed"),
-        "stopped early": state.count("pruned"),
+        "pruned": state.count("pruned"),
         "failed": state.count("failed"),
         "running" if standing == "running" else "unfinished": state.count("unfinished"),
         "to come": max(0, config.budget.trials - len(state.trials)),
@@ -260,3 +276,6 @@ def main() -> None:
     except CelltuneError as error:
         typer.echo(f"celltune: {error}", err=True)
         sys.exit(BAD_INPUT if isinstance(error, InputError) else 1)
+    except OSError as error:
+        typer.echo(f"celltune: {error.filename or 'A file'}: {error.strerror}", err=True)
+        sys.exit(1)

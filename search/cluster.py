@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,10 @@ def joined(address: str | None = None) -> Iterator[None]:
         yield
         return
     _check_reachable(address)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address:
+        # Ray's core writes to the terminal while it tries; what matters comes as an exception.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         ray.init(
             address=address or "local",
@@ -37,7 +42,7 @@ def joined(address: str | None = None) -> Iterator[None]:
             log_to_driver=False,
             **({} if address else {"include_dashboard": False}),
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise _unreachable(address, error) from error
     try:
         yield
@@ -68,7 +73,8 @@ def _unreachable(address: str | None, error: Exception) -> ResourceError:
         return ResourceError(f"Ray can't start on this machine: {error}")
     return ResourceError(
         f"The Ray cluster at '{address}' can't be joined: {error}. Check that `ray status` answers "
-        "there, and that this machine is a node of it; without --address a local one is started."
+        "there, that this machine is a node of it, and, if the cluster wants a token, that "
+        "RAY_AUTH_MODE=token is set; without --address a local cluster is started."
     )
 
 

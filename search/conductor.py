@@ -8,7 +8,7 @@ run over the same events, so a search that was cut decides like one that never w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +22,7 @@ from search.events import (
     TrialCreated,
     TrialFailed,
     TrialStopped,
+    WorkerLost,
 )
 from search.ledger import Ledger
 from search.sampler import TPE
@@ -49,8 +50,8 @@ class Assignment:
 class Conductor:
     """The state machine of a search.
 
-    Invariants: an event is in the ledger before it has any effect; a trial is assigned at most
-    once in a run; a trial that ended is never assigned again.
+    Invariants: an event is in the ledger before it has any effect; a trial is assigned to one
+    worker at a time; a trial that ended is never assigned again.
     """
 
     def __init__(self, config: SearchConfig, ledger: Ledger, *, clock: Callable[[], float]) -> None:
@@ -86,11 +87,19 @@ class Conductor:
         """The Optuna study that mirrors the ledger."""
         return self._tpe.study
 
-    def start(self, *, celltune: str, host: str, pid: int) -> None:
+    def start(
+        self, *, celltune: str, host: str, pid: int, versions: Mapping[str, str] | None = None
+    ) -> None:
         """Record that a driver takes up the experiment."""
-        resumed = self.state.run is not None
         self._record(
-            RunStarted(at=self._clock(), resumed=resumed, celltune=celltune, host=host, pid=pid)
+            RunStarted(
+                at=self._clock(),
+                resumed=self.state.run is not None,
+                celltune=celltune,
+                host=host,
+                pid=pid,
+                versions=dict(versions or {}),
+            )
         )
 
     def end(self, reason: Literal["finished", "interrupted"]) -> None:
@@ -159,6 +168,15 @@ class Conductor:
         """Take in that a trial broke."""
         self._record(TrialFailed(at=self._clock(), number=number, error=error, details=details))
         self._tpe.finish(self.state.trials[number])
+
+    def lose(self, number: int, error: str) -> None:
+        """Take in that a trial's worker died: the trial waits again, or has failed too often."""
+        trial = self.state.trials[number]
+        if trial.losses >= self._config.retries:
+            self.fail(number, f"The trial's worker died {trial.losses + 1} times: {error}")
+            return
+        self._record(WorkerLost(at=self._clock(), number=number, error=error))
+        self._waiting.append(number)
 
     def _record(self, event: Event) -> None:
         self._ledger.append(event)

@@ -28,7 +28,12 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What an experiment may be called: it becomes a folder's name."""
 
 _STRICT = ConfigDict(
-    extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+    extra="forbid",
+    frozen=True,
+    strict=True,
+    allow_inf_nan=False,
+    use_attribute_docstrings=True,
+    validate_default=True,
 )
 
 
@@ -50,7 +55,7 @@ class EarlyStopping(BaseModel):
 
     grace_period: int = Field(1, ge=1)
     """Epochs that every trial gets before it can be stopped."""
-    reduction_factor: float = Field(2.0, gt=1)
+    reduction_factor: float = Field(2.0, gt=1, le=100)
     """About 1 in this many trials goes on at each rung."""
 
 
@@ -95,6 +100,9 @@ class SearchConfig(BaseModel):
     """Seed of the sampler and of every trial's weights and batches."""
     metric: Metric = "valid_accuracy"
     """What decides: valid_accuracy (more is better) or valid_loss (less is better)."""
+    retries: int = Field(2, ge=0)
+    """How often a trial whose worker died (a lost node, too little memory) goes on from its newest
+    checkpoint before it counts as failed."""
     data: DataConfig
     """What is learned from."""
     space: Annotated[
@@ -186,6 +194,8 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
         raise ConfigError(f"The config {path} isn't UTF-8 text: {error.reason}.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"The config {path} isn't valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"The config {path} is nested too deeply to be read.") from error
     if not isinstance(content, dict):
         raise ConfigError(
             f"The config {path} must map keys to values (name, data, space, ...); "

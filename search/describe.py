@@ -19,7 +19,10 @@ def describe(params: Mapping[str, ParameterValue]) -> str:
         f"{size}x{layers}" if layers is not None else size,
         "bidirectional" if rest.pop("bidirectional", False) else "",
     ]
-    others = (f"{_SHORT.get(name, name)} {_short(value)}" for name, value in rest.items())
+    # What is looked for first comes first: a narrow terminal cuts the end.
+    first = {name: rest.pop(name) for name in _SHORT if name in rest}
+    named = {**{_SHORT[name]: value for name, value in first.items()}, **rest}
+    others = (f"{name} {_short(value)}" for name, value in named.items())
     return ", ".join([" ".join(word for word in words if word), *others])
 
 

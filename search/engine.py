@@ -9,8 +9,7 @@ three adapters below only pass on what the conductor decides. The only module th
 from __future__ import annotations
 
 import os
-import tempfile
-import threading
+import shutil
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,9 +20,11 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from data_prep import store
+from data_prep.errors import InputError
 from search.cluster import trial_slots
 from search.conductor import Assignment, Conductor
 from search.config import SearchConfig
+from search.errors import StorageError
 from search.folder import Folder
 from search.trial import EpochResult, TrialTask, run_trial
 
@@ -36,7 +37,6 @@ _QUIET = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
 
@@ -58,12 +58,19 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         import torch
 
         torch.set_num_threads(config["threads"])
-        self._epochs = run_trial(config["task"], store.open_handle(config["data"]))
+        self._epochs = self._run(config)
+
+    @staticmethod
+    def _run(config: dict[str, Any]) -> Iterator[EpochResult]:
+        # Opened with the first step: an error there is told, one in `setup` kills the worker.
+        yield from run_trial(config["task"], store.open_handle(config["data"]))
 
     def step(self) -> dict[str, Any]:
         """Train one epoch; a trial's error is a result, so that the worker lives on."""
         try:
             result = next(self._epochs)
+        except (StorageError, InputError) as error:
+            return {"fatal": str(error)}
         except Exception as error:  # noqa: BLE001 (whatever a trial raises ends that trial only)
             sentence = str(error) or type(error).__name__
             return {"failure": sentence, "details": traceback.format_exc()}
@@ -93,7 +100,10 @@ class _Searcher(_Forgetful, Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ARG002 (Ray's name for the trial)
         assignment = self._conductor.next()
-        return Searcher.FINISHED if assignment is None else self._describe(assignment)
+        if assignment is not None:
+            return self._describe(assignment)
+        # A trial that still runs may lose its worker, and then has to be given out again.
+        return Searcher.FINISHED if self._conductor.finished else None
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Nothing to do: the scheduler's adapter hears of every end first."""
@@ -122,13 +132,13 @@ class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, controller: Any, trial: Any) -> None:  # noqa: ARG002
         """Pass on that a trial's worker died."""
-        number = trial.config["number"]
-        text = trial.get_error() or ""
-        last = text.strip().splitlines()[-1] if text.strip() else "no reason was given"
-        self._guard(self._conductor.fail, number, f"The trial's worker died: {last}", text)
+        text = (trial.get_error() or "no reason was given").strip()
+        self._guard(self._conductor.lose, trial.config["number"], text.splitlines()[-1])
 
     def _pass_on(self, trial: Any, result: dict[str, Any]) -> bool:
         number = trial.config["number"]
+        if "fatal" in result:
+            self._guard(self._give_up, result["fatal"])
         if "failure" in result:
             self._guard(self._conductor.fail, number, result["failure"], result["details"])
             return False
@@ -142,6 +152,9 @@ class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
         )
         return bool(goes_on)
 
+    def _give_up(self, reason: str) -> None:
+        raise StorageError(reason)
+
     def _guard(self, call: Any, *arguments: Any) -> Any:
         # Ray Tune turns every exception of a callback into text; the real one is kept for `run`.
         try:
@@ -152,10 +165,10 @@ class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
 
 
 class _Stopper(_Forgetful, tune.Stopper):  # type: ignore[misc]
-    """Ends the run when the event is set."""
+    """Ends the run when it is asked to."""
 
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        self._should_stop = should_stop
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
         """Never stop a single trial."""
@@ -163,7 +176,7 @@ class _Stopper(_Forgetful, tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Whether the run ends now."""
-        return self._stop.is_set()
+        return self._should_stop()
 
 
 def run(
@@ -171,24 +184,26 @@ def run(
     config: SearchConfig,
     folder: Folder,
     data: store.DataHandle,
-    stop: threading.Event,
+    should_stop: Callable[[], bool],
 ) -> None:
-    """Run trials until the budget is used up or `stop` is set. A cluster must be joined.
+    """Run trials until the budget is used up or a stop is asked for. A cluster must be joined.
 
     Args:
         conductor: decides.
         config: of the experiment.
         folder: where checkpoints go; every node must see it under the same path.
         data: published in the cluster.
-        stop: set by the caller to end the run soon, losing only the epochs in flight.
+        should_stop: asked again and again; once it says yes, the run ends soon, and only the
+            epochs in flight are lost.
 
     Raises:
         LedgerError: an event couldn't be written.
+        StorageError: a checkpoint couldn't be written.
         ResourceError: no node can ever hold a trial.
     """
     slots = trial_slots(config.resources)
     scheduler = _Scheduler(conductor)
-    with tempfile.TemporaryDirectory(prefix="celltune-") as scratch, _environment(_QUIET):
+    with _scratch(folder) as scratch, _environment(_QUIET):
         try:
             tune.run(
                 TrialWorker,
@@ -196,7 +211,7 @@ def run(
                 storage_path=scratch,
                 search_alg=_Searcher(conductor, _describer(config, folder, data)),
                 scheduler=scheduler,
-                stop=_Stopper(stop),
+                stop=_Stopper(should_stop),
                 num_samples=-1,
                 max_concurrent_trials=slots,
                 resources_per_trial={
@@ -231,6 +246,16 @@ def _describer(
         return {"number": task.number, "task": task, "threads": threads, "data": data}
 
     return describe
+
+
+@contextmanager
+def _scratch(folder: Folder) -> Iterator[str]:
+    # In the experiment's own folder, so that the next run finds what a killed one left.
+    shutil.rmtree(folder.scratch, ignore_errors=True)
+    try:
+        yield str(folder.scratch)
+    finally:
+        shutil.rmtree(folder.scratch, ignore_errors=True)
 
 
 @contextmanager

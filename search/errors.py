@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_prep.errors import InputError
+from data_prep.errors import CelltuneError, InputError
 
 
 class ConfigError(InputError):
@@ -19,3 +19,7 @@ class LedgerError(InputError):
 
 class ResourceError(InputError):
     """A trial asks for more than any node of the cluster can ever give."""
+
+
+class StorageError(CelltuneError):
+    """A trial can't write its checkpoints: the run ends, its trials stay unfinished."""

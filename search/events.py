@@ -42,6 +42,8 @@ class RunStarted(_Event):
     """The release of celltune that runs."""
     host: str
     pid: int
+    versions: dict[str, str] = {}
+    """Of Python and of the libraries that shape the numbers."""
 
 
 class TrialCreated(_Event):
@@ -85,6 +87,15 @@ class TrialFailed(_Event):
     """The traceback, where there is one."""
 
 
+class WorkerLost(_Event):
+    """A trial's worker died under it; the trial is still unfinished."""
+
+    event: Literal["worker_lost"] = "worker_lost"
+    number: int
+    error: str
+    """What is known of the death."""
+
+
 class RunEnded(_Event):
     """A driver left the experiment in good order. A killed one leaves no such line."""
 
@@ -99,6 +110,7 @@ Event = (
     | EpochReported
     | TrialStopped
     | TrialFailed
+    | WorkerLost
     | RunEnded
 )
 

@@ -24,7 +24,7 @@ from search.events import ExperimentCreated
 from search.folder import Folder
 from search.ledger import Ledger
 from search.state import ExperimentState
-from search.version import VERSION
+from search.version import VERSION, library_versions
 from search.view import SilentView, View
 
 if TYPE_CHECKING:
@@ -181,11 +181,29 @@ def _run(
         conductor = Conductor(config, ledger, clock=clock)
         conductor.observe(CheckpointKeeper(folder, config.metric))
         conductor.observe(view.event)
-        conductor.start(celltune=VERSION, host=socket.gethostname(), pid=os.getpid())
+        conductor.start(
+            celltune=VERSION,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            versions=library_versions(),
+        )
         with view.running(folder, config, conductor.state):
-            engine.run(conductor, config, folder, store.publish(data), stop)
+            engine.run(conductor, config, folder, store.publish(data), _announced(stop, view))
         conductor.end("finished" if conductor.finished else "interrupted")
         return Result(folder, config, conductor.state, interrupted=not conductor.finished)
+
+
+def _announced(stop: threading.Event, view: View) -> Callable[[], bool]:
+    """Say once that the search is stopping, from the main loop: a signal handler can't print."""
+    announced = threading.Event()
+
+    def should_stop() -> bool:
+        if stop.is_set() and not announced.is_set():
+            announced.set()
+            view.stage("Stopping; nothing is lost but the epochs in flight")
+        return stop.is_set()
+
+    return should_stop
 
 
 @contextmanager

@@ -6,6 +6,7 @@
         experiment.yaml     the resolved config, every default spelled out
         ledger.jsonl        what happened (see `search.ledger`)
         lock                held by the driver that runs the experiment
+        scratch/            Ray Tune's own files, while a search runs; nothing ever reads them
         trials/<number>/    checkpoints
 
 The storage is the first of: what the caller names, $CELLTUNE_STORAGE, ~/celltune_results.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 import shutil
 import tempfile
 import time
@@ -57,6 +59,11 @@ class Folder:
         """Where its ledger is."""
         return self.path / LEDGER
 
+    @property
+    def scratch(self) -> Path:
+        """Where Ray Tune may write what nobody needs."""
+        return self.path / "scratch"
+
     def trial(self, number: int) -> Path:
         """Where a trial's checkpoints are."""
         return self.path / "trials" / str(number)
@@ -77,7 +84,7 @@ class Folder:
         """What to type after a command to name this experiment."""
         if self.path.parent == storage_root():
             return self.name
-        return f"{self.name} --storage {self.path.parent}"
+        return f"{self.name} --storage {shlex.quote(str(self.path.parent))}"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -162,8 +169,13 @@ def reserve_name(name: str, storage: Path) -> Folder:
             "beginning with a letter or a digit."
         )
     folder = Folder(storage / name)
-    if folder.path.exists():
-        raise _taken(folder)
+    try:
+        if storage.exists() and not storage.is_dir():
+            raise ExperimentError(f"The storage {storage} is a file; name a folder with --storage.")
+        if folder.path.exists():
+            raise _taken(folder)
+    except OSError as error:
+        raise ExperimentError(f"The storage {storage} can't be read: {error.strerror}.") from error
     return folder
 
 
@@ -224,8 +236,11 @@ def _sync_folder(path: Path) -> None:
 
 def names(storage: Path) -> list[str]:
     """Give the names of the experiments in a storage, in order."""
-    if not storage.is_dir():
-        return []
+    try:
+        if not storage.is_dir():
+            return []
+    except OSError as error:
+        raise ExperimentError(f"The storage {storage} can't be read: {error.strerror}.") from error
     found = (path.parent.name for path in storage.glob(f"*/{CONFIG}"))
     return sorted(name for name in found if re.fullmatch(NAME, name))
 

@@ -7,7 +7,8 @@ One line an event::
 `n` counts the lines from 0 and `crc` is the CRC-32 of `n` and the data's JSON text, so a line
 that is cut, altered, lost or written twice can't pass for a whole one. A line counts once `fsync`
 has returned. A process that dies while it writes leaves at most one torn line at the end: readers
-drop it, and the next writer cuts it off. Damage anywhere else is an error that names the line.
+drop it, and the next writer cuts it off. A torn line has no line end; damage to a line that has one
+is an error that names the line, wherever it stands: it may have been acknowledged.
 """
 
 from __future__ import annotations
@@ -69,13 +70,11 @@ def _scan(path: Path) -> tuple[list[Event], int]:
     events: list[Event] = []
     whole = 0
     lines = content.split(b"\n")
-    torn = lines.pop()
+    lines.pop()  # what follows the last line end: nothing, or a torn line
     for number, line in enumerate(lines):
         try:
             events.append(decode(number, line))
         except ValueError as error:
-            if number == len(lines) - 1 and not torn:
-                break
             raise LedgerError(
                 f"The ledger {path} is damaged in line {number + 1} of {len(lines)}: {error}. "
                 "Nothing was changed. Put the file back from a copy; if there is none, cutting "
@@ -89,7 +88,7 @@ def read(path: Path) -> list[Event]:
     """Read the events of a ledger, in their order; a torn last line is dropped.
 
     Raises:
-        LedgerError: the file can't be read, or a line before the last is damaged.
+        LedgerError: the file can't be read, or a line is damaged.
     """
     return _scan(path)[0]
 

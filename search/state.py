@@ -19,6 +19,7 @@ from search.events import (
     TrialCreated,
     TrialFailed,
     TrialStopped,
+    WorkerLost,
 )
 
 Status = Literal["unfinished", "completed", "pruned", "failed"]
@@ -42,6 +43,8 @@ class TrialRecord:
     status: Status = "unfinished"
     error: str = ""
     details: str = ""
+    losses: int = 0
+    """How many workers died under it."""
 
     @property
     def epochs_done(self) -> int:
@@ -106,7 +109,7 @@ class ExperimentState:
             TrialRecord(event.number, dict(event.params), event.max_epochs, event.at)
         )
 
-    def _continue(self, event: EpochReported | TrialStopped | TrialFailed) -> None:
+    def _continue(self, event: EpochReported | TrialStopped | TrialFailed | WorkerLost) -> None:
         if not 0 <= event.number < len(self.trials):
             raise ValueError(f"trial {event.number} was never created")
         trial = self.trials[event.number]
@@ -120,6 +123,8 @@ class ExperimentState:
             trial.epochs.append(event)
         elif isinstance(event, TrialStopped):
             trial.status = event.reason
+        elif isinstance(event, WorkerLost):
+            trial.losses += 1
         else:
             trial.status, trial.error, trial.details = "failed", event.error, event.details
 

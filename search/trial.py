@@ -17,6 +17,7 @@ from data_prep import PreparedData
 from models import checkpoint
 from models.errors import CheckpointError
 from models.training import Trainer
+from search.errors import StorageError
 from search.events import ParameterValue
 from search.space import split
 
@@ -66,6 +67,7 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
 
     Raises:
         TrialError: the trial can't go on, for example because its loss is no number.
+        StorageError: its checkpoint can't be written.
     """
     model, training = split(task.params)
     trainer = Trainer(
@@ -79,7 +81,6 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
         device=task.device,
     )
     _restore(trainer, task)
-    task.folder.mkdir(parents=True, exist_ok=True)
     while True:
         metrics = {
             name: float(value)
@@ -87,9 +88,21 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
             if name != "epoch"
         }
         metrics["parameters"] = float(trainer.parameters)
-        name = checkpoint_name(trainer.epoch)
+        yield EpochResult(trainer.epoch, metrics, _save(trainer, task))
+
+
+def _save(trainer: Trainer, task: TrialTask) -> str:
+    name = checkpoint_name(trainer.epoch)
+    try:
+        task.folder.mkdir(parents=True, exist_ok=True)
         checkpoint.save(trainer.state(), task.folder / name)
-        yield EpochResult(trainer.epoch, metrics, name)
+    except OSError as error:
+        raise StorageError(
+            f"Trial {task.number} can't write its checkpoint {task.folder / name}: "
+            f"{error.strerror}. What was acknowledged is safe and no trial is counted as failed; "
+            "mend the storage, then resume."
+        ) from error
+    return name
 
 
 def _restore(trainer: Trainer, task: TrialTask) -> None:

@@ -18,7 +18,14 @@ from rich.text import Text
 
 from search.config import SearchConfig
 from search.describe import describe, metric_text
-from search.events import EpochReported, Event, TrialCreated, TrialFailed, TrialStopped
+from search.events import (
+    EpochReported,
+    Event,
+    TrialCreated,
+    TrialFailed,
+    TrialStopped,
+    WorkerLost,
+)
 from search.folder import Folder
 from search.state import ExperimentState, Metric, TrialRecord
 
@@ -115,6 +122,8 @@ class PlainView(SilentView):
             self._write(f"trial {event.number} {event.reason}: best {metric} {best}")
         elif isinstance(event, TrialFailed):
             self._write(f"trial {event.number} failed: {event.error}")
+        elif isinstance(event, WorkerLost):
+            self._write(f"trial {event.number} lost its worker and goes on: {event.error}")
 
 
 class LiveView(SilentView):
@@ -175,7 +184,7 @@ def drawing(folder: Folder, config: SearchConfig, state: ExperimentState, second
     headline = Text.assemble(
         (folder.name, "bold"),
         f"  {ended} of {config.budget.trials} trials done, ",
-        f"{state.count('pruned')} of them stopped early, {state.count('failed')} failed  ",
+        f"{state.count('pruned')} of them pruned, {state.count('failed')} failed  ",
         (f"best {best}", "bold green"),
         f"  {minutes}:{rest:02d}",
     )
@@ -185,7 +194,7 @@ def drawing(folder: Folder, config: SearchConfig, state: ExperimentState, second
 
 _COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
     ("trial", "right", 5),
-    ("status", "left", 13),
+    ("status", "left", 9),
     ("epochs", "right", 6),
     ("best", "right", 8),
 )
@@ -194,8 +203,9 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
 def _table(config: SearchConfig, state: ExperimentState, ranked: list[TrialRecord]) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False)
     for name, justify, width in _COLUMNS:
-        table.add_column(name, justify=justify, min_width=width, no_wrap=True)
-    table.add_column("parameters", overflow="ellipsis", no_wrap=True, ratio=1)
+        table.add_column(name, justify=justify, width=width, no_wrap=True)
+    # Not no_wrap for the column: Rich narrows only columns that may wrap. Its cells don't wrap.
+    table.add_column("parameters")
     running = [trial for trial in state.trials if trial.status == "unfinished"][-_ROWS // 2 :]
     leading = [trial for trial in ranked if trial.status != "unfinished"]
     for trial in [*running, *leading[: _ROWS - len(running)]]:
@@ -204,13 +214,13 @@ def _table(config: SearchConfig, state: ExperimentState, ranked: list[TrialRecor
 
 
 def _cells(metric: Metric, trial: TrialRecord) -> tuple[Any, ...]:
-    status = {"unfinished": "running", "pruned": "stopped early"}.get(trial.status, trial.status)
+    status = "running" if trial.status == "unfinished" else trial.status
     return (
         str(trial.number),
         status,
         f"{trial.epochs_done}/{trial.max_epochs}",
         metric_text(metric, trial.best_value(metric)),
-        describe(trial.params),
+        Text(describe(trial.params), no_wrap=True, overflow="ellipsis"),
     )
 
 

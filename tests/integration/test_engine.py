@@ -10,7 +10,7 @@ import pytest
 
 from search import launch, resume
 from search import leaderboard as ranking
-from search.errors import ExperimentError, LedgerError, ResourceError
+from search.errors import ExperimentError, LedgerError, ResourceError, StorageError
 from search.ledger import Ledger
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -56,6 +56,30 @@ def test_a_trial_that_breaks_is_recorded_and_ends_nothing(tmp_path: Path) -> Non
     assert {trial.params["learning_rate"] for trial in failed} == {1e38}
     assert all("learning rate" in trial.error for trial in failed)
     assert all("DivergedError" in trial.details for trial in failed)
+
+
+def test_a_storage_that_breaks_ends_the_run_and_no_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Ledger.append
+
+    def append(self: Ledger, *events: Any) -> None:
+        real(self, *events)
+        if any(event.event == "epoch_reported" for event in events):
+            trials = tmp_path / "demo" / "trials"
+            trials.rename(tmp_path / "gone")
+            trials.write_text("a disk that is no more")
+
+    monkeypatch.setattr(Ledger, "append", append)
+    one = {**CONFIG, "resources": {"concurrent_trials": 1}}
+    with pytest.raises(StorageError, match=r"Trial 0 can't write its checkpoint .* then resume"):
+        launch(one, storage=tmp_path)
+    monkeypatch.undo()
+    (tmp_path / "demo" / "trials").unlink()
+    (tmp_path / "gone").rename(tmp_path / "demo" / "trials")
+    state = resume("demo", storage=tmp_path).state
+    assert state.finished(3)
+    assert state.count("failed") == 0
 
 
 def test_what_the_cluster_can_never_give_is_refused_before_anything_starts(tmp_path: Path) -> None:

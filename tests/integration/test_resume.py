@@ -141,7 +141,7 @@ def test_a_damaged_ledger_is_refused_by_line(
     assert folder.ledger.read_bytes() == damaged
 
 
-def test_a_killed_worker_fails_its_trial_only(
+def test_a_killed_worker_costs_its_trial_one_epoch_at_most(
     env: dict[str, str], address: str, tmp_path: Path
 ) -> None:
     process = subprocess.Popen(
@@ -158,10 +158,10 @@ def test_a_killed_worker_fails_its_trial_only(
     state = folder.state()
     assert process.returncode == 0, output
     assert state.finished(8)
-    assert state.count("failed") == 1
-    (failed,) = (trial for trial in state.trials if trial.status == "failed")
-    assert failed.error.startswith("The trial's worker died")
-    assert "1 trials failed" in output
+    assert state.count("failed") == 0
+    assert sum(trial.losses for trial in state.trials) == 1
+    assert "lost its worker" in output
+    assert "Traceback" not in output
 
 
 def _wait(condition: Callable[[], bool]) -> None:

@@ -64,6 +64,16 @@ def run(
         (["launch", "demo.yaml", "--name", "a/b", "--dry-run"], "name: "),
         (["launch", "demo.yaml", "--dry-run"], "exists already.*celltune resume demo"),
         (["launch", "demo.yaml"], "exists already.*celltune resume demo"),
+        (
+            [
+                "launch",
+                "demo.yaml",
+                "--name=x",
+                "--dry-run",
+                "--set=data={source: csv, path: none.csv}",
+            ],
+            "none.csv doesn't exist",
+        ),
         (["resume", "none"], "no experiment 'none'"),
         (["leaderboard", "none"], "no experiment 'none'"),
         (["leaderboard", "demo", "--format", "xls"], "'xls' is not a format"),
@@ -146,10 +156,16 @@ def test_list_shows_every_experiment_also_a_damaged_one(
     damaged.mkdir()
     for name in (folders.CONFIG, folders.LEDGER):
         (damaged / name).write_bytes(b"x\n" + (experiment.path / name).read_bytes())
+    headless = experiment.path.parent / "headless"
+    headless.mkdir()
+    (headless / folders.CONFIG).write_bytes((experiment.path / folders.CONFIG).read_bytes())
     code, out, _ = run(capsys, monkeypatch, "list")
     assert code == 0
-    broken, demo = (line for line in out.splitlines() if "demo" in line or "broken" in line)
-    assert "damaged" in broken
+    broken, demo, without = (
+        line for line in out.splitlines() if "/12" in line or "damaged" in line
+    )
+    assert "broken" in broken
+    assert "headless" in without
     assert "killed" in demo
     assert "/12" in demo
 

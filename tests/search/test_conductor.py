@@ -148,6 +148,32 @@ def test_a_failed_trial_is_told_as_fail_and_the_search_goes_on(tmp_path: Path) -
         assert conductor.finished
 
 
+def test_a_trial_whose_worker_died_goes_on_until_it_died_too_often(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    config = make_config(budget={"trials": 1, "max_epochs": 4}, retries=2)
+    with start_ledger(path) as ledger:
+        conductor = make_conductor(config, ledger)
+        first = conductor.next()
+        assert first is not None
+        conductor.report(0, 1, formula(first.params, 1), "epoch-1")
+        conductor.lose(0, "out of memory")
+        assert conductor.study.trials[0].state == TrialState.RUNNING
+        again = conductor.next()
+        assert again is not None
+        assert (again.number, again.params) == (0, first.params)
+        assert again.checkpoints == ("epoch-1",)
+        conductor.lose(0, "out of memory")
+    with Ledger(path) as ledger:
+        conductor = make_conductor(config, ledger)
+        assert conductor.next() is not None
+        assert not conductor.finished
+        conductor.lose(0, "out of memory")
+        assert conductor.state.trials[0].error == "The trial's worker died 3 times: out of memory"
+        assert conductor.study.trials[0].state == TrialState.FAIL
+        assert conductor.finished
+        assert conductor.next() is None
+
+
 def test_epochs_that_the_ledger_holds_are_read_over(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     with start_ledger(path) as ledger:

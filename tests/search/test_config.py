@@ -85,6 +85,12 @@ def test_a_space_without_what_it_needs_is_told() -> None:
 def test_what_does_not_fit_together_is_told() -> None:
     text = mistakes(early_stopping={"grace_period": 9})
     assert "early_stopping.grace_period is 9, above budget.max_epochs, which is 4" in text
+    text = mistakes(resources={"cpus_per_trial": float("inf")})
+    assert "resources.cpus_per_trial: input should be a finite number" in text
+    text = mistakes(early_stopping={"reduction_factor": 1e308})
+    assert "early_stopping.reduction_factor: input should be less than or equal to 100" in text
+    text = mistakes(budget={"trials": True, "max_epochs": "4"}, seed=True)
+    assert text.splitlines()[0] == "The config has 3 mistakes:"
     text = mistakes(resources={"cpus_per_trial": 1.5})
     assert "cpus_per_trial must be whole when it is above 1, is 1.5" in text
 
@@ -151,6 +157,7 @@ def test_numbers_may_be_written_as_people_write_them(tmp_path: Path) -> None:
         ("name: [\n", "isn't valid YAML"),
         ("", "must map keys to values .* it holds nothing"),
         ("- 1\n", "must map keys to values .* it holds list"),
+        ("[" * 3000, "is nested too deeply|isn't valid YAML"),
     ],
 )
 def test_a_file_that_is_no_config_is_told(text: str, message: str, tmp_path: Path) -> None:

@@ -79,6 +79,21 @@ def test_a_storage_that_is_a_file_is_told(tmp_path: Path) -> None:
         folders.create(Folder(tmp_path / "file" / "demo"), make_config(), FIRST)
 
 
+def test_a_storage_that_can_not_be_is_told_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ExperimentError, match="is a file; name a folder"):
+        folders.reserve_name("demo", tmp_path / "file")
+    too_long = tmp_path / ("x" * 5000)
+    with pytest.raises(ExperimentError, match="can't be read: File name too long"):
+        folders.reserve_name("demo", too_long)
+    with pytest.raises(ExperimentError, match="can't be read: File name too long"):
+        folders.names(too_long)
+
+
+def test_a_storage_with_a_blank_is_quoted(tmp_path: Path) -> None:
+    assert Folder(tmp_path / "a b" / "demo").arguments() == f"demo --storage '{tmp_path}/a b'"
+
+
 def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_free(folder: Folder) -> None:
     assert not folder.is_locked()
     holder = subprocess.Popen(

@@ -7,6 +7,7 @@ import pytest
 
 from data_prep import DataConfig, PreparedData, prepare
 from models.errors import TrialError
+from search.errors import StorageError
 from search.trial import EpochResult, TrialTask, run_trial, trial_seed
 
 PARAMS = {"cell": "gru", "hidden_size": 4, "embedding_size": 4, "dropout": 0.3, "batch_size": 16}
@@ -68,6 +69,15 @@ def test_a_loss_that_is_no_number_is_a_trials_error(tmp_path: Path, data: Prepar
     task = TrialTask(0, {**PARAMS, "learning_rate": 1e38, "gradient_clip": None}, 1, tmp_path)
     with pytest.raises(TrialError, match="learning rate"):
         epochs(task, data, 3)
+
+
+def test_a_checkpoint_that_can_not_be_written_is_no_fault_of_the_trial(
+    tmp_path: Path, data: PreparedData
+) -> None:
+    (tmp_path / "file").write_text("x")
+    task = TrialTask(4, PARAMS, 1, tmp_path / "file")
+    with pytest.raises(StorageError, match=r"Trial 4 can't write its checkpoint .*epoch-1: "):
+        epochs(task, data, 1)
 
 
 def test_trials_have_seeds_of_their_own() -> None:
