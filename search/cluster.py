@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import ray
 from data_prep import store
 from search.config import Resources
 from search.errors import ResourceError
+from search.quiet import before_ray_joins
 
 CONNECT_SECONDS = 5.0
 
@@ -30,10 +30,8 @@ def joined(address: str | None = None) -> Iterator[None]:
         yield
         return
     _check_reachable(address)
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address:
-        # Ray's core writes to the terminal while it tries; what matters comes as an exception.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        before_ray_joins()
     try:
         ray.init(
             address=address or "local",

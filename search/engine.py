@@ -8,10 +8,9 @@ three adapters below only pass on what the conductor decides. The only module th
 
 from __future__ import annotations
 
-import os
 import shutil
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,18 +25,8 @@ from search.conductor import Assignment, Conductor
 from search.config import SearchConfig
 from search.errors import StorageError
 from search.folder import Folder
+from search.quiet import while_tune_runs
 from search.trial import EpochResult, TrialTask, run_trial
-
-_QUIET = {
-    # What Ray Tune would print, write or change beside running trials.
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
-}
 
 
 class TrialWorker(tune.Trainable):  # type: ignore[misc]
@@ -203,7 +192,7 @@ def run(
     """
     slots = trial_slots(config.resources)
     scheduler = _Scheduler(conductor)
-    with _scratch(folder) as scratch, _environment(_QUIET):
+    with _scratch(folder) as scratch, while_tune_runs():
         try:
             tune.run(
                 TrialWorker,
@@ -256,17 +245,3 @@ def _scratch(folder: Folder) -> Iterator[str]:
         yield str(folder.scratch)
     finally:
         shutil.rmtree(folder.scratch, ignore_errors=True)
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    before = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value

@@ -23,6 +23,7 @@ from search.errors import ExperimentError
 from search.events import ExperimentCreated
 from search.folder import Folder
 from search.ledger import Ledger
+from search.quiet import before_ray_is_imported
 from search.state import ExperimentState
 from search.version import VERSION, library_versions
 from search.view import SilentView, View
@@ -144,6 +145,8 @@ def _anchored(config: SearchConfig) -> SearchConfig:
 @contextmanager
 def _cluster(config: SearchConfig, address: str | None, view: View) -> Iterator[None]:
     from data_prep import check_present
+
+    before_ray_is_imported()
     from search.cluster import joined, trial_slots
 
     check_present(config.data)

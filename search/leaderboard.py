@@ -124,12 +124,12 @@ def _columns(table: Sequence[Row]) -> list[str]:
     return [key for key in keys if any(row[key] is not None for row in table)]
 
 
-_FOR_PEOPLE = ("rank", "trial", "status", "epochs", "valid_accuracy", "valid_loss", "seconds")
+_FOR_PEOPLE = ("rank", "trial", "status", "epochs", "valid_accuracy", "valid_loss")
 
 
 def as_table(table: Sequence[Row]) -> Table:
     """Draw the ranking for a terminal: what matters first, the parameters in a few words."""
-    drawn = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for key in _FOR_PEOPLE:
         drawn.add_column(
             key.replace("valid_", ""), justify="left" if key == "status" else "right", no_wrap=True
