@@ -12,7 +12,6 @@ import ray
 from data_prep import store
 from search.config import Resources
 from search.errors import ResourceError
-from search.quiet import before_ray_joins
 
 CONNECT_SECONDS = 5.0
 
@@ -30,8 +29,6 @@ def joined(address: str | None = None) -> Iterator[None]:
         yield
         return
     _check_reachable(address)
-    if address:
-        before_ray_joins()
     try:
         ray.init(
             address=address or "local",

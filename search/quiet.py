@@ -30,12 +30,6 @@ def before_ray_is_imported() -> None:
         os.environ.setdefault(name, value)
 
 
-def before_ray_joins() -> None:
-    """Set what Ray's core reads when it joins a cluster; what a person set stays."""
-    # It writes to the terminal while it tries; what matters comes as an exception.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-
-
 @contextmanager
 def while_tune_runs() -> Iterator[None]:
     """Set what Ray Tune reads, and put the environment back afterwards."""
