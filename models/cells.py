@@ -63,6 +63,11 @@ class Cell:
     two_biases: bool
     source: str
 
+    @property
+    def native(self) -> str:
+        """The recurrence's key in ``models.native_layer.NATIVE``."""
+        return self.name
+
 
 def _reorder(rows: Tensor, order: Sequence[int], size: int) -> Tensor:
     """Take blocks of ``size`` rows in another order."""

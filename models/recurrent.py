@@ -8,9 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models import native
 from models.cells import CELLS, LayerWeights
 from models.dropout import dropout
 from models.kernels import run_layer
+from models.native_layer import NATIVE, run_native_layer
 
 
 class RecurrentStack(nn.Module):
@@ -95,5 +97,9 @@ class RecurrentStack(nn.Module):
             if layer:
                 outputs = dropout(outputs, self.dropout, self.training, generator)
             arranged = self.cell.arrange(self._layer(layer))
-            outputs = run_layer(self.cell.loop, outputs, real, *arranged)
+            if native.usable(outputs):
+                cell, hold = NATIVE[self.cell.native], self.cell.loop.hold
+                outputs = run_native_layer(cell, hold, outputs, real, *arranged)
+            else:
+                outputs = run_layer(self.cell.loop, outputs, real, *arranged)
         return outputs

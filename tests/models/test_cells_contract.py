@@ -1,6 +1,8 @@
-"""One contract for every cell of the registry. Shapes as in models.kernels."""
+"""One contract for every cell of the registry, native and not. Shapes as in models.kernels."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from models import native
 from models.cells import CELLS
 from models.config import CELL_NAMES
 from models.recurrent import RecurrentStack
@@ -17,6 +20,17 @@ SHAPES = [(1, False), (1, True), (2, False), (2, True)]
 TORCH = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 LENGTHS = torch.tensor([6, 1, 4, 6])
 FEATURES, HIDDEN = 4, 3
+
+
+@pytest.fixture(autouse=True, scope="module", params=["native", "fallback"])
+def _loops(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.param == "fallback":
+        with native.disabled():
+            yield
+    elif native.available():
+        yield
+    else:
+        pytest.skip("no C++ compiler here")
 
 
 def make_stack(cell: str, layers: int, both: bool, dtype: torch.dtype) -> RecurrentStack:
