@@ -1,4 +1,4 @@
-"""The native recurrences: ``native_loops.cpp``, compiled once a machine if it has a compiler.
+"""The native passes: ``native_*.cpp``, compiled once a machine if it has a compiler.
 
 Nothing needs a compiler: without one (or with ``CELLTUNE_NATIVE=0``) the loops of
 ``models.kernels`` run, with the same results to rounding. The library is kept in the cache folder
@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("native_loops.cpp")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("native_loops.cpp", "native_rows.cpp"))
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno")
 EXTRA_FLAGS = (("-march=native", "-fopenmp"), ("-march=native",), ())
@@ -93,7 +93,7 @@ def _library() -> ctypes.CDLL | None:
     try:
         return _load(compiler, _folder())
     except OSError as error:
-        _log.warning("The native loops can't be used, PyTorch's operations are: %s", error)
+        _log.warning("The native passes can't be used, PyTorch's operations are: %s", error)
         return None
 
 
@@ -116,7 +116,7 @@ def _compile(compiler: str, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         built = Path(scratch) / target.name
         for extra in EXTRA_FLAGS:
-            command = [compiler, *FLAGS, *extra, str(SOURCE), "-o", str(built)]
+            command = [compiler, *FLAGS, *extra, *map(str, SOURCES), "-o", str(built)]
             try:
                 done = subprocess.run(  # noqa: S603 (the machine's own compiler)
                     command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False
@@ -127,7 +127,7 @@ def _compile(compiler: str, target: Path) -> None:
                 built.replace(target)
                 return
             problem = done.stderr.strip()[-500:]
-    raise OSError(f"{compiler} can't compile {SOURCE.name}: {problem}")
+    raise OSError(f"{compiler} can't compile the native passes: {problem}")
 
 
 def _compiler() -> str | None:
@@ -144,7 +144,7 @@ def _folder() -> Path:
 def _fingerprint(compiler: str) -> str:
     binary = Path(compiler).resolve().stat()
     parts = (
-        SOURCE.read_bytes(),
+        *(source.read_bytes() for source in SOURCES),
         repr((compiler, binary.st_size, binary.st_mtime_ns, FLAGS, EXTRA_FLAGS)).encode(),
         _processor(),
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models import native
-from models.cells import CELLS, LayerWeights
+from models.cells import CELLS, RELU_RNN, LayerWeights
 from models.dropout import dropout
 from models.kernels import run_layer
 from models.native_layer import NATIVE, run_native_layer
@@ -32,6 +32,7 @@ class RecurrentStack(nn.Module):
         num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        nonlinearity: str = "tanh",
     ) -> None:
         """Make the parameters.
 
@@ -43,9 +44,10 @@ class RecurrentStack(nn.Module):
             num_layers: how many layers, at least 1.
             bidirectional: whether each layer also reads the text backwards.
             dropout: share of a layer's outputs that is dropped before the next layer.
+            nonlinearity: tanh or relu, for the cell ``rnn``; others have curves of their own.
         """
         super().__init__()
-        self.cell = CELLS[cell]
+        self.cell = RELU_RNN if (cell, nonlinearity) == ("rnn", "relu") else CELLS[cell]
         self.hidden_size, self.num_layers, self.dropout = hidden_size, num_layers, dropout
         self.suffixes = ("", "_reverse") if bidirectional else ("",)
         for layer in range(num_layers):
@@ -92,6 +94,13 @@ class RecurrentStack(nn.Module):
         Returns:
             (T, D * H, B), the last layer's states. Values at padding mean nothing.
         """
+        return self.layers(inputs, real, generator)[-1]
+
+    def layers(
+        self, inputs: Tensor, real: Tensor | None, generator: torch.Generator | None = None
+    ) -> list[Tensor]:
+        """Run all layers and keep them: arguments as of ``forward``, the states of each layer."""
+        states: list[Tensor] = []
         outputs = inputs
         for layer in range(self.num_layers):
             if layer:
@@ -102,4 +111,5 @@ class RecurrentStack(nn.Module):
                 outputs = run_native_layer(cell, hold, outputs, real, *arranged)
             else:
                 outputs = run_layer(self.cell.loop, outputs, real, *arranged)
-        return outputs
+            states.append(outputs)
+        return states

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import logging
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from models import native
 from models.cells import CELLS
 from models.native_layer import NATIVE, _Job
 from models.recurrent import RecurrentStack
+from models.row_updates import _Rows
 
 COMPILER = any(shutil.which(name) for name in native.COMPILERS)
 
@@ -34,23 +36,26 @@ def fake_compiler(folder: Path, script: str) -> str:
 
 
 def test_every_recurrence_is_known_by_its_place_in_the_source() -> None:
-    source = native.SOURCE.read_text()
+    source = native.SOURCES[0].read_text()
     names = source.split("enum {")[1].split("}")[0].lower().replace(" ", "").split(",")
     assert [{"rnn": "rnn_tanh"}.get(name, name) for name in NATIVE] == names
     assert [cell.code for cell in NATIVE.values()] == list(range(len(NATIVE)))
     assert {cell.native for cell in CELLS.values()} <= set(NATIVE)
 
 
-def test_the_job_has_the_fields_of_the_source_in_their_order() -> None:
-    body = native.SOURCE.read_text().split("struct Job {")[1].split("};")[0]
+@pytest.mark.parametrize(("source", "name", "structure"), [(0, "Job", _Job), (1, "Rows", _Rows)])
+def test_a_job_has_the_fields_of_the_source_in_their_order(
+    source: int, name: str, structure: type[ctypes.Structure]
+) -> None:
+    body = native.SOURCES[source].read_text().split(f"struct {name} {{")[1].split("};")[0]
     lines = [line.split("//")[0].strip() for line in body.splitlines()]
     names = [
-        name.strip(" *")
+        field.strip(" *")
         for line in lines
         if line
-        for name in line.rstrip(";").replace("const ", "").split(" ", 1)[1].split(",")
+        for field in line.rstrip(";").replace("const ", "").split(" ", 1)[1].split(",")
     ]
-    assert names == [name for name, _ in _Job._fields_]
+    assert names == [name for name, *_ in structure._fields_]
 
 
 @pytest.mark.skipif(not COMPILER, reason="no C++ compiler here")
@@ -84,7 +89,7 @@ def test_it_can_be_switched_off(fresh: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("echo no such flag >&2; exit 1", "can't compile native_loops.cpp: no such flag"),
+        ("echo no such flag >&2; exit 1", "can't compile the native passes: no such flag"),
         ('for last; do :; done; echo not a library > "$last"', "can't be used"),
     ],
 )
