@@ -51,8 +51,12 @@ def medians(sides: Mapping[str, Run], runs: int) -> dict[str, float]:
     return {name: statistics.median(taken[1:]) for name, taken in times.items()}
 
 
-def both_ways(forward: Callable[[], Tensor], grad: Tensor) -> Run:
-    return lambda: forward().backward(grad)
+def both_ways(
+    forward: Callable[[], Tensor], grad: Tensor, inputs: Tensor, module: nn.Module
+) -> Run:
+    """Forward and backward to the inputs and all weights, adding to no older gradient."""
+    sources = [inputs, *module.parameters()]
+    return lambda: torch.autograd.grad(forward(), sources, grad)
 
 
 def one_layer(cell: str, hidden: int, steps: int, batch: int) -> dict[str, Run]:
@@ -63,9 +67,9 @@ def one_layer(cell: str, hidden: int, steps: int, batch: int) -> dict[str, Run]:
     plain = plain_layer(cell, ours)
     wide, tall = torch.randn(steps, batch, hidden), torch.randn(steps, hidden, batch)
     return {
-        "ours": both_ways(lambda: ours(inputs.transpose(1, 2), None), tall),
-        "peer": both_ways(lambda: peer(inputs)[0], wide),
-        "plain": both_ways(lambda: plain(inputs), wide),
+        "ours": both_ways(lambda: ours(inputs.transpose(1, 2), None), tall, inputs, ours),
+        "peer": both_ways(lambda: peer(inputs)[0], wide, inputs, peer),
+        "plain": both_ways(lambda: plain(inputs), wide, inputs, ours),
     }
 
 
@@ -91,9 +95,9 @@ def two_layers(hidden: int, steps: int, batch: int) -> dict[str, Run]:
         return pad_packed_sequence(states)[0]
 
     return {
-        "ours": both_ways(lambda: ours(inputs.transpose(1, 2), real), tall),
-        "padded": both_ways(lambda: peer(inputs)[0], wide),
-        "packed": both_ways(packed, wide),
+        "ours": both_ways(lambda: ours(inputs.transpose(1, 2), real), tall, inputs, ours),
+        "padded": both_ways(lambda: peer(inputs)[0], wide, inputs, peer),
+        "packed": both_ways(packed, wide, inputs, peer),
     }
 
 

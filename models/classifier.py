@@ -86,17 +86,21 @@ class SentimentClassifier(nn.Module):
 
         Args:
             ids: (T, B) int64 in [0, V), padded at the end. What stands in the padding is ignored.
-            lengths: (B,) int64 in [1, T]. Not checked here: ``Trainer`` checks a split once.
+            lengths: (B,) int64 in [1, T], best on the CPU, where a look at them never waits for a
+                GPU. Not checked here: ``Trainer`` checks a split once.
             words: the rows of these ids; taken from the whole embedding if None.
 
         Returns:
             (B,) logits of class 1 for two classes, else (B, C).
         """
-        real = self._real_positions(ids, lengths)
+        on_cpu = lengths if lengths.device.type == "cpu" else None
+        lengths = lengths.to(ids.device, non_blocking=True)
+        real = self._real_positions(ids, lengths, on_cpu)
         rows = WordRows(self.embedding, ids, PAD) if words is None else words
         embedded = functional.embedding(rows.places, rows.table, rows.padding)  # (T, B, E)
         embedded = self._dropped(embedded)
-        layers = self.recurrent.layers(embedded.transpose(1, 2), real, self.generator)
+        below = embedded.transpose(1, 2)
+        layers = self.recurrent.layers(below, real, self.generator, on_cpu)
         features = self._dropped(self._read(layers, lengths, real))  # (B, F)
         if self.config.output_relu:
             features = features.relu()
@@ -117,10 +121,10 @@ class SentimentClassifier(nn.Module):
         return max_state(layers[-1], real)
 
     @staticmethod
-    def _real_positions(ids: Tensor, lengths: Tensor) -> Tensor | None:
+    def _real_positions(ids: Tensor, lengths: Tensor, on_cpu: Tensor | None) -> Tensor | None:
         """(T, 1, B) bool, or None where a look at the lengths costs nothing and all are full."""
         steps = ids.shape[0]
-        if lengths.device.type == "cpu" and int(lengths.min()) == steps:
+        if on_cpu is not None and int(on_cpu.min()) == steps:
             return None
         times = torch.arange(steps, device=ids.device)[:, None]
         return (times < lengths)[:, None, :]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models import native
 from models.cells import CELLS, RELU_RNN, LayerWeights
 from models.dropout import dropout
+from models.fused import FUSED, fused_layers
 from models.kernels import run_layer
 from models.native_layer import NATIVE, run_native_layer
 
@@ -82,7 +83,11 @@ class RecurrentStack(nn.Module):
         ]
 
     def forward(
-        self, inputs: Tensor, real: Tensor | None, generator: torch.Generator | None = None
+        self,
+        inputs: Tensor,
+        real: Tensor | None,
+        generator: torch.Generator | None = None,
+        lengths: Tensor | None = None,
     ) -> Tensor:
         """Run all layers.
 
@@ -90,26 +95,37 @@ class RecurrentStack(nn.Module):
             inputs: (T, I, B), a transposed view of (T, B, I) is as good.
             real: (T, 1, B) bool, False at padding, which comes last; None without padding.
             generator: where dropout draws from; torch's global one if None.
+            lengths: (B,) on the CPU, what ``real`` says; cuDNN's fused layers need them.
 
         Returns:
             (T, D * H, B), the last layer's states. Values at padding mean nothing.
         """
-        return self.layers(inputs, real, generator)[-1]
+        return self.layers(inputs, real, generator, lengths)[-1]
 
     def layers(
-        self, inputs: Tensor, real: Tensor | None, generator: torch.Generator | None = None
+        self,
+        inputs: Tensor,
+        real: Tensor | None,
+        generator: torch.Generator | None = None,
+        lengths: Tensor | None = None,
     ) -> list[Tensor]:
         """Run all layers and keep them: arguments as of ``forward``, the states of each layer."""
+
+        def drop(values: Tensor) -> Tensor:
+            return dropout(values, self.dropout, self.training, generator)
+
+        weights = [self._layer(layer) for layer in range(self.num_layers)]
+        if inputs.is_cuda and lengths is not None and self.cell.native in FUSED:
+            return fused_layers(self.cell.native, inputs, lengths, weights, drop)
         states: list[Tensor] = []
-        outputs = inputs
-        for layer in range(self.num_layers):
-            if layer:
-                outputs = dropout(outputs, self.dropout, self.training, generator)
-            arranged = self.cell.arrange(self._layer(layer))
-            if native.usable(outputs):
-                cell, hold = NATIVE[self.cell.native], self.cell.loop.hold
-                outputs = run_native_layer(cell, hold, outputs, real, *arranged)
-            else:
-                outputs = run_layer(self.cell.loop, outputs, real, *arranged)
-            states.append(outputs)
+        for layer in weights:
+            below = drop(states[-1]) if states else inputs
+            states.append(self._run(below, real, layer))
         return states
+
+    def _run(self, inputs: Tensor, real: Tensor | None, layer: list[LayerWeights]) -> Tensor:
+        arranged = self.cell.arrange(layer)
+        if native.usable(inputs):
+            cell, hold = NATIVE[self.cell.native], self.cell.loop.hold
+            return run_native_layer(cell, hold, inputs, real, *arranged)
+        return run_layer(self.cell.loop, inputs, real, *arranged)
