@@ -37,7 +37,7 @@ from models.config import ModelConfig, TrainingConfig
 from models.training import EpochMetrics, Trainer
 
 MODEL = ModelConfig(cell="gru", hidden_size=64, bidirectional=True, dropout=0.5, readout="max")
-TRAINING = TrainingConfig(learning_rate=1e-3, batch_size=64)
+TRAINING = TrainingConfig(learning_rate=3e-3, batch_size=64)
 
 
 def data_config(path: Path, sizes: dict[str, Any]) -> DataConfig:

@@ -25,7 +25,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("native_loops.cpp", "native_rows.cpp"))
+_HERE = Path(__file__).parent
+SOURCES = tuple(_HERE / f"native_{name}.cpp" for name in ("loops", "rows", "sums"))
+HEADER = _HERE / "native_vectors.h"
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared", "-fno-math-errno")
 EXTRA_FLAGS = (("-march=native", "-fopenmp"), ("-march=native",), ())
@@ -144,7 +146,7 @@ def _folder() -> Path:
 def _fingerprint(compiler: str) -> str:
     binary = Path(compiler).resolve().stat()
     parts = (
-        *(source.read_bytes() for source in SOURCES),
+        *(source.read_bytes() for source in (*SOURCES, HEADER)),
         repr((compiler, binary.st_size, binary.st_mtime_ns, FLAGS, EXTRA_FLAGS)).encode(),
         _processor(),
     )

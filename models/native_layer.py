@@ -53,6 +53,11 @@ _TENSORS = (
 )  # fmt: skip
 _NUMBERS = ("cell", "directions", "steps", "size", "batch", "panel", "threads")
 
+_SUM_NUMBERS = (
+    "steps", "rows", "columns", "width", "batch", "threads",
+    "left_step", "right_step", "right_batch", "right_column",
+)  # fmt: skip
+
 
 class _Job(ctypes.Structure):
     """``Job`` of ``native_loops.cpp``, field by field."""
@@ -60,6 +65,15 @@ class _Job(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in _NUMBERS),
         *((name, ctypes.c_void_p) for name in _TENSORS),
+    )
+
+
+class _Sums(ctypes.Structure):
+    """``Sums`` of ``native_sums.cpp``, field by field."""
+
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in _SUM_NUMBERS),
+        *((name, ctypes.c_void_p) for name in ("left", "right", "out")),
     )
 
 
@@ -218,13 +232,21 @@ def _panel(directions: int, batch: int, threads: int) -> int:
 
 def _outer_sums(left: Tensor, right: list[Tensor]) -> Tensor:
     """Sum over steps of ``left @ right.T``: (D, T, R, B), D times (T, K, B) -> (D, R, K)."""
-    zero = left.new_zeros(())
-    return torch.stack(
-        [
-            torch.addbmm(zero, part, other.transpose(1, 2), beta=0)
-            for part, other in zip(left, right, strict=True)
-        ]
-    )
+    directions, _, rows, batch = left.shape
+    columns = right[0].shape[1]
+    width = -(-columns // native.COLUMNS) * native.COLUMNS
+    total = left.new_zeros(directions, rows, width)
+    for part, other, out in zip(left, right, total, strict=True):
+        numbers = (len(part), rows, columns, width, batch, torch.get_num_threads())
+        strides = (part.stride(0), other.stride(0), other.stride(2), other.stride(1))
+        pointers = (part.data_ptr(), other.data_ptr(), out.data_ptr())
+        job = _Sums(*numbers, *strides, *pointers)
+        if native.function("sums", left.dtype)(ctypes.byref(job)) != 0:
+            raise MemoryError(
+                f"A weight's gradient of {rows} x {columns} got no memory for its scratch "
+                f"(batch {batch}). Take a smaller batch_size or hidden_size."
+            )
+    return total[:, :, :columns]
 
 
 def _recurrent_grads(

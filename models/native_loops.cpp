@@ -15,13 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#if defined(__AVX512F__)
-constexpr int BYTES = 64, ROWS = 6;
-#elif defined(__AVX__)
-constexpr int BYTES = 32, ROWS = 3;
-#else
-constexpr int BYTES = 16, ROWS = 3;
-#endif
+#include "native_vectors.h"
 
 // What Python hands over; models/native.py declares the same fields in the same order.
 template <class T> struct Job {
@@ -37,16 +31,6 @@ template <class T> struct Job {
   T* result;          // (D, T, Q * H, B): gradients of the blocks
   T* bias_grad;       // gru: (D, H, B), zero at the start
 };
-
-template <class T> struct Of {
-  typedef T vec __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
-  static constexpr int L = BYTES / sizeof(T);
-};
-template <class T> using Vec = typename Of<T>::vec;
-
-template <class T> inline Vec<T> load(const T* p) { return *(const Vec<T>*)p; }
-template <class T> inline void store(T* p, Vec<T> v) { *(Vec<T>*)p = v; }
-template <class T> inline Vec<T> all(T x) { return x - Vec<T>{}; }
 
 // e^x for float: range reduction by ln 2 and a polynomial of degree 6 (within 2 units in the last
 // place). 2^n is applied in two halves, so that it reaches infinity, and a sigmoid exactly 0.
@@ -120,13 +104,10 @@ inline void tile(int64_t K, const T* w, int64_t ldw, const T* x, int64_t ldx, co
 template <class T, int NV>
 void product_of(int64_t R, int64_t K, const T* w, int64_t ldw, const T* x, int64_t ldx,
                 const T* init, int64_t ldi, T* out, int64_t ldo) {
-  int64_t r = 0;
-  for (; r + ROWS <= R; r += ROWS)
-    tile<T, NV, ROWS>(K, w + r * ldw, ldw, x, ldx, init ? init + r * ldi : init, ldi,
-                      out + r * ldo, ldo);
-  for (; r < R; r++)
-    tile<T, NV, 1>(K, w + r * ldw, ldw, x, ldx, init ? init + r * ldi : init, ldi, out + r * ldo,
-                   ldo);
+  in_tiles(R, [&](auto height, int64_t r) {
+    tile<T, NV, height.value>(K, w + r * ldw, ldw, x, ldx, init ? init + r * ldi : init, ldi,
+                              out + r * ldo, ldo);
+  });
 }
 
 template <class T>

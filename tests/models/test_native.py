@@ -11,7 +11,7 @@ import torch
 
 from models import native
 from models.cells import CELLS
-from models.native_layer import NATIVE, _Job
+from models.native_layer import NATIVE, _Job, _Sums
 from models.recurrent import RecurrentStack
 from models.row_updates import _Rows
 
@@ -43,7 +43,9 @@ def test_every_recurrence_is_known_by_its_place_in_the_source() -> None:
     assert {cell.native for cell in CELLS.values()} <= set(NATIVE)
 
 
-@pytest.mark.parametrize(("source", "name", "structure"), [(0, "Job", _Job), (1, "Rows", _Rows)])
+@pytest.mark.parametrize(
+    ("source", "name", "structure"), [(0, "Job", _Job), (1, "Rows", _Rows), (2, "Sums", _Sums)]
+)
 def test_a_job_has_the_fields_of_the_source_in_their_order(
     source: int, name: str, structure: type[ctypes.Structure]
 ) -> None:
