@@ -124,6 +124,13 @@ class RecurrentStack(nn.Module):
         return states
 
     def _run(self, inputs: Tensor, real: Tensor | None, layer: list[LayerWeights]) -> Tensor:
+        # Our loops write into buffers of one type, so they run in the weights'.
+        with torch.autocast(inputs.device.type, enabled=False):
+            return self._run_exactly(inputs.to(layer[0].weight_ih.dtype), real, layer)
+
+    def _run_exactly(
+        self, inputs: Tensor, real: Tensor | None, layer: list[LayerWeights]
+    ) -> Tensor:
         arranged = self.cell.arrange(layer)
         if native.usable(inputs):
             cell, hold = NATIVE[self.cell.native], self.cell.loop.hold

@@ -22,10 +22,11 @@ from torch.nn import functional
 from data_prep.batching import Batch, batches, ordered_batches
 from data_prep.dataset import JSON, TensorizedSplit
 from models.classifier import SentimentClassifier
-from models.config import ModelConfig, TrainingConfig
+from models.config import ModelConfig, Precision, TrainingConfig
 from models.denormals import denormals_as_zero
 from models.errors import CheckpointError, DivergedError
 from models.optimizers import Updater
+from models.precision import mixed, tensor_cores
 from models.split_checks import check_split
 from models.training_state import pack_state, same_config, unpack_state
 
@@ -93,6 +94,9 @@ class Trainer:
             check_split(split, name, vocabulary_size, num_classes)
         self._training, self._train, self._valid = training, train, valid
         self._seed, self._device, self._clock = seed, torch.device(device), clock
+        self._precision: Precision = (
+            training.precision if self._device.type == "cuda" else "float32"
+        )
         self._epoch = 0
         generator = torch.Generator().manual_seed(_derived(seed, 0))
         built = SentimentClassifier(model, vocabulary_size, num_classes, generator)
@@ -127,8 +131,9 @@ class Trainer:
             DivergedError: a loss is no longer a number.
         """
         start = self._clock()
-        train_loss, train_accuracy = self.train_epoch()
-        valid_loss, valid_accuracy = self.evaluate(self._valid)
+        with tensor_cores(self._precision):
+            train_loss, train_accuracy = self.train_epoch()
+            valid_loss, valid_accuracy = self.evaluate(self._valid)
         seconds = self._clock() - start
         tokens = len(self._train.ids) + len(self._valid.ids)
         speed = tokens / seconds if seconds > 0 else 0.0
@@ -189,7 +194,8 @@ class Trainer:
         with torch.inference_mode():
             ordered = ordered_batches(split, self._training.batch_size)
             for ids, lengths, labels in self._on_device(ordered):
-                logits = self.model(ids, lengths)
+                with mixed(self._precision, self._device.type):
+                    logits = self.model(ids, lengths)
                 sums.append(_loss_sum(logits, labels))
                 rights.append(_right(logits, labels))
         self._check_finite(sums, "evaluation")
@@ -238,7 +244,8 @@ class Trainer:
     def _step(self, ids: Tensor, lengths: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Learn from one batch; returns the sum of its losses and its right answers."""
         words = self._updater.words(ids)
-        logits = self.model(ids, lengths, words)
+        with mixed(self._precision, self._device.type):
+            logits = self.model(ids, lengths, words)
         loss_sum = _loss_sum(logits, labels)
         self._updater.step(loss_sum / len(labels), words)
         return loss_sum.detach(), _right(logits.detach(), labels)
