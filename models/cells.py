@@ -54,6 +54,7 @@ class Cell:
         arrange: stored weights of each direction -> weights of the loop (differentiable).
         two_biases: whether there is a ``bias_hh`` beside ``bias_ih``, as torch has it.
         source: the paper or the library whose equations these are.
+        native: the recurrence's key in ``models.native_layer.NATIVE``.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Cell:
     arrange: Arrange
     two_biases: bool
     source: str
+    native: str
 
 
 def _reorder(rows: Tensor, order: Sequence[int], size: int) -> Tensor:
@@ -111,7 +113,15 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
     {
         cell.name: cell
         for cell in (
-            Cell("rnn", ("h",), RnnLoop(), _plain((0,)), True, "Elman 1990; torch.nn.RNN, tanh"),
+            Cell(
+                "rnn",
+                ("h",),
+                RnnLoop(),
+                _plain((0,)),
+                True,
+                "Elman 1990; torch.nn.RNN, tanh",
+                "rnn",
+            ),
             Cell(
                 "lstm",
                 ("i", "f", "g", "o"),
@@ -119,8 +129,11 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
                 _plain((3, 0, 1, 2)),
                 True,
                 "Hochreiter & Schmidhuber 1997, Gers et al. 2000; torch.nn.LSTM",
+                "lstm",
             ),
-            Cell("gru", ("r", "z", "n"), GruLoop(), _arrange_gru, True, "torch.nn.GRU, cuDNN"),
+            Cell(
+                "gru", ("r", "z", "n"), GruLoop(), _arrange_gru, True, "torch.nn.GRU, cuDNN", "gru"
+            ),
             Cell(
                 "gru_reset_before",
                 ("r", "z", "n"),
@@ -128,9 +141,23 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
                 _split_before_last,
                 False,
                 "Cho et al. 2014, equations 5 to 8",
+                "gru_reset_before",
             ),
-            Cell("mgu", ("f", "n"), MguLoop(), _split_before_last, False, "Zhou et al. 2016"),
+            Cell(
+                "mgu", ("f", "n"), MguLoop(), _split_before_last, False, "Zhou et al. 2016", "mgu"
+            ),
         )
     }
 )
 """Name -> cell. Adding a cell here puts it into configs, messages and the contract tests."""
+
+RELU_RNN = Cell(
+    "rnn",
+    ("h",),
+    RnnLoop(relu=True),
+    _plain((0,)),
+    True,
+    "torch.nn.RNN, nonlinearity='relu'",
+    "rnn_relu",
+)
+"""What ``rnn`` stands for with the nonlinearity relu."""

@@ -6,6 +6,8 @@ C classes.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,6 +17,17 @@ from models.config import ModelConfig
 from models.dropout import dropout
 from models.readout import final_state, max_state, mean_state
 from models.recurrent import RecurrentStack
+
+
+class WordRows(NamedTuple):
+    """The part of the embedding that a batch uses."""
+
+    table: Tensor
+    """(U, E): the rows of the batch's words."""
+    places: Tensor
+    """(T, B): where in ``table`` each word stands."""
+    padding: int | None
+    """Where in ``table`` padding stands; None if nothing is padded."""
 
 
 class SentimentClassifier(nn.Module):
@@ -55,8 +68,10 @@ class SentimentClassifier(nn.Module):
             num_layers=config.num_layers,
             bidirectional=config.bidirectional,
             dropout=config.between_layers,
+            nonlinearity=config.nonlinearity,
         )
         features = config.hidden_size * (2 if config.bidirectional else 1)
+        features *= 2 if config.readout == "last_two_layers" else 1
         logits = 1 if num_classes == 2 else num_classes
         self.output_weight = self._uniform((logits, features), features)
         self.output_bias = self._uniform((logits,), features)
@@ -66,39 +81,51 @@ class SentimentClassifier(nn.Module):
         values = torch.empty(shape).uniform_(-bound, bound, generator=self.generator)
         return nn.Parameter(values)
 
-    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, lengths: Tensor, words: WordRows | None = None) -> Tensor:
         """Classify a batch.
 
         Args:
             ids: (T, B) int64 in [0, V), padded at the end. What stands in the padding is ignored.
-            lengths: (B,) int64 in [1, T]. Not checked here: ``Trainer`` checks a split once.
+            lengths: (B,) int64 in [1, T], best on the CPU, where a look at them never waits for a
+                GPU. Not checked here: ``Trainer`` checks a split once.
+            words: the rows of these ids; taken from the whole embedding if None.
 
         Returns:
             (B,) logits of class 1 for two classes, else (B, C).
         """
-        real = self._real_positions(ids, lengths)
-        embedded = functional.embedding(ids, self.embedding, padding_idx=PAD)  # (T, B, E)
+        on_cpu = lengths if lengths.device.type == "cpu" else None
+        lengths = lengths.to(ids.device, non_blocking=True)
+        real = self._real_positions(ids, lengths, on_cpu)
+        rows = WordRows(self.embedding, ids, PAD) if words is None else words
+        embedded = functional.embedding(rows.places, rows.table, rows.padding)  # (T, B, E)
         embedded = self._dropped(embedded)
-        states = self.recurrent(embedded.transpose(1, 2), real, self.generator)  # (T, F, B)
-        features = self._dropped(self._read(states, lengths, real))  # (B, F)
+        below = embedded.transpose(1, 2)
+        layers = self.recurrent.layers(below, real, self.generator, on_cpu)
+        features = self._dropped(self._read(layers, lengths, real))  # (B, F)
+        if self.config.output_relu:
+            features = features.relu()
         logits = functional.linear(features, self.output_weight, self.output_bias)
+        logits = logits.float() if logits.dtype == torch.bfloat16 else logits
         return logits.squeeze(1) if self.num_classes == 2 else logits
 
     def _dropped(self, values: Tensor) -> Tensor:
         return dropout(values, self.config.dropout, self.training, self.generator)
 
-    def _read(self, states: Tensor, lengths: Tensor, real: Tensor | None) -> Tensor:
+    def _read(self, layers: list[Tensor], lengths: Tensor, real: Tensor | None) -> Tensor:
+        size = self.config.hidden_size
+        if self.config.readout == "last_two_layers":
+            return torch.cat([final_state(states, lengths, size) for states in layers[-2:]], dim=1)
         if self.config.readout == "final":
-            return final_state(states, lengths, self.config.hidden_size)
+            return final_state(layers[-1], lengths, size)
         if self.config.readout == "mean":
-            return mean_state(states, lengths, real)
-        return max_state(states, real)
+            return mean_state(layers[-1], lengths, real)
+        return max_state(layers[-1], real)
 
     @staticmethod
-    def _real_positions(ids: Tensor, lengths: Tensor) -> Tensor | None:
+    def _real_positions(ids: Tensor, lengths: Tensor, on_cpu: Tensor | None) -> Tensor | None:
         """(T, 1, B) bool, or None where a look at the lengths costs nothing and all are full."""
         steps = ids.shape[0]
-        if lengths.device.type == "cpu" and int(lengths.min()) == steps:
+        if on_cpu is not None and int(on_cpu.min()) == steps:
             return None
         times = torch.arange(steps, device=ids.device)[:, None]
         return (times < lengths)[:, None, :]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 CELL_NAMES = ("rnn", "lstm", "gru", "gru_reset_before", "mgu")
 """Recurrent cells: the keys of `models.cells.CELLS`, without what it takes to import them."""
 
-Readout = Literal["final", "mean", "max"]
+Readout = Literal["final", "mean", "max", "last_two_layers"]
+Nonlinearity = Literal["tanh", "relu"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 class _Config(BaseModel):
@@ -37,8 +39,12 @@ class ModelConfig(_Config):
     embedding_std: float = Field(default=0.05, gt=0.0, allow_inf_nan=False)
     """Standard deviation of the word vectors' starting values; torch's own modules take 1."""
     readout: Readout = "final"
-    """What the output layer sees: each direction's final state, or the mean or the maximum of all
-    states of the review."""
+    """What the output layer sees: each direction's final state, the mean or the maximum of all
+    states of the review, or the final states of the last two layers side by side."""
+    nonlinearity: Nonlinearity = "tanh"
+    """The curve of the cell rnn: tanh or relu. Other cells have curves of their own."""
+    output_relu: bool = False
+    """Cut what the output layer sees off below zero."""
 
     @field_validator("cell")
     @classmethod
@@ -49,6 +55,15 @@ class ModelConfig(_Config):
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"Unknown cell {name!r}; allowed are {', '.join(CELL_NAMES)}.{hint}")
 
+    @model_validator(mode="after")
+    def _fitting_parts(self) -> ModelConfig:
+        if self.readout == "last_two_layers" and self.num_layers < 2:
+            raise ValueError(
+                f"readout last_two_layers needs num_layers of at least 2, not {self.num_layers}. "
+                "Set num_layers to 2 or more, or readout to final."
+            )
+        return self
+
     @property
     def between_layers(self) -> float:
         """The dropout share between layers: 0 where there is only one layer."""
@@ -58,13 +73,20 @@ class ModelConfig(_Config):
 
 
 class TrainingConfig(_Config):
-    """How a classifier is trained, with Adam (Kingma & Ba 2015)."""
+    """How a classifier is trained: with Adam (Kingma & Ba 2015), or stochastic gradient descent."""
 
     learning_rate: float = Field(default=1e-3, gt=0.0, allow_inf_nan=False)
-    """Adam's step size."""
+    """The optimizer's step size."""
     batch_size: int = Field(default=64, ge=1)
     """Reviews per step."""
     gradient_clip: float | None = Field(default=1.0, gt=0.0)
     """Largest Euclidean norm of all gradients together; null doesn't clip."""
     weight_decay: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
-    """Weight of the L2 penalty, added to the gradients as torch's Adam does."""
+    """Weight of the L2 penalty, added to the gradients as torch's optimizers do."""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """What turns gradients into steps: adam, or sgd with the momentum given."""
+    momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
+    """Share of the last step that sgd takes again; 0 is plain descent. Adam doesn't look at it."""
+    precision: Precision = "float32"
+    """How a GPU multiplies: float32, tf32, or bfloat16 with weights in float32. The CPU computes in
+    float32 whatever stands here."""

@@ -8,9 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.cells import CELLS, LayerWeights
+from models import native
+from models.cells import CELLS, RELU_RNN, LayerWeights
 from models.dropout import dropout
+from models.fused import FUSED, fused_layers
 from models.kernels import run_layer
+from models.native_layer import NATIVE, run_native_layer
 
 
 class RecurrentStack(nn.Module):
@@ -30,6 +33,7 @@ class RecurrentStack(nn.Module):
         num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        nonlinearity: str = "tanh",
     ) -> None:
         """Make the parameters.
 
@@ -41,9 +45,10 @@ class RecurrentStack(nn.Module):
             num_layers: how many layers, at least 1.
             bidirectional: whether each layer also reads the text backwards.
             dropout: share of a layer's outputs that is dropped before the next layer.
+            nonlinearity: tanh or relu, for the cell ``rnn``; others have curves of their own.
         """
         super().__init__()
-        self.cell = CELLS[cell]
+        self.cell = RELU_RNN if (cell, nonlinearity) == ("rnn", "relu") else CELLS[cell]
         self.hidden_size, self.num_layers, self.dropout = hidden_size, num_layers, dropout
         self.suffixes = ("", "_reverse") if bidirectional else ("",)
         for layer in range(num_layers):
@@ -78,7 +83,11 @@ class RecurrentStack(nn.Module):
         ]
 
     def forward(
-        self, inputs: Tensor, real: Tensor | None, generator: torch.Generator | None = None
+        self,
+        inputs: Tensor,
+        real: Tensor | None,
+        generator: torch.Generator | None = None,
+        lengths: Tensor | None = None,
     ) -> Tensor:
         """Run all layers.
 
@@ -86,14 +95,44 @@ class RecurrentStack(nn.Module):
             inputs: (T, I, B), a transposed view of (T, B, I) is as good.
             real: (T, 1, B) bool, False at padding, which comes last; None without padding.
             generator: where dropout draws from; torch's global one if None.
+            lengths: (B,) on the CPU, what ``real`` says; cuDNN's fused layers need them.
 
         Returns:
             (T, D * H, B), the last layer's states. Values at padding mean nothing.
         """
-        outputs = inputs
-        for layer in range(self.num_layers):
-            if layer:
-                outputs = dropout(outputs, self.dropout, self.training, generator)
-            arranged = self.cell.arrange(self._layer(layer))
-            outputs = run_layer(self.cell.loop, outputs, real, *arranged)
-        return outputs
+        return self.layers(inputs, real, generator, lengths)[-1]
+
+    def layers(
+        self,
+        inputs: Tensor,
+        real: Tensor | None,
+        generator: torch.Generator | None = None,
+        lengths: Tensor | None = None,
+    ) -> list[Tensor]:
+        """Run all layers and keep them: arguments as of ``forward``, the states of each layer."""
+
+        def drop(values: Tensor) -> Tensor:
+            return dropout(values, self.dropout, self.training, generator)
+
+        weights = [self._layer(layer) for layer in range(self.num_layers)]
+        if inputs.is_cuda and lengths is not None and self.cell.native in FUSED:
+            return fused_layers(self.cell.native, inputs, lengths, weights, drop)
+        states: list[Tensor] = []
+        for layer in weights:
+            below = drop(states[-1]) if states else inputs
+            states.append(self._run(below, real, layer))
+        return states
+
+    def _run(self, inputs: Tensor, real: Tensor | None, layer: list[LayerWeights]) -> Tensor:
+        # Our loops write into buffers of one type, so they run in the weights'.
+        with torch.autocast(inputs.device.type, enabled=False):
+            return self._run_exactly(inputs.to(layer[0].weight_ih.dtype), real, layer)
+
+    def _run_exactly(
+        self, inputs: Tensor, real: Tensor | None, layer: list[LayerWeights]
+    ) -> Tensor:
+        arranged = self.cell.arrange(layer)
+        if native.usable(inputs):
+            cell, hold = NATIVE[self.cell.native], self.cell.loop.hold
+            return run_native_layer(cell, hold, inputs, real, *arranged)
+        return run_layer(self.cell.loop, inputs, real, *arranged)

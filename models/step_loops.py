@@ -39,13 +39,17 @@ def transposed_state_part(weight: Tensor) -> Tensor:
 
 
 class RnnLoop:
-    """Elman's network, ``h' = tanh(W x + U h + b)`` (Elman 1990; torch.nn.RNN).
+    """Elman's network, ``h' = tanh(W x + U h + b)`` (Elman 1990; torch.nn.RNN), or with relu.
 
     One block, one recurrent weight. Saves nothing beside the states.
     """
 
     blocks = 1
     hold = Hold(0, 0.0)
+
+    def __init__(self, *, relu: bool = False) -> None:
+        """Choose the curve: tanh, or relu."""
+        self._relu = relu
 
     def forward(
         self, projected: Tensor, hidden: Tensor, weights: tuple[Tensor, ...]
@@ -58,7 +62,10 @@ class RnnLoop:
         inputs = projected.unbind(1)
         for s in range(steps):
             torch.baddbmm(inputs[s], weight, previous[s], out=work)
-            torch.tanh(work, out=states[s])
+            if self._relu:
+                torch.clamp_min(work, 0, out=states[s])
+            else:
+                torch.tanh(work, out=states[s])
         return ()
 
     def backward(
@@ -73,12 +80,17 @@ class RnnLoop:
         carry = grads[-1].contiguous()
         for start, stop in chunks_back(steps, directions * size * batch):
             states = hidden[:, start + 1 : stop + 1, :size]
-            slopes = torch.addcmul(states.new_ones(()), states, states, value=-1).unbind(1)
+            slopes = self._slopes(states).unbind(1)
             for s in range(stop - 1, start - 1, -1):
                 torch.mul(carry, slopes[s - start], out=outputs[s])
                 if s:
                     carry = torch.baddbmm(grads[s - 1], back, outputs[s])
         return result, (outer_sum(result, hidden[:, :-1]),)
+
+    def _slopes(self, states: Tensor) -> Tensor:
+        if self._relu:
+            return (states > 0).to(states.dtype)
+        return torch.addcmul(states.new_ones(()), states, states, value=-1)
 
 
 class LstmLoop:

@@ -15,20 +15,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 from torch.nn import functional
 
 from data_prep.batching import Batch, batches, ordered_batches
 from data_prep.dataset import JSON, TensorizedSplit
 from models.classifier import SentimentClassifier
-from models.config import ModelConfig, TrainingConfig
+from models.config import ModelConfig, Precision, TrainingConfig
 from models.denormals import denormals_as_zero
 from models.errors import CheckpointError, DivergedError
+from models.optimizers import Updater
+from models.precision import mixed, tensor_cores
 from models.split_checks import check_split
-from models.training_state import pack_state, unpack_state
+from models.training_state import pack_state, same_config, unpack_state
 
 CHECK_EVERY = 50
-"""Steps between two looks at the loss: rare enough to cost nothing, often enough to stop soon."""
+"""Steps between two looks at the loss on the CPU: rare enough to cost nothing, often enough to stop
+soon. On a GPU a look would wait for all steps before it, so there is one at the epoch's end."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Trainer:
 
     Attributes:
         model: the classifier.
-        optimizer: its Adam.
+        optimizer: torch's optimizer of the model's weights.
     """
 
     def __init__(
@@ -90,20 +94,18 @@ class Trainer:
             check_split(split, name, vocabulary_size, num_classes)
         self._training, self._train, self._valid = training, train, valid
         self._seed, self._device, self._clock = seed, torch.device(device), clock
+        self._precision: Precision = (
+            training.precision if self._device.type == "cuda" else "float32"
+        )
         self._epoch = 0
         generator = torch.Generator().manual_seed(_derived(seed, 0))
         built = SentimentClassifier(model, vocabulary_size, num_classes, generator)
         self.model = built.to(self._device)
         self.model.generator = torch.Generator(self._device)
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(),
-            lr=training.learning_rate,
-            weight_decay=training.weight_decay,
-            fused=True,
-        )
+        self._updater = Updater(self.model, training)
+        self.optimizer = self._updater.optimizer
+        self._configs: dict[str, BaseModel] = {"model": model, "training": training}
         self._identity: dict[str, JSON] = {
-            "model": model.model_dump(mode="json"),
-            "training": training.model_dump(mode="json"),
             "vocabulary_size": vocabulary_size,
             "num_classes": num_classes,
             "seed": seed,
@@ -129,8 +131,9 @@ class Trainer:
             DivergedError: a loss is no longer a number.
         """
         start = self._clock()
-        train_loss, train_accuracy = self.train_epoch()
-        valid_loss, valid_accuracy = self.evaluate(self._valid)
+        with tensor_cores(self._precision):
+            train_loss, train_accuracy = self.train_epoch()
+            valid_loss, valid_accuracy = self.evaluate(self._valid)
         seconds = self._clock() - start
         tokens = len(self._train.ids) + len(self._valid.ids)
         speed = tokens / seconds if seconds > 0 else 0.0
@@ -159,12 +162,15 @@ class Trainer:
         drawn = batches(self._train, self._training.batch_size, seed=self._seed, epoch=self._epoch)
         sums: list[Tensor] = []
         rights: list[Tensor] = []
-        for step, (ids, lengths, labels) in enumerate(self._on_device(drawn), start=1):
-            loss_sum, right = self._step(ids, lengths, labels)
-            sums.append(loss_sum)
-            rights.append(right)
-            if step % CHECK_EVERY == 0:
-                self._check_finite(sums, "training")
+        try:
+            for step, (ids, lengths, labels) in enumerate(self._on_device(drawn), start=1):
+                loss_sum, right = self._step(ids, lengths, labels)
+                sums.append(loss_sum)
+                rights.append(right)
+                if step % CHECK_EVERY == 0 and self._device.type == "cpu":
+                    self._check_finite(sums, "training")
+        finally:
+            self._updater.settle()
         self._check_finite(sums, "training")
         self._epoch += 1
         return self._means(sums, rights, len(self._train))
@@ -188,7 +194,8 @@ class Trainer:
         with torch.inference_mode():
             ordered = ordered_batches(split, self._training.batch_size)
             for ids, lengths, labels in self._on_device(ordered):
-                logits = self.model(ids, lengths)
+                with mixed(self._precision, self._device.type):
+                    logits = self.model(ids, lengths)
                 sums.append(_loss_sum(logits, labels))
                 rights.append(_right(logits, labels))
         self._check_finite(sums, "evaluation")
@@ -200,7 +207,9 @@ class Trainer:
         Returns:
             Copies on the CPU, for ``models.checkpoint.save``.
         """
-        return pack_state(self.model, self.optimizer), {"epoch": self._epoch, **self._identity}
+        configs = {name: value.model_dump(mode="json") for name, value in self._configs.items()}
+        tensors = pack_state(self.model, self.optimizer)
+        return tensors, {"epoch": self._epoch, **configs, **self._identity}
 
     def load_state(self, tensors: dict[str, Tensor], meta: dict[str, JSON]) -> None:
         """Go on from a state; nothing is changed if it doesn't fit.
@@ -212,8 +221,12 @@ class Trainer:
         Raises:
             CheckpointError: the state is of another config, seed, or shape.
         """
-        for key, mine in self._identity.items():
-            if meta.get(key) != mine:
+        fits: dict[str, tuple[bool, object]] = {
+            **{k: (same_config(v, meta.get(k)), v.model_dump()) for k, v in self._configs.items()},
+            **{key: (meta.get(key) == mine, mine) for key, mine in self._identity.items()},
+        }
+        for key, (fit, mine) in fits.items():
+            if not fit:
                 raise CheckpointError(
                     f"The state is of another trial: its {key} is {meta.get(key)!r}, this trial's "
                     f"is {mine!r}. Load it into a Trainer built with the same {key}."
@@ -225,23 +238,23 @@ class Trainer:
                 "Load a state as Trainer.state() gave it."
             )
         unpack_state(self.model, self.optimizer, tensors)
+        self._updater.restart()
         self._epoch = epoch
 
     def _step(self, ids: Tensor, lengths: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Learn from one batch; returns the sum of its losses and its right answers."""
-        logits = self.model(ids, lengths)
+        words = self._updater.words(ids)
+        with mixed(self._precision, self._device.type):
+            logits = self.model(ids, lengths, words)
         loss_sum = _loss_sum(logits, labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        (loss_sum / len(labels)).backward()  # type: ignore[no-untyped-call]
-        if self._training.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._training.gradient_clip)
-        self.optimizer.step()
+        self._updater.step(loss_sum / len(labels), words)
         return loss_sum.detach(), _right(logits.detach(), labels)
 
     def _on_device(self, source: Iterator[Batch]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for batch in source:
-            arrays = (batch.ids, batch.lengths, batch.labels)
-            ids, lengths, labels = (torch.from_numpy(array).to(self._device) for array in arrays)
+            # Lengths stay: whoever looks at them on the CPU doesn't wait for a GPU.
+            lengths = torch.from_numpy(batch.lengths)
+            ids, labels = (torch.from_numpy(a).to(self._device) for a in (batch.ids, batch.labels))
             yield ids, lengths, labels
 
     def _check_finite(self, sums: list[Tensor], part: str) -> None:

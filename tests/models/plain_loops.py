@@ -17,6 +17,10 @@ def _rnn(x: Tensor, h: Tensor, c: Tensor, u: Tensor, b: Tensor) -> tuple[Tensor,
     return torch.tanh(x + u @ h + b), c
 
 
+def _rnn_relu(x: Tensor, h: Tensor, c: Tensor, u: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.relu(x + u @ h + b), c
+
+
 def _lstm(x: Tensor, h: Tensor, c: Tensor, u: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     i, f, g, o = (x + u @ h + b).chunk(4)
     c = f.sigmoid() * c + i.sigmoid() * g.tanh()
@@ -45,6 +49,7 @@ def _mgu(x: Tensor, h: Tensor, c: Tensor, u: Tensor, _: Tensor) -> tuple[Tensor,
 
 STEPS: dict[str, Step] = {
     "rnn": _rnn,
+    "rnn_relu": _rnn_relu,
     "lstm": _lstm,
     "gru": _gru,
     "gru_reset_before": _gru_reset_before,

@@ -1,6 +1,9 @@
-"""One contract for every cell of the registry. Shapes as in models.kernels."""
+"""One contract for every cell of the registry, native and not. Shapes as in models.kernels."""
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -8,21 +11,46 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from models import native
 from models.cells import CELLS
 from models.config import CELL_NAMES
 from models.recurrent import RecurrentStack
 from tests.models.plain_loops import STEPS, plain_stack
 
 SHAPES = [(1, False), (1, True), (2, False), (2, True)]
-TORCH = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+TORCH = {
+    "rnn": nn.RNN,
+    "rnn_relu": functools.partial(nn.RNN, nonlinearity="relu"),
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+}
+KINDS = (*CELLS, "rnn_relu")
+"""Every cell, and ``rnn`` with its other nonlinearity."""
 LENGTHS = torch.tensor([6, 1, 4, 6])
 FEATURES, HIDDEN = 4, 3
 
 
+@pytest.fixture(autouse=True, scope="module", params=["native", "fallback"])
+def _loops(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.param == "fallback":
+        with native.disabled():
+            yield
+    elif native.available():
+        yield
+    else:
+        pytest.skip("no C++ compiler here")
+
+
 def make_stack(cell: str, layers: int, both: bool, dtype: torch.dtype) -> RecurrentStack:
-    generator = torch.Generator().manual_seed(7)
+    name, nonlinearity = ("rnn", "relu") if cell == "rnn_relu" else (cell, "tanh")
     stack = RecurrentStack(
-        cell, FEATURES, HIDDEN, generator=generator, num_layers=layers, bidirectional=both
+        name,
+        FEATURES,
+        HIDDEN,
+        generator=torch.Generator().manual_seed(7),
+        num_layers=layers,
+        bidirectional=both,
+        nonlinearity=nonlinearity,
     )
     return stack.to(dtype)
 
@@ -40,10 +68,10 @@ def test_a_config_can_name_every_cell() -> None:
 
 
 def test_every_cell_has_a_reference() -> None:
-    assert set(STEPS) == set(CELLS)
+    assert set(STEPS) == set(KINDS)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", KINDS)
 @pytest.mark.parametrize(("layers", "both"), SHAPES)
 def test_values_and_gradients_agree_with_a_plain_loop(cell: str, layers: int, both: bool) -> None:
     stack = make_stack(cell, layers, both, torch.float64)
@@ -86,7 +114,7 @@ def test_agrees_with_torch_packed_on_torchs_own_weights(cell: str, layers: int, 
     peer.load_state_dict(stack.state_dict())
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", KINDS)
 def test_gradcheck(cell: str) -> None:
     stack = make_stack(cell, 1, True, torch.float64)
     inputs, real = make_inputs(torch.tensor([3, 2]), torch.float64)
@@ -101,7 +129,7 @@ def test_gradcheck(cell: str) -> None:
     assert torch.autograd.gradcheck(run, (values, *stack.parameters()), fast_mode=True)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", KINDS)
 @settings(max_examples=10, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 8), min_size=1, max_size=5),
@@ -119,7 +147,7 @@ def test_a_review_reads_the_same_alone_and_in_any_batch(
         torch.testing.assert_close(together[:length, :, b : b + 1], alone, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", KINDS)
 def test_long_reviews_in_chunks_have_the_gradients_of_one_chunk(
     cell: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from models.config import ModelConfig, TrainingConfig
 from models.dropout import dropout
 
 
-@pytest.mark.parametrize("readout", ["final", "mean", "max"])
+@pytest.mark.parametrize("readout", ["final", "mean", "max", "last_two_layers"])
 @settings(max_examples=15, deadline=None)
 @given(
     cell=st.sampled_from(sorted(CELLS)),
@@ -94,7 +94,12 @@ def test_layer_dropout_means_something_only_between_layers() -> None:
         ({"cell": "gru", "num_layers": 0}, "num_layers"),
         ({"cell": "gru", "dropout": 1.0}, "less than 1"),
         ({"cell": "gru", "dropout": -0.1}, "greater than or equal to 0"),
-        ({"cell": "gru", "readout": "last"}, "'final', 'mean' or 'max'"),
+        ({"cell": "gru", "readout": "last"}, "'final', 'mean', 'max' or 'last_two_layers'"),
+        (
+            {"cell": "gru", "readout": "last_two_layers", "num_layers": 1},
+            "last_two_layers needs num_layers of at least 2, not 1. Set num_layers to 2",
+        ),
+        ({"cell": "rnn", "nonlinearity": "sine"}, "'tanh' or 'relu'"),
         ({"cell": "gru", "hiden_size": 3}, "Extra inputs are not permitted"),
     ],
 )
@@ -103,8 +108,17 @@ def test_a_bad_model_config_is_refused(values: dict[str, object], message: str) 
         ModelConfig.model_validate(values)
 
 
-@pytest.mark.parametrize("values", [{"learning_rate": 0}, {"batch_size": 0}, {"gradient_clip": 0}])
-def test_a_bad_training_config_is_refused(values: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"learning_rate": 0},
+        {"batch_size": 0},
+        {"gradient_clip": 0},
+        {"momentum": 1.0},
+        {"optimizer": "adagrad"},
+    ],
+)
+def test_a_bad_training_config_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(values))):
         TrainingConfig.model_validate(values)
 
@@ -112,3 +126,61 @@ def test_a_bad_training_config_is_refused(values: dict[str, float]) -> None:
 @pytest.mark.parametrize("config", [ModelConfig, TrainingConfig])
 def test_every_field_has_help(config: type[ModelConfig] | type[TrainingConfig]) -> None:
     assert all(field.description for field in config.model_fields.values())
+
+
+def test_the_seeds_multilayer_model_has_its_parameters() -> None:
+    """The seeds' "2 - Improving Performance": two lstm layers of 256, the last two final states."""
+    config = ModelConfig(
+        cell="lstm",
+        hidden_size=256,
+        num_layers=2,
+        embedding_size=100,
+        dropout=0.5,
+        readout="last_two_layers",
+    )
+    model = SentimentClassifier(config, 25_002, 2)
+    assert sum(values.numel() for values in model.parameters()) == 3_393_641
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_the_last_two_layers_are_read_as_torch_gives_them(both: bool) -> None:
+    config = ModelConfig(
+        cell="gru",
+        hidden_size=3,
+        num_layers=3,
+        bidirectional=both,
+        embedding_size=4,
+        readout="last_two_layers",
+        output_relu=True,
+    )
+    model = SentimentClassifier(config, 9, 3)
+    peer = torch.nn.GRU(4, 3, 3, bidirectional=both)
+    peer.load_state_dict(model.recurrent.state_dict())
+    ids, lengths = torch.tensor([[3, 4], [5, 6], [6, PAD]]), torch.tensor([3, 2])
+    packed = torch.nn.utils.rnn.pack_padded_sequence(model.embedding[ids], lengths)
+    final = peer(packed)[1]  # (layers * D, B, H)
+    count = 4 if both else 2
+    features = torch.cat(list(final[-count:]), dim=1).relu()
+    expected = features @ model.output_weight.t() + model.output_bias
+    torch.testing.assert_close(model(ids, lengths), expected)
+
+
+def test_output_relu_cuts_off_below_zero() -> None:
+    config = ModelConfig(cell="rnn", hidden_size=3, embedding_size=4, output_relu=True)
+    model = SentimentClassifier(config, 9, 2)
+    with torch.no_grad():
+        model.recurrent.bias_ih_l0.fill_(-20.0)  # every state is -1
+    logits = model(torch.tensor([[3]]), torch.tensor([1]))
+    torch.testing.assert_close(logits, model.output_bias)
+
+
+def test_relu_changes_the_cell_rnn_only() -> None:
+    for cell in CELLS:
+        models = [
+            SentimentClassifier(
+                ModelConfig(cell=cell, hidden_size=3, embedding_size=4, nonlinearity=curve), 9, 2
+            )
+            for curve in ("tanh", "relu")
+        ]
+        first, second = (model(torch.tensor([[3], [4]]), torch.tensor([2])) for model in models)
+        assert torch.equal(first, second) == (cell != "rnn")

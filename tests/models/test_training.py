@@ -11,7 +11,7 @@ import torch
 
 from data_prep.dataset import PAD, TensorizedSplit
 from data_prep.errors import DataError
-from models import checkpoint
+from models import checkpoint, native
 from models.cells import CELLS
 from models.config import ModelConfig, TrainingConfig
 from models.errors import CheckpointError, DivergedError
@@ -68,6 +68,41 @@ def test_a_cut_and_resumed_run_is_the_uncut_run_bit_for_bit(build: Build, cell: 
     assert seen == expected
     for name, values in uncut.state()[0].items():
         assert torch.equal(values, state[0][name]), name
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_resumed_sgd_run_is_the_uncut_run_bit_for_bit(build: Build, momentum: float) -> None:
+    settings = {"optimizer": "sgd", "momentum": momentum, "learning_rate": 0.1}
+    uncut = build(training=settings)
+    expected = [figures(uncut.run_epoch()) for _ in range(2)]
+    first, second = build(training=settings), build(training=settings)
+    seen = [figures(first.run_epoch())]
+    second.load_state(*first.state())
+    assert [*seen, figures(second.run_epoch())] == expected
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_training_by_rows_and_dense_come_to_the_same(build: Build, optimizer: str) -> None:
+    settings = {"optimizer": optimizer, "learning_rate": 0.01}
+    by_rows = build(training=settings)
+    with native.disabled():
+        dense = build(training=settings)
+        expected = [dense.run_epoch() for _ in range(2)]
+    for ours, theirs in zip([by_rows.run_epoch() for _ in range(2)], expected, strict=True):
+        assert figures(ours) == pytest.approx(figures(theirs), abs=1e-5)
+    for name, values in by_rows.state()[0].items():
+        torch.testing.assert_close(values, dense.state()[0][name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_state_from_before_a_field_existed_still_loads(build: Build) -> None:
+    tensors, meta = build().state()
+    for part, field in (("model", "output_relu"), ("training", "optimizer")):
+        meta[part] = {key: value for key, value in meta[part].items() if key != field}
+    build().load_state(tensors, meta)
+    with pytest.raises(CheckpointError, match="The state is of another trial: its model is"):
+        build(output_relu=True).load_state(tensors, meta)
+    with pytest.raises(CheckpointError, match="The state is of another trial: its training is"):
+        build().load_state(tensors, {**meta, "training": {**meta["training"], "newer": 1}})
 
 
 def test_learns_a_rule(build: Build) -> None:

@@ -1,0 +1,150 @@
+// Steps of Adam and of SGD with momentum on the rows of a table that a batch uses, for
+// models/row_updates.py.
+//
+// Shapes: V rows of the table, E values a row, U rows used by the batch.
+//
+// A row whose gradient was zero for some steps was still moved by its moments in each of them. It
+// needn't be touched until somebody looks at it: then `catch_up` does all those steps at once.
+
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+
+// What Python hands over; models/row_updates.py declares the same fields in the same order.
+template <class T> struct Rows {
+  int64_t count, width, now, threads, adam;
+  const int64_t* rows;   // (U,)
+  int64_t* last;         // (V,): the step up to which a row is done
+  T* values;             // (V, E)
+  T* first;              // (V, E): Adam's first moment, or SGD's momentum; null if SGD has none
+  T* second;             // (V, E): Adam's second moment, or null
+  const T* grad;         // (U, E), for a step
+  const double* sizes;   // (now + 2,): by step, learning rate / (1 - beta1^t); SGD: the rate
+  const double* scales;  // (now + 2,): by step, 1 / sqrt(1 - beta2^t)
+  double beta1, beta2, eps;  // SGD: beta1 is its momentum
+};
+
+// Steps in a row whose scale of the second moment is nearly one number.
+struct Part {
+  double weight, centre, spread;  // sum of the sizes; mean and variance of the scales
+};
+constexpr int WINDOW = 256, MOST = 96, REMEMBERED = 1024;
+struct Plan {
+  int parts;
+  Part part[MOST];
+};
+
+// Without a gradient the k-th skipped step takes  size_k beta1^k m / (scale_k beta2^(k/2) sqrt(v) +
+// eps)  away. After WINDOW steps 0.9^k is below 1e-11. Between two neighbouring scales that differ
+// by less than 6 % the quotient is a second-order Taylor series about their mean, whose error is
+// below 1e-5 of the step.
+template <class T> void plan(const Rows<T>& job, int64_t last, Plan& out) {
+  const int64_t gap = job.now - last < WINDOW ? job.now - last : WINDOW;
+  double fade = 1, shrink = 1, w = 0, wc = 0, wcc = 0, from = 0;
+  const double root = std::sqrt(job.beta2);
+  out.parts = 0;
+  auto close = [&]() {
+    double centre = wc / w, spread = wcc / w - centre * centre;
+    out.part[out.parts++] = {w, centre, spread > 0 ? spread : 0};
+    w = wc = wcc = 0;
+  };
+  for (int64_t k = 1; k <= gap; k++) {
+    fade *= job.beta1, shrink *= root;
+    double size = job.sizes[last + k] * fade, c = job.scales[last + k] * shrink;
+    if (w > 0 && c < from * 0.94 && out.parts < MOST - 1) close();
+    if (w == 0) from = c;
+    w += size, wc += size * c, wcc += size * c * c;
+  }
+  if (w > 0) close();
+}
+
+template <class T> void adam_catch_up(const Rows<T>& job, int64_t row, const Plan& plan) {
+  const int64_t gap = job.now - job.last[row], E = job.width;
+  const T fade = std::pow(job.beta1, gap), shrink = std::pow(job.beta2, gap), eps = job.eps;
+  T *p = job.values + row * E, *m = job.first + row * E, *v = job.second + row * E;
+  for (int64_t start = 0; start < E; start += 64) {
+    const int64_t n = E - start < 64 ? E - start : 64;
+    T root[64], total[64];
+    for (int64_t i = 0; i < n; i++) root[i] = std::sqrt(v[start + i]), total[i] = 0;
+    for (int part = 0; part < plan.parts; part++) {
+      const T w = plan.part[part].weight, c = plan.part[part].centre, s = plan.part[part].spread;
+      for (int64_t i = 0; i < n; i++) {
+        T inverse = 1 / (root[i] * c + eps), relative = root[i] * inverse;
+        total[i] += w * inverse * (1 + s * relative * relative);
+      }
+    }
+    for (int64_t i = 0; i < n; i++) {
+      p[start + i] -= m[start + i] * total[i];
+      m[start + i] *= fade, v[start + i] *= shrink;
+    }
+  }
+}
+
+template <class T> void sgd_catch_up(const Rows<T>& job, int64_t row) {
+  const int64_t gap = job.now - job.last[row], E = job.width;
+  const double mu = job.beta1, fade = std::pow(mu, gap);
+  const T sum = job.sizes[0] * mu * (1 - fade) / (1 - mu), kept = fade;
+  T *p = job.values + row * E, *m = job.first + row * E;
+  for (int64_t i = 0; i < E; i++) p[i] -= sum * m[i], m[i] *= kept;
+}
+
+template <class T> int catch_up(const Rows<T>& job) {
+  Plan* plans = job.adam ? (Plan*)std::calloc(REMEMBERED, sizeof(Plan)) : nullptr;
+  if (job.adam && !plans) return 1;
+  for (int64_t u = 0; job.adam && u < job.count; u++) {
+    int64_t gap = job.now - job.last[job.rows[u]];
+    if (gap > 0 && gap < REMEMBERED && !plans[gap].parts) plan(job, job.now - gap, plans[gap]);
+  }
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(job.threads) schedule(static) if (job.threads > 1)
+#endif
+  for (int64_t u = 0; u < job.count; u++) {
+    const int64_t row = job.rows[u], gap = job.now - job.last[row];
+    if (gap > 0 && job.adam && gap < REMEMBERED) adam_catch_up(job, row, plans[gap]);
+    if (gap > 0 && job.adam && gap >= REMEMBERED) {
+      Plan own;
+      plan(job, job.last[row], own);
+      adam_catch_up(job, row, own);
+    }
+    if (gap > 0 && !job.adam && job.first) sgd_catch_up(job, row);
+    job.last[row] = job.now;
+  }
+  std::free(plans);
+  return 0;
+}
+
+template <class T> int step(const Rows<T>& job) {
+  const int64_t t = job.now + 1, E = job.width;
+  const T b1 = job.beta1, b2 = job.beta2, eps = job.eps;
+  const T size = job.sizes[job.adam ? t : 0], scale = job.adam ? job.scales[t] : 0;
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(job.threads) schedule(static) if (job.threads > 1)
+#endif
+  for (int64_t u = 0; u < job.count; u++) {
+    const int64_t row = job.rows[u];
+    const T* g = job.grad + u * E;
+    T* p = job.values + row * E;
+    T* m = job.first ? job.first + row * E : nullptr;
+    if (job.adam) {
+      T* v = job.second + row * E;
+      for (int64_t i = 0; i < E; i++) {
+        m[i] = b1 * m[i] + (1 - b1) * g[i];
+        v[i] = b2 * v[i] + (1 - b2) * g[i] * g[i];
+        p[i] -= size * m[i] / (std::sqrt(v[i]) * scale + eps);
+      }
+    } else if (m) {
+      for (int64_t i = 0; i < E; i++) m[i] = b1 * m[i] + g[i], p[i] -= size * m[i];
+    } else {
+      for (int64_t i = 0; i < E; i++) p[i] -= size * g[i];
+    }
+    job.last[row] = t;
+  }
+  return 0;
+}
+
+extern "C" {
+int celltune_catch_up_f32(const Rows<float>* job) { return catch_up(*job); }
+int celltune_catch_up_f64(const Rows<double>* job) { return catch_up(*job); }
+int celltune_step_rows_f32(const Rows<float>* job) { return step(*job); }
+int celltune_step_rows_f64(const Rows<double>* job) { return step(*job); }
+}

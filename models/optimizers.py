@@ -1,0 +1,89 @@
+"""From a batch's loss to new weights: backward, clipping, and the optimizer's step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.classifier import SentimentClassifier, WordRows
+from models.config import TrainingConfig
+from models.row_updates import RowUpdates, can_update_rows
+
+
+def make_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
+    """Build torch's Adam or SGD over all of a model's learned parameters.
+
+    Args:
+        model: where the parameters are.
+        training: which optimizer, with which settings.
+    """
+    learned = [values for values in model.parameters() if values.requires_grad]
+    rate, decay = training.learning_rate, training.weight_decay
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(
+            learned, lr=rate, momentum=training.momentum, weight_decay=decay, fused=True
+        )
+    return torch.optim.Adam(learned, lr=rate, weight_decay=decay, fused=True)
+
+
+class Updater:
+    """Brings gradients into a model's weights.
+
+    The embedding is updated by rows where that gives the dense result (``RowUpdates``). So between
+    ``words`` and ``settle`` the table isn't the dense optimizer's yet.
+
+    Attributes:
+        optimizer: torch's, whose state is the whole state once ``settle`` was called.
+    """
+
+    def __init__(self, model: SentimentClassifier, training: TrainingConfig) -> None:
+        """Build the optimizer.
+
+        Args:
+            model: on its device already.
+            training: how it learns.
+        """
+        self._clip = training.gradient_clip
+        self.optimizer = make_optimizer(model, training)
+        table = model.embedding
+        by_rows = can_update_rows(table, self.optimizer)
+        self._rows = RowUpdates(table, self.optimizer) if by_rows else None
+        self._clipped = [
+            values
+            for values in self.optimizer.param_groups[0]["params"]
+            if not (by_rows and values is table)
+        ]
+
+    def words(self, ids: Tensor) -> WordRows | None:
+        """Get the rows of a batch's words ready; None where the table itself is ready.
+
+        Args:
+            ids: (T, B) int64 in [0, V).
+        """
+        return None if self._rows is None else WordRows(*self._rows.gather(ids))
+
+    def step(self, loss: Tensor, words: WordRows | None) -> None:
+        """Learn from one batch.
+
+        Args:
+            loss: a scalar with a graph.
+            words: what the model was given for the batch.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        clipped = self._clipped if words is None else [*self._clipped, words.table]
+        if self._clip is not None:
+            torch.nn.utils.clip_grad_norm_(clipped, self._clip)
+        self.optimizer.step()
+        if self._rows is not None:
+            self._rows.step()
+
+    def settle(self) -> None:
+        """Make the table and its moments what the dense optimizer would have."""
+        if self._rows is not None:
+            self._rows.settle()
+
+    def restart(self) -> None:
+        """Go on from what was loaded into model and optimizer."""
+        if self._rows is not None:
+            self._rows.restart()
