@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from data_prep.batching import Batch, batches, ordered_batches
 from data_prep.config import DataConfig
-from data_prep.dataset import PreparedData, TensorizedSplit
+from data_prep.dataset import PreparedData, PreparedTest, TensorizedSplit
 from data_prep.errors import DataError
-from data_prep.prepare import prepare, survey
+from data_prep.prepare import prepare, prepare_test, survey
 from data_prep.rows import Progress
 
 __all__ = [
@@ -18,10 +18,12 @@ __all__ = [
     "DataConfig",
     "DataError",
     "PreparedData",
+    "PreparedTest",
     "Progress",
     "TensorizedSplit",
     "batches",
     "ordered_batches",
     "prepare",
+    "prepare_test",
     "survey",
 ]

@@ -8,13 +8,14 @@ imports Ray.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 
 from data_prep.dataset import PreparedData
 from data_prep.errors import DataError
+from data_prep.words import Words
 
 ACTOR_NAME = "celltune-data-cache"
 NAMESPACE = "celltune"
@@ -58,7 +59,7 @@ class DataCache:
         name = prepared.fingerprint
         if name not in self._refs:
             # Put by the actor: only then does the actor own it.
-            self._refs[name] = ray.put(prepared)
+            self._refs[name] = ray.put(replace(prepared, words=Words.of(prepared.words)))
             reviews = len(prepared.train) + len(prepared.valid)
             self._stats[name] = DataStat(name, reviews, prepared.nbytes)
 
