@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -115,7 +115,7 @@ def test_a_token_budget_is_kept_and_used(
         assert len(batch) <= size
         assert batch.ids.size <= budget or len(batch) == 1
     if ordered:
-        for batch, following in zip(found, found[1:], strict=False):
+        for batch, following in pairwise(found):
             # A batch ends only because one more would be too much.
             more = following.lengths[0] * (len(batch) + 1)
             assert len(batch) == size or more > budget
