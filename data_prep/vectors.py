@@ -115,7 +115,7 @@ def embedding(
             matrix[index], has[index] = found[word], True
     if config.vectors is not None and config.vectors.unknown == "drawn":
         unknown = ~has
-        unknown[PAD] = False
+        unknown[PAD] = False  # padding stays nothing at all
         spread = float(matrix[has].std())
         rng = np.random.default_rng((config.seed, 1))
         matrix[unknown] = rng.normal(0, spread, (int(unknown.sum()), width))

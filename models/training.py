@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -68,6 +69,8 @@ class Trainer:
         num_classes: int,
         seed: int,
         device: str = "cpu",
+        vectors: NDArray[np.float32] | None = None,
+        vectors_tuned: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Check the splits and build the model.
@@ -81,6 +84,8 @@ class Trainer:
             num_classes: labels are below this; at least 2.
             seed: decides starting values, the order of batches, and dropout.
             device: a torch device name.
+            vectors: (V, E) what the embedding starts from; None: it draws its own values.
+            vectors_tuned: whether training changes the vectors.
             clock: seconds from any starting point, never running backwards.
 
         Raises:
@@ -93,6 +98,8 @@ class Trainer:
         self._epoch = 0
         generator = torch.Generator().manual_seed(_derived(seed, 0))
         built = SentimentClassifier(model, vocabulary_size, num_classes, generator)
+        if vectors is not None:
+            built.start_from(torch.tensor(vectors), tuned=vectors_tuned)
         self.model = built.to(self._device)
         self.model.generator = torch.Generator(self._device)
         self.optimizer = torch.optim.Adam(

@@ -38,7 +38,7 @@ def unpack_state(model: nn.Module, optimizer: torch.optim.Adam, tensors: dict[st
     expected: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         expected[f"model.{name}"] = parameter
-        if stepped:
+        if stepped and parameter.requires_grad:
             for moment in MOMENTS:
                 like = torch.zeros(()) if moment == "step" else parameter
                 expected[f"optimizer.{name}.{moment}"] = like
@@ -47,7 +47,7 @@ def unpack_state(model: nn.Module, optimizer: torch.optim.Adam, tensors: dict[st
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"model.{name}"])
             optimizer.state.pop(parameter, None)
-            if stepped:
+            if stepped and parameter.requires_grad:
                 optimizer.state[parameter] = {
                     moment: tensors[f"optimizer.{name}.{moment}"].to(parameter.device).clone()
                     for moment in MOMENTS

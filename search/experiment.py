@@ -134,11 +134,8 @@ def resolve(
 
 
 def _anchored(config: SearchConfig) -> SearchConfig:
-    """Make the data's path absolute, so that a resume finds it from any folder."""
-    if config.data.path is None:
-        return config
-    path = config.data.path.expanduser().absolute()
-    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
+    """Make the data's paths absolute, so that a resume finds it from any folder."""
+    return config.model_copy(update={"data": config.data.anchored()})
 
 
 @contextmanager

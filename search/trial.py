@@ -68,6 +68,8 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
         TrialError: the trial can't go on, for example because its loss is no number.
     """
     model, training = split(task.params)
+    if data.vectors is not None and "embedding_size" not in task.params:
+        model = model.model_copy(update={"embedding_size": data.vectors.shape[1]})
     trainer = Trainer(
         model,
         training,
@@ -77,6 +79,8 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
         num_classes=data.num_classes,
         seed=trial_seed(task.seed, task.number),
         device=task.device,
+        vectors=data.vectors,
+        vectors_tuned=data.vectors_tuned,
     )
     _restore(trainer, task)
     task.folder.mkdir(parents=True, exist_ok=True)
