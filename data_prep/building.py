@@ -114,12 +114,19 @@ class Builder:
         labels = checked_labels(pool, self._source, self._config)
         found = split_of(pool, labels, self._config)
         test = [row for row in rows if row.part == "test"] + [pool[i] for i in found.test]
-        return compare(
+        chosen = compare(
             [pool[i] for i in found.train],
             [pool[i] for i in found.valid],
             test,
             drop=self._config.duplicates == "drop",
         )
+        for rows_left, use in ((chosen.train, "train on"), (chosen.valid, "validate on")):
+            if not rows_left:
+                raise DataError(
+                    f"dropping duplicates leaves no review to {use}: all of them stand in another "
+                    f"part; set data.duplicates to report, or give other data"
+                )
+        return chosen
 
     def _indexed(self, parts: list[Sequence[Row]]) -> IndexedTexts:
         rows = [row for part in parts for row in part]

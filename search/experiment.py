@@ -177,8 +177,13 @@ def _run(
         conductor.observe(CheckpointKeeper(folder, config.metric))
         conductor.observe(view.event)
         conductor.start(celltune=VERSION, host=socket.gethostname(), pid=os.getpid())
-        with view.running(folder, config, conductor.state):
-            engine.run(conductor, config, folder, store.publish(data), stop)
+        gigabytes = config.resources.data_memory_gb
+        ceiling = None if gigabytes is None else int(gigabytes * 1e9)
+        with (
+            store.held(data, ceiling=ceiling) as handle,
+            view.running(folder, config, conductor.state),
+        ):
+            engine.run(conductor, config, folder, handle, stop)
         conductor.end("finished" if conductor.finished else "interrupted")
         return Result(folder, config, conductor.state, interrupted=not conductor.finished)
 
