@@ -66,7 +66,7 @@ def batches(
         DataError: a batch size or a budget below 1.
     """
     plan = training_plan(split, batch_size, seed=seed, epoch=epoch, token_budget=token_budget)
-    return (_gather(split, chosen) for chosen in plan)
+    return (cut_batch(split, chosen) for chosen in plan)
 
 
 def ordered_batches(
@@ -83,7 +83,7 @@ def ordered_batches(
         DataError: a batch size or a budget below 1.
     """
     plan = evaluation_plan(split, batch_size, token_budget=token_budget)
-    return (_gather(split, chosen) for chosen in plan)
+    return (cut_batch(split, chosen) for chosen in plan)
 
 
 def training_plan(
@@ -136,7 +136,8 @@ def _batch_ends(lengths: Reviews, batch_size: int, token_budget: int | None) -> 
     return np.array([*ends, len(lengths)][: len(ends) + (size > 0)], dtype=np.int64)
 
 
-def _gather(split: TensorizedSplit, chosen: Reviews) -> Batch:
+def cut_batch(split: TensorizedSplit, chosen: Reviews) -> Batch:
+    """The batch of some reviews, ``(B,)`` by number, in this order."""
     starts, ends = split.offsets[chosen], split.offsets[chosen + 1]  # (B,)
     lengths = ends - starts  # (B,)
     rows = np.empty((len(chosen), lengths.max()), dtype=np.int32)  # (B, T)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -159,8 +160,8 @@ def test_vectors_of_other_words_are_refused(opened: Any, tmp_path: Path) -> None
         opened(path=tmp_path / "none.txt")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("gensim") is not None, reason="gensim is installed")
-def test_without_gensim_its_extra_is_named(opened: Any) -> None:
+def test_without_gensim_its_extra_is_named(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gensim", None)
     with pytest.raises(DataError, match=r"pip install 'celltune\[word2vec\]'"):
         opened(train="word2vec")
 
