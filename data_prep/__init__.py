@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from data_prep.batching import Batch, batches, ordered_batches
 from data_prep.config import DataConfig
-from data_prep.dataset import PreparedData, TensorizedSplit
+from data_prep.dataset import PreparedData, PreparedTest, TensorizedSplit
 from data_prep.errors import DataError
-from data_prep.prepare import prepare, survey
+from data_prep.prepare import prepare, prepare_test, survey
 from data_prep.rows import Progress
 from data_prep.sources import check_present
 
@@ -19,11 +19,13 @@ __all__ = [
     "DataConfig",
     "DataError",
     "PreparedData",
+    "PreparedTest",
     "Progress",
     "TensorizedSplit",
     "batches",
     "check_present",
     "ordered_batches",
     "prepare",
+    "prepare_test",
     "survey",
 ]

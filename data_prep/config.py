@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from data_prep.config_vectors import VectorsConfig
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
@@ -14,13 +23,26 @@ DEFAULT_REVIEWS = 3_000
 DEFAULT_LABEL_NOISE = 0.02
 
 # Which source reads which key: a key that nothing would read is a mistake worth telling.
+_TABLES = ("csv", "tsv", "jsonl", "parquet")
 _READ_BY = {
-    "path": ("csv", "imdb"),
-    "text_column": ("csv",),
-    "label_column": ("csv",),
-    "classes": ("csv",),
+    "path": (*_TABLES, "imdb", "amazon"),
+    "test_path": (*_TABLES, "amazon"),
+    "test_size": (*_TABLES, "amazon", "synthetic"),
+    "text_column": _TABLES,
+    "label_column": _TABLES,
+    "id_column": _TABLES,
+    "group_column": _TABLES,
+    "classes": _TABLES,
     "reviews": ("synthetic",),
     "label_noise": ("synthetic",),
+}
+
+_EXAMPLES = {
+    "csv": "reviews.csv.gz",
+    "tsv": "reviews.tsv",
+    "jsonl": "reviews.jsonl.gz",
+    "parquet": "reviews.parquet",
+    "amazon": "sentiment_dataset_train_400.gz",
 }
 
 
@@ -29,21 +51,45 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    source: Literal["synthetic", "imdb", "csv"]
-    """Where reviews come from: generated ones, the Large Movie Review Dataset, or a csv file."""
+    source: Literal["synthetic", "imdb", "csv", "tsv", "jsonl", "parquet", "amazon"]
+    """Where reviews come from: generated ones, the Large Movie Review Dataset, a table in one of
+    four formats, or the Amazon reviews of the DLStudio course."""
 
     path: Path | None = None
-    """csv: the file, plain or gzipped. imdb: the archive aclImdb_v1.tar.gz or the unpacked folder
-    aclImdb; without it the archive is downloaded once. Relative to the working directory."""
+    """Tables: the file; csv, tsv and jsonl plain or gzipped. amazon: the gzipped pickle. imdb: the
+    archive aclImdb_v1.tar.gz or the unpacked folder aclImdb; without it the archive is downloaded
+    once. Relative to the working directory."""
+
+    test_path: Path | None = None
+    """Tables and amazon: a file of the same format with the test part, which no search reads."""
+
+    test_size: Count | Share | None = None
+    """Tables, amazon and synthetic without test_path: a share or a count of all reviews that is
+    held out as the test part, which no search reads."""
 
     text_column: str = Field(default="text", min_length=1)
-    """csv: the name of the column that holds the review."""
+    """Tables: the name of the column that holds the review."""
 
     label_column: str = Field(default="label", min_length=1)
-    """csv: the name of the column that holds the label."""
+    """Tables: the name of the column that holds the label."""
+
+    id_column: str | None = Field(default=None, min_length=1)
+    """Tables: the name of the column that names the review; without it, its row does."""
+
+    group_column: str | None = Field(default=None, min_length=1)
+    """Tables: the name of the column whose reviews belong together (a film, an author). With it no
+    group stands in two parts."""
+
+    groups: Path | None = None
+    """Any source: a csv file, plain or gzipped, with the column id and one other, which tells the
+    group of each review. With it no group stands in two parts."""
+
+    duplicates: Literal["report", "drop"] = "report"
+    """Reviews whose text stands in two parts: count them, or drop them as well (from training if
+    they are in validation or test, from validation if they are in test)."""
 
     classes: tuple[str, ...] | None = None
-    """csv: the labels as they stand in the file, in class order, such as [neg, pos]. Without it
+    """Tables: the labels as they stand in the file, in class order, such as [neg, pos]. Without it
     labels are 0 and 1."""
 
     reviews: Annotated[int, Field(strict=True, ge=10, le=1_000_000)] | None = None
@@ -61,11 +107,16 @@ class DataConfig(BaseModel):
     seed: Annotated[int, Field(strict=True, ge=0)] = 1
     """Decides the split, and the reviews where they are generated."""
 
-    tokenizer: Literal["basic_english"] = "basic_english"
-    """How text becomes tokens: basic_english lower-cases and parts words from punctuation."""
+    tokenizer: Literal["basic_english", "whitespace", "spacy"] = "basic_english"
+    """How text becomes tokens: basic_english lower-cases and parts words from punctuation,
+    whitespace cuts at blanks, spacy takes spaCy's rules for English (an extra)."""
+
+    lowercase: bool | None = None
+    """Lower-case the text first. basic_english always does; the others don't, if not asked to."""
 
     vocabulary_size: Count = 25_000
-    """The most words to keep, by count in the training part; unk and pad come on top."""
+    """The most words to keep, by count in the training part; unk and pad come on top, so that the
+    smallest vocabulary has 3 ids."""
 
     min_count: Count = 1
     """A word that is rarer than this in the training part is unknown."""
@@ -76,16 +127,21 @@ class DataConfig(BaseModel):
     keep: Literal["head", "tail", "both"] = "head"
     """Which end of a longer review stays: its head, its tail, or half of each."""
 
-    @field_validator("valid_size", mode="before")
+    vectors: VectorsConfig | None = None
+    """Word vectors that the embedding starts from; without them it starts from random ones."""
+
+    @field_validator("valid_size", "test_size", mode="before")
     @classmethod
-    def _share_or_count(cls, value: object) -> object:
+    def _share_or_count(cls, value: object, info: ValidationInfo) -> object:
         # One sentence instead of one complaint for each half of the union.
+        if value is None and info.field_name == "test_size":
+            return value
         count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         share = isinstance(value, float) and 0 < value < 1
         if not (count or share):
             raise ValueError(
-                f"valid_size is {value!r}; allowed are a share between 0 and 1, such as 0.2, "
-                f"or a count of at least 1, such as 1500"
+                f"{info.field_name} is {value!r}; allowed are a share between 0 and 1, such as "
+                f"0.2, or a count of at least 1, such as 1500"
             )
         return value
 
@@ -106,29 +162,61 @@ class DataConfig(BaseModel):
 
     @model_validator(mode="after")
     def _keys_of_the_source(self) -> DataConfig:
-        if self.source == "csv" and self.path is None:
-            raise ValueError("source csv needs a file: set path, such as path: reviews.csv.gz")
+        if self.source in (*_TABLES, "amazon") and self.path is None:
+            raise ValueError(
+                f"source {self.source} needs a file: set path, such as "
+                f"path: {_EXAMPLES[self.source]}"
+            )
+        if self.test_path is not None and self.test_size is not None:
+            raise ValueError("test_path and test_size both name a test part; remove one of them")
+        if self.groups is not None and self.group_column is not None:
+            raise ValueError("groups and group_column both tell the groups; remove one of them")
+        if self.tokenizer == "basic_english" and self.lowercase is False:
+            raise ValueError(
+                "tokenizer basic_english always lower-cases; remove lowercase, or choose "
+                "whitespace or spacy"
+            )
+        if self.vectors is not None and self.vectors.unlabelled and self.source != "imdb":
+            raise ValueError("vectors.unlabelled needs source imdb, which alone has such reviews")
         for key, sources in _READ_BY.items():
             # Compared with the default, not with what was set: a config that was written out in
             # full must load again.
             if self.source not in sources and getattr(self, key) != _default(key):
                 raise ValueError(
                     f"{key} is {_shown(getattr(self, key))}, but source {self.source} doesn't "
-                    f"read it (only {' and '.join(sources)}); remove it"
+                    f"read it (only {_listed(sources)}); remove it"
                 )
         if self.source == "synthetic":
             self._enough_synthetic_reviews()
         return self
 
+    def anchored(self) -> DataConfig:
+        """The same config with absolute paths, which hold in any working directory."""
+        found = {
+            key: value.expanduser().absolute()
+            for key in ("path", "test_path", "groups")
+            if (value := getattr(self, key)) is not None
+        }
+        vectors = self.vectors
+        if vectors is not None and vectors.path is not None:
+            path = vectors.path.expanduser().absolute()
+            vectors = vectors.model_copy(update={"path": path})
+        return self.model_copy(update={**found, "vectors": vectors})
+
     def _enough_synthetic_reviews(self) -> None:
         have = self.reviews or DEFAULT_REVIEWS
         wanted = self.train_size or 0
-        wanted += self.valid_size if isinstance(self.valid_size, int) else 0
+        for size in (self.valid_size, self.test_size):
+            wanted += size if isinstance(size, int) else 0
         if wanted > have:
             raise ValueError(
                 f"train_size and valid_size ask for {wanted:,} reviews, but only {have:,} are "
                 f"generated; set reviews to {wanted} or more, or ask for fewer"
             )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return " and ".join((", ".join(names[:-1]), names[-1]) if len(names) > 1 else names)
 
 
 def _default(key: str) -> Any:

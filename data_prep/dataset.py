@@ -5,6 +5,7 @@ Shapes: n reviews, N tokens of all reviews together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, Union
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from data_prep.vocabulary import PAD, UNK
 
-__all__ = ["JSON", "PAD", "UNK", "PreparedData", "TensorizedSplit"]
+__all__ = ["JSON", "PAD", "UNK", "PreparedData", "PreparedTest", "TensorizedSplit"]
 
 JSON: TypeAlias = Union[bool, int, float, str, list["JSON"], dict[str, "JSON"], None]  # noqa: UP007
 
@@ -64,14 +65,19 @@ class PreparedData:
         words: the vocabulary in the order of its ids, unk and pad first.
         info: what a person may want to know, ready for JSON: where the data came from, the counts
             of reviews by class, the tokens, the share of unknown ones, how many were cut.
+        vectors: ``(V, E)``, the embedding to start from, its row of padding zero; None where
+            the model draws its own.
+        vectors_tuned: whether training may change the vectors.
     """
 
     fingerprint: str
     train: TensorizedSplit
     valid: TensorizedSplit
     classes: tuple[str, ...]
-    words: tuple[str, ...]
+    words: Sequence[str]
     info: dict[str, JSON] = field(default_factory=dict)
+    vectors: NDArray[np.float32] | None = None
+    vectors_tuned: bool = True
 
     @property
     def num_classes(self) -> int:
@@ -86,4 +92,21 @@ class PreparedData:
     @property
     def nbytes(self) -> int:
         """The bytes that the arrays take."""
-        return self.train.nbytes + self.valid.nbytes
+        vectors = 0 if self.vectors is None else self.vectors.nbytes
+        return self.train.nbytes + self.valid.nbytes + vectors
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedTest:
+    """The test part, in the ids of the training part's vocabulary. No search ever opens it.
+
+    Attributes:
+        fingerprint: names the content.
+        split: its reviews.
+        info: as of `PreparedData`; ``also_in_train`` and ``also_in_valid`` count its reviews
+            whose text stands there as well.
+    """
+
+    fingerprint: str
+    split: TensorizedSplit
+    info: dict[str, JSON] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Fetching the IMDB archive: resumable, verified, written aside and renamed."""
+"""Fetching archives: resumable, verified, written aside and renamed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from data_prep.rows import Progress
 
 IMDB_MD5 = "7c2ac02c03563afcf9b574c7e56c153a"
 """Of aclImdb_v1.tar.gz, 84,125,825 bytes, as published by torchtext and others."""
+
+_MEND = "get aclImdb_v1.tar.gz by hand and set data.path to it (or to the unpacked folder aclImdb)"
 
 TIMEOUT_SECONDS = 30
 RANGE_NOT_SATISFIABLE, PARTIAL_CONTENT = 416, 206
@@ -30,7 +32,14 @@ def imdb_archive(cache_dir: Path, *, progress: Progress | None = None) -> Path:
     return fetch(_imdb_url(), target, md5=IMDB_MD5, progress=progress)
 
 
-def fetch(url: str, target: Path, *, md5: str, progress: Progress | None = None) -> Path:
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    md5: str | None,
+    mend: str = _MEND,
+    progress: Progress | None = None,
+) -> Path:
     """Downloads ``url`` to ``target``; a cut download goes on where it stopped.
 
     ``target`` appears only when it is whole and its checksum is right. Two processes that want
@@ -39,7 +48,9 @@ def fetch(url: str, target: Path, *, md5: str, progress: Progress | None = None)
     Args:
         url: http or https.
         target: where the file shall lie.
-        md5: the published checksum. It guards against damage, not against an attacker.
+        md5: the published checksum, None where none is. It guards against damage, not against
+            an attacker.
+        mend: what a person can do where there is no network.
         progress: told ``("download", bytes, total bytes)``.
 
     Raises:
@@ -52,24 +63,21 @@ def fetch(url: str, target: Path, *, md5: str, progress: Progress | None = None)
         try:
             _receive(url, part, progress)
         except (http.client.HTTPException, ConnectionError, TimeoutError, HTTPError) as error:
-            raise DataError(_by_hand(url, error)) from error
+            raise DataError(_by_hand(url, error, mend)) from error
         except OSError as error:
             # urllib's URLError is an OSError without a number; a disk's errors carry one.
             if error.errno is not None:
                 raise
-            raise DataError(_by_hand(url, error)) from error
-        found = file_digest(part, "md5")
+            raise DataError(_by_hand(url, error, mend)) from error
+        found = file_digest(part, "md5") if md5 is not None else None
         if found != md5:
             part.unlink()
             raise DataError(
                 f"the download of {url} is damaged: its md5 is {found}, not {md5}; it was removed. "
-                f"Try again, or {_MEND}"
+                f"Try again, or {mend}"
             )
         part.rename(target)
     return target
-
-
-_MEND = "get aclImdb_v1.tar.gz by hand and set data.path to it (or to the unpacked folder aclImdb)"
 
 
 def _receive(url: str, part: Path, progress: Progress | None) -> None:
@@ -99,9 +107,9 @@ def _receive(url: str, part: Path, progress: Progress | None) -> None:
         raise http.client.IncompleteRead(b"", total - have)
 
 
-def _by_hand(url: str, error: Exception) -> str:
+def _by_hand(url: str, error: Exception, mend: str) -> str:
     why = getattr(error, "reason", None) or error
-    return f"{url} can't be downloaded ({why}); check the network, or {_MEND}"
+    return f"{url} can't be downloaded ({why}); check the network, or {mend}"
 
 
 def _imdb_url() -> str:

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from data_prep.cache import load_or_build
+from data_prep.building import Builder, checked_labels, read_rows, split_of
+from data_prep.cache import PREPARED, TEST, load_or_build
 from data_prep.config import DataConfig
-from data_prep.dataset import JSON, PreparedData, TensorizedSplit
+from data_prep.dataset import JSON, PreparedData, PreparedTest
 from data_prep.errors import DataError
 from data_prep.files import default_cache_dir
-from data_prep.rows import Progress, Row, Source
+from data_prep.rows import TRAIN, Part, Progress, Source
 from data_prep.sources import open_source
-from data_prep.splits import split
-from data_prep.tokenizers import TOKENIZERS
-from data_prep.vocabulary import UNK, Vocabulary
+from data_prep.vectors import VectorSource, open_vectors
 
 PREPARATION_VERSION = 1
 """Raised whenever the same config and content would give other data: old caches go stale."""
-
-PROGRESS_EVERY = 500
-
-Item = TypeVar("Item")
-Tokens = Sequence[str]
 
 
 def prepare(
@@ -36,22 +27,38 @@ def prepare(
 ) -> PreparedData:
     """Loads, splits, tokenizes and indexes a data set, or opens what was prepared before.
 
+    The test part isn't looked at, unless ``duplicates: drop`` needs its texts.
+
     Args:
         config: what to load and how.
         cache_dir: where prepared data are kept; ``$CELLTUNE_CACHE`` or ``~/.cache/celltune`` if
             not given.
-        progress: told ``(stage, done, total)``; stages are download, read and tokenize. Only
-            what is really done is told.
+        progress: told ``(stage, done, total)``; stages are download, read, tokenize and vectors.
+            Only what is really done is told.
 
     Raises:
         DataError: input that can't be used, or a cache that can't be written; the cache is then
             as it was.
     """
-    folder = cache_dir or default_cache_dir()
-    source = open_source(config, cache_dir=folder, progress=progress)
-    digest = source.digest()
-    name = fingerprint(config, digest)
-    return load_or_build(folder, name, lambda: _build(config, source, name, digest, progress))
+    return _Preparation(config, cache_dir, progress).data(TRAIN)
+
+
+def prepare_test(
+    config: DataConfig, *, cache_dir: Path | None = None, progress: Progress | None = None
+) -> PreparedTest:
+    """The test part of what `prepare` gives, for the final evaluation; kept apart from it.
+
+    What `prepare` would do is done in the same pass over the source, if it wasn't done before.
+
+    Args:
+        config: as for `prepare`.
+        cache_dir: as for `prepare`.
+        progress: as for `prepare`.
+
+    Raises:
+        DataError: as for `prepare`, or a config that names no test part.
+    """
+    return _Preparation(config, cache_dir, progress).test()
 
 
 def survey(config: DataConfig, *, progress: Progress | None = None) -> dict[str, int]:
@@ -65,118 +72,81 @@ def survey(config: DataConfig, *, progress: Progress | None = None) -> dict[str,
         DataError: input that can't be used, as `prepare` would find it before it tokenizes.
     """
     source = open_source(config, cache_dir=default_cache_dir(), progress=progress)
-    rows = list(_told(source.rows(), "read", None, progress))
-    _check_classes(rows, source.classes, config)
-    labels = np.array([row.label for row in rows], dtype=np.int64)
-    split(labels, config.train_size, config.valid_size, config.seed)
+    rows = read_rows(source, TRAIN, progress)
+    labels = checked_labels(rows, source, config)
+    split_of(rows, labels, config)
     return {name: int(np.sum(labels == index)) for index, name in enumerate(source.classes)}
 
 
-def fingerprint(config: DataConfig, content_digest: str) -> str:
+def fingerprint(config: DataConfig, content_digest: str, vectors_digest: str | None = None) -> str:
     """Names the prepared data: everything that shapes them, and nothing else.
 
-    The path isn't part of it; the content behind it is, as ``content_digest``. Keys at their
-    default aren't either, so that a key added in a later release leaves old fingerprints valid.
+    No path is part of it; the content behind it is, as a digest. Keys at their default aren't
+    either, so that a key added in a later release leaves old fingerprints valid.
     """
+    paths: dict[str, bool | set[str]] = {"path": True, "groups": True, "test_path": True}
     shaping: dict[str, JSON] = {
         "version": PREPARATION_VERSION,
-        "config": config.model_dump(mode="json", exclude={"path"}, exclude_defaults=True),
+        "config": config.model_dump(
+            mode="json", exclude={**paths, "vectors": {"path"}}, exclude_defaults=True
+        ),
         "content": content_digest,
     }
-    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:32]
+    if vectors_digest is not None:
+        shaping["vectors"] = vectors_digest
+    return _digest(shaping)
 
 
-def _build(
-    config: DataConfig, source: Source, name: str, digest: str, progress: Progress | None
-) -> PreparedData:
-    rows = list(_told(source.rows(), "read", None, progress))
-    _check_classes(rows, source.classes, config)
-    labels = np.array([row.label for row in rows], dtype=np.int64)
-    train, valid = split(labels, config.train_size, config.valid_size, config.seed)
-    chosen = [rows[index] for index in (*train, *valid)]
-    tokens = list(_told(_tokenized(chosen, config), "tokenize", len(chosen), progress))
-    train_tokens, valid_tokens = tokens[: len(train)], tokens[len(train) :]
-    vocabulary = Vocabulary.build(
-        train_tokens, size=config.vocabulary_size, min_count=config.min_count
-    )
-    parts = {
-        "train": _tensorize(train_tokens, labels[train], vocabulary, config),
-        "valid": _tensorize(valid_tokens, labels[valid], vocabulary, config),
-    }
-    info: dict[str, JSON] = {
-        "source": config.source,
-        "content": digest,
-        "reviews": len(rows),
-        "train": _summary(parts["train"], train_tokens, source.classes),
-        "valid": _summary(parts["valid"], valid_tokens, source.classes),
-    }
-    return PreparedData(
-        name, parts["train"], parts["valid"], source.classes, vocabulary.words, info
-    )
+class _Preparation:
+    """One config's way through source and cache."""
 
+    def __init__(
+        self, config: DataConfig, cache_dir: Path | None, progress: Progress | None
+    ) -> None:
+        self._config, self._progress = config, progress
+        self._folder = cache_dir or default_cache_dir()
+        self._source: Source = open_source(config, cache_dir=self._folder, progress=progress)
+        self._vectors: VectorSource | None = open_vectors(
+            config, cache_dir=self._folder, progress=progress
+        )
+        self._content = self._source.digest(self._needed(TRAIN))
+        found = self._vectors.digest() if self._vectors else None
+        self._name = fingerprint(config, self._content, found)
+        self._builder = Builder(config, self._source, self._vectors, progress)
 
-def _check_classes(rows: list[Row], classes: tuple[str, ...], config: DataConfig) -> None:
-    seen = {row.label for row in rows}
-    missing = [name for index, name in enumerate(classes) if index not in seen]
-    if missing:
-        held = ", ".join(repr(classes[index]) for index in sorted(seen)) or "no class at all"
-        raise DataError(
-            f"{config.path or config.source}: none of the {len(rows)} reviews has the class "
-            f"{missing[0]!r}, all are of {held}; a classifier needs reviews of every class"
+    def data(self, parts: tuple[Part, ...], *, with_test: bool = False) -> PreparedData:
+        return load_or_build(
+            self._folder,
+            self._name,
+            lambda: self._builder.build(
+                self._name, self._content, self._needed(parts), with_test=with_test
+            ),
+            PREPARED,
         )
 
-
-def _tokenized(rows: Iterable[Row], config: DataConfig) -> Iterator[Tokens]:
-    tokenize = TOKENIZERS[config.tokenizer]
-    for row in rows:
-        tokens = tokenize(row.text)
-        if not tokens:
+    def test(self) -> PreparedTest:
+        config, held_out = self._config, self._config.test_size is not None
+        if not held_out and "test" not in self._source.parts:
             raise DataError(
-                f"{config.path or config.source}, {row.id}: the review is empty, it holds nothing "
-                f"that {config.tokenizer} calls a token ({row.text[:40]!r}); remove it"
+                f"{config.path or config.source}: the config names no test part; set "
+                f"data.test_path to a file of its own, or data.test_size to hold a share out"
             )
-        yield tokens
+        parts: tuple[Part, ...] = TRAIN if held_out else ("train", "test")
+        name = _digest({"of": self._name, "test": self._source.digest(self._needed(parts))})
+        data = self.data(parts, with_test=True)
+        return load_or_build(
+            self._folder, name, lambda: self._builder.build_test(name, data, parts), TEST
+        )
+
+    def _needed(self, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+        """The parts to read, in one order."""
+        wanted = set(parts)
+        if self._config.duplicates == "drop" and "test" in self._source.parts:
+            wanted.add("test")
+        if self._config.vectors is not None and self._config.vectors.unlabelled:
+            wanted.add("unlabelled")
+        return tuple(part for part in self._source.parts if part in wanted)
 
 
-def _tensorize(
-    texts: list[Tokens], labels: NDArray[np.int64], vocabulary: Vocabulary, config: DataConfig
-) -> TensorizedSplit:
-    cut = [cut_tokens(tokens, config.max_tokens, config.keep) for tokens in texts]
-    offsets = np.zeros(len(cut) + 1, dtype=np.int64)
-    np.cumsum([len(tokens) for tokens in cut], out=offsets[1:])
-    ids = np.empty(offsets[-1], dtype=np.int32)
-    for index, tokens in enumerate(cut):
-        ids[offsets[index] : offsets[index + 1]] = vocabulary.encode(tokens)
-    return TensorizedSplit(ids, offsets, labels)
-
-
-def cut_tokens(tokens: Tokens, limit: int, keep: str) -> Tokens:
-    """At most ``limit`` tokens: the head, the tail, or half of each (the head's half is larger)."""
-    if len(tokens) <= limit:
-        return tokens
-    head = {"head": limit, "tail": 0, "both": limit - limit // 2}[keep]
-    return [*tokens[:head], *tokens[len(tokens) - (limit - head) :]]
-
-
-def _summary(part: TensorizedSplit, texts: list[Tokens], classes: tuple[str, ...]) -> JSON:
-    counts = np.bincount(part.labels, minlength=len(classes))
-    return {
-        "reviews": len(part),
-        "classes": {name: int(count) for name, count in zip(classes, counts, strict=True)},
-        "tokens": part.tokens,
-        "unknown_share": float(np.mean(part.ids == UNK)),
-        "cut_reviews": int(np.sum(part.lengths < [len(text) for text in texts])),
-        "longest": int(part.lengths.max()),
-    }
-
-
-def _told(
-    items: Iterable[Item], stage: str, total: int | None, progress: Progress | None
-) -> Iterator[Item]:
-    done = 0
-    for done, item in enumerate(items, start=1):
-        yield item
-        if progress and done % PROGRESS_EVERY == 0:
-            progress(stage, done, total)
-    if progress and done % PROGRESS_EVERY:
-        progress(stage, done, total)
+def _digest(shaping: dict[str, JSON]) -> str:
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:32]

@@ -8,13 +8,17 @@ imports Ray.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 
 from data_prep.dataset import PreparedData
 from data_prep.errors import DataError
+from data_prep.shelf import Shelf
+from data_prep.words import Words
 
 ACTOR_NAME = "celltune-data-cache"
 NAMESPACE = "celltune"
@@ -52,15 +56,47 @@ class DataCache:
         """Starts with nothing."""
         self._refs: dict[str, Any] = {}
         self._stats: dict[str, DataStat] = {}
+        self._shelf = Shelf(_job_lives)
 
-    def publish(self, prepared: PreparedData) -> None:
-        """Keeps the data; a second time is no error and changes nothing."""
+    def publish(self, prepared: PreparedData, ceiling: int | None = None) -> None:
+        """Keeps the data; a second time is no error and changes nothing.
+
+        Args:
+            prepared: the data.
+            ceiling: bytes that all data together may take; what was least recently used and
+                nobody holds is dropped first.
+
+        Raises:
+            DataError: what is held leaves too little room.
+        """
         name = prepared.fingerprint
         if name not in self._refs:
+            self._forget(self._shelf.make_room(prepared.nbytes, ceiling))
             # Put by the actor: only then does the actor own it.
-            self._refs[name] = ray.put(prepared)
+            self._refs[name] = ray.put(replace(prepared, words=Words.of(prepared.words)))
+            self._shelf.put(name, prepared.nbytes)
             reviews = len(prepared.train) + len(prepared.valid)
             self._stats[name] = DataStat(name, reviews, prepared.nbytes)
+
+    def hold(self, fingerprint: str, job: str) -> bool:
+        """Keeps data from being dropped while a job lives and needs them; False: not here."""
+        if fingerprint in self._refs:
+            self._shelf.hold(fingerprint, job)
+        return fingerprint in self._refs
+
+    def let_go(self, fingerprint: str, job: str) -> None:
+        """Takes one `hold` back."""
+        self._shelf.let_go(fingerprint, job)
+
+    def clear(self) -> list[str]:
+        """Drops all data that nobody holds, and names them."""
+        gone = self._shelf.clear()
+        self._forget(gone)
+        return gone
+
+    def _forget(self, names: list[str]) -> None:
+        for name in names:
+            del self._refs[name], self._stats[name]
 
     def contains(self, fingerprint: str) -> bool:
         """Whether the data are here."""
@@ -68,35 +104,61 @@ class DataCache:
 
     def reference(self, fingerprint: str) -> list[Any]:
         """The data's object reference in a list (else Ray would send the data), or no item."""
-        return [self._refs[fingerprint]] if fingerprint in self._refs else []
+        if fingerprint not in self._refs:
+            return []
+        self._shelf.use(fingerprint)
+        return [self._refs[fingerprint]]
 
     def stat(self) -> list[DataStat]:
         """What is here, in the order it came."""
         return list(self._stats.values())
 
 
-def publish(prepared: PreparedData) -> DataHandle:
+def publish(prepared: PreparedData, *, ceiling: int | None = None) -> DataHandle:
     """Puts the data into the cluster's object store, unless they are there.
 
+    Args:
+        prepared: the data.
+        ceiling: bytes that all published data together may take; None: there is none.
+
     Raises:
-        DataError: no cluster is joined, or its object store has no room.
+        DataError: no cluster is joined, its object store has no room, or what searches use leaves
+            too little room under the ceiling.
     """
     _check_joined()
-    actor = (
-        ray.remote(num_cpus=0)(DataCache)
-        .options(name=ACTOR_NAME, namespace=NAMESPACE, lifetime="detached", get_if_exists=True)
-        .remote()
-    )
+    actor = _made_actor()
     if not ray.get(actor.contains.remote(prepared.fingerprint)):
-        try:
-            ray.get(actor.publish.remote(prepared))
-        except ray.exceptions.RayError as error:
-            raise DataError(
-                f"{prepared.nbytes:,} bytes of prepared data can't be put into the cluster's "
-                f"object store ({error}); give Ray more object store memory, or lower "
-                f"data.train_size or data.max_tokens"
-            ) from error
+        _publish(actor, prepared, ceiling)
     return DataHandle(prepared.fingerprint)
+
+
+@contextmanager
+def held(prepared: PreparedData, *, ceiling: int | None = None) -> Iterator[DataHandle]:
+    """Publishes data and keeps them from being dropped, until the end or the job's death.
+
+    Raises:
+        DataError: as `publish`.
+    """
+    _check_joined()
+    actor, job = _made_actor(), ray.get_runtime_context().get_job_id()
+    # Another search may drop them between publishing and holding; then they are put once more.
+    while not ray.get(actor.hold.remote(prepared.fingerprint, job)):
+        _publish(actor, prepared, ceiling)
+    try:
+        yield DataHandle(prepared.fingerprint)
+    finally:
+        actor.let_go.remote(prepared.fingerprint, job)
+
+
+def clear() -> list[str]:
+    """Drops all published data that no search holds, and gives their fingerprints.
+
+    Raises:
+        DataError: no cluster is joined.
+    """
+    _check_joined()
+    actor = _actor()
+    return ray.get(actor.clear.remote()) if actor else []
 
 
 def open_handle(handle: DataHandle) -> PreparedData:
@@ -147,6 +209,39 @@ def _fetch(handle: DataHandle) -> PreparedData:
         )
     prepared: PreparedData = ray.get(found[0])
     return prepared
+
+
+def _made_actor() -> Any:
+    return (
+        ray.remote(num_cpus=0)(DataCache)
+        .options(name=ACTOR_NAME, namespace=NAMESPACE, lifetime="detached", get_if_exists=True)
+        .remote()
+    )
+
+
+def _publish(actor: Any, prepared: PreparedData, ceiling: int | None) -> None:
+    try:
+        ray.get(actor.publish.remote(prepared, ceiling))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, DataError):
+            raise error.cause from error
+        raise _no_room(prepared, error) from error
+    except ray.exceptions.RayError as error:
+        raise _no_room(prepared, error) from error
+
+
+def _no_room(prepared: PreparedData, error: Exception) -> DataError:
+    return DataError(
+        f"{prepared.nbytes:,} bytes of prepared data can't be put into the cluster's "
+        f"object store ({error}); give Ray more object store memory, or lower "
+        f"data.train_size or data.max_tokens"
+    )
+
+
+def _job_lives(job: str) -> bool:
+    # Ray tells the end of a job by this table alone, without a dashboard. A job that it doesn't
+    # list is taken for alive: rather too much memory than data dropped under a search.
+    return not any(each["JobID"] == job and each["IsDead"] for each in ray._private.state.jobs())
 
 
 def _actor() -> Any:

@@ -21,7 +21,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from data_prep.rows import Row
+from data_prep.rows import TRAIN, Part, Row
 
 SYNTHETIC_VERSION = 1
 """Raised whenever the same arguments would give other reviews."""
@@ -142,11 +142,16 @@ class SyntheticReviews:
         """``("negative", "positive")``."""
         return CLASSES
 
-    def digest(self) -> str:
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Train alone."""
+        return TRAIN
+
+    def digest(self, parts: Sequence[Part] = TRAIN) -> str:  # noqa: ARG002 (there is but one)
         """Names the grammar and its arguments: they stand for the content."""
         return f"synthetic-{SYNTHETIC_VERSION}-{self.reviews}-{self.label_noise!r}-{self.seed}"
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, parts: Sequence[Part] = TRAIN) -> Iterator[Row]:  # noqa: ARG002
         """The reviews in a fixed order, their lengths spread from 5 to 200 tokens."""
         rng = random.Random(self.seed)  # noqa: S311 - a data set, not a secret
         for number in range(self.reviews):

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+
+from data_prep.errors import DataError
 
 Tokenizer = Callable[[str], list[str]]
+
+LINE_BREAK = "<br />"
+"""HTML's line break, which `basic_english` drops; the only thing in it that spans a blank."""
 
 # torchtext 0.6.0's substitutions in torchtext's order, which matters: `<br" />` becomes a line
 # break only because quotes go first. Blanks are left to split().
@@ -12,7 +18,7 @@ _BASIC_ENGLISH = (
     ("'", " ' "),
     ('"', ""),
     (".", " . "),
-    ("<br />", " "),
+    (LINE_BREAK, " "),
     (",", " , "),
     ("(", " ( "),
     (")", " ) "),
@@ -29,11 +35,64 @@ def basic_english(text: str) -> list[str]:
     Quotes, semicolons, colons and line breaks of HTML disappear; a text of nothing else gives
     no token. Source: torchtext 0.6.0, ``torchtext/data/utils.py``.
     """
+    return spaced_basic_english(text).split()
+
+
+def spaced_basic_english(text: str) -> str:
+    """What `basic_english` splits at blanks: lower case, marks apart."""
     text = text.lower()
     for mark, spaced in _BASIC_ENGLISH:
-        text = text.replace(mark, spaced)
+        if mark in text:
+            text = text.replace(mark, spaced)
+    return text
+
+
+def whitespace(text: str) -> list[str]:
+    """What stands between blanks, as it was written."""
     return text.split()
 
 
-TOKENIZERS: dict[str, Tokenizer] = {"basic_english": basic_english}
-"""Every tokenizer by the name that a config gives it."""
+def spacy() -> Tokenizer:
+    """SpaCy's tokenizer of English, without a model; blanks of more than one are tokens.
+
+    Raises:
+        DataError: spaCy isn't installed.
+
+    Source: the tokens of torchtext 0.6.0's ``Field(tokenize="spacy")``, which needs a model to be
+    downloaded for the same rules.
+    """
+    try:
+        from spacy.lang.en import English
+    except ImportError as error:
+        raise DataError(
+            "data.tokenizer spacy needs spaCy, which isn't installed; run "
+            "pip install 'celltune[spacy]', or choose basic_english or whitespace"
+        ) from error
+    tokenizer = English().tokenizer
+    return lambda text: [token.text for token in tokenizer(text)]
+
+
+TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
+    "basic_english": lambda: basic_english,
+    "whitespace": lambda: whitespace,
+    "spacy": spacy,
+}
+"""What makes each tokenizer, by the name that a config gives it."""
+
+
+def tokenizer(name: str, *, lowercase: bool = False) -> Tokenizer:
+    """The tokenizer of a name.
+
+    Args:
+        name: a key of `TOKENIZERS`.
+        lowercase: lower-case the text first; `basic_english` does so in any case.
+
+    Raises:
+        DataError: a library that it needs isn't installed.
+    """
+    made = TOKENIZERS[name]()
+    return partial(_lowered, made) if lowercase and name != "basic_english" else made
+
+
+def _lowered(made: Tokenizer, text: str) -> list[str]:
+    return made(text.lower())

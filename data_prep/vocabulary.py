@@ -42,13 +42,23 @@ class Vocabulary:
         counts: Counter[str] = Counter()
         for tokens in texts:
             counts.update(tokens)
-        for special in SPECIALS:
-            counts.pop(special, None)
-        ranked = sorted(
-            (word for word, count in counts.items() if count >= min_count),
-            key=lambda word: (-counts[word], word),
-        )
-        return cls((*SPECIALS, *ranked[:size]))
+        numbers = np.fromiter(counts.values(), np.int64, len(counts))
+        return cls.of_counts(list(counts), numbers, size=size, min_count=min_count)
+
+    @classmethod
+    def of_counts(
+        cls, words: Sequence[str], counts: NDArray[np.int64], *, size: int, min_count: int = 1
+    ) -> Vocabulary:
+        """As `build`, of distinct words and ``(len(words),)`` how often each stands there."""
+        likely = np.flatnonzero(counts >= max(1, min_count))
+        if len(likely) > size:
+            # Only the words that may still be kept are worth sorting; two seats are for the
+            # specials, which may stand among the words.
+            least = np.partition(counts[likely], -min(size + 2, len(likely)))
+            likely = likely[counts[likely] >= least[-min(size + 2, len(likely))]]
+        ranked = sorted((-int(counts[index]), words[index]) for index in likely)
+        kept = [word for _, word in ranked if word not in SPECIALS]
+        return cls((*SPECIALS, *kept[:size]))
 
     def __len__(self) -> int:
         """The number of ids, unk and pad among them."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from data_prep.dataset import PAD
+from data_prep.errors import DataError
 from models.config import ModelConfig
 from models.dropout import dropout
 from models.readout import final_state, max_state, mean_state
@@ -75,6 +76,26 @@ class SentimentClassifier(nn.Module):
         logits = 1 if num_classes == 2 else num_classes
         self.output_weight = self._uniform((logits, features), features)
         self.output_bias = self._uniform((logits,), features)
+
+    def start_from(self, vectors: Tensor, *, tuned: bool) -> None:
+        """Put pretrained word vectors in place of the embedding's own starting values.
+
+        Args:
+            vectors: (V, E) float32.
+            tuned: whether training goes on changing them.
+
+        Raises:
+            DataError: vectors of another shape than the embedding.
+        """
+        if vectors.shape != self.embedding.shape:
+            raise DataError(
+                f"The word vectors are of shape {tuple(vectors.shape)}, the embedding of "
+                f"{tuple(self.embedding.shape)}; set space.embedding_size to the vectors' size, "
+                f"{vectors.shape[-1]}, or leave it out."
+            )
+        with torch.no_grad():
+            self.embedding.copy_(vectors)
+        self.embedding.requires_grad_(tuned)
 
     def _uniform(self, shape: tuple[int, ...], fan_in: int) -> nn.Parameter:
         bound = fan_in**-0.5

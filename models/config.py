@@ -79,6 +79,9 @@ class TrainingConfig(_Config):
     """The optimizer's step size."""
     batch_size: int = Field(default=64, ge=1)
     """Reviews per step."""
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """The most ids of a batch, padding among them, so that batches of long reviews hold fewer than
+    batch_size; null: no such limit."""
     gradient_clip: float | None = Field(default=1.0, gt=0.0)
     """Largest Euclidean norm of all gradients together; null doesn't clip."""
     weight_decay: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)

@@ -15,15 +15,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor
 from torch.nn import functional
 
-from data_prep.batching import Batch, batches, ordered_batches
+from data_prep.batching import Reviews, cut_batch, evaluation_plan, training_plan
 from data_prep.dataset import JSON, TensorizedSplit
 from models.classifier import SentimentClassifier
 from models.config import ModelConfig, Precision, TrainingConfig
 from models.denormals import denormals_as_zero
+from models.device_split import DeviceSplit
 from models.errors import CheckpointError, DivergedError
 from models.optimizers import Updater
 from models.precision import mixed, tensor_cores
@@ -72,6 +74,9 @@ class Trainer:
         num_classes: int,
         seed: int,
         device: str = "cpu",
+        vectors: NDArray[np.float32] | None = None,
+        vectors_tuned: bool = True,
+        resident: bool | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Check the splits and build the model.
@@ -85,6 +90,9 @@ class Trainer:
             num_classes: labels are below this; at least 2.
             seed: decides starting values, the order of batches, and dropout.
             device: a torch device name.
+            vectors: (V, E) what the embedding starts from; None: it draws its own values.
+            vectors_tuned: whether training changes the vectors.
+            resident: whether both splits lie on the device as a whole; None: on a GPU they do.
             clock: seconds from any starting point, never running backwards.
 
         Raises:
@@ -98,8 +106,16 @@ class Trainer:
             training.precision if self._device.type == "cuda" else "float32"
         )
         self._epoch = 0
+        stays = self._device.type != "cpu" if resident is None else resident
+        self._resident = (
+            {id(split): DeviceSplit(split, self._device) for split in (train, valid)}
+            if stays
+            else {}
+        )
         generator = torch.Generator().manual_seed(_derived(seed, 0))
         built = SentimentClassifier(model, vocabulary_size, num_classes, generator)
+        if vectors is not None:
+            built.start_from(torch.tensor(vectors), tuned=vectors_tuned)
         self.model = built.to(self._device)
         self.model.generator = torch.Generator(self._device)
         self._updater = Updater(self.model, training)
@@ -159,11 +175,17 @@ class Trainer:
         """
         self.model.train()
         self.model.generator.manual_seed(_derived(self._seed, self._epoch + 1))
-        drawn = batches(self._train, self._training.batch_size, seed=self._seed, epoch=self._epoch)
+        plan = training_plan(
+            self._train,
+            self._training.batch_size,
+            seed=self._seed,
+            epoch=self._epoch,
+            token_budget=self._training.batch_tokens,
+        )
         sums: list[Tensor] = []
         rights: list[Tensor] = []
         try:
-            for step, (ids, lengths, labels) in enumerate(self._on_device(drawn), start=1):
+            for step, (ids, lengths, labels) in enumerate(self._cut(self._train, plan), start=1):
                 loss_sum, right = self._step(ids, lengths, labels)
                 sums.append(loss_sum)
                 rights.append(right)
@@ -192,8 +214,9 @@ class Trainer:
         sums: list[Tensor] = []
         rights: list[Tensor] = []
         with torch.inference_mode():
-            ordered = ordered_batches(split, self._training.batch_size)
-            for ids, lengths, labels in self._on_device(ordered):
+            size, budget = self._training.batch_size, self._training.batch_tokens
+            plan = evaluation_plan(split, size, token_budget=budget)
+            for ids, lengths, labels in self._cut(split, plan):
                 with mixed(self._precision, self._device.type):
                     logits = self.model(ids, lengths)
                 sums.append(_loss_sum(logits, labels))
@@ -250,8 +273,15 @@ class Trainer:
         self._updater.step(loss_sum / len(labels), words)
         return loss_sum.detach(), _right(logits.detach(), labels)
 
-    def _on_device(self, source: Iterator[Batch]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for batch in source:
+    def _cut(
+        self, split: TensorizedSplit, plan: list[Reviews]
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Batches on the device: cut there of what lies there, else cut here and sent."""
+        known = self._resident.get(id(split))
+        if known is not None:
+            yield from map(known.batch, plan)
+            return
+        for batch in (cut_batch(split, chosen) for chosen in plan):
             # Lengths stay: whoever looks at them on the CPU doesn't wait for a GPU.
             lengths = torch.from_numpy(batch.lengths)
             ids, labels = (torch.from_numpy(a).to(self._device) for a in (batch.ids, batch.labels))

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_prep.errors import CelltuneError, InputError
-from search import experiment
+from search import cli_data, experiment
 from search import folder as folders
 from search.config import SearchConfig, dump_config
 from search.describe import metric_text
@@ -267,6 +267,9 @@ def _conclude(result: Result) -> None:
         f"  celltune leaderboard {arguments} --format csv   for a spreadsheet\n"
         f"  celltune status {arguments}                     how it went"
     )
+
+
+cli_data.register(app)
 
 
 def main() -> None:

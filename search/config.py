@@ -80,6 +80,10 @@ class Resources(BaseModel):
     concurrent_trials: int | None = Field(None, ge=1)
     """At most this many trials side by side; null: as many as the cluster can hold."""
 
+    data_memory_gb: float | None = Field(None, gt=0)
+    """Ceiling for all prepared data in the cluster's memory, in GB (1e9 bytes): before a set comes
+    the least recently used ones go, never one that a search uses; null: no ceiling."""
+
     @model_validator(mode="after")
     def _whole_above_one(self) -> Resources:
         for name in ("cpus_per_trial", "gpus_per_trial"):

@@ -135,11 +135,8 @@ def resolve(
 
 
 def _anchored(config: SearchConfig) -> SearchConfig:
-    """Make the data's path absolute, so that a resume finds it from any folder."""
-    if config.data.path is None:
-        return config
-    path = config.data.path.expanduser().absolute()
-    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
+    """Make the data's paths absolute, so that a resume finds it from any folder."""
+    return config.model_copy(update={"data": config.data.anchored()})
 
 
 @contextmanager
@@ -190,8 +187,13 @@ def _run(
             pid=os.getpid(),
             versions=library_versions(),
         )
-        with view.running(folder, config, conductor.state):
-            engine.run(conductor, config, folder, store.publish(data), _announced(stop, view))
+        gigabytes = config.resources.data_memory_gb
+        ceiling = None if gigabytes is None else int(gigabytes * 1e9)
+        with (
+            store.held(data, ceiling=ceiling) as handle,
+            view.running(folder, config, conductor.state),
+        ):
+            engine.run(conductor, config, folder, handle, _announced(stop, view))
         conductor.end("finished" if conductor.finished else "interrupted")
         return Result(folder, config, conductor.state, interrupted=not conductor.finished)
 

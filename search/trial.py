@@ -70,6 +70,8 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
         StorageError: its checkpoint can't be written.
     """
     model, training = split(task.params)
+    if data.vectors is not None and "embedding_size" not in task.params:
+        model = model.model_copy(update={"embedding_size": data.vectors.shape[1]})
     trainer = Trainer(
         model,
         training,
@@ -79,6 +81,8 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
         num_classes=data.num_classes,
         seed=trial_seed(task.seed, task.number),
         device=task.device,
+        vectors=data.vectors,
+        vectors_tuned=data.vectors_tuned,
     )
     _restore(trainer, task)
     while True:

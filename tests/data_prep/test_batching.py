@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -96,3 +96,31 @@ def test_batches_belong_to_the_receiver(make_split: MakeSplit) -> None:
 def test_a_batch_of_nothing_is_refused(make_split: MakeSplit, cut: Cut) -> None:
     with pytest.raises(DataError, match=r"a batch size of 0 can't be used; .* at least 1"):
         list(cut(make_split([1]), 0))
+
+
+@shared_fixture
+@given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 70), st.integers(1, 200))
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_token_budget_is_kept_and_used(
+    make_split: MakeSplit, ordered: bool, lengths: list[int], size: int, budget: int
+) -> None:
+    split = make_split(lengths)
+    found = list(
+        ordered_batches(split, size, token_budget=budget)
+        if ordered
+        else batches(split, size, seed=3, epoch=1, token_budget=budget)
+    )
+    assert sorted(chain.from_iterable(reviews(found))) == [i + 2 for i in range(len(lengths))]
+    for batch in found:
+        assert len(batch) <= size
+        assert batch.ids.size <= budget or len(batch) == 1
+    if ordered:
+        for batch, following in pairwise(found):
+            # A batch ends only because one more would be too much.
+            more = following.lengths[0] * (len(batch) + 1)
+            assert len(batch) == size or more > budget
+
+
+def test_a_budget_of_nothing_is_refused(make_split: MakeSplit) -> None:
+    with pytest.raises(DataError, match=r"a token budget of 0 can't be used; .* at least 1"):
+        batches(make_split([1]), 4, seed=1, epoch=0, token_budget=0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_prep import DataError, PreparedData, TensorizedSplit
-from data_prep.cache import load_or_build
+from data_prep.cache import PREPARED, load_or_build
 
 NAME = "0123abcd"
 
@@ -31,8 +31,8 @@ def never() -> PreparedData:
 
 
 def test_what_was_built_is_opened_the_same(tmp_path: Path) -> None:
-    first = load_or_build(tmp_path / "new" / "cache", NAME, built)
-    second = load_or_build(tmp_path / "new" / "cache", NAME, never)
+    first = load_or_build(tmp_path / "new" / "cache", NAME, built, PREPARED)
+    second = load_or_build(tmp_path / "new" / "cache", NAME, never, PREPARED)
     assert (second.fingerprint, second.classes) == (NAME, ("neg", "pos"))
     assert (second.words, second.info) == (first.words, first.info)
     for part in ("train", "valid"):
@@ -63,12 +63,12 @@ def flip(path: Path) -> None:
 def test_a_damaged_folder_is_rebuilt_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
 ) -> None:
-    load_or_build(tmp_path, NAME, built)
+    load_or_build(tmp_path, NAME, built, PREPARED)
     damage(tmp_path / NAME)
     with caplog.at_level(logging.WARNING, "data_prep"):
-        load_or_build(tmp_path, NAME, built)
+        load_or_build(tmp_path, NAME, built, PREPARED)
     assert "is damaged" in caplog.text
-    assert load_or_build(tmp_path, NAME, never).words == built().words
+    assert load_or_build(tmp_path, NAME, never, PREPARED).words == built().words
 
 
 def test_a_build_that_fails_leaves_the_cache_as_it_was(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_build_that_fails_leaves_the_cache_as_it_was(tmp_path: Path) -> None:
         raise DataError("row 7 is empty")
 
     with pytest.raises(DataError, match="row 7 is empty"):
-        load_or_build(tmp_path, NAME, fails)
+        load_or_build(tmp_path, NAME, fails, PREPARED)
     assert [file.name for file in tmp_path.iterdir()] == [f"{NAME}.lock"]
 
 
@@ -96,37 +96,37 @@ def test_a_full_disk_leaves_the_cache_as_it_was(
 
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(DataError, match=r"can't be written .No space left on device.*Make room"):
-        load_or_build(tmp_path, NAME, built)
+        load_or_build(tmp_path, NAME, built, PREPARED)
     assert [file.name for file in tmp_path.iterdir()] == [f"{NAME}.lock"]
-    assert len(load_or_build(tmp_path, NAME, built).train) == 2
+    assert len(load_or_build(tmp_path, NAME, built, PREPARED).train) == 2
 
 
 def test_a_cache_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("mine")
     with pytest.raises(DataError, match=r"cache can't be written .*set CELLTUNE_CACHE"):
-        load_or_build(tmp_path / "cache", NAME, built)
+        load_or_build(tmp_path / "cache", NAME, built, PREPARED)
     assert (tmp_path / "cache").read_text() == "mine"
 
 
 def test_a_read_only_cache_opens_what_it_has_and_refuses_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_or_build(tmp_path, NAME, built)
+    load_or_build(tmp_path, NAME, built, PREPARED)
 
     def read_only(_: Path) -> NoReturn:
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("data_prep.cache.locked", read_only)
-    assert len(load_or_build(tmp_path, NAME, never).train) == 2
+    assert len(load_or_build(tmp_path, NAME, never, PREPARED).train) == 2
     with pytest.raises(DataError, match=r"can't be written .Read-only file system"):
-        load_or_build(tmp_path, "other", built)
+        load_or_build(tmp_path, "other", built, PREPARED)
 
 
 def test_leftovers_of_a_killed_process_are_swept_away(tmp_path: Path) -> None:
     leftover = tmp_path / f".{NAME}-abc"
     leftover.mkdir(parents=True)
     (leftover / "train-ids.npy").write_text("half")
-    load_or_build(tmp_path, NAME, built)
+    load_or_build(tmp_path, NAME, built, PREPARED)
     assert not leftover.exists()
 
 
@@ -137,7 +137,7 @@ def _open_and_count(cache: Path, builds: Path, ready: multiprocessing.synchroniz
         return built()
 
     ready.wait()
-    load_or_build(cache, NAME, counted)
+    load_or_build(cache, NAME, counted, PREPARED)
 
 
 def test_two_processes_build_once(tmp_path: Path) -> None:

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import data_prep
 from data_prep import DataConfig, DataError, PreparedData, prepare
-from data_prep.prepare import cut_tokens, fingerprint
+from data_prep.prepare import fingerprint
 from data_prep.synthetic import SyntheticReviews
 
 WriteCsv = Callable[..., Path]
@@ -56,7 +54,7 @@ def test_the_vocabulary_knows_the_training_part_only(write_csv: WriteCsv, opened
 
 def test_a_second_preparation_opens_the_cache(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = opened(source="synthetic", reviews=60)
-    monkeypatch.setattr(SyntheticReviews, "rows", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr(SyntheticReviews, "rows", lambda *_: pytest.fail("read again"))
     second = opened(source="synthetic", reviews=60)
     assert first.fingerprint == second.fingerprint
     assert (first.train.ids == second.train.ids).all()
@@ -70,7 +68,6 @@ def test_progress_is_told_to_the_last_review(tmp_path: Path) -> None:
     assert told == [
         ("read", 500, None),
         ("read", 700, None),
-        ("tokenize", 500, 600),
         ("tokenize", 600, 600),
     ]
 
@@ -119,17 +116,6 @@ def test_rows_that_cannot_be_learnt_from_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         opened(source="csv", path=write_csv(rows), valid_size=size)
-
-
-@given(st.lists(st.sampled_from("abcdefgh"), max_size=12), st.integers(1, 14))
-def test_a_cut_keeps_the_ends_it_names(tokens: list[str], limit: int) -> None:
-    kept = min(limit, len(tokens))
-    head, tail, both = (list(cut_tokens(tokens, limit, k)) for k in ("head", "tail", "both"))
-    assert len(head) == len(tail) == len(both) == kept
-    assert head == tokens[:kept]
-    assert tail == tokens[len(tokens) - kept :]
-    front = kept - kept // 2
-    assert both == (tokens if kept == len(tokens) else tokens[:front] + tail[front:])
 
 
 def test_max_tokens_cuts_every_review(opened: Any) -> None:

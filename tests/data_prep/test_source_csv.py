@@ -46,7 +46,7 @@ def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", r"r\.csv is empty; it needs a header"),
-        (b"text,label\n", "has a header but no rows"),
+        (b"text,label\n", "has no rows; it needs labelled reviews"),
         (
             b"txt,label\nfine,1\n",
             r"no column 'text' \(did you mean 'txt'\?.*; its .*Set data",

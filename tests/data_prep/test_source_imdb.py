@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_prep import DataConfig, DataError
+from data_prep.rows import NO_LABEL, Part
 from data_prep.sources import Row, open_source
 
 
@@ -83,17 +85,76 @@ def test_a_link_in_place_of_a_review_is_refused(tmp_path: Path) -> None:
         link = tarfile.TarInfo("aclImdb/train/pos/0_9.txt")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         out.addfile(link)
-    with pytest.raises(DataError, match=r"train/pos/0_9\.txt isn't a plain file"):
+    with pytest.raises(DataError, match=r"train/pos/0_9\.txt' isn't a plain file"):
         read(path)
 
 
-def test_members_outside_the_tree_are_never_read(imdb_archive: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["../aclImdb/train/pos/1_9.txt", "/aclImdb/train/pos/2_9.txt", "aclImdb/../x"]
+)
+def test_members_outside_the_tree_are_refused(
+    imdb_archive: Path, tmp_path: Path, name: str
+) -> None:
     path = tmp_path / "more.tar.gz"
     with tarfile.open(imdb_archive) as old, tarfile.open(path, "w:gz") as out:
         for member in old:
             out.addfile(member, old.extractfile(member) if member.isreg() else None)
-        for name in ("../aclImdb/train/pos/1_9.txt", "/aclImdb/train/pos/2_9.txt"):
-            stray = tarfile.TarInfo(name)
-            stray.size = 4
-            out.addfile(stray, io.BytesIO(b"evil"))
-    assert read(path) == read(imdb_archive)
+        stray = tarfile.TarInfo(name)
+        stray.size = 4
+        out.addfile(stray, io.BytesIO(b"evil"))
+    with pytest.raises(DataError, match="lies outside the archive's own tree"):
+        read(path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, b"S"])
+def test_strange_members_are_refused_wherever_they_are(tmp_path: Path, kind: bytes) -> None:
+    path = tmp_path / "strange.tar.gz"
+    with tarfile.open(path, "w:gz") as out:
+        strange = tarfile.TarInfo("aclImdb/somewhere")
+        strange.type = kind
+        out.addfile(strange)
+    with pytest.raises(DataError, match="'aclImdb/somewhere' isn't a plain file"):
+        read(path)
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_form_of_tar_gives_the_same(imdb_folder: Path, tmp_path: Path, form: int) -> None:
+    path = tmp_path / "form.tar.gz"
+    # Names of more than 100 letters take another way in each form.
+    (imdb_folder / "train" / "pos" / f"{'x' * 90}_9.txt").write_text("train long name", "utf-8")
+    with tarfile.open(path, "w:gz", format=form) as out:
+        out.add(imdb_folder, "aclImdb")
+    assert read(path) == read(imdb_folder)
+
+
+def test_a_damaged_header_is_told(imdb_folder: Path, tmp_path: Path) -> None:
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as out:
+        out.add(imdb_folder, "aclImdb")
+    content = bytearray(plain.getvalue())
+    content[3] ^= 1
+    path = tmp_path / "damaged.tar.gz"
+    path.write_bytes(gzip.compress(content))
+    with pytest.raises(
+        DataError, match=r"damaged or cut short .*header doesn't match its checksum"
+    ):
+        read(path)
+
+
+@pytest.mark.parametrize("part", ["test", "unlabelled"])
+def test_other_parts_come_when_they_are_asked_for(
+    imdb_folder: Path, imdb_archive: Path, part: Part
+) -> None:
+    both = []
+    for path in (imdb_folder, imdb_archive):
+        source = open_source(DataConfig(source="imdb", path=path), cache_dir=path.parent)
+        assert part in source.parts
+        rows = list(source.rows([part]))
+        assert {row.part for row in rows} == {part}
+        assert list(source.rows(["train", part])) == [*source.rows(), *rows]
+        both.append(rows)
+    assert both[0] == both[1]
+    if part == "test":
+        assert all(row.text.startswith("test ") and row.label in (0, 1) for row in both[0])
+    else:
+        assert [(row.text, row.label) for row in both[0]] == [("nobody labelled this", NO_LABEL)]

@@ -25,7 +25,7 @@ def test_parts_are_exact_apart_and_stratified(labels: list[int], data: st.DataOb
     # From here on every class has a whole review to its share of the training part.
     train_size = data.draw(st.integers(-(-total // counts.min()), total - 1))
     valid_size = data.draw(st.integers(1, total - train_size))
-    train, valid = split(array, train_size, valid_size, seed=data.draw(st.integers(0, 9)))
+    train, valid, _ = split(array, train_size, valid_size, seed=data.draw(st.integers(0, 9)))
     assert (len(train), len(valid)) == (train_size, valid_size)
     assert train.dtype == valid.dtype == np.int64
     assert not set(train) & set(valid)
@@ -38,7 +38,7 @@ def test_parts_are_exact_apart_and_stratified(labels: list[int], data: st.DataOb
 @given(st.integers(0, 2**32), st.floats(0.01, 0.9))
 def test_the_seed_decides_and_a_share_is_rounded(seed: int, share: float) -> None:
     labels = labels_of(60, 40)
-    train, valid = split(labels, None, share, seed)
+    train, valid, _ = split(labels, None, share, seed)
     again = split(labels, None, share, seed)
     assert (train == again[0]).all()
     assert (valid == again[1]).all()

@@ -80,3 +80,45 @@ def test_a_handle_is_small() -> None:
     handle = store.DataHandle("0" * 32)
     assert pickle.loads(pickle.dumps(handle)) == handle  # noqa: S301 - our own bytes
     assert len(pickle.dumps(handle)) < 200
+
+
+def reviews(number: int, cache_dir: Path) -> PreparedData:
+    return prepare(DataConfig(source="synthetic", reviews=60, seed=number), cache_dir=cache_dir)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_ceiling_drops_what_was_used_least_and_nobody_holds(tmp_path: Path) -> None:
+    store.clear()
+    first, second, third = (reviews(number, tmp_path) for number in (21, 22, 23))
+    room = first.nbytes + max(second.nbytes, third.nbytes)
+    with store.held(first, ceiling=room):
+        store.publish(second, ceiling=room)
+        store.publish(third, ceiling=room)
+        kept = {found.fingerprint for found in store.stat()}
+        assert first.fingerprint in kept
+        assert second.fingerprint not in kept
+        assert third.fingerprint in kept
+        with (
+            store.held(third, ceiling=room),
+            pytest.raises(DataError, match=r"bytes in use under the ceiling .*data_memory_gb"),
+        ):
+            store.publish(second, ceiling=room)
+    store.publish(second, ceiling=room)
+    assert first.fingerprint not in {found.fingerprint for found in store.stat()}
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_hold_ends_with_its_job(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        ray._private.state, "jobs", lambda: [{"JobID": "01", "IsDead": True}, {"JobID": "02"}]
+    )
+    monkeypatch.setitem(ray._private.state.jobs()[1], "IsDead", False)
+    assert not store._job_lives("01")
+    assert store._job_lives("03")
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_ray_lists_this_job_as_alive() -> None:
+    mine = ray.get_runtime_context().get_job_id()
+    assert [job["IsDead"] for job in ray._private.state.jobs() if job["JobID"] == mine] == [False]
+    assert store._job_lives(mine)

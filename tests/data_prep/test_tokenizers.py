@@ -4,6 +4,8 @@ import csv
 import gzip
 import itertools
 import os
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchtext.data.utils import get_tokenizer
 
+from data_prep import DataError
+from data_prep.indexing import index_texts
 from data_prep.synthetic import SyntheticReviews
-from data_prep.tokenizers import TOKENIZERS, basic_english
+from data_prep.tokenizers import basic_english, tokenizer
 
 theirs = get_tokenizer("basic_english")
 SHARED = os.environ.get("CELLTUNE_SHARED_DATA")
@@ -28,7 +32,31 @@ NASTY = st.sampled_from(
 
 
 def test_the_registry_knows_it_by_name() -> None:
-    assert TOKENIZERS["basic_english"] is basic_english
+    assert tokenizer("basic_english") is basic_english
+
+
+def test_lower_casing_is_an_option_of_the_others() -> None:
+    assert tokenizer("whitespace")("Good  film.\n") == ["Good", "film."]
+    assert tokenizer("whitespace", lowercase=True)("Good") == ["good"]
+    assert tokenizer("basic_english", lowercase=True) is basic_english
+
+
+@pytest.mark.skipif(find_spec("spacy") is None, reason="needs celltune[spacy]")
+@pytest.mark.filterwarnings("default")
+def test_spacy_takes_its_rules_for_english() -> None:
+    spacy = tokenizer("spacy")
+    assert spacy("It isn't Mr. Bad, is it?") == "It is n't Mr. Bad , is it ?".split()  # noqa: SIM905
+    assert tokenizer("spacy", lowercase=True)("It ISN'T") == ["it", "is", "n't"]
+    found = index_texts(["It isn't", "", "is it"], "spacy")
+    assert [found.tokens[i] for i in found.ids] == ["It", "is", "n't", "is", "it"]
+    assert found.offsets.tolist() == [0, 3, 3, 5]
+
+
+def test_without_spacy_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    monkeypatch.setitem(sys.modules, "spacy.lang.en", None)
+    with pytest.raises(DataError, match=r"pip install 'celltune\[spacy\]'"):
+        tokenizer("spacy")
 
 
 @given(st.lists(NASTY).map("".join) | st.text())
@@ -44,5 +72,9 @@ def test_synthetic_reviews_give_torchtexts_tokens() -> None:
 @pytest.mark.skipif(not REAL.exists(), reason="the real reviews aren't on this machine")
 def test_real_reviews_give_torchtexts_tokens() -> None:
     with gzip.open(REAL, "rt", encoding="utf-8", newline="") as file:
-        for row in itertools.islice(csv.DictReader(file), 500):
-            assert basic_english(row["text"]) == theirs(row["text"])
+        texts = [row["text"] for row in itertools.islice(csv.DictReader(file), 500)]
+    found = index_texts(texts, "basic_english")
+    for text, (begin, end) in zip(texts, itertools.pairwise(found.offsets), strict=True):
+        wanted = theirs(text)
+        assert basic_english(text) == wanted
+        assert [found.tokens[index] for index in found.ids[begin:end]] == wanted

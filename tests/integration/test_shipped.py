@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import pickle
 import re
 import shlex
 import tarfile
@@ -44,8 +46,17 @@ def reviews(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def pickled(tmp_path: Path) -> Path:
+    path = tmp_path / "amazon.gz"
+    by_label = [{"books": [[*word.split(), str(n)] for n in range(40)]} for word in WORDS]
+    path.write_bytes(gzip.compress(pickle.dumps((*by_label, ["good"]))))
+    return path
+
+
 def test_all_configs_are_run() -> None:
     assert [path.name for path in CONFIGS] == [
+        "amazon.yaml",
         "csv.yaml",
         "imdb-gpu.yaml",
         "imdb.yaml",
@@ -55,11 +66,12 @@ def test_all_configs_are_run() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_config_runs_through_the_real_command(
-    path: Path, archive: Path, reviews: Path, address: str, celltune: Run
+    path: Path, archive: Path, reviews: Path, pickled: Path, address: str, celltune: Run
 ) -> None:
     sources = {
         "imdb": ["--set", f"data.path={archive}"],
         "csv": ["--set", f"data.path={reviews}"],
+        "amazon": ["--set", f"data.path={pickled}"],
         "synthetic": ["--set", "data.reviews=100"],
     }
     small = ["budget.trials=2", "budget.max_epochs=3", "resources.gpus_per_trial=0"]

@@ -242,3 +242,47 @@ def test_a_state_survives_the_disk(build: Build, tmp_path: Path) -> None:
     resumed = build("lstm")
     resumed.load_state(*checkpoint.load(tmp_path / "epoch"))
     assert figures(resumed.run_epoch()) == figures(trainer.run_epoch())
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+def test_given_vectors_start_the_embedding_and_stay_if_fixed(tuned: bool) -> None:
+    vectors = np.random.default_rng(1).normal(size=(50, 4)).astype(np.float32)
+    vectors[PAD] = 0
+    config = ModelConfig(cell="gru", hidden_size=4, embedding_size=4)
+    part = make_split(24, seed=1)
+
+    def built() -> Trainer:
+        return Trainer(
+            config,
+            TrainingConfig(batch_size=8),
+            train=part,
+            valid=part,
+            vocabulary_size=50,
+            num_classes=2,
+            seed=1,
+            vectors=vectors,
+            vectors_tuned=tuned,
+        )
+
+    first = built()
+    assert (first.model.embedding.detach().numpy() == vectors).all()
+    first.run_epoch()
+    assert (first.model.embedding.detach().numpy() == vectors).all() != tuned
+    second = built()
+    second.load_state(*first.state())
+    assert second.run_epoch().train_loss == first.run_epoch().train_loss
+
+
+def test_vectors_of_another_size_are_refused() -> None:
+    part = make_split(8, seed=1)
+    with pytest.raises(DataError, match=r"shape \(50, 3\), the embedding of \(50, 4\); set space"):
+        Trainer(
+            ModelConfig(cell="gru", embedding_size=4),
+            TrainingConfig(),
+            train=part,
+            valid=part,
+            vocabulary_size=50,
+            num_classes=2,
+            seed=1,
+            vectors=np.zeros((50, 3), np.float32),
+        )

@@ -1,0 +1,242 @@
+"""Rows to arrays: choose, tokenize, count, number, cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.config import DataConfig
+from data_prep.cutting import cut
+from data_prep.dataset import JSON, PreparedData, PreparedTest, TensorizedSplit
+from data_prep.duplicates import Chosen, compare
+from data_prep.errors import DataError
+from data_prep.indexing import IndexedTexts, index_texts
+from data_prep.rows import Part, Progress, Row, Source
+from data_prep.splits import Parts, split
+from data_prep.vectors import VectorSource, embedding
+from data_prep.vocabulary import UNK, Vocabulary
+
+PROGRESS_EVERY = 500
+
+Item = TypeVar("Item")
+
+
+class Builder:
+    """Builds what the cache doesn't have. A test part that was built on the way is remembered."""
+
+    def __init__(
+        self,
+        config: DataConfig,
+        source: Source,
+        vectors: VectorSource | None,
+        progress: Progress | None,
+    ) -> None:
+        """Reads nothing yet."""
+        self._config, self._source, self._vectors = config, source, vectors
+        self._progress = progress
+        self._test: tuple[TensorizedSplit, dict[str, JSON]] | None = None
+
+    def build(
+        self, name: str, content: str, parts: Sequence[Part], *, with_test: bool = False
+    ) -> PreparedData:
+        """Prepares training and validation part.
+
+        Args:
+            name: the fingerprint.
+            content: the digest of the source.
+            parts: what to read of it.
+            with_test: prepare the test part in the same pass; `build_test` gives it.
+
+        Raises:
+            DataError: input that can't be used.
+        """
+        rows = read_rows(self._source, parts, self._progress)
+        labelled = sum(row.part == "train" for row in rows)
+        chosen = self._chosen(rows)
+        extra = [chosen.test] if with_test else []
+        indexed = self._indexed([chosen.train, chosen.valid, *extra])
+        train, valid, *test = _parts_of(indexed, [chosen.train, chosen.valid, *extra])
+        counts = np.bincount(train.ids, minlength=len(indexed.tokens))
+        vocabulary = Vocabulary.of_counts(
+            indexed.tokens,
+            counts,
+            size=self._config.vocabulary_size,
+            min_count=self._config.min_count,
+        )
+        numbers = vocabulary.encode(indexed.tokens)
+        made = [self._tensorized(part, numbers) for part in (train, valid, *test)]
+        if test:
+            self._test = made[2][0], self._test_info(made[2], chosen)
+        info: dict[str, JSON] = {
+            "source": self._config.source,
+            "content": content,
+            "reviews": labelled,
+            "train": self._summary(*made[0]),
+            "valid": self._summary(*made[1]),
+            "duplicates": dict(chosen.duplicates),
+        }
+        matrix = None
+        if self._vectors is not None:
+            unlabelled = [row.text for row in rows if row.part == "unlabelled"]
+            matrix, info["vectors"] = embedding(
+                self._vectors, self._config, vocabulary.words, indexed.tokens, train, unlabelled
+            )
+        return PreparedData(
+            name,
+            made[0][0],
+            made[1][0],
+            self._source.classes,
+            vocabulary.words,
+            info,
+            matrix,
+            self._config.vectors is None or self._config.vectors.tuned,
+        )
+
+    def build_test(self, name: str, data: PreparedData, parts: Sequence[Part]) -> PreparedTest:
+        """Prepares the test part in the ids of ``data``, unless `build` just did.
+
+        Raises:
+            DataError: input that can't be used.
+        """
+        if self._test is None:
+            chosen = self._chosen(read_rows(self._source, parts, self._progress))
+            indexed = self._indexed([chosen.test])
+            (test,) = _parts_of(indexed, [chosen.test])
+            made = self._tensorized(test, Vocabulary(data.words).encode(indexed.tokens))
+            self._test = made[0], self._test_info(made, chosen)
+        return PreparedTest(name, *self._test)
+
+    def _chosen(self, rows: list[Row]) -> Chosen:
+        pool = [row for row in rows if row.part == "train"]
+        labels = checked_labels(pool, self._source, self._config)
+        found = split_of(pool, labels, self._config)
+        test = [row for row in rows if row.part == "test"] + [pool[i] for i in found.test]
+        chosen = compare(
+            [pool[i] for i in found.train],
+            [pool[i] for i in found.valid],
+            test,
+            drop=self._config.duplicates == "drop",
+        )
+        for rows_left, use in ((chosen.train, "train on"), (chosen.valid, "validate on")):
+            if not rows_left:
+                raise DataError(
+                    f"dropping duplicates leaves no review to {use}: all of them stand in another "
+                    f"part; set data.duplicates to report, or give other data"
+                )
+        return chosen
+
+    def _indexed(self, parts: list[Sequence[Row]]) -> IndexedTexts:
+        rows = [row for part in parts for row in part]
+        config, progress = self._config, self._progress
+        indexed = index_texts(
+            [row.text for row in rows],
+            config.tokenizer,
+            lowercase=bool(config.lowercase),
+            told=lambda done: progress("tokenize", done, len(rows)) if progress else None,
+        )
+        empty = np.flatnonzero(np.diff(indexed.offsets) == 0)
+        if len(empty):
+            row = rows[empty[0]]
+            raise DataError(
+                f"{config.path or config.source}, {row.id}: the review is empty, it holds nothing "
+                f"that {config.tokenizer} calls a token ({row.text[:40]!r}); remove it"
+            )
+        return indexed
+
+    def _tensorized(
+        self, part: TensorizedSplit, numbers: NDArray[np.int32]
+    ) -> tuple[TensorizedSplit, int]:
+        """The part in the vocabulary's ids and cut, and how many of its reviews were cut."""
+        ids, offsets = cut(part.ids, part.offsets, self._config.max_tokens, self._config.keep)
+        shorter = int(np.sum(np.diff(offsets) < part.lengths))
+        return TensorizedSplit(numbers[ids], offsets, part.labels), shorter
+
+    def _summary(self, part: TensorizedSplit, shorter: int) -> dict[str, JSON]:
+        classes = self._source.classes
+        counts = np.bincount(part.labels, minlength=len(classes))
+        return {
+            "reviews": len(part),
+            "classes": {name: int(count) for name, count in zip(classes, counts, strict=True)},
+            "tokens": part.tokens,
+            "unknown_share": float(np.mean(part.ids == UNK)),
+            "cut_reviews": shorter,
+            "longest": int(part.lengths.max()),
+        }
+
+    def _test_info(self, made: tuple[TensorizedSplit, int], chosen: Chosen) -> dict[str, JSON]:
+        # Counted after dropping, from the test part's side.
+        also: dict[str, JSON] = {}
+        for name, part in (("train", chosen.train), ("valid", chosen.valid)):
+            texts = {row.text.strip() for row in part}
+            also[f"also_in_{name}"] = sum(row.text.strip() in texts for row in chosen.test)
+        return {**self._summary(*made), **also}
+
+
+def read_rows(source: Source, parts: Sequence[Part], progress: Progress | None) -> list[Row]:
+    """All rows of some parts of a source.
+
+    Raises:
+        DataError: input that can't be used.
+    """
+    return list(_told(source.rows(parts), progress))
+
+
+def checked_labels(rows: Sequence[Row], source: Source, config: DataConfig) -> NDArray[np.int64]:
+    """The label of each row, ``(len(rows),)``.
+
+    Raises:
+        DataError: a class without reviews.
+    """
+    labels = np.array([row.label for row in rows], dtype=np.int64)
+    counts = np.bincount(labels, minlength=len(source.classes))
+    missing = [name for name, count in zip(source.classes, counts, strict=True) if not count]
+    if missing:
+        held = [repr(name) for name, count in zip(source.classes, counts, strict=True) if count]
+        raise DataError(
+            f"{config.path or config.source}: none of the {len(rows)} reviews has the class "
+            f"{missing[0]!r}, all are of {', '.join(held) or 'no class at all'}; a classifier "
+            f"needs reviews of every class"
+        )
+    return labels
+
+
+def split_of(rows: Sequence[Row], labels: NDArray[np.int64], config: DataConfig) -> Parts:
+    """The config's split of rows.
+
+    Raises:
+        DataError: what can't be split, as `split` says.
+    """
+    grouped = config.groups is not None or config.group_column is not None
+    return split(
+        labels,
+        config.train_size,
+        config.valid_size,
+        config.seed,
+        test_size=config.test_size or 0,
+        groups=[row.group for row in rows] if grouped else None,
+    )
+
+
+def _parts_of(indexed: IndexedTexts, parts: Sequence[Sequence[Row]]) -> list[TensorizedSplit]:
+    """Cuts what was indexed together apart again; ids stay those of ``indexed.tokens``."""
+    made, begin = [], 0
+    for part in parts:
+        offsets = indexed.offsets[begin : begin + len(part) + 1]
+        labels = np.array([row.label for row in part], dtype=np.int64)
+        ids = indexed.ids[offsets[0] : offsets[-1]]
+        made.append(TensorizedSplit(ids, offsets - offsets[0], labels))
+        begin += len(part)
+    return made
+
+
+def _told(items: Iterable[Item], progress: Progress | None) -> Iterator[Item]:
+    done = 0
+    for done, item in enumerate(items, start=1):
+        yield item
+        if progress and done % PROGRESS_EVERY == 0:
+            progress("read", done, None)
+    if progress and done % PROGRESS_EVERY:
+        progress("read", done, None)
