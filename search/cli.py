@@ -7,23 +7,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from data_prep.errors import CelltuneError, InputError
 from search import cli_data, experiment
 from search import folder as folders
+from search.cli_parts import ConfigPath, Overrides, make_console, make_view
 from search.config import SearchConfig, dump_config
 from search.describe import metric_text
 from search.experiment import Result
 from search.folder import Folder
 from search.leaderboard import FORMATS, as_table, render, rows
 from search.state import ExperimentState
-from search.view import LiveView, PlainView, View
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -37,7 +35,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see configs/.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the experiment; see: celltune list.")]
 Storage = Annotated[
     str | None,
@@ -54,18 +51,6 @@ Address = Annotated[
         "not given.",
     ),
 ]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY.PATH=VALUE", help="Override a value of the config; may be repeated."
-    ),
-]
-
-
-def _view() -> View:
-    if sys.stdout.isatty():
-        return LiveView(Console())
-    return PlainView(lambda line: print(line, flush=True))  # noqa: T201
 
 
 @app.command()
@@ -96,7 +81,7 @@ def launch(
             storage=storage,
             address=address,
             overrides=overrides or (),
-            view=_view(),
+            view=make_view(),
         )
     _conclude(result)
 
@@ -105,7 +90,7 @@ def launch(
 def resume(name: Name, address: Address = None, storage: Storage = None) -> None:
     """Go on with a search that was stopped or killed."""
     with _told_when_cut(f"celltune status {name}", storage):
-        result = experiment.resume(name, storage=storage, address=address, view=_view())
+        result = experiment.resume(name, storage=storage, address=address, view=make_view())
     _conclude(result)
 
 
@@ -134,7 +119,7 @@ def leaderboard(
     if isinstance(drawn, str):
         typer.echo(drawn)
     else:
-        _console().print(drawn)
+        make_console().print(drawn)
 
 
 @app.command("list")
@@ -150,7 +135,7 @@ def list_experiments(storage: Storage = None) -> None:
         table.add_column(column, justify="right" if column in ("trials", "best") else "left")
     for folder in found:
         table.add_row(folder.name, *_summary(folder))
-    _console().print(table)
+    make_console().print(table)
 
 
 def _summary(folder: Folder) -> tuple[str, str, str, str]:
@@ -241,17 +226,12 @@ def _plan(config: SearchConfig) -> str:
     )
 
 
-def _console() -> Console:
-    # Off a terminal there is no width to fit: a narrow default would cut columns.
-    return Console() if sys.stdout.isatty() else Console(width=200)
-
-
 def _conclude(result: Result) -> None:
     folder, config, state = result.folder, result.config, result.state
     arguments = folder.arguments()
     if state.ranked(config.metric):
         typer.echo(f"\nLeaderboard of {folder.name}, by {config.metric}:")
-        _console().print(as_table(rows(state, config.metric, 10)))
+        make_console().print(as_table(rows(state, config.metric, 10)))
     failed = [trial for trial in state.trials if trial.status == "failed"]
     if failed:
         typer.echo(f"{len(failed)} trials failed; the first: {failed[0].error}")

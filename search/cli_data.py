@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from data_prep.files import default_cache_dir
 from data_prep.kept import clear, kept_sets
 from search import experiment
-from search.view import LiveView, PlainView, View
-
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see configs/.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY.PATH=VALUE", help="Override a value of the config; may be repeated."
-    ),
-]
+from search.cli_parts import ConfigPath, Overrides, make_console, make_view
 
 cache_app = typer.Typer(
     help="Prepared data on this machine.", no_args_is_help=True, rich_markup_mode=None
@@ -40,7 +29,7 @@ def prepare(
     import data_prep
 
     resolved = experiment.resolve(config, overrides or ())
-    progress = _view().progress
+    progress = make_view().progress
     data = data_prep.prepare(resolved.data, progress=progress)
     typer.echo(
         f"Prepared {len(data.train):,} reviews to train on and {len(data.valid):,} to validate "
@@ -69,7 +58,7 @@ def list_cache() -> None:
     for each in found:
         when = f"{datetime.fromtimestamp(each.changed).astimezone():%Y-%m-%d %H:%M:%S}"
         table.add_row(each.name[:12], each.what, f"{each.nbytes / 1e6:.1f}", when)
-    _console().print(table)
+    make_console().print(table)
 
 
 @cache_app.command("clear")
@@ -88,18 +77,9 @@ def clear_cache(
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the commands to the command table."""
+    """Add the commands to the command table."""
     app.command()(prepare)
     app.add_typer(cache_app, name="cache")
-
-
-def _view() -> View:
-    return LiveView(Console()) if sys.stdout.isatty() else PlainView(typer.echo)
-
-
-def _console() -> Console:
-    # Off a terminal there is no width to fit: a narrow default would cut columns.
-    return Console() if sys.stdout.isatty() else Console(width=200)
 
 
 def _duplicates(data: object) -> object:
