@@ -40,10 +40,8 @@ from _measure import REPOSITORY, finish
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-# This file is called as the package is, and its folder comes first: for this process, and by the
-# script's name for Ray's workers too.
-sys.path.remove(str(Path(__file__).parent))
-sys.modules.pop("data_prep", None)
+# This file is called as the package is. `_measure` took its folder out of this process's path; Ray
+# would put it into the workers' by the script's name.
 sys.argv[0] = str(REPOSITORY / "benchmark")
 
 from data_prep import (  # noqa: E402
