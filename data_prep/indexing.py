@@ -10,19 +10,22 @@ Shapes: n texts, N tokens of all texts together, M distinct tokens, K chunks, C 
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.tokenizers import LINE_BREAK, basic_english, spaced_basic_english, tokenizer
 
-BLOCK_CHARACTERS = 1 << 24
+THREADS = min(8, os.cpu_count() or 1)
+
+BLOCK_CHARACTERS = 1 << 23
 """Texts are worked on in blocks of about this size: large enough that few chunks are met twice,
 small enough for memory, and for a progress bar to move."""
 
@@ -46,18 +49,6 @@ class IndexedTexts:
     ids: Ids
     offsets: NDArray[np.int64]
     tokens: list[str]
-
-
-class _Chunked(NamedTuple):
-    """A block of texts in chunks.
-
-    (K,) which of the distinct ones; these; (n + 1,): text i is made of the chunks from bounds[i]
-    to bounds[i + 1].
-    """
-
-    occurrences: Ids
-    distinct: list[str]
-    bounds: NDArray[np.int64]
 
 
 class _Numbers(defaultdict[str, int]):
@@ -131,79 +122,82 @@ class _ByChunk:
         self._prepare, self._space = _SPLITTERS[name]
         self._lowercase = lowercase
         self.tokens = _Numbers()
-        self._chunks = _Numbers()
-        self._flat: Ids = np.empty(
-            0, np.int32
-        )  # the tokens of all distinct chunks, one after another
-        self._ends = np.zeros(1, np.int64)  # (C + 1,): where in `_flat` each chunk's tokens end
 
     def __call__(self, blocks: Sequence[Sequence[str]]) -> Iterator[tuple[Ids, NDArray[np.int64]]]:
         """For each block (N,) ids of its tokens, and (n,) the lengths of its texts."""
-        # Cutting runs without Python's lock, so the next block is cut while this one is looked up.
-        with ThreadPoolExecutor(1) as ahead:
-            yield from map(self._looked_up, ahead.map(self._cut, blocks))
+        import pyarrow as pa
 
-    def _cut(self, texts: Sequence[str]) -> _Chunked:
-        return _chunked([self._prepare(text) for text in texts])
+        # Arrow and numpy work without Python's lock, so threads are as good as processes here.
+        with ThreadPoolExecutor(min(len(blocks), THREADS) or 1) as pool:
+            found = list(pool.map(self._cut, blocks))
+            if not found:
+                return
+            coded = pa.chunked_array([chunks for chunks, _ in found]).unify_dictionaries()
+            table = self._learn(coded.chunk(0).dictionary.to_pylist())
+            occurrences = [chunk.indices.to_numpy() for chunk in coded.chunks]
+            yield from pool.map(table.expanded, occurrences, [bounds for _, bounds in found])
 
-    def _looked_up(self, block: _Chunked) -> tuple[Ids, NDArray[np.int64]]:
-        occurrences, distinct, bounds = block
-        numbers = self._chunks.of(distinct)
-        known = len(self._ends) - 1
-        self._learn([distinct[index] for index in np.flatnonzero(numbers >= known)])
-        starts = self._ends[numbers].astype(np.int32)
-        sizes = self._ends[numbers + 1].astype(np.int32) - starts
-        ids = [
-            self._expanded(occurrences[at : at + EXPANDED_AT_ONCE], starts, sizes)
-            for at in range(0, len(occurrences), EXPANDED_AT_ONCE)
-        ]
-        before = np.zeros(len(occurrences) + 1, dtype=np.int64)
-        np.cumsum(sizes[occurrences], out=before[1:])
-        return np.concatenate([*ids, _NONE]), np.diff(before[bounds])
+    def _cut(self, texts: Sequence[str]) -> tuple[Any, NDArray[np.int64]]:
+        """Cuts texts at their blanks.
 
-    def _learn(self, chunks: list[str]) -> None:
-        """Tokenizes chunks that were never met before."""
+        Returns:
+            ``(K,)`` chunks as an Arrow array with a dictionary; and ``(n + 1,)``: text i is made
+            of the chunks from bounds[i] to bounds[i + 1].
+        """
+        import pyarrow as pa
+
+        encoded = [self._prepare(text).encode() for text in texts]
+        # Every text begins with a blank, so a blank before a word is where a chunk begins.
+        joined = b" " + b" ".join(encoded)
+        blank = np.frombuffer(joined, np.uint8) == ord(" ")
+        begins = np.flatnonzero(blank[:-1] > blank[1:])
+        offsets = np.empty(len(begins) + 1, np.int32)
+        offsets[:-1], offsets[-1] = begins, len(joined)
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(joined)]
+        chunks = pa.Array.from_buffers(pa.string(), len(begins), buffers)
+        sizes = np.fromiter(map(len, encoded), np.int64, len(encoded)) + 1
+        bounds = np.searchsorted(begins, np.concatenate([[0], np.cumsum(sizes)]))
+        return chunks.dictionary_encode(), bounds
+
+    def _learn(self, chunks: list[str]) -> _ChunkTable:
+        """Tokenizes the distinct chunks."""
         # One text for all: a call a chunk would take as long as all the rest. A mark that no chunk
         # holds tells in the tokens where each chunk ends.
         text = " ".join(chunks)
         mark = "\0"
-        while mark in text or mark in self.tokens:
+        while mark in text:
             mark += "\0"
-        text = "".join([f"{chunk} {mark} " for chunk in chunks])
+        text = f" {mark} ".join([*chunks, ""])
         spaced = self._space(text.lower() if self._lowercase else text)
         self.tokens[mark] = -1
         flat = self.tokens.of(spaced.split())
         del self.tokens[mark]
-        ends = np.flatnonzero(flat < 0) - np.arange(len(chunks))
-        self._ends = np.concatenate([self._ends, self._ends[-1] + ends])
-        self._flat = np.concatenate([self._flat, flat[flat >= 0]])
-
-    def _expanded(self, chunks: Ids, starts: Ids, sizes: Ids) -> Ids:
-        """(k,) chunks -> the ids of their tokens, one after the other."""
-        each = sizes[chunks]  # (k,)
-        ends = np.cumsum(each, dtype=np.int32)
-        at = np.repeat(starts[chunks] - (ends - each), each)
-        at += np.arange(len(at), dtype=np.int32)
-        ids: Ids = self._flat[at]
-        return ids
+        ends = (np.flatnonzero(flat < 0) - np.arange(len(chunks))).astype(np.int32)
+        return _ChunkTable(flat[flat >= 0], np.diff(ends, prepend=np.int32(0)), ends)
 
 
-def _chunked(texts: list[str]) -> _Chunked:
-    """Cuts texts at their blanks."""
-    import pyarrow as pa
+class _ChunkTable(NamedTuple):
+    """The tokens of the C distinct chunks.
 
-    encoded = [text.encode() for text in texts]
-    # Every text begins with a blank, so a blank before a word is where a chunk begins.
-    joined = b" " + b" ".join(encoded)
-    blank = np.frombuffer(joined, np.uint8) == ord(" ")
-    begins = np.flatnonzero(blank[:-1] > blank[1:])
-    offsets = np.empty(len(begins) + 1, np.int32)
-    offsets[:-1], offsets[-1] = begins, len(joined)
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(joined)]
-    coded = pa.Array.from_buffers(pa.string(), len(begins), buffers).dictionary_encode()
-    sizes = np.fromiter(map(len, encoded), np.int64, len(encoded)) + 1
-    bounds = np.searchsorted(begins, np.concatenate([[0], np.cumsum(sizes)]))
-    return _Chunked(coded.indices.to_numpy(), coded.dictionary.to_pylist(), bounds)
+    The chunks' tokens one after the other, (C,) how many each has, and (C,) where they end.
+    """
+
+    flat: Ids
+    sizes: Ids
+    ends: Ids
+
+    def expanded(self, chunks: Ids, bounds: NDArray[np.int64]) -> tuple[Ids, NDArray[np.int64]]:
+        """(K,) chunks -> (N,) the ids of their tokens, and (n,) the lengths of their texts."""
+        ids, before = [_NONE], [np.zeros(1, np.int64)]
+        for at in range(0, len(chunks), EXPANDED_AT_ONCE):
+            part = chunks[at : at + EXPANDED_AT_ONCE]  # (k,)
+            each = self.sizes[part]  # (k,)
+            ends = np.cumsum(each, dtype=np.int32)
+            places = np.repeat(self.ends[part] - ends, each)
+            places += np.arange(len(places), dtype=np.int32)
+            ids.append(self.flat[places])
+            before.append(before[-1][-1] + ends)
+        return np.concatenate(ids), np.diff(np.concatenate(before)[bounds])
 
 
 def _without_line_breaks(text: str) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from search import folder as folders
 from search.config import SearchConfig, load_config, parse_config
-from search.errors import ExperimentError
+from search.errors import ConfigError, ExperimentError
 from search.events import ExperimentCreated
 from search.folder import Folder
 from search.ledger import Ledger
@@ -74,6 +74,7 @@ def launch(
     folder = folders.reserve_name(resolved.name, folders.storage_root(storage))
     with _cluster(resolved, address, view):
         data = _prepare(resolved, view)
+        _check_vectors(resolved, data)
         first = ExperimentCreated(at=clock(), fingerprint=data.fingerprint)
         folders.create(folder, resolved, first)
         with folder.locked():
@@ -157,6 +158,17 @@ def _prepare(config: SearchConfig, view: View) -> PreparedData:
     from data_prep import prepare
 
     return prepare(config.data, progress=view.progress)
+
+
+def _check_vectors(config: SearchConfig, data: PreparedData) -> None:
+    size = config.space.fixed.get("embedding_size")
+    searched = "embedding_size" in config.space.searched
+    if data.vectors is not None and (searched or size not in (None, data.vectors.shape[1])):
+        raise ConfigError(
+            f"space.embedding_size is {'searched' if searched else size}, but the word vectors of "
+            f"data.vectors have {data.vectors.shape[1]} numbers each. Leave embedding_size out, or "
+            f"fix it at {data.vectors.shape[1]}."
+        )
 
 
 def _check_same_data(folder: Folder, state: ExperimentState, data: PreparedData) -> None:

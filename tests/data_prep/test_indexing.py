@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep import indexing
@@ -43,6 +43,7 @@ def tokens_of(found: indexing.IndexedTexts) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", ["basic_english", "whitespace"])
 @pytest.mark.parametrize("lowercase", [False, True])
+@settings(deadline=None)  # threads start, and Arrow is imported in the first example
 @given(texts=TEXTS, block=st.integers(1, 40))
 def test_the_fast_way_gives_the_tokenizers_tokens(
     name: str, lowercase: bool, texts: list[str], block: int

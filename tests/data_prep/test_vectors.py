@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torchtext.vocab import pretrained_aliases
 
 from data_prep import DataConfig, DataError, PreparedData, prepare
+from data_prep.config_vectors import TORCHTEXT_NAMES
 from data_prep.vector_files import read_vectors
+from data_prep.vectors import _torchtext
 
 WriteCsv = Callable[..., Path]
 ROWS = [("good good film", 1), ("bad film", 0)] * 20
@@ -151,6 +154,38 @@ def test_the_vectors_content_is_part_of_the_fingerprint(opened: Any, tmp_path: P
     moved = opened(path=_kept(tmp_path / "w.txt", TEXT)).fingerprint
     other = opened(path=_kept(tmp_path / "v.txt", TEXT.replace(b"5.5", b"5"))).fingerprint
     assert one == moved != other
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "member"),
+    [
+        ("glove.6B.100d", "glove.6B.zip", "glove.6B.100d.txt"),
+        ("glove.twitter.27B.25d", "glove.twitter.27B.zip", "glove.twitter.27B.25d.txt"),
+        ("fasttext.simple.300d", "wiki.simple.vec", None),
+    ],
+)
+def test_torchtexts_names_are_downloaded_once(
+    opened: Any, monkeypatch: pytest.MonkeyPatch, name: str, file: str, member: str | None
+) -> None:
+    fetched: list[str] = []
+
+    def fetch(url: str, target: Path, **_: Any) -> Path:
+        fetched.append(url)
+        target.parent.mkdir(parents=True)
+        return zipped(target, member, "other.txt") if member else _kept(target, TEXT)
+
+    monkeypatch.setattr("data_prep.vectors.fetch", fetch)
+    for _ in range(2):
+        assert opened(name=name).vectors[3].tolist() == [1, 2, 3]
+    assert [url.rpartition("/")[2] for url in fetched] == [file]
+
+
+@pytest.mark.parametrize("name", TORCHTEXT_NAMES)
+def test_every_name_is_torchtexts(name: str) -> None:
+    assert name in pretrained_aliases
+    url, file, member = _torchtext(name)
+    assert url.endswith(file)
+    assert member in (None, f"{name}.txt")
 
 
 def test_vectors_of_other_words_are_refused(opened: Any, tmp_path: Path) -> None:
