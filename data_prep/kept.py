@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from data_prep.errors import DataError
 from data_prep.files import locked, writing
 
 DOWNLOADS = "downloads"
+_FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,12 @@ class KeptSet:
 
 
 def kept_sets(cache_dir: Path) -> list[KeptSet]:
-    """All prepared sets of a cache, the newest first; no download is among them."""
+    """All prepared sets of a cache, the newest first, and nothing else that lies there."""
     if not cache_dir.is_dir():
         return []
-    folders = [path for path in cache_dir.iterdir() if path.is_dir() and path.name != DOWNLOADS]
-    found = [_described(path) for path in folders if not path.name.startswith(".")]
+    # By name: whatever else lies in the folder must never be listed, and so never be cleared.
+    folders = [path for path in cache_dir.iterdir() if _FINGERPRINT.fullmatch(path.name)]
+    found = [_described(path) for path in folders if path.is_dir()]
     return sorted(found, key=lambda each: -each.changed)
 
 

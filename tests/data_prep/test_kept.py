@@ -42,3 +42,13 @@ def test_a_name_that_is_not_there_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"names (none|2) of the 2 sets .*celltune cache list"):
             clear(tmp_path, [name])
     assert len(kept_sets(tmp_path)) == 2
+
+
+def test_what_is_no_set_is_neither_listed_nor_removed(tmp_path: Path) -> None:
+    mine = tmp_path / "native" / "loops.so"
+    mine.parent.mkdir()
+    mine.write_text("somebody's")
+    (tmp_path / ("a" * 32)).mkdir()
+    assert [each.name for each in kept_sets(tmp_path)] == ["a" * 32]
+    assert clear(tmp_path) == ["a" * 32]
+    assert mine.read_text() == "somebody's"
