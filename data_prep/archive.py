@@ -95,17 +95,21 @@ def _next_header(stream: BinaryIO) -> _Header | None:
         raise tarfile.ReadError("it ends before its last member" if block else "it has no end mark")
     if not block[0] and not any(block):
         return None
-    kept = int(block[148:156].strip(b" \0") or b"0", 8) if block[148:156].isascii() else -1
+    kept = _octal(block[148:156], "checksum")
     # Most of a header is zeros, and a sum without them is three times as fast.
     if kept != sum((block[:148] + block[156:]).translate(None, b"\0")) + 8 * ord(" "):
         raise tarfile.ReadError("a member's header doesn't match its checksum")
     name = _text(block[:100])
     if block[_MAGIC_AT:].startswith(_MAGIC) and block[345]:
         name = f"{_text(block[345:500])}/{name}"
-    digits = block[124:136].strip(b" \0")
-    if not digits.isdigit():
-        raise tarfile.ReadError(f"the size of member {name!r} isn't a number")
-    return _Header(name, int(digits, 8), block[156:157])
+    return _Header(name, _octal(block[124:136], "size"), block[156:157])
+
+
+def _octal(field: bytes, what: str) -> int:
+    try:
+        return int(field.strip(b" \0"), 8)
+    except ValueError as error:
+        raise tarfile.ReadError(f"the {what} of a member isn't a number") from error
 
 
 def _extension(header: _Header, content: bytes) -> dict[str, str]:
@@ -115,8 +119,10 @@ def _extension(header: _Header, content: bytes) -> dict[str, str]:
     found: dict[str, str] = {}
     while header.kind == _PAX and content:
         length, _, rest = content.partition(b" ")
+        if not length.isdigit() or int(length) <= len(length):
+            raise tarfile.ReadError("an extended header's record has no length")
         key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
-        if key in (b"path", b"size"):
+        if key == b"path" or (key == b"size" and value.isdigit()):
             found[key.decode()] = value.decode("utf-8", "surrogateescape")
         content = content[int(length) :]
     return found

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from data_prep import DataConfig, DataError
 from data_prep.rows import NO_LABEL, Part
@@ -125,6 +128,22 @@ def test_every_form_of_tar_gives_the_same(imdb_folder: Path, tmp_path: Path, for
     with tarfile.open(path, "w:gz", format=form) as out:
         out.add(imdb_folder, "aclImdb")
     assert read(path) == read(imdb_folder)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(at=st.integers(0, 40_000), value=st.integers(0, 255), form=st.sampled_from([0, 1, 2]))
+def test_no_damage_raises_anything_but_a_data_error(
+    imdb_folder: Path, tmp_path: Path, at: int, value: int, form: int
+) -> None:
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=form) as out:
+        out.add(imdb_folder, "aclImdb")
+    content = bytearray(plain.getvalue())
+    content[at % len(content)] = value
+    path = tmp_path / "damaged.tar.gz"
+    path.write_bytes(gzip.compress(content, 1))
+    with contextlib.suppress(DataError):
+        read(path)
 
 
 def test_a_damaged_header_is_told(imdb_folder: Path, tmp_path: Path) -> None:
