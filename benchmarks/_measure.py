@@ -18,8 +18,13 @@ import psutil
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 REPOSITORY = HERE.parent
-# Benchmarks are named after what they measure; without this, `import search` would find search.py.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != HERE]
+# Benchmarks are named after the packages that they measure, and their folder comes first in the
+# path: so that `import search` doesn't find search.py, the repository goes before it.
+sys.path[:] = [
+    str(REPOSITORY),
+    *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE),
+    str(HERE),
+]
 
 REVIEWS = REPOSITORY.parent / "shared" / "data" / "imdb" / "train.csv.gz"
 """Where real reviews are looked for if a benchmark isn't told."""
