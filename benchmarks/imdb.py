@@ -24,16 +24,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 from _measure import REVIEWS, finish
 from _plain_epoch import plain_epoch
 
-from data_prep import DataConfig, PreparedData, TensorizedSplit, prepare
-from data_prep.prepare import cut_tokens
-from data_prep.tokenizers import TOKENIZERS
-from data_prep.vocabulary import Vocabulary
+from data_prep import DataConfig, PreparedData, prepare, prepare_test
 from models.config import ModelConfig, TrainingConfig
 from models.training import EpochMetrics, Trainer
 
@@ -41,28 +36,16 @@ MODEL = ModelConfig(cell="gru", hidden_size=64, bidirectional=True, dropout=0.5,
 TRAINING = TrainingConfig(learning_rate=3e-3, batch_size=64)
 
 
-def data_config(path: Path, sizes: dict[str, Any]) -> DataConfig:
+def data_config(files: list[Path], sizes: dict[str, Any]) -> DataConfig:
     return DataConfig(
         source="csv",
-        path=path,
+        path=files[0],
+        test_path=files[1],
         train_size=sizes["train"],
         valid_size=sizes["valid"],
         max_tokens=sizes["tokens"],
         keep="both",
     )
-
-
-def test_split(path: Path, config: DataConfig, data: PreparedData, count: int) -> TensorizedSplit:
-    """The test reviews in the ids of the training part."""
-    reviews = pd.read_csv(path, usecols=["text", "label"])
-    if count < len(reviews):
-        reviews = reviews.sample(count, random_state=1)
-    tokenize, vocabulary = TOKENIZERS[config.tokenizer], Vocabulary(data.words)
-    texts = (cut_tokens(tokenize(t), config.max_tokens, config.keep) for t in reviews["text"])
-    ids = [vocabulary.encode(tokens) for tokens in texts]
-    offsets = np.concatenate([[0], np.cumsum([len(text) for text in ids])]).astype(np.int64)
-    labels = reviews["label"].to_numpy(np.int64)
-    return TensorizedSplit(np.concatenate(ids).astype(np.int32), offsets, labels)
 
 
 def make_trainer(data: PreparedData, model: ModelConfig, training: TrainingConfig) -> Trainer:
@@ -121,13 +104,13 @@ def main() -> None:
     files = [options.reviews / name for name in ("train.csv.gz", "test.csv.gz")]
     if not all(file.is_file() for file in files):
         sys.exit(f"{files[0]} or {files[1]} is missing; give their folder: --reviews")
-    sizes: dict[str, Any] = {"train": None, "valid": 2500, "test": 25_000, "tokens": 256}
+    sizes: dict[str, Any] = {"train": None, "valid": 2500, "tokens": 256}
     if options.quick:
-        sizes = {"train": 256, "valid": 128, "test": 256, "tokens": 64}
+        sizes = {"train": 256, "valid": 128, "tokens": 64}
         options.epochs = 2
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as cache:
-        config = data_config(files[0], sizes)
+        config = data_config(files, sizes)
         data = prepare(config, cache_dir=Path(cache))
         model = MODEL.model_copy(update={"dropout": options.dropout})
         training = TRAINING.model_copy(update={"learning_rate": options.rate})
@@ -135,8 +118,8 @@ def main() -> None:
         curve = train(trainer, options.epochs)
         if options.validate_only:
             return
-        test = test_split(files[1], config, data, sizes["test"])
-        test_loss, test_accuracy = trainer.evaluate(test)
+        test = prepare_test(config, cache_dir=Path(cache))
+        test_loss, test_accuracy = trainer.evaluate(test.split)
         print(f"test of epoch {trainer.epoch}: {test_loss:.3f} {test_accuracy:.4f}", flush=True)
         sides = epoch_ratio(make_trainer(data, model, training), data, options.plain_batches)
     seconds = sum(metrics.seconds for metrics in curve)
