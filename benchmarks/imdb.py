@@ -32,7 +32,15 @@ from data_prep import DataConfig, PreparedData, prepare, prepare_test
 from models.config import ModelConfig, TrainingConfig
 from models.training import EpochMetrics, Trainer
 
-MODEL = ModelConfig(cell="gru", hidden_size=64, bidirectional=True, dropout=0.5, readout="max")
+# Word vectors that start at torch's N(0, 1): see docs/decisions/0005-word-vectors-start-small.md.
+MODEL = ModelConfig(
+    cell="gru",
+    hidden_size=64,
+    bidirectional=True,
+    dropout=0.5,
+    readout="max",
+    embedding_std=1.0,
+)
 TRAINING = TrainingConfig(learning_rate=3e-3, batch_size=64)
 
 
