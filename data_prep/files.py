@@ -8,7 +8,7 @@ import hashlib
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +34,21 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """The SHA-256 of one file's bytes, or of several files' digests.
+
+    Raises:
+        DataError: a file can't be read.
+    """
+    digests = []
+    for path in paths:
+        with reading(path):
+            digests.append(file_digest(path))
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 @contextmanager

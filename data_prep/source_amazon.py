@@ -10,7 +10,6 @@ A pickle can run anything that its reader lets it name. This reader lets it name
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import pickle
 import tarfile
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from data_prep.errors import DataError
-from data_prep.files import file_digest, reading
+from data_prep.files import files_digest, reading
 from data_prep.rows import TRAIN, Part, Row
 
 CLASSES = ("neg", "pos")
@@ -66,14 +65,7 @@ class AmazonReviews:
 
     def digest(self, parts: Sequence[Part] = TRAIN) -> str:
         """The SHA-256 of the file as it lies there, or of the digests of both files."""
-        digests = []
-        for part in parts:
-            path = self._path(part)
-            with reading(path):
-                digests.append(file_digest(path))
-        if len(digests) == 1:
-            return digests[0]
-        return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        return files_digest(map(self._path, parts))
 
     def rows(self, parts: Sequence[Part] = TRAIN) -> Iterator[Row]:
         """Negative before positive, categories by the alphabet, reviews as in the file.

@@ -6,13 +6,12 @@ decided here, once for all of them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.errors import DataError
-from data_prep.files import file_digest, reading
+from data_prep.files import files_digest, reading
 from data_prep.rows import TRAIN, Part, Row
 from data_prep.table_formats import FORMATS, Column
 
@@ -50,12 +49,7 @@ class TableReviews:
 
     def digest(self, parts: Sequence[Part] = TRAIN) -> str:
         """The SHA-256 of the file as it lies there, or of the digests of both files."""
-        digests = []
-        for part in parts:
-            path = self._path(part)
-            with reading(path):
-                digests.append(file_digest(path))
-        return digests[0] if len(digests) == 1 else _joined(digests)
+        return files_digest(map(self._path, parts))
 
     def rows(self, parts: Sequence[Part] = TRAIN) -> Iterator[Row]:
         """The rows in the order of the files.
@@ -137,7 +131,3 @@ def _utf8(where: str, text: str) -> str:
             f"save the file as utf-8"
         ) from error
     return text
-
-
-def _joined(digests: list[str]) -> str:
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
