@@ -82,21 +82,40 @@ def trial_slots(resources: Resources) -> int:
     nodes = _nodes()
     slots = sum(count * _fitting(node, resources) for node, count in nodes)
     if slots == 0:
-        largest = ", ".join(
-            f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node, _ in nodes
+        largest = ", ".join(_told(node, resources) for node, _ in nodes)
+        asked = _told(
+            {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial} | demand(resources),
+            resources,
         )
         raise ResourceError(
-            f"A trial asks for {resources.cpus_per_trial:g} CPUs and "
-            f"{resources.gpus_per_trial:g} GPUs (resources.cpus_per_trial, "
-            f"resources.gpus_per_trial), but no node of the cluster has that: there are nodes "
+            f"A trial asks for {asked} (resources.cpus_per_trial, resources.gpus_per_trial, "
+            "resources.memory_per_trial_gb), but no node of the cluster has that: there are nodes "
             f"with {largest}. Lower what a trial asks for, or join a larger cluster with --address."
         )
     return min(slots, resources.concurrent_trials or slots)
 
 
+def _told(amounts: Mapping[str, float], resources: Resources) -> str:
+    text = f"{amounts.get('CPU', 0):g} CPUs and {amounts.get('GPU', 0):g} GPUs"
+    if resources.memory_per_trial_gb is None:
+        return text
+    return f"{text} and {amounts.get('memory', 0) / 1e9:.3g} GB of memory"
+
+
+def demand(resources: Resources) -> dict[str, float]:
+    """Give what one trial takes of a node, in Ray's names: CPU, GPU, and memory in bytes."""
+    gigabytes = resources.memory_per_trial_gb or 0
+    wanted = {
+        "CPU": resources.cpus_per_trial,
+        "GPU": resources.gpus_per_trial,
+        "memory": int(gigabytes * 1e9),
+    }
+    return {kind: need for kind, need in wanted.items() if need > 0}
+
+
 def _fitting(node: Mapping[str, float], resources: Resources) -> int:
-    wanted = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
-    return min(int(node.get(kind, 0) / need + 1e-9) for kind, need in wanted.items() if need > 0)
+    wanted = demand(resources)
+    return min(int(node.get(kind, 0) / need + 1e-9) for kind, need in wanted.items())
 
 
 def _nodes() -> list[tuple[Mapping[str, float], int]]:

@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Literal
 
 from search.config import SearchConfig
 from search.events import (
+    CAUSES,
+    BudgetChanged,
+    Cause,
+    EndReason,
     EpochReported,
     Event,
     ParameterValue,
@@ -26,8 +30,9 @@ from search.events import (
 )
 from search.ledger import Ledger
 from search.sampler import TPE
-from search.scheduler import SuccessiveHalving
+from search.scheduler import rungs_of
 from search.state import ExperimentState, TrialRecord, sign
+from search.stopping import Reason, enough, over, with_budget
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -62,7 +67,8 @@ class Conductor:
             ledger: open for writing.
             clock: seconds since 1970, to stamp events with.
         """
-        self._config = config
+        self.state = ExperimentState(ledger)
+        self._config = config = with_budget(config, self.state)
         self._ledger = ledger
         self._clock = clock
         self._observers: list[Observer] = []
@@ -71,9 +77,9 @@ class Conductor:
             metric=config.metric,
             seed=config.seed,
             startup_trials=config.sampler.startup_trials,
+            prior=self.state.prior.trials if self.state.prior else (),
         )
-        self._asha = _rungs(config)
-        self.state = ExperimentState(ledger)
+        self._asha = rungs_of(config)
         self._settle(self._replay())
         self._tpe.replay(self.state)
         self._waiting = deque(t.number for t in self.state.trials if t.status == "unfinished")
@@ -102,14 +108,14 @@ class Conductor:
             )
         )
 
-    def end(self, reason: Literal["finished", "interrupted"]) -> None:
+    def end(self, reason: EndReason) -> None:
         """Record that the driver leaves in good order."""
         self._record(RunEnded(at=self._clock(), reason=reason))
 
     @property
-    def finished(self) -> bool:
-        """All trials of the budget have ended."""
-        return self.state.finished(self._config.budget.trials)
+    def over(self) -> Reason | None:
+        """Why the search is over; None while anything goes on."""
+        return over(self._config, self.state)
 
     def next(self) -> Assignment | None:
         """Give the next trial to run: unfinished ones first, then new ones; None when none is left.
@@ -118,9 +124,9 @@ class Conductor:
         """
         if self._waiting:
             return self._assignment(self.state.trials[self._waiting.popleft()])
-        number = len(self.state.trials)
-        if number >= self._config.budget.trials:
+        if enough(self._config, self.state):
             return None
+        number = len(self.state.trials)
         params = self._tpe.propose(number)
         self._record(
             TrialCreated(
@@ -169,13 +175,15 @@ class Conductor:
         self._record(TrialFailed(at=self._clock(), number=number, error=error, details=details))
         self._tpe.finish(self.state.trials[number])
 
-    def lose(self, number: int, error: str) -> None:
-        """Take in that a trial's worker died: the trial waits again, or has failed too often."""
+    def set_back(self, number: int, cause: Cause, error: str, details: str = "") -> None:
+        """Take in that a trial lost its worker: it waits again, or has lost too many."""
         trial = self.state.trials[number]
         if trial.losses >= self._config.retries:
-            self.fail(number, f"The trial's worker died {trial.losses + 1} times: {error}")
+            self.fail(number, _given_up(trial.losses + 1, cause, error), details)
             return
-        self._record(WorkerLost(at=self._clock(), number=number, error=error))
+        self._record(
+            WorkerLost(at=self._clock(), number=number, error=error, cause=cause, details=details)
+        )
         self._waiting.append(number)
 
     def _record(self, event: Event) -> None:
@@ -209,6 +217,8 @@ class Conductor:
             if isinstance(event, EpochReported):
                 value = event.metrics[self._config.metric]
                 stands[event.number] = self._stands(event.number, event.epoch, value)
+            elif isinstance(event, BudgetChanged):
+                stands.update(dict.fromkeys([*event.extended, *event.retried], True))
         return stands
 
     def _settle(self, stands: dict[int, bool]) -> None:
@@ -220,11 +230,7 @@ class Conductor:
                     self._stop(trial, outcome)
 
 
-def _rungs(config: SearchConfig) -> SuccessiveHalving | None:
-    if config.early_stopping is None:
-        return None
-    return SuccessiveHalving(
-        grace_period=config.early_stopping.grace_period,
-        reduction_factor=config.early_stopping.reduction_factor,
-        max_epochs=config.budget.max_epochs,
-    )
+def _given_up(times: int, cause: Cause, error: str) -> str:
+    if times == 1:
+        return error
+    return f"The trial was set back {times} times, at last because {CAUSES[cause]}: {error}"

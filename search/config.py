@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from data_prep.config import DataConfig
+from search.durations import Duration
 from search.errors import ConfigError
 from search.space import Space, hyperparameters, parse_space
 from search.spelling import nearest
@@ -46,6 +47,14 @@ class Budget(BaseModel):
     """How many configurations are tried."""
     max_epochs: int = Field(8, ge=1)
     """Epochs that the best trials get."""
+    time: Duration | None = None
+    """How long one run (a launch or a resume) may take, as seconds or as 90s, 30m, 2h; trials under
+    way then stay unfinished, and a resume goes on with them; null: no limit."""
+    target: float | None = None
+    """The search ends as soon as a trial's metric is this good; null: never."""
+    patience: int | None = Field(None, ge=1)
+    """No trial is begun once this many trials after the best one have ended without beating it;
+    null: never."""
 
 
 class EarlyStopping(BaseModel):
@@ -77,6 +86,10 @@ class Resources(BaseModel):
     """CPUs of one trial; below 1 several trials share one."""
     gpus_per_trial: float = Field(0.0, ge=0)
     """GPUs of one trial; 0.25 lets four trials share one."""
+    memory_per_trial_gb: float | None = Field(None, gt=0)
+    """Memory of one trial in GB (1e9 bytes), beyond what its process and the shared data take: no
+    more trials run on a node than it has memory for, and a trial that wants more is set back with
+    the reason (see retries); null: no limit."""
     concurrent_trials: int | None = Field(None, ge=1)
     """At most this many trials side by side; null: as many as the cluster can hold."""
 
@@ -105,8 +118,14 @@ class SearchConfig(BaseModel):
     metric: Metric = "valid_accuracy"
     """What decides: valid_accuracy (more is better) or valid_loss (less is better)."""
     retries: int = Field(2, ge=0)
-    """How often a trial whose worker died (a lost node, too little memory) goes on from its newest
-    checkpoint before it counts as failed."""
+    """How often a trial goes on from its newest checkpoint, after its worker died (a lost node),
+    hung, had too little memory, or raised an error, before it counts as failed. A loss that is no
+    longer a number comes again from the same checkpoint, so such a trial fails at once."""
+    trial_timeout: Duration | None = None
+    """A trial that gives no epoch for so long hangs: its worker is killed and it is set back (see
+    retries). As seconds or as 90s, 30m, 2h; null: never."""
+    max_failed: float = Field(0.5, ge=0, le=1)
+    """The search stops when more than this share of budget.trials has failed; 1: never."""
     data: DataConfig
     """What is learned from."""
     space: Annotated[
@@ -123,6 +142,16 @@ class SearchConfig(BaseModel):
     """How the next trial is proposed."""
     resources: Resources = Resources()
     """What a trial runs on."""
+
+    @model_validator(mode="after")
+    def _target_is_a_share(self) -> SearchConfig:
+        target = self.budget.target
+        if self.metric == "valid_accuracy" and target is not None and not 0 < target <= 1:
+            raise ValueError(
+                f"budget.target is {target:g}, but valid_accuracy is a share from 0 to 1: "
+                "write 0.9 for 90 %"
+            )
+        return self
 
     @model_validator(mode="after")
     def _grace_within_budget(self) -> SearchConfig:
@@ -182,6 +211,11 @@ def parse_config(
         count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         listed = "\n".join(f"  {mistake}" for mistake in mistakes)
         raise ConfigError(f"{origin} has {count}:\n{listed}") from error
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Say the first of an error's mistakes in words."""
+    return _describe(error.errors()[0])
 
 
 def read_yaml(path: Path) -> Mapping[str, Any]:

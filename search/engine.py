@@ -9,22 +9,29 @@ three adapters below only pass on what the conductor decides. The only module th
 from __future__ import annotations
 
 import shutil
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import ray
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from data_prep import store
 from data_prep.errors import InputError
-from search.cluster import trial_slots
+from models.errors import TrialError
+from search.cluster import demand, trial_slots
 from search.conductor import Assignment, Conductor
-from search.config import SearchConfig
+from search.config import Resources, SearchConfig
+from search.durations import text_of
 from search.errors import StorageError
+from search.events import Cause
 from search.folder import Folder
+from search.memory import is_out_of_memory, limit_memory
 from search.quiet import while_tune_runs
 from search.trial import EpochResult, TrialTask, run_trial
 
@@ -47,6 +54,8 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         import torch
 
         torch.set_num_threads(config["threads"])
+        if config["memory"] is not None:
+            limit_memory(config["memory"])
         self._epochs = self._run(config)
 
     @staticmethod
@@ -62,12 +71,23 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
             return {"fatal": str(error)}
         except Exception as error:  # noqa: BLE001 (whatever a trial raises ends that trial only)
             sentence = str(error) or type(error).__name__
-            return {"failure": sentence, "details": traceback.format_exc()}
+            return {
+                "failure": sentence,
+                "cause": _cause_of(error),
+                "details": traceback.format_exc(),
+            }
         return {
             "epoch": result.epoch,
             "metrics": result.metrics,
             "checkpoint": result.checkpoint,
         }
+
+
+def _cause_of(error: Exception) -> Cause | None:
+    """Why a trial is set back; None for an error that would come again."""
+    if isinstance(error, TrialError):
+        return None
+    return "memory" if is_out_of_memory(error) else "raised"
 
 
 class _Forgetful:
@@ -92,7 +112,7 @@ class _Searcher(_Forgetful, Searcher):  # type: ignore[misc]
         if assignment is not None:
             return self._describe(assignment)
         # A trial that still runs may lose its worker, and then has to be given out again.
-        return Searcher.FINISHED if self._conductor.finished else None
+        return Searcher.FINISHED if self._conductor.over else None
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Nothing to do: the scheduler's adapter hears of every end first."""
@@ -104,32 +124,93 @@ class _Searcher(_Forgetful, Searcher):  # type: ignore[misc]
         """Nothing to restore."""
 
 
+class _HangWatch(_Forgetful):
+    """Kills the workers of trials that give no epoch in time."""
+
+    def __init__(self, seconds: float | None, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._since: dict[Any, float | None] = {}
+        self._killed: set[Any] = set()
+
+    @property
+    def reason(self) -> str:
+        """What is told of a trial that hung."""
+        return f"it gave no epoch within {text_of(self._seconds or 0)} (trial_timeout)"
+
+    def add(self, trial: Any) -> None:
+        """Watch a trial; its time begins when it has a worker."""
+        self._since[trial] = None
+
+    def alive(self, trial: Any) -> None:
+        """Take in that a trial gave an epoch."""
+        self._since[trial] = self._clock()
+
+    def remove(self, trial: Any) -> bool:
+        """Watch a trial no longer; says whether it was killed for hanging."""
+        self._since.pop(trial, None)
+        killed = trial in self._killed
+        self._killed.discard(trial)
+        return killed
+
+    def check(self) -> None:
+        """Kill what hangs."""
+        if self._seconds is None:
+            return
+        now = self._clock()
+        for trial, since in self._since.items():
+            if trial.status != Trial.RUNNING or trial in self._killed:
+                continue
+            if since is None:
+                self._since[trial] = now
+            elif now - since > self._seconds:
+                self._killed.add(trial)
+                # Ray Tune has no public way to end the worker of one trial as a failure.
+                ray.kill(trial.temporary_state.ray_actor)
+
+
 class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
     """Brings reports to the conductor and its answers to Ray Tune."""
 
-    def __init__(self, conductor: Conductor) -> None:
+    def __init__(self, conductor: Conductor, watch: _HangWatch) -> None:
         super().__init__()
         self._conductor = conductor
+        self._watch = watch
         self.error: Exception | None = None
+
+    def on_trial_add(self, controller: Any, trial: Any) -> None:
+        """Begin to watch a trial."""
+        super().on_trial_add(controller, trial)
+        self._watch.add(trial)
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:  # noqa: ARG002
         """Pass on a report; answers whether the trial trains on."""
+        self._watch.alive(trial)
         answer: str = (
             TrialScheduler.CONTINUE if self._pass_on(trial, result) else TrialScheduler.STOP
         )
         return answer
 
+    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Watch a trial no longer."""
+        super().on_trial_complete(controller, trial, result)
+        self._watch.remove(trial)
+
     def on_trial_error(self, controller: Any, trial: Any) -> None:  # noqa: ARG002
         """Pass on that a trial's worker died."""
         text = (trial.get_error() or "no reason was given").strip()
-        self._guard(self._conductor.lose, trial.config["number"], text.splitlines()[-1])
+        cause: Cause = "memory" if "OutOfMemoryError" in text else "lost"
+        error = text.splitlines()[-1]
+        if self._watch.remove(trial):
+            cause, error = "hung", self._watch.reason
+        self._guard(self._conductor.set_back, trial.config["number"], cause, error)
 
     def _pass_on(self, trial: Any, result: dict[str, Any]) -> bool:
         number = trial.config["number"]
         if "fatal" in result:
             self._guard(self._give_up, result["fatal"])
         if "failure" in result:
-            self._guard(self._conductor.fail, number, result["failure"], result["details"])
+            self._guard(self._take_in, number, result)
             return False
         metrics = {
             key.removeprefix("metrics/"): value
@@ -140,6 +221,13 @@ class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
             self._conductor.report, number, result["epoch"], metrics, result["checkpoint"]
         )
         return bool(goes_on)
+
+    def _take_in(self, number: int, result: dict[str, Any]) -> None:
+        failure, cause, details = (result[key] for key in ("failure", "cause", "details"))
+        if cause is None:
+            self._conductor.fail(number, failure, details)
+        else:
+            self._conductor.set_back(number, cause, failure, details)
 
     def _give_up(self, reason: str) -> None:
         raise StorageError(reason)
@@ -154,9 +242,13 @@ class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
 
 
 class _Stopper(_Forgetful, tune.Stopper):  # type: ignore[misc]
-    """Ends the run when it is asked to."""
+    """Ends the run when it is asked to, or when nothing that still runs can matter."""
 
-    def __init__(self, should_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, conductor: Conductor, watch: _HangWatch, should_stop: Callable[[], bool]
+    ) -> None:
+        self._conductor = conductor
+        self._watch = watch
         self._should_stop = should_stop
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
@@ -164,8 +256,9 @@ class _Stopper(_Forgetful, tune.Stopper):  # type: ignore[misc]
         return False
 
     def stop_all(self) -> bool:
-        """Whether the run ends now."""
-        return self._should_stop()
+        """Whether the run ends now. Ray Tune asks in each turn of its loop."""
+        self._watch.check()
+        return self._should_stop() or self._conductor.over is not None
 
 
 def run(
@@ -191,7 +284,8 @@ def run(
         ResourceError: no node can ever hold a trial.
     """
     slots = trial_slots(config.resources)
-    scheduler = _Scheduler(conductor)
+    watch = _HangWatch(config.trial_timeout, time.monotonic)
+    scheduler = _Scheduler(conductor, watch)
     with _scratch(folder) as scratch, while_tune_runs():
         try:
             tune.run(
@@ -200,13 +294,10 @@ def run(
                 storage_path=scratch,
                 search_alg=_Searcher(conductor, _describer(config, folder, data)),
                 scheduler=scheduler,
-                stop=_Stopper(should_stop),
+                stop=_Stopper(conductor, watch, should_stop),
                 num_samples=-1,
                 max_concurrent_trials=slots,
-                resources_per_trial={
-                    "cpu": config.resources.cpus_per_trial,
-                    "gpu": config.resources.gpus_per_trial,
-                },
+                resources_per_trial=_resources(config.resources),
                 reuse_actors=True,
                 raise_on_failed_trial=False,
                 trial_name_creator=lambda trial: trial.trial_id,
@@ -215,6 +306,10 @@ def run(
             )
         except Exception as error:
             raise scheduler.error or error from error
+
+
+def _resources(resources: Resources) -> tune.PlacementGroupFactory:
+    return tune.PlacementGroupFactory([demand(resources)])
 
 
 def _describer(
@@ -232,7 +327,13 @@ def _describer(
             device=device,
         )
         threads = max(1, int(config.resources.cpus_per_trial))
-        return {"number": task.number, "task": task, "threads": threads, "data": data}
+        return {
+            "number": task.number,
+            "task": task,
+            "threads": threads,
+            "memory": config.resources.memory_per_trial_gb,
+            "data": data,
+        }
 
     return describe
 

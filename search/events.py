@@ -87,20 +87,85 @@ class TrialFailed(_Event):
     """The traceback, where there is one."""
 
 
+Cause = Literal["lost", "hung", "memory", "raised"]
+"""Why a trial was set back: its process died, gave no epoch in time, had too little memory, or
+raised an error that may not come again."""
+
+
+CAUSES: dict[Cause, str] = {
+    "lost": "its worker died",
+    "hung": "it hung",
+    "memory": "it had too little memory",
+    "raised": "it raised an error",
+}
+"""The same in words."""
+
+
 class WorkerLost(_Event):
-    """A trial's worker died under it; the trial is still unfinished."""
+    """A trial was set back to its newest checkpoint; it is still unfinished."""
 
     event: Literal["worker_lost"] = "worker_lost"
     number: int
     error: str
-    """What is known of the death."""
+    """What is known of it."""
+    cause: Cause = "lost"
+    details: str = ""
+    """The traceback, where there is one."""
+
+
+class BudgetChanged(_Event):
+    """From here on the experiment has this budget, whatever its config says."""
+
+    event: Literal["budget_changed"] = "budget_changed"
+    trials: int
+    max_epochs: int
+    target: Finite | None = None
+    patience: int | None = None
+    extended: list[int] = []
+    """Unfinished and completed trials that train on, up to the new `max_epochs`."""
+    retried: list[int] = []
+    """Failed trials that go on from their newest checkpoints."""
+
+
+class PriorTrial(BaseModel):
+    """What an earlier search learned from one trial."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    number: int
+    """In the earlier search."""
+    params: dict[str, ParameterValue]
+    """Only those that the new search searches."""
+    status: Literal["completed", "pruned"]
+    values: dict[int, Finite]
+    """The new search's metric after each epoch."""
+
+
+class WarmStarted(_Event):
+    """Optuna was told of an earlier search, before the first proposal."""
+
+    event: Literal["warm_started"] = "warm_started"
+    origin: str
+    """The earlier search's name."""
+    trials: list[PriorTrial]
+    outside: int
+    """How many of its trials lie outside the new space and were left out."""
+    parameters_left_out: list[str]
+    """Which of its hyperparameters the new space doesn't search."""
+
+
+EndReason = Literal[
+    "finished", "target", "no_improvement", "too_many_failed", "time", "interrupted"
+]
+"""Why a driver left: all trials ended; the target was met; the last trials brought nothing better;
+too many failed; its time was over; or it was asked to stop."""
 
 
 class RunEnded(_Event):
     """A driver left the experiment in good order. A killed one leaves no such line."""
 
     event: Literal["run_ended"] = "run_ended"
-    reason: Literal["finished", "interrupted"]
+    reason: EndReason
 
 
 Event = (
@@ -111,6 +176,8 @@ Event = (
     | TrialStopped
     | TrialFailed
     | WorkerLost
+    | BudgetChanged
+    | WarmStarted
     | RunEnded
 )
 

@@ -6,30 +6,32 @@ Ray, torch and Optuna are imported only once a search really starts.
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from search import folder as folders
+from search import warm_start as warm
 from search.config import SearchConfig, load_config, parse_config
 from search.errors import ConfigError, ExperimentError
-from search.events import ExperimentCreated
+from search.events import EndReason, Event, ExperimentCreated, WarmStarted
+from search.extension import Changes, change, changed
 from search.folder import Folder
 from search.ledger import Ledger
 from search.quiet import before_ray_is_imported
 from search.state import ExperimentState
+from search.stop import StopRequests, on_signal
+from search.stopping import over, with_budget
 from search.version import VERSION, library_versions
 from search.view import SilentView, View
 
 if TYPE_CHECKING:
     from data_prep import PreparedData
+    from search.conductor import Conductor
 
 Clock = Callable[[], float]
 
@@ -40,15 +42,22 @@ class Result:
 
     folder: Folder
     config: SearchConfig
+    """With the budget that is in force."""
     state: ExperimentState
-    interrupted: bool
-    """Whether it was stopped before the budget was used up."""
+    reason: EndReason
+    """Why the run ended."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the search isn't over, so that a resume has something to do."""
+        return self.reason in ("interrupted", "time")
 
 
 def launch(
     config: SearchConfig | Mapping[str, Any] | Path | str,
     *,
     name: str | None = None,
+    warm_start: str | None = None,
     storage: Path | str | None = None,
     address: str | None = None,
     overrides: Sequence[str] = (),
@@ -60,6 +69,8 @@ def launch(
     Args:
         config: a YAML file's path, its content as a dict, or a config.
         name: of the experiment; None: the config's.
+        warm_start: an earlier experiment of the same storage, whose trials Optuna is told of
+            before its first proposal; None: it begins with nothing.
         storage: the folder of experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
         address: of a running Ray cluster; None: a local one is started.
         overrides: `key.path=value` each.
@@ -71,49 +82,87 @@ def launch(
     """
     view = view or SilentView()
     resolved = resolve(config, overrides, name)
-    folder = folders.reserve_name(resolved.name, folders.storage_root(storage))
+    root = folders.storage_root(storage)
+    folder = folders.reserve_name(resolved.name, root)
+    prior = _learned(resolved, folders.find(warm_start, root), clock) if warm_start else None
     with _cluster(resolved, address, view):
         data = _prepare(resolved, view)
         _check_vectors(resolved, data)
-        first = ExperimentCreated(at=clock(), fingerprint=data.fingerprint)
-        folders.create(folder, resolved, first)
+        first: list[Event] = [ExperimentCreated(at=clock(), fingerprint=data.fingerprint)]
+        if prior is not None:
+            view.stage(warm.told(prior))
+            first.append(prior)
+        folders.create(folder, resolved, *first)
         with folder.locked():
             return _run(folder, resolved, data, view, clock)
+
+
+def _learned(config: SearchConfig, earlier: Folder, clock: Clock) -> WarmStarted:
+    return warm.learned(earlier.name, earlier.state(), config.space, config.metric, clock())
 
 
 def resume(
     name: str,
     *,
+    changes: Changes | None = None,
     storage: Path | str | None = None,
     address: str | None = None,
+    overrides: Sequence[str] = (),
     view: View | None = None,
     clock: Clock = time.time,
 ) -> Result:
-    """Go on with a search from its ledger, after a clean stop or any death of its driver.
+    """Go on with a search from its ledger, after a stop, any death of its driver, or its end.
 
     Finished trials aren't run again; unfinished ones go on from their newest whole checkpoint.
-    A finished search is left as it is.
+    A search that is over is left as it is, unless `changes` give it more to do.
 
     Args:
         name: of the experiment.
+        changes: more trials, more epochs, failed trials once more, another target; None: none.
         storage: the folder of experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
         address: of a running Ray cluster; None: a local one is started.
+        overrides: `key.path=value` each, for this run: where the data is, what trials run on and
+            how patient the search is may change, what its numbers mean may not.
         view: shows what happens; None: nothing is shown.
         clock: seconds since 1970.
 
     Raises:
         InputError: there is no such experiment, its ledger is damaged, another process runs it,
-            or its data changed.
+            its data changed, or the changes can't be had.
     """
     view = view or SilentView()
+    changes = changes or Changes()
     folder = folders.find(name, folders.storage_root(storage))
-    config, state = folder.config(), folder.state()
-    if state.finished(config.budget.trials):
-        return Result(folder, config, state, interrupted=False)
-    with folder.locked(), _cluster(config, address, view):
-        data = _prepare(config, view)
-        _check_same_data(folder, state, data)
-        return _run(folder, config, data, view, clock)
+    with folder.locked():
+        config, state = _for_this_run(folder, overrides), folder.state()
+        wanted = changed(config, state, changes)
+        # Without the ledger's epochs the change isn't known in full, but whether there is one.
+        nothing_new = change(config, (), state, changes, clock()) is None
+        if nothing_new and (reason := over(wanted, state)) is not None:
+            return Result(folder, wanted, state, reason)
+        with _cluster(wanted, address, view):
+            data = _prepare(wanted, view)
+            _check_same_data(folder, state, data)
+            return _run(folder, config, data, view, clock, changes)
+
+
+_MAY_CHANGE = ("data", "resources", "retries", "trial_timeout", "max_failed", "budget.time")
+
+
+def _for_this_run(folder: Folder, overrides: Sequence[str]) -> SearchConfig:
+    config = folder.config()
+    for override in overrides:
+        if not any(f"{override.partition('=')[0]}.".startswith(f"{key}.") for key in _MAY_CHANGE):
+            raise ConfigError(
+                f"'{override}' can't be set at a resume: it would change what the numbers of "
+                f"'{folder.name}' mean, or has an option of its own (--trials, --max-epochs, "
+                f"--target, --patience). Allowed: {', '.join(_MAY_CHANGE)}. For anything else, "
+                f"launch a new search, with --from {folder.name}."
+            )
+    if not overrides:
+        return config
+    plain = config.model_dump(mode="json")
+    return _anchored(parse_config(plain, origin=f"'{folder.name}'", overrides=overrides))
 
 
 def resolve(
@@ -182,15 +231,20 @@ def _check_same_data(folder: Folder, state: ExperimentState, data: PreparedData)
 
 
 def _run(
-    folder: Folder, config: SearchConfig, data: PreparedData, view: View, clock: Clock
+    folder: Folder,
+    config: SearchConfig,
+    data: PreparedData,
+    view: View,
+    clock: Clock,
+    changes: Changes | None = None,
 ) -> Result:
     from data_prep import store
     from search import engine
-    from search.conductor import Conductor
     from search.keeper import CheckpointKeeper
 
-    with Ledger(folder.ledger) as ledger, _stop_on_signal() as stop:
-        conductor = Conductor(config, ledger, clock=clock)
+    with Ledger(folder.ledger) as ledger, on_signal() as signalled:
+        conductor = _conductor(config, ledger, changes or Changes(), clock)
+        config = with_budget(config, conductor.state)
         conductor.observe(CheckpointKeeper(folder, config.metric))
         conductor.observe(view.event)
         conductor.start(
@@ -199,49 +253,26 @@ def _run(
             pid=os.getpid(),
             versions=library_versions(),
         )
+        stop = StopRequests(folder, signalled, config.budget.time, view)
         gigabytes = config.resources.data_memory_gb
         ceiling = None if gigabytes is None else int(gigabytes * 1e9)
         with (
             store.held(data, ceiling=ceiling) as handle,
             view.running(folder, config, conductor.state),
         ):
-            engine.run(conductor, config, folder, handle, _announced(stop, view))
-        conductor.end("finished" if conductor.finished else "interrupted")
-        return Result(folder, config, conductor.state, interrupted=not conductor.finished)
+            engine.run(conductor, config, folder, handle, stop)
+        reason: EndReason = conductor.over or stop.reason or "interrupted"
+        conductor.end(reason)
+        return Result(folder, config, conductor.state, reason)
 
 
-def _announced(stop: threading.Event, view: View) -> Callable[[], bool]:
-    """Say once that the search is stopping, from the main loop: a signal handler can't print."""
-    announced = threading.Event()
+def _conductor(config: SearchConfig, ledger: Ledger, changes: Changes, clock: Clock) -> Conductor:
+    from search.conductor import Conductor
 
-    def should_stop() -> bool:
-        if stop.is_set() and not announced.is_set():
-            announced.set()
-            view.stage("Stopping; nothing is lost but the epochs in flight")
-        return stop.is_set()
-
-    return should_stop
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C, or a SIGTERM, into an event; a second one acts as ever."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        stop.set()
-        for known, handler in before.items():
-            signal.signal(known, handler)
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    # Bringing a conductor to where the ledger ends may write ends of trials, so it comes first.
+    conductor = Conductor(config, ledger, clock=clock)
+    event = change(config, ledger, conductor.state, changes, clock())
+    if event is None:
+        return conductor
+    ledger.append(event)
+    return Conductor(config, ledger, clock=clock)

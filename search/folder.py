@@ -22,7 +22,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from search.state import ExperimentState
 
 CONFIG = "experiment.yaml"
 LEDGER = "ledger.jsonl"
+STOP = "stop"
 
 
 def storage_root(storage: Path | str | None = None) -> Path:
@@ -79,6 +80,29 @@ class Folder:
             LedgerError: the ledger is damaged.
         """
         return state_of(self.ledger, ledger.read(self.ledger))
+
+    def request_stop(self) -> None:
+        """Ask the driver of this experiment to stop.
+
+        Raises:
+            ExperimentError: the folder can't be written.
+        """
+        try:
+            (self.path / STOP).touch()
+        except OSError as error:
+            raise ExperimentError(
+                f"The experiment folder {self.path} can't be written: {error.strerror}. Stop the "
+                "search with Ctrl-C where it runs."
+            ) from error
+
+    def stop_requested(self) -> bool:
+        """Whether someone asked the driver to stop."""
+        return (self.path / STOP).exists()
+
+    def clear_stop(self) -> None:
+        """Forget that someone asked."""
+        with suppress(OSError):
+            (self.path / STOP).unlink()
 
     def arguments(self) -> str:
         """What to type after a command to name this experiment."""
@@ -186,7 +210,7 @@ def _taken(folder: Folder) -> ExperimentError:
     )
 
 
-def create(folder: Folder, config: SearchConfig, first: Event) -> None:
+def create(folder: Folder, config: SearchConfig, *events: Event) -> None:
     """Write a new experiment aside and put it in place whole.
 
     Raises:
@@ -205,7 +229,7 @@ def create(folder: Folder, config: SearchConfig, first: Event) -> None:
         aside.chmod(0o755)
         _write_durably(aside / CONFIG, dump_config(config))
         with ledger.Ledger(aside / LEDGER) as new:
-            new.append(first)
+            new.append(*events)
         _sync_folder(aside)
         aside.rename(folder.path)
         _sync_folder(root)

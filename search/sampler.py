@@ -11,6 +11,7 @@ same whether or not the search was resumed in between.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import optuna
@@ -22,7 +23,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.events import ParameterValue
+from search.events import ParameterValue, PriorTrial
 from search.space import Choice, Dimension, Space
 from search.state import ExperimentState, Metric, TrialRecord, sign
 
@@ -48,15 +49,27 @@ def distribution(dimension: Dimension) -> BaseDistribution:
 class TPE:
     """Proposes parameters and keeps an Optuna study equal to the ledger."""
 
-    def __init__(self, space: Space, *, metric: Metric, seed: int, startup_trials: int) -> None:
-        """Set up an empty study.
+    def __init__(
+        self,
+        space: Space,
+        *,
+        metric: Metric,
+        seed: int,
+        startup_trials: int,
+        prior: Sequence[PriorTrial] = (),
+    ) -> None:
+        """Set up a study that knows nothing but `prior`.
 
         Args:
             space: what is searched.
             metric: what decides.
             seed: the experiment's seed.
-            startup_trials: trials drawn at random before TPE begins to model them.
+            startup_trials: trials drawn at random before TPE begins to model them; those of
+                `prior` count.
+            prior: what an earlier search learned. Its trials come first in the study, so that
+                the ledger's trial 0 is the study's trial `len(prior)`.
         """
+        self._first = len(prior)
         self._space = space
         self._metric = metric
         self._seed = seed
@@ -65,6 +78,7 @@ class TPE:
         self.study = optuna.create_study(
             direction="maximize" if sign(metric) > 0 else "minimize", sampler=self._sampler(0)
         )
+        self.study.add_trials([self._known(trial) for trial in prior])
 
     def _sampler(self, number: int) -> optuna.samplers.TPESampler:
         with warnings.catch_warnings():
@@ -102,14 +116,16 @@ class TPE:
         state = _STATES[trial.status]
         # Optuna gives a PRUNED trial its last intermediate value by itself, and refuses another.
         value = self._value(trial) if state == TrialState.COMPLETE else None
-        self.study.tell(trial.number, value, state=state)
+        self.study.tell(self._first + trial.number, value, state=state)
         del self._running[trial.number]
 
     def _ask(self, number: int) -> optuna.Trial:
         self.study.sampler = self._sampler(number)
         trial = self.study.ask()
-        if trial.number != number:
-            raise RuntimeError(f"the study is at trial {trial.number}, the ledger at {number}")
+        if trial.number != self._first + number:
+            raise RuntimeError(
+                f"the study is at trial {trial.number - self._first}, the ledger at {number}"
+            )
         self._running[number] = trial
         return trial
 
@@ -124,14 +140,30 @@ class TPE:
         return {name: trial.params[name] for name in self._space.searched if name in trial.params}
 
     def _frozen(self, trial: TrialRecord) -> FrozenTrial:
-        params = self._searched(trial)
-        state = _STATES[trial.status]
+        return self._ended(
+            trial.status,
+            self._value(trial),
+            self._searched(trial),
+            {epoch.epoch: epoch.metrics[self._metric] for epoch in trial.epochs},
+        )
+
+    def _known(self, trial: PriorTrial) -> FrozenTrial:
+        last = trial.values[max(trial.values)]
+        best = max(trial.values.values(), key=lambda value: sign(self._metric) * value)
+        value = best if trial.status == "completed" else last
+        return self._ended(trial.status, value, trial.params, trial.values)
+
+    def _ended(
+        self,
+        status: str,
+        value: float | None,
+        params: Mapping[str, ParameterValue],
+        values: Mapping[int, float],
+    ) -> FrozenTrial:
         return create_trial(
-            state=state,
-            value=self._value(trial),
-            params=params,
+            state=_STATES[status],
+            value=value,
+            params=dict(params),
             distributions={name: distribution(self._space.searched[name]) for name in params},
-            intermediate_values={
-                epoch.epoch: epoch.metrics[self._metric] for epoch in trial.epochs
-            },
+            intermediate_values=dict(values),
         )

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from search.config import SearchConfig
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -62,7 +64,23 @@ class SuccessiveHalving:
                 return self._stands(value, earlier)
         return True
 
+    def would_pass(self, number: int) -> bool:
+        """Whether a trial is among those that pass its last rung, by all that is known now."""
+        values = next((r.values for r in reversed(self.rungs) if number in r.values), None)
+        return values is None or self._stands(values[number], list(values.values()))
+
     def _stands(self, value: float, earlier: list[float]) -> bool:
         if not earlier:
             return True
         return value >= float(np.percentile(earlier, (1 - 1 / self.reduction_factor) * 100))
+
+
+def rungs_of(config: SearchConfig) -> SuccessiveHalving | None:
+    """Set up the empty rungs that a config asks for; None without early stopping."""
+    if config.early_stopping is None:
+        return None
+    return SuccessiveHalving(
+        grace_period=config.early_stopping.grace_period,
+        reduction_factor=config.early_stopping.reduction_factor,
+        max_epochs=config.budget.max_epochs,
+    )

@@ -137,6 +137,15 @@ def hyperparameters() -> tuple[str, ...]:
     return tuple(_OWNERS)
 
 
+def defaults() -> dict[str, ParameterValue]:
+    """Values of the hyperparameters that a trial doesn't name; those without a default are out."""
+    return {
+        name: owner.model_fields[name].default
+        for name, owner in _OWNERS.items()
+        if not owner.model_fields[name].is_required()
+    }
+
+
 def split(params: Mapping[str, ParameterValue]) -> tuple[ModelConfig, TrainingConfig]:
     """Give the configs of a trial's model and of its training."""
     chosen: list[dict[str, Any]] = [

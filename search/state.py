@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from search.events import (
+    BudgetChanged,
     EpochReported,
     Event,
     ExperimentCreated,
@@ -19,6 +20,7 @@ from search.events import (
     TrialCreated,
     TrialFailed,
     TrialStopped,
+    WarmStarted,
     WorkerLost,
 )
 
@@ -44,7 +46,7 @@ class TrialRecord:
     error: str = ""
     details: str = ""
     losses: int = 0
-    """How many workers died under it."""
+    """How often it was set back since it began or was retried (see `events.Cause`)."""
 
     @property
     def epochs_done(self) -> int:
@@ -69,7 +71,8 @@ class ExperimentState:
     """Folds events into what they mean.
 
     Invariants: trial numbers are 0, 1, 2, ...; epochs of a trial are 1, 2, 3, ...; a trial that
-    ended reports nothing more. An event that breaks one is a ValueError and changes nothing.
+    ended reports nothing more, unless a change of the budget let it go on. An event that breaks
+    one is a ValueError and changes nothing.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
@@ -78,6 +81,8 @@ class ExperimentState:
         self.created: ExperimentCreated | None = None
         self.run: RunStarted | None = None
         self.ended: RunEnded | None = None
+        self.budget: BudgetChanged | None = None
+        self.prior: WarmStarted | None = None
         self.updated_at = 0.0
         for event in events:
             self.apply(event)
@@ -94,6 +99,10 @@ class ExperimentState:
             self.run, self.ended = event, None
         elif isinstance(event, RunEnded):
             self.ended = event
+        elif isinstance(event, BudgetChanged):
+            self._change_budget(event)
+        elif isinstance(event, WarmStarted):
+            self.prior = event
         elif isinstance(event, TrialCreated):
             self._create(event)
         else:
@@ -109,10 +118,28 @@ class ExperimentState:
             TrialRecord(event.number, dict(event.params), event.max_epochs, event.at)
         )
 
+    def _known(self, number: int) -> TrialRecord:
+        if not 0 <= number < len(self.trials):
+            raise ValueError(f"trial {number} was never created")
+        return self.trials[number]
+
+    def _change_budget(self, event: BudgetChanged) -> None:
+        extended = [self._reopenable(n, "unfinished", "completed") for n in event.extended]
+        retried = [self._reopenable(n, "failed") for n in event.retried]
+        for trial in extended:
+            trial.status, trial.max_epochs = "unfinished", event.max_epochs
+        for trial in retried:
+            trial.status, trial.losses, trial.error, trial.details = "unfinished", 0, "", ""
+        self.budget = event
+
+    def _reopenable(self, number: int, *possible: Status) -> TrialRecord:
+        trial = self._known(number)
+        if trial.status not in possible:
+            raise ValueError(f"trial {number} is {trial.status} and can't go on")
+        return trial
+
     def _continue(self, event: EpochReported | TrialStopped | TrialFailed | WorkerLost) -> None:
-        if not 0 <= event.number < len(self.trials):
-            raise ValueError(f"trial {event.number} was never created")
-        trial = self.trials[event.number]
+        trial = self._known(event.number)
         if trial.status != "unfinished":
             raise ValueError(f"trial {event.number} is {trial.status} already")
         if isinstance(event, EpochReported):

@@ -19,6 +19,7 @@ from rich.text import Text
 from search.config import SearchConfig
 from search.describe import describe, metric_text
 from search.events import (
+    CAUSES,
     EpochReported,
     Event,
     TrialCreated,
@@ -123,7 +124,10 @@ class PlainView(SilentView):
         elif isinstance(event, TrialFailed):
             self._write(f"trial {event.number} failed: {event.error}")
         elif isinstance(event, WorkerLost):
-            self._write(f"trial {event.number} lost its worker and goes on: {event.error}")
+            self._write(
+                f"trial {event.number} is set back, {CAUSES[event.cause]}, and goes on: "
+                f"{event.error}"
+            )
 
 
 class LiveView(SilentView):

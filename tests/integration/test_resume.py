@@ -160,7 +160,7 @@ def test_a_killed_worker_costs_its_trial_one_epoch_at_most(
     assert state.finished(8)
     assert state.count("failed") == 0
     assert sum(trial.losses for trial in state.trials) == 1
-    assert "lost its worker" in output
+    assert "is set back, its worker died, and goes on" in output
     assert "Traceback" not in output
 
 

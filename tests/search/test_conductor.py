@@ -53,7 +53,7 @@ def expected(trial: TrialRecord) -> Any:
 def test_a_search_uses_its_budget_and_stops_poor_trials(tmp_path: Path) -> None:
     conductor = run(make_config(), tmp_path / "ledger.jsonl", [])
     state = conductor.state
-    assert conductor.finished
+    assert conductor.over
     assert len(state.trials) == 12
     assert state.count("completed") + state.count("pruned") == 12
     assert state.count("pruned") >= 3
@@ -143,9 +143,9 @@ def test_a_failed_trial_is_told_as_fail_and_the_search_goes_on(tmp_path: Path) -
         assert conductor.study.trials[0].state == TrialState.FAIL
         assert conductor.next() is not None
         assert conductor.next() is None
-        assert not conductor.finished
+        assert conductor.over is None
         conductor.fail(1, "it broke too")
-        assert conductor.finished
+        assert conductor.over
 
 
 def test_a_trial_whose_worker_died_goes_on_until_it_died_too_often(tmp_path: Path) -> None:
@@ -156,21 +156,24 @@ def test_a_trial_whose_worker_died_goes_on_until_it_died_too_often(tmp_path: Pat
         first = conductor.next()
         assert first is not None
         conductor.report(0, 1, formula(first.params, 1), "epoch-1")
-        conductor.lose(0, "out of memory")
+        conductor.set_back(0, "memory", "out of memory")
         assert conductor.study.trials[0].state == TrialState.RUNNING
         again = conductor.next()
         assert again is not None
         assert (again.number, again.params) == (0, first.params)
         assert again.checkpoints == ("epoch-1",)
-        conductor.lose(0, "out of memory")
+        conductor.set_back(0, "memory", "out of memory")
     with Ledger(path) as ledger:
         conductor = make_conductor(config, ledger)
         assert conductor.next() is not None
-        assert not conductor.finished
-        conductor.lose(0, "out of memory")
-        assert conductor.state.trials[0].error == "The trial's worker died 3 times: out of memory"
+        assert conductor.over is None
+        conductor.set_back(0, "memory", "out of memory")
+        assert conductor.state.trials[0].error == (
+            "The trial was set back 3 times, at last because it had too little memory: "
+            "out of memory"
+        )
         assert conductor.study.trials[0].state == TrialState.FAIL
-        assert conductor.finished
+        assert conductor.over
         assert conductor.next() is None
 
 
