@@ -38,8 +38,8 @@ def text_of(seconds: float) -> str:
     """Write a duration in its largest whole unit: 1800 is 30m."""
     for unit in ("d", "h", "m"):
         if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
-            return f"{seconds / _SECONDS[unit]:g}{unit}"
-    return f"{seconds:g}s"
+            return f"{seconds / _SECONDS[unit]:.12g}{unit}"
+    return f"{seconds:.12g}s"
 
 
 Duration = Annotated[float, BeforeValidator(seconds_of), Field(gt=0)]

@@ -153,7 +153,7 @@ def test_a_killed_worker_costs_its_trial_one_epoch_at_most(
     )
     folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
     _wait(lambda: folder.ledger.exists() and _epochs(folder) >= 2)
-    _kill_a_worker()
+    os.kill(_workers()[0], signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     state = folder.state()
     assert process.returncode == 0, output
@@ -171,16 +171,14 @@ def _wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def _kill_a_worker() -> None:
+def _workers() -> list[int]:
     import psutil
 
-    workers = [
-        process
+    return [
+        process.pid
         for process in psutil.process_iter(["pid", "cmdline"])
         if "TrialWorker" in " ".join(process.info["cmdline"] or [])
     ]
-    assert workers
-    os.kill(workers[0].pid, signal.SIGKILL)
 
 
 def test_the_storage_in_use_is_named_for_every_command(

@@ -1,0 +1,167 @@
+"""Searches that go further than was planned, and trials that misbehave, on real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from search import launch, resume
+from search.events import BudgetChanged, RunEnded, WorkerLost
+from search.extension import Changes
+from search.folder import Folder
+from search.ledger import read
+from tests.integration.conftest import CELLTUNE, Run
+from tests.integration.test_resume import CONFIG, write
+
+SMALL = {
+    **CONFIG,
+    "data": {"source": "synthetic", "reviews": 200, "max_tokens": 30},
+    "budget": {"trials": 4, "max_epochs": 2},
+    "early_stopping": {"grace_period": 1, "reduction_factor": 2},
+}
+
+
+@pytest.fixture
+def storage(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CELLTUNE_CACHE", env["CELLTUNE_CACHE"])
+    return Path(env["CELLTUNE_STORAGE"])
+
+
+@pytest.fixture
+def begun(env: dict[str, str], address: str) -> list[subprocess.Popen[str]]:
+    return []
+
+
+def begin(env: dict[str, str], *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [str(CELLTUNE), *(str(argument) for argument in arguments)],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_epochs(folder: Folder, epochs: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if folder.ledger.exists():
+            done = sum(trial.epochs_done for trial in folder.state().trials)
+            if done >= epochs:
+                return
+        time.sleep(0.02)
+    raise AssertionError(process.communicate(timeout=10))
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_finished_search_goes_on_with_more_trials_and_epochs(storage: Path) -> None:
+    launch(SMALL, storage=storage)
+    folder = Folder(storage / "cut")
+    before = read(folder.ledger)
+    result = resume("cut", storage=storage, changes=Changes(trials="+2", max_epochs=4))
+    assert read(folder.ledger)[: len(before)] == before
+    assert result.reason == "finished"
+    assert (result.config.budget.trials, result.config.budget.max_epochs) == (6, 4)
+    changed = [event for event in read(folder.ledger) if isinstance(event, BudgetChanged)]
+    assert len(changed) == 1
+    assert changed[0].extended
+    for number in changed[0].extended:
+        assert result.state.trials[number].epochs_done > 2
+    assert resume("cut", storage=storage).state.trials == result.state.trials
+    warm = launch(SMALL, storage=storage, name="warm", warm_start="cut")
+    assert warm.state.prior is not None
+    assert len(warm.state.prior.trials) == 6
+
+
+def test_another_terminal_stops_a_search_that_then_goes_on(
+    env: dict[str, str], address: str, celltune: Run, tmp_path: Path
+) -> None:
+    process = begin(env, "launch", write(tmp_path / "c.yaml"), "--address", address)
+    folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    wait_for_epochs(folder, 2, process)
+    stopped = celltune("stop", "cut")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "go on with: celltune resume cut" in stopped.stdout
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "as `celltune stop` asked" in output
+    assert not folder.stop_requested()
+    again = celltune("stop", "cut")
+    assert again.returncode == 2
+    assert "isn't running" in again.stderr
+    timed = celltune("resume", "cut", "--time-budget", "0.01s", "--address", address)
+    assert timed.returncode == 0, timed.stdout + timed.stderr
+    assert "The time is over. Nothing is lost" in timed.stdout
+    ends = [event.reason for event in read(folder.ledger) if isinstance(event, RunEnded)]
+    assert ends == ["interrupted", "time"]
+    target = celltune("resume", "cut", "--target", "0.3", "--address", address)
+    assert target.returncode == 0
+    assert "The target is met: valid_accuracy 30.00 %" in target.stdout
+    assert celltune("status", "cut").stdout.startswith("cut: finished")
+
+
+def test_a_trial_that_hangs_is_set_back_and_the_search_ends_whole(
+    env: dict[str, str], address: str, tmp_path: Path
+) -> None:
+    before = set(_workers())
+    config = write(tmp_path / "c.yaml", trial_timeout="15s", resources={"concurrent_trials": 1})
+    process = begin(env, "launch", config, "--address", address)
+    folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    wait_for_epochs(folder, 2, process)
+    os.kill((set(_workers()) - before).pop(), signal.SIGSTOP)
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, output
+    state = folder.state()
+    assert state.finished(8)
+    assert state.count("failed") == 0
+    lost = [event for event in read(folder.ledger) if isinstance(event, WorkerLost)]
+    assert [(event.cause, event.error) for event in lost] == [
+        ("hung", "it gave no epoch within 15s (trial_timeout)")
+    ]
+    assert "Traceback" not in output
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_trial_that_wants_more_memory_than_it_has_fails_with_the_reason(storage: Path) -> None:
+    space = {**CONFIG["space"], "embedding_size": [16, 1_500_000]}
+    config = {
+        **SMALL,
+        "space": space,
+        "retries": 1,
+        "resources": {"memory_per_trial_gb": 1.5, "concurrent_trials": 1},
+        "budget": {"trials": 5, "max_epochs": 1},
+        "max_failed": 1.0,
+    }
+    state = launch(config, storage=storage).state
+    huge = [trial for trial in state.trials if trial.params["embedding_size"] == 1_500_000]
+    assert state.finished(5)
+    assert huge
+    assert all(trial.status == "failed" for trial in huge)
+    assert all("at last because it had too little memory" in trial.error for trial in huge)
+    assert {t.status for t in state.trials if t not in huge} == {"completed"}
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_too_many_failures_end_the_search_and_a_retry_goes_on(storage: Path) -> None:
+    space = {**CONFIG["space"], "learning_rate": 1e38, "gradient_clip": None}
+    result = launch({**SMALL, "space": space, "max_failed": 0.25}, storage=storage)
+    assert result.reason == "too_many_failed"
+    assert result.state.count("failed") >= 2
+    assert len(result.state.trials) < 4 or result.state.count("failed") < 4
+    assert resume("cut", storage=storage).reason == "too_many_failed"
+    again = resume("cut", storage=storage, changes=Changes(retry_failed=True))
+    assert again.reason == "too_many_failed"
+
+
+def _workers() -> list[int]:
+    return [
+        process.pid
+        for process in psutil.process_iter(["pid", "cmdline"])
+        if "TrialWorker" in " ".join(process.info["cmdline"] or [])
+    ]
