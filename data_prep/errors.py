@@ -5,6 +5,7 @@
     CelltuneError
     ├── InputError               what a person gave can't be used: exit code 2, nothing was changed
     │   ├── DataError            a data set, a file or a row              (data_prep)
+    │   │   └── DataLostError    published data whose node is gone: publish them again
     │   ├── ConfigError          a config file or an override             (search.errors)
     │   ├── ExperimentError      a name that is taken, unknown or in use  (search.errors)
     │   ├── LedgerError          a damaged ledger                         (search.errors)
@@ -31,3 +32,7 @@ class InputError(CelltuneError):
 
 class DataError(InputError):
     """A data set, a file of it, or one of its rows can't be used."""
+
+
+class DataLostError(DataError):
+    """Published data aren't in the cluster any more; whoever has them can publish them again."""

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data_prep.dataset import PreparedData
-from data_prep.errors import DataError
+from data_prep.errors import DataError, DataLostError
 from data_prep.shelf import Shelf
 from data_prep.words import Words
 
@@ -139,15 +140,24 @@ def held(prepared: PreparedData, *, ceiling: int | None = None) -> Iterator[Data
     Raises:
         DataError: as `publish`.
     """
+    hold(prepared, ceiling=ceiling)
+    try:
+        yield DataHandle(prepared.fingerprint)
+    finally:
+        _made_actor().let_go.remote(prepared.fingerprint, ray.get_runtime_context().get_job_id())
+
+
+def hold(prepared: PreparedData, *, ceiling: int | None = None) -> None:
+    """Publishes data, also when they were lost, and keeps them from being dropped.
+
+    Raises:
+        DataError: as `publish`.
+    """
     _check_joined()
     actor, job = _made_actor(), ray.get_runtime_context().get_job_id()
     # Another search may drop them between publishing and holding; then they are put once more.
     while not ray.get(actor.hold.remote(prepared.fingerprint, job)):
         _publish(actor, prepared, ceiling)
-    try:
-        yield DataHandle(prepared.fingerprint)
-    finally:
-        actor.let_go.remote(prepared.fingerprint, job)
 
 
 def clear() -> list[str]:
@@ -167,7 +177,8 @@ def open_handle(handle: DataHandle) -> PreparedData:
     A process remembers what it opened last, so the next trial in a reused worker opens at once.
 
     Raises:
-        DataError: no cluster is joined, or the data aren't in it (any more).
+        DataError: no cluster is joined.
+        DataLostError: the data aren't in it, or not any more.
     """
     _check_joined()
     key = (ray.get_runtime_context().get_node_id(), handle.fingerprint)
@@ -202,19 +213,35 @@ _last = _Last()
 
 def _fetch(handle: DataHandle) -> PreparedData:
     actor = _actor()
-    found = ray.get(actor.reference.remote(handle.fingerprint)) if actor else []
-    if not found:
-        raise DataError(
-            f"the prepared data {handle.fingerprint} aren't in this cluster; publish them first"
-        )
-    prepared: PreparedData = ray.get(found[0])
-    return prepared
+    try:
+        found = ray.get(actor.reference.remote(handle.fingerprint)) if actor else []
+        if found:
+            prepared: PreparedData = ray.get(found[0])
+            return prepared
+    except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
+        raise _lost(handle) from error
+    raise _lost(handle)
+
+
+def _lost(handle: DataHandle) -> DataLostError:
+    return DataLostError(
+        f"the prepared data {handle.fingerprint} aren't in this cluster; publish them first"
+    )
 
 
 def _made_actor() -> Any:
     return (
         ray.remote(num_cpus=0)(DataCache)
-        .options(name=ACTOR_NAME, namespace=NAMESPACE, lifetime="detached", get_if_exists=True)
+        .options(
+            name=ACTOR_NAME,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            # With the driver, whose node a search can't outlive anyway.
+            scheduling_strategy=NodeAffinitySchedulingStrategy(
+                ray.get_runtime_context().get_node_id(), soft=True
+            ),
+        )
         .remote()
     )
 

@@ -22,7 +22,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from data_prep import store
-from data_prep.errors import InputError
+from data_prep.errors import DataLostError, InputError
 from models.errors import TrialError
 from search.cluster import demand, trial_slots
 from search.conductor import Assignment, Conductor
@@ -67,6 +67,8 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         """Train one epoch; a trial's error is a result, so that the worker lives on."""
         try:
             result = next(self._epochs)
+        except DataLostError as error:
+            return {"failure": str(error), "cause": "lost", "details": "", "data_lost": True}
         except (StorageError, InputError) as error:
             return {"fatal": str(error)}
         except Exception as error:  # noqa: BLE001 (whatever a trial raises ends that trial only)
@@ -172,10 +174,13 @@ class _HangWatch(_Forgetful):
 class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
     """Brings reports to the conductor and its answers to Ray Tune."""
 
-    def __init__(self, conductor: Conductor, watch: _HangWatch) -> None:
+    def __init__(
+        self, conductor: Conductor, watch: _HangWatch, publish_again: Callable[[], None]
+    ) -> None:
         super().__init__()
         self._conductor = conductor
         self._watch = watch
+        self._publish_again = publish_again
         self.error: Exception | None = None
 
     def on_trial_add(self, controller: Any, trial: Any) -> None:
@@ -223,6 +228,8 @@ class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
         return bool(goes_on)
 
     def _take_in(self, number: int, result: dict[str, Any]) -> None:
+        if result.get("data_lost"):
+            self._publish_again()
         failure, cause, details = (result[key] for key in ("failure", "cause", "details"))
         if cause is None:
             self._conductor.fail(number, failure, details)
@@ -267,6 +274,7 @@ def run(
     folder: Folder,
     data: store.DataHandle,
     should_stop: Callable[[], bool],
+    publish_again: Callable[[], None],
 ) -> None:
     """Run trials until the budget is used up or a stop is asked for. A cluster must be joined.
 
@@ -277,6 +285,7 @@ def run(
         data: published in the cluster.
         should_stop: asked again and again; once it says yes, the run ends soon, and only the
             epochs in flight are lost.
+        publish_again: called when the data were lost with the node that held them.
 
     Raises:
         LedgerError: an event couldn't be written.
@@ -285,7 +294,7 @@ def run(
     """
     slots = trial_slots(config.resources)
     watch = _HangWatch(config.trial_timeout, time.monotonic)
-    scheduler = _Scheduler(conductor, watch)
+    scheduler = _Scheduler(conductor, watch, publish_again)
     with _scratch(folder) as scratch, while_tune_runs():
         try:
             tune.run(

@@ -260,7 +260,14 @@ def _run(
             store.held(data, ceiling=ceiling) as handle,
             view.running(folder, config, conductor.state),
         ):
-            engine.run(conductor, config, folder, handle, stop)
+            engine.run(
+                conductor,
+                config,
+                folder,
+                handle,
+                stop,
+                publish_again=lambda: store.hold(data, ceiling=ceiling),
+            )
         reason: EndReason = conductor.over or stop.reason or "interrupted"
         conductor.end(reason)
         return Result(folder, config, conductor.state, reason)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,32 @@ REPOSITORY = Path(__file__).parents[2]
 CELLTUNE = Path(sys.executable).with_name("celltune")
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def begin(env: dict[str, str], *arguments: object) -> subprocess.Popen[str]:
+    """Start the command and go on; what it prints waits in its pipe."""
+    return subprocess.Popen(
+        [str(CELLTUNE), *(str(argument) for argument in arguments)],
+        cwd=REPOSITORY,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def workers_of(address: str) -> list[int]:
+    """Process ids of the trials' workers in the cluster at `address`, and in no other."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        if "TrialWorker" in " ".join(process.info["cmdline"] or []):
+            with suppress(psutil.Error):
+                raylet = process.parent()
+                if raylet and f"--gcs-address={address}" in raylet.cmdline():
+                    found.append(process.pid)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import subprocess
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from search import launch, resume
@@ -16,7 +15,7 @@ from search.events import BudgetChanged, RunEnded, WorkerLost
 from search.extension import Changes
 from search.folder import Folder
 from search.ledger import read
-from tests.integration.conftest import CELLTUNE, Run
+from tests.integration.conftest import Run, begin, workers_of
 from tests.integration.test_resume import CONFIG, write
 
 SMALL = {
@@ -31,21 +30,6 @@ SMALL = {
 def storage(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CELLTUNE_CACHE", env["CELLTUNE_CACHE"])
     return Path(env["CELLTUNE_STORAGE"])
-
-
-@pytest.fixture
-def begun(env: dict[str, str], address: str) -> list[subprocess.Popen[str]]:
-    return []
-
-
-def begin(env: dict[str, str], *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [str(CELLTUNE), *(str(argument) for argument in arguments)],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def wait_for_epochs(folder: Folder, epochs: int, process: subprocess.Popen[str]) -> None:
@@ -109,12 +93,12 @@ def test_another_terminal_stops_a_search_that_then_goes_on(
 def test_a_trial_that_hangs_is_set_back_and_the_search_ends_whole(
     env: dict[str, str], address: str, tmp_path: Path
 ) -> None:
-    before = set(_workers())
+    before = set(workers_of(address))
     config = write(tmp_path / "c.yaml", trial_timeout="15s", resources={"concurrent_trials": 1})
     process = begin(env, "launch", config, "--address", address)
     folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
     wait_for_epochs(folder, 2, process)
-    os.kill((set(_workers()) - before).pop(), signal.SIGSTOP)
+    os.kill((set(workers_of(address)) - before).pop(), signal.SIGSTOP)
     output, _ = process.communicate(timeout=180)
     assert process.returncode == 0, output
     state = folder.state()
@@ -157,11 +141,3 @@ def test_too_many_failures_end_the_search_and_a_retry_goes_on(storage: Path) -> 
     assert resume("cut", storage=storage).reason == "too_many_failed"
     again = resume("cut", storage=storage, changes=Changes(retry_failed=True))
     assert again.reason == "too_many_failed"
-
-
-def _workers() -> list[int]:
-    return [
-        process.pid
-        for process in psutil.process_iter(["pid", "cmdline"])
-        if "TrialWorker" in " ".join(process.info["cmdline"] or [])
-    ]

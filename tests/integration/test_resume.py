@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from search import folder as folders
 from search.events import TrialCreated
 from search.folder import Folder
 from search.ledger import read
-from tests.integration.conftest import CELLTUNE, Run
+from tests.integration.conftest import Run, begin, workers_of
 
 CONFIG: dict[str, Any] = {
     "name": "cut",
@@ -44,13 +43,7 @@ def cut(
     env: dict[str, str], address: str, config: Path, number: int, epochs: int
 ) -> tuple[Folder, int, str]:
     """Launch, and signal the driver once the ledger holds so many epochs."""
-    process = subprocess.Popen(
-        [str(CELLTUNE), "launch", str(config), "--address", address],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = begin(env, "launch", config, "--address", address)
     folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
@@ -144,16 +137,10 @@ def test_a_damaged_ledger_is_refused_by_line(
 def test_a_killed_worker_costs_its_trial_one_epoch_at_most(
     env: dict[str, str], address: str, tmp_path: Path
 ) -> None:
-    process = subprocess.Popen(
-        [str(CELLTUNE), "launch", str(write(tmp_path / "c.yaml")), "--address", address],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = begin(env, "launch", write(tmp_path / "c.yaml"), "--address", address)
     folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
     _wait(lambda: folder.ledger.exists() and _epochs(folder) >= 2)
-    os.kill(_workers()[0], signal.SIGKILL)
+    os.kill(workers_of(address)[0], signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     state = folder.state()
     assert process.returncode == 0, output
@@ -169,16 +156,6 @@ def _wait(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def _workers() -> list[int]:
-    import psutil
-
-    return [
-        process.pid
-        for process in psutil.process_iter(["pid", "cmdline"])
-        if "TrialWorker" in " ".join(process.info["cmdline"] or [])
-    ]
 
 
 def test_the_storage_in_use_is_named_for_every_command(

@@ -1,0 +1,140 @@
+"""SIGKILL at 30 random moments: ten to the driver, ten to trials' workers, ten to a node."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.events import Event, TrialCreated
+from search.folder import Folder
+from search.ledger import read
+from tests.integration.conftest import Run, begin, workers_of
+from tests.integration.test_resume import CONFIG, numbers, write
+
+pytestmark = pytest.mark.faults
+
+KILLS = 10
+LONG: dict[str, Any] = {
+    "data": {**CONFIG["data"], "reviews": 4000},
+    "budget": {"trials": 12, "max_epochs": 8},
+    "retries": 3 * KILLS,
+}
+
+
+def events_of(folder: Folder) -> list[Event]:
+    return read(folder.ledger) if folder.ledger.exists() else []
+
+
+def check_whole(folder: Folder) -> None:
+    """No trial twice, none without an end, none failed."""
+    created = [event.number for event in events_of(folder) if isinstance(event, TrialCreated)]
+    state = folder.state()
+    assert created == list(range(12))
+    assert state.finished(12)
+    assert state.count("failed") == 0
+
+
+def epochs_in_flight(folder: Folder) -> list[int]:
+    """How far the checkpoints on the disk are ahead of the ledger, for each unfinished trial."""
+    ahead = []
+    for trial in folder.state().trials:
+        written = [path.name for path in folder.trial(trial.number).glob("epoch-*")]
+        newest = max((int(name.removeprefix("epoch-")) for name in written), default=0)
+        ahead.append(newest - trial.epochs_done)
+    return ahead
+
+
+def test_the_driver_is_killed_ten_times(
+    env: dict[str, str], address: str, celltune: Run, tmp_path: Path
+) -> None:
+    moments = np.random.default_rng(1)
+    config = write(tmp_path / "c.yaml", **LONG, resources={"concurrent_trials": 1})
+    folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    before: list[Event] = []
+    for kill in range(KILLS):
+        command = ("resume", "cut") if folder.path.exists() else ("launch", config)
+        process = begin(env, *command, "--address", address)
+        if kill % 3:  # two of three while trials run, one at any moment from the start on
+            _wait_for_news(folder, len(before), process)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(moments.uniform(0, 3.0))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        events = events_of(folder)
+        assert events[: len(before)] == before
+        before = events
+        assert all(0 <= ahead <= 1 for ahead in (epochs_in_flight(folder) if before else []))
+    done = celltune("resume", "cut", "--address", address)
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_whole(folder)
+    uncut = celltune("launch", config, "--name", "uncut", "--address", address)
+    assert uncut.returncode == 0
+    assert numbers(folder) == numbers(Folder(folder.path.parent / "uncut"))
+
+
+def _wait_for_news(folder: Folder, known: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while len(events_of(folder)) < known + 2 and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_workers_are_killed_ten_times(env: dict[str, str], address: str, tmp_path: Path) -> None:
+    moments = np.random.default_rng(2)
+    process = begin(env, "launch", write(tmp_path / "c.yaml", **LONG), "--address", address)
+    folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    killed = 0
+    while killed < KILLS and process.poll() is None:
+        if events_of(folder) and (workers := workers_of(address)):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(moments.uniform(0, 2.0))
+            with suppress(ProcessLookupError):
+                os.kill(moments.choice(workers), signal.SIGKILL)
+                killed += 1
+        time.sleep(0.1)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    check_whole(folder)
+    assert killed >= KILLS // 2
+    losses = sum(trial.losses for trial in folder.state().trials)
+    assert 0 < losses <= killed
+    assert "Traceback" not in output
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    yield cluster
+    cluster.shutdown()
+
+
+def test_a_node_is_killed_ten_times(env: dict[str, str], cluster: Any, tmp_path: Path) -> None:
+    moments = np.random.default_rng(3)
+    node = cluster.add_node(num_cpus=2)
+    config = write(tmp_path / "c.yaml", **LONG)
+    process = begin(env, "launch", config, "--address", cluster.address)
+    folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    _wait_for_news(folder, 0, process)
+    killed = 0
+    while killed < KILLS and process.poll() is None:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(moments.uniform(0.5, 4.0))
+        cluster.remove_node(node, allow_graceful=False)
+        killed += 1
+        node = cluster.add_node(num_cpus=2)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output
+    check_whole(folder)
+    assert killed >= KILLS // 2
+    assert "Traceback" not in output
