@@ -7,6 +7,7 @@ import pytest
 import ray
 
 from data_prep import DataConfig, DataError, PreparedData, prepare, store
+from data_prep.errors import DataLostError
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +123,16 @@ def test_ray_lists_this_job_as_alive() -> None:
     mine = ray.get_runtime_context().get_job_id()
     assert [job["IsDead"] for job in ray._private.state.jobs() if job["JobID"] == mine] == [False]
     assert store._job_lives(mine)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_data_that_were_lost_with_their_node_are_published_again(
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = store.publish(data)
+    ray.kill(ray.get_actor(store.ACTOR_NAME, namespace=store.NAMESPACE))
+    monkeypatch.setattr(store, "_last", store._Last())
+    with pytest.raises(DataLostError, match="aren't in this cluster; publish them first"):
+        store.open_handle(handle)
+    store.hold(data)
+    assert store.open_handle(handle).fingerprint == data.fingerprint
