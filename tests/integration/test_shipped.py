@@ -121,6 +121,9 @@ def test_the_readme_runs(reviews: Path, address: str, celltune: Run, tmp_path: P
     assert len(commands) >= 10
     for command in commands:
         line = command.replace("reviews.csv.gz", str(reviews)).replace("HEAD:6379", address)
+        line = line.replace("--trials +20", "--trials +1").replace(
+            "--max-epochs 12", "--max-epochs 3"
+        )
         arguments = shlex.split(line)[1:]
         if arguments[0] == "launch":
             arguments += shlex.split(small)
