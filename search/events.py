@@ -152,6 +152,8 @@ class WarmStarted(_Event):
     """How many of its trials lie outside the new space and were left out."""
     parameters_left_out: list[str]
     """Which of its hyperparameters the new space doesn't search."""
+    same_data: bool = True
+    """Whether it searched on the same prepared data, so that its values compare."""
 
 
 EndReason = Literal[

@@ -84,12 +84,14 @@ def launch(
     resolved = resolve(config, overrides, name)
     root = folders.storage_root(storage)
     folder = folders.reserve_name(resolved.name, root)
-    prior = _learned(resolved, folders.find(warm_start, root), clock) if warm_start else None
+    prior, prior_data = _learned(resolved, warm_start, root, clock)
     with _cluster(resolved, address, view):
         data = _prepare(resolved, view)
         _check_vectors(resolved, data)
         first: list[Event] = [ExperimentCreated(at=clock(), fingerprint=data.fingerprint)]
         if prior is not None:
+            same = prior_data == data.fingerprint
+            prior = prior.model_copy(update={"same_data": same})
             view.stage(warm.told(prior))
             first.append(prior)
         folders.create(folder, resolved, *first)
@@ -97,8 +99,15 @@ def launch(
             return _run(folder, resolved, data, view, clock)
 
 
-def _learned(config: SearchConfig, earlier: Folder, clock: Clock) -> WarmStarted:
-    return warm.learned(earlier.name, earlier.state(), config.space, config.metric, clock())
+def _learned(
+    config: SearchConfig, name: str | None, root: Path, clock: Clock
+) -> tuple[WarmStarted | None, str]:
+    """What an earlier experiment says about the space, and the fingerprint of its data."""
+    if name is None:
+        return None, ""
+    state = folders.find(name, root).state()
+    fingerprint = state.created.fingerprint if state.created else ""
+    return warm.learned(name, state, config.space, config.metric, clock()), fingerprint
 
 
 def resume(

@@ -117,4 +117,6 @@ def told(event: WarmStarted) -> str:
         parts.append(f"{event.outside} lie outside the new space and were left out")
     if event.parameters_left_out:
         parts.append(f"parameters not searched here: {', '.join(event.parameters_left_out)}")
+    if not event.same_data:
+        parts.append("it searched on other data, so its values may not compare with these")
     return "; ".join(parts)

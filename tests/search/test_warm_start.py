@@ -53,6 +53,8 @@ def test_what_lies_outside_the_new_space_is_counted_and_left_out(tmp_path: Path)
         f"Warm start: {len(inside)} trials of 'old' are known; {event.outside} lie outside the new "
         "space and were left out; parameters not searched here: cell, embedding_size"
     )
+    other = told(event.model_copy(update={"same_data": False}))
+    assert other.endswith("it searched on other data, so its values may not compare with these")
 
 
 @pytest.mark.parametrize(
