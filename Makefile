@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev search check test bench clean
+.PHONY: help install install-dev search check test faults bench clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ check: install-dev ## lint, format, types, import directions
 
 test: install-dev ## run the tests
 	$(BIN)/python -m pytest
+
+faults: install-dev ## run the tests that kill processes, fill disks and cut links
+	$(BIN)/python -m pytest tests/faults
 
 bench: install-dev ## run every benchmark (long)
 	@set -e; for file in benchmarks/[a-z]*.py; do \

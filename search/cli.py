@@ -40,7 +40,8 @@ Storage = Annotated[
     str | None,
     typer.Option(
         envvar="CELLTUNE_STORAGE",
-        help="The folder of experiments; ~/celltune_results if not given.",
+        help="Where experiments are: a folder, or a URI as s3://bucket/path; ~/celltune_results if "
+        "not given.",
     ),
 ]
 Address = Annotated[
@@ -72,7 +73,7 @@ def launch(
         folder = folders.reserve_name(resolved.name, folders.storage_root(storage))
         data = _data(resolved)
         typer.echo(f"{dump_config(resolved)}\n{_plan(resolved)}\n{data}")
-        typer.echo(f"It would be stored in {folder.path}. Nothing was started.")
+        typer.echo(f"It would be stored in {folder.where}. Nothing was started.")
         return
     with _told_when_cut("celltune list", storage):
         result = experiment.launch(
@@ -126,7 +127,7 @@ def leaderboard(
 def list_experiments(storage: Storage = None) -> None:
     """List the experiments of a storage."""
     root = folders.storage_root(storage)
-    found = [Folder(root / name) for name in folders.names(root)]
+    found = [folders.at(name, root) for name in folders.names(root)]
     if not found:
         typer.echo(f"No experiments in {root} yet. Start one with: celltune launch CONFIG")
         return
@@ -169,7 +170,7 @@ def status(name: Name, storage: Storage = None) -> None:
     folder = folders.find(name, folders.storage_root(storage))
     config, state = folder.config(), folder.state()
     standing = _standing(folder, config, state)
-    typer.echo(f"{folder.name}: {standing}, in {folder.path}")
+    typer.echo(f"{folder.name}: {standing}, in {folder.where}")
     counts = {
         "completed": state.count("completed"),
         "pruned": state.count("pruned"),
@@ -239,7 +240,10 @@ def _conclude(result: Result) -> None:
         typer.echo(f"Stopped. Nothing is lost; go on with: celltune resume {arguments}")
         raise typer.Exit(INTERRUPTED)
     if not state.ranked(config.metric):
-        typer.echo(f"No trial finished an epoch. Tracebacks are in {folder.ledger}.", err=True)
+        typer.echo(
+            f"No trial finished an epoch. Tracebacks are in the ledger, in {folder.where}.",
+            err=True,
+        )
         raise typer.Exit(1)
     typer.echo(
         "Next:\n"

@@ -22,7 +22,6 @@ from search.config import SearchConfig, load_config, parse_config
 from search.errors import ConfigError, ExperimentError
 from search.events import ExperimentCreated
 from search.folder import Folder
-from search.ledger import Ledger
 from search.quiet import before_ray_is_imported
 from search.state import ExperimentState
 from search.version import VERSION, library_versions
@@ -189,7 +188,7 @@ def _run(
     from search.conductor import Conductor
     from search.keeper import CheckpointKeeper
 
-    with Ledger(folder.ledger) as ledger, _stop_on_signal() as stop:
+    with folder.open_ledger() as ledger, _stop_on_signal() as stop:
         conductor = Conductor(config, ledger, clock=clock)
         conductor.observe(CheckpointKeeper(folder, config.metric))
         conductor.observe(view.event)
