@@ -38,8 +38,8 @@ check: install-dev ## lint, format, types, import directions
 test: install-dev ## run the tests
 	$(BIN)/python -m pytest
 
-faults: install-dev ## kill drivers, workers and nodes at random moments (long)
-	$(BIN)/python -m pytest tests/faults -m faults
+faults: install-dev ## run the tests that kill processes, fill disks and cut links
+	$(BIN)/python -m pytest tests/faults -m "faults or not faults"
 
 bench: install-dev ## run every benchmark (long)
 	@set -e; for file in benchmarks/[a-z]*.py; do \

@@ -51,6 +51,47 @@ def files_digest(paths: Iterable[Path]) -> str:
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
+def write_durably(path: Path, content: bytes) -> None:
+    """Writes a new file, or one anew, and returns when it is on the disk.
+
+    Raises:
+        OSError: the disk is full or may not be written.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(handle, view) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Brings a folder's entries to the disk: what was made, renamed or removed in it.
+
+    Raises:
+        OSError: the disk doesn't take it.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder_durably(path: Path) -> None:
+    """Makes a folder and those above it that are missing, and returns when they are on the disk.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    if not path.is_dir():
+        make_folder_durably(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turns whatever goes wrong with reading ``path`` into a DataError that names it."""

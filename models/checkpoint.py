@@ -1,17 +1,19 @@
 """A training state as a folder: ``tensors.safetensors`` beside ``state.json``, never pickled.
 
-``state.json`` holds the format's version, the size and sha256 of the tensors, and what isn't a
-tensor. A folder is written aside, brought to disk, and then renamed, so that whoever looks sees an
-old state or a new one, and never half of one, whenever the machine dies.
+``state.json`` holds the format's version, the name, size and sha256 of the tensors, what isn't a
+tensor, and the sha256 of that. A folder is written aside, brought to disk, and then renamed, so
+that whoever looks sees an old state or a new one, and never half of one, whenever the machine dies.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import os
+import re
 import shutil
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 from safetensors import SafetensorError
@@ -20,14 +22,29 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from data_prep.dataset import JSON
+from data_prep.files import sync_folder, write_durably
 from models.errors import CheckpointError
 
 FORMAT = 1
 TENSORS, STATE = "tensors.safetensors", "state.json"
 _ASIDE = ".old"
+_FILE_NAME = re.compile(r"[\w-][\w.-]*")
+
+State = tuple[dict[str, Tensor], dict[str, JSON]]
+"""What ``Trainer.state`` gives: tensors, and what else there is."""
 
 
-def save(state: tuple[dict[str, Tensor], dict[str, JSON]], folder: Path) -> None:
+class Files(Protocol):
+    """A file or a folder of files: a path on the disk, or a key of an object store."""
+
+    def __truediv__(self, name: str, /) -> Files:
+        """Give what is called so in it."""
+
+    def read_bytes(self) -> bytes:
+        """Give the content."""
+
+
+def save(state: State, folder: Path) -> None:
     """Write a state; if ``folder`` exists, it is replaced whole.
 
     Args:
@@ -37,27 +54,48 @@ def save(state: tuple[dict[str, Tensor], dict[str, JSON]], folder: Path) -> None
     Raises:
         OSError: the disk is full or may not be written; an older state is still there.
     """
-    tensors, rest = state
-    payload = tensors_to_bytes({name: tensor.contiguous() for name, tensor in tensors.items()})
-    described: dict[str, JSON] = {
-        "format": FORMAT,
-        "bytes": len(payload),
-        "sha256": hashlib.sha256(payload).hexdigest(),
-        "state": rest,
-    }
+    payload, described = pack(state)
+    for left in folder.parent.glob(f".{folder.name}.*.new"):
+        shutil.rmtree(left, ignore_errors=True)
     aside = folder.parent / f".{folder.name}.{uuid4().hex}.new"
     aside.mkdir()
     try:
-        _write(aside / TENSORS, payload)
-        _write(aside / STATE, json.dumps(described, indent=1, allow_nan=False).encode())
-        _sync(aside)
+        write_durably(aside / TENSORS, payload)
+        write_durably(aside / STATE, described)
+        sync_folder(aside)
         _replace(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, JSON]]:
-    """Read and verify a state.
+def pack(state: State, tensors_name: str = TENSORS) -> tuple[bytes, bytes]:
+    """Give the contents of the two files: of the tensors, and of ``state.json``.
+
+    Args:
+        state: as for ``save``.
+        tensors_name: what the file of the tensors will be called; ``{sha256}`` in it is filled in.
+    """
+    tensors, rest = state
+    payload = tensors_to_bytes({name: tensor.contiguous() for name, tensor in tensors.items()})
+    digest = hashlib.sha256(payload).hexdigest()
+    described: dict[str, JSON] = {
+        "format": FORMAT,
+        "tensors": tensors_name.format(sha256=digest),
+        "bytes": len(payload),
+        "sha256": digest,
+        "state_sha256": _digest(rest),
+        "state": rest,
+    }
+    return payload, json.dumps(described, indent=1, allow_nan=False).encode()
+
+
+def tensors_file(described: bytes) -> str:
+    """Give the name that ``pack`` put down for the file of the tensors."""
+    return str(json.loads(described)["tensors"])
+
+
+def load(folder: Path) -> State:
+    """Read and verify a state that ``save`` wrote.
 
     Args:
         folder: what ``save`` wrote.
@@ -67,19 +105,34 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, JSON]]:
 
     Raises:
         CheckpointError: a file is missing, cut short or altered, or of another format.
+        OSError: the disk can't be read now; the state may be whole.
     """
-    found = folder if folder.exists() else _set_aside(folder)
-    described = _read_state(found / STATE)
-    payload = _read(found / TENSORS)
-    _verify(found / TENSORS, payload, described)
+    return read(folder if folder.exists() else _set_aside(folder))
+
+
+def read(folder: Files) -> State:
+    """Read and verify a state where its two files lie (see ``load``)."""
+    described = _read_state(folder / STATE)
+    tensors_name = described.get("tensors", TENSORS)
+    if not isinstance(tensors_name, str) or not _FILE_NAME.fullmatch(tensors_name):
+        raise _broken(folder / STATE, f"its key 'tensors' names no file: {tensors_name!r}")
+    place = folder / tensors_name
+    payload = _read(place)
+    _verify(place, payload, described)
     try:
         tensors = tensors_from_bytes(payload)
     except SafetensorError as error:
-        raise _broken(found / TENSORS, f"it isn't a safetensors file ({error})") from error
+        raise _broken(place, f"it isn't a safetensors file ({error})") from error
     rest = described.get("state")
     if not isinstance(rest, dict):
-        raise _broken(found / STATE, "its key 'state' is missing or isn't an object")
+        raise _broken(folder / STATE, "its key 'state' is missing or isn't an object")
+    if described.get("state_sha256", _digest(rest)) != _digest(rest):
+        raise _broken(folder / STATE, "it is altered: its state isn't the one that was written")
     return tensors, rest
+
+
+def _digest(rest: JSON) -> str:
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _set_aside(folder: Path) -> Path:
@@ -98,34 +151,21 @@ def _replace(new: Path, folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     new.rename(folder)
-    _sync(folder.parent)
+    sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write(path: Path, payload: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's entries to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read(path: Path) -> bytes:
+def _read(path: Files) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise _broken(path, f"it can't be read ({error.strerror})") from error
+        # Anything else is no damage: the storage is out of reach, and the state may be whole.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EIO):
+            raise _broken(path, f"it can't be read ({error.strerror})") from error
+        raise
 
 
-def _read_state(path: Path) -> dict[str, JSON]:
+def _read_state(path: Files) -> dict[str, JSON]:
     try:
         described = json.loads(_read(path))
     except ValueError as error:
@@ -135,7 +175,7 @@ def _read_state(path: Path) -> dict[str, JSON]:
     return described
 
 
-def _verify(path: Path, payload: bytes, described: dict[str, JSON]) -> None:
+def _verify(path: Files, payload: bytes, described: dict[str, JSON]) -> None:
     size = described.get("bytes")
     if len(payload) != size:
         raise _broken(path, f"it is cut short or altered: {len(payload)} bytes instead of {size}")
@@ -143,7 +183,7 @@ def _verify(path: Path, payload: bytes, described: dict[str, JSON]) -> None:
         raise _broken(path, "it is altered: its sha256 isn't the one in state.json")
 
 
-def _broken(path: Path, reason: str) -> CheckpointError:
+def _broken(path: Files, reason: str) -> CheckpointError:
     return CheckpointError(
         f"The checkpoint file {path} can't be used: {reason}. "
         "Go on from an older checkpoint, or train this trial from the start."

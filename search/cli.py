@@ -64,7 +64,7 @@ def leaderboard(
 def list_experiments(storage: Storage = None) -> None:
     """List the experiments of a storage."""
     root = folders.storage_root(storage)
-    found = [Folder(root / name) for name in folders.names(root)]
+    found = [folders.at(name, root) for name in folders.names(root)]
     if not found:
         typer.echo(f"No experiments in {root} yet. Start one with: celltune launch CONFIG")
         return
@@ -109,7 +109,7 @@ def status(name: Name, storage: Storage = None) -> None:
     state = folder.state()
     config = with_budget(folder.config(), state)
     standing = _standing(folder, config, state)
-    typer.echo(f"{folder.name}: {standing}, in {folder.path}")
+    typer.echo(f"{folder.name}: {standing}, in {folder.where}")
     counts = {
         "completed": state.count("completed"),
         "pruned": state.count("pruned"),

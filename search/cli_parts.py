@@ -25,7 +25,8 @@ Storage = Annotated[
     str | None,
     typer.Option(
         envvar="CELLTUNE_STORAGE",
-        help="The folder of experiments; ~/celltune_results if not given.",
+        help="Where experiments are: a folder, or a URI as s3://bucket/path; ~/celltune_results if "
+        "not given.",
     ),
 ]
 Address = Annotated[

@@ -67,7 +67,7 @@ def launch(
         folder = folders.reserve_name(resolved.name, folders.storage_root(storage))
         data = data_in_words(resolved)
         typer.echo(f"{dump_config(resolved)}\n{plan_in_words(resolved)}\n{data}")
-        typer.echo(f"It would be stored in {folder.path}. Nothing was started.")
+        typer.echo(f"It would be stored in {folder.where}. Nothing was started.")
         return
     with _told_when_cut("celltune list", storage):
         result = experiment.launch(
@@ -183,7 +183,10 @@ def _conclude(result: Result) -> None:
         return
     typer.echo(told(config, state, result.reason))
     if not state.ranked(config.metric):
-        typer.echo(f"No trial finished an epoch. Tracebacks are in {folder.ledger}.", err=True)
+        typer.echo(
+            f"No trial finished an epoch. Tracebacks are in the ledger, in {folder.where}.",
+            err=True,
+        )
         raise typer.Exit(1)
     if result.reason == "too_many_failed":
         raise typer.Exit(1)

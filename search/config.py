@@ -21,6 +21,7 @@ from pydantic import (
 from data_prep.config import DataConfig
 from search.durations import Duration
 from search.errors import ConfigError
+from search.remote_path import RemotePath
 from search.space import Space, hyperparameters, parse_space
 from search.spelling import nearest
 from search.state import Metric
@@ -184,7 +185,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> SearchConfig:
+def load_config(path: Path | RemotePath, overrides: Sequence[str] = ()) -> SearchConfig:
     """Read a config file.
 
     Args:
@@ -218,7 +219,7 @@ def first_mistake(error: ValidationError) -> str:
     return _describe(error.errors()[0])
 
 
-def read_yaml(path: Path) -> Mapping[str, Any]:
+def read_yaml(path: Path | RemotePath) -> Mapping[str, Any]:
     """Read a YAML file that holds a mapping.
 
     Raises:

@@ -8,6 +8,7 @@ three adapters below only pass on what the conductor decides. The only module th
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 import traceback
@@ -34,6 +35,8 @@ from search.folder import Folder
 from search.memory import is_out_of_memory, limit_memory
 from search.quiet import while_tune_runs
 from search.trial import EpochResult, TrialTask, run_trial
+
+_log = logging.getLogger(__name__)
 
 
 class TrialWorker(tune.Trainable):  # type: ignore[misc]
@@ -82,6 +85,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
             "epoch": result.epoch,
             "metrics": result.metrics,
             "checkpoint": result.checkpoint,
+            "warnings": list(result.warnings),
         }
 
 
@@ -222,6 +226,8 @@ class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
             for key, value in result.items()
             if key.startswith("metrics/")
         }
+        for warning in result["warnings"]:
+            _log.warning(warning)
         goes_on = self._guard(
             self._conductor.report, number, result["epoch"], metrics, result["checkpoint"]
         )
@@ -331,7 +337,7 @@ def _describer(
             number=assignment.number,
             params=assignment.params,
             seed=config.seed,
-            folder=folder.trial(assignment.number),
+            storage=folder.checkpoints(assignment.number),
             checkpoints=assignment.checkpoints,
             device=device,
         )

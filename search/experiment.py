@@ -100,7 +100,7 @@ def launch(
 
 
 def _learned(
-    config: SearchConfig, name: str | None, root: Path, clock: Clock
+    config: SearchConfig, name: str | None, root: folders.Root, clock: Clock
 ) -> tuple[WarmStarted | None, str]:
     """What an earlier experiment says about the space, and the fingerprint of its data."""
     if name is None:
@@ -251,7 +251,7 @@ def _run(
     from search import engine
     from search.keeper import CheckpointKeeper
 
-    with Ledger(folder.ledger) as ledger, on_signal() as signalled:
+    with folder.open_ledger() as ledger, on_signal() as signalled:
         conductor = _conductor(config, ledger, changes or Changes(), clock)
         config = with_budget(config, conductor.state)
         conductor.observe(CheckpointKeeper(folder, config.metric))

@@ -8,7 +8,6 @@ ledger acknowledged it.
 from __future__ import annotations
 
 import logging
-import shutil
 
 from search.events import EpochReported, Event, TrialStopped
 from search.folder import Folder
@@ -43,10 +42,9 @@ class CheckpointKeeper:
         return wanted | ({best.checkpoint} if best else set())
 
     def _remove(self, number: int, name: str) -> None:
-        path = self._folder.trial(number) / name
+        checkpoints = self._folder.checkpoints(number)
         try:
-            shutil.rmtree(path)
-        except FileNotFoundError:
-            return
+            checkpoints.remove(name)
         except OSError as error:
-            _log.warning("The checkpoint %s can't be removed: %s", path, error.strerror)
+            where = checkpoints.where(name)
+            _log.warning("The checkpoint %s can't be removed: %s", where, error.strerror)

@@ -6,22 +6,18 @@ reports what the uncut one would have.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
 from data_prep import PreparedData
-from models import checkpoint
 from models.errors import CheckpointError
 from models.training import Trainer
+from search.checkpoints import Checkpoints
 from search.errors import StorageError
 from search.events import ParameterValue
 from search.space import split
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class TrialTask:
     params: Mapping[str, ParameterValue]
     seed: int
     """The experiment's seed."""
-    folder: Path
+    storage: Checkpoints
     """Where the trial's checkpoints are."""
     checkpoints: tuple[str, ...] = ()
     """Checkpoints to go on from, the best to start from first; empty: start anew."""
@@ -46,6 +42,8 @@ class EpochResult:
     epoch: int
     metrics: dict[str, float]
     checkpoint: str
+    warnings: tuple[str, ...] = ()
+    """What a person should know of the way to it."""
 
 
 def checkpoint_name(epoch: int) -> str:
@@ -67,7 +65,7 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
 
     Raises:
         TrialError: the trial can't go on, for example because its loss is no number.
-        StorageError: its checkpoint can't be written.
+        StorageError: a checkpoint can't be written, or the storage not be reached.
     """
     model, training = split(task.params)
     if data.vectors is not None and "embedding_size" not in task.params:
@@ -84,7 +82,7 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
         vectors=data.vectors,
         vectors_tuned=data.vectors_tuned,
     )
-    _restore(trainer, task)
+    warnings = _restore(trainer, task)
     while True:
         metrics = {
             name: float(value)
@@ -92,28 +90,45 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
             if name != "epoch"
         }
         metrics["parameters"] = float(trainer.parameters)
-        yield EpochResult(trainer.epoch, metrics, _save(trainer, task))
+        yield EpochResult(trainer.epoch, metrics, _save(trainer, task), warnings)
+        warnings = ()
 
 
 def _save(trainer: Trainer, task: TrialTask) -> str:
     name = checkpoint_name(trainer.epoch)
     try:
-        task.folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.save(trainer.state(), task.folder / name)
+        task.storage.save(trainer.state(), name)
     except OSError as error:
-        raise StorageError(
-            f"Trial {task.number} can't write its checkpoint {task.folder / name}: "
-            f"{error.strerror}. What was acknowledged is safe and no trial is counted as failed; "
-            "mend the storage, then resume."
-        ) from error
+        raise _out_of_reach(task, "write", name, error) from error
     return name
 
 
-def _restore(trainer: Trainer, task: TrialTask) -> None:
+def _restore(trainer: Trainer, task: TrialTask) -> tuple[str, ...]:
+    """Go on from the best whole checkpoint; gives a warning for each that wasn't."""
+    warnings: list[str] = []
     for name in task.checkpoints:
         try:
-            trainer.load_state(*checkpoint.load(task.folder / name))
+            trainer.load_state(*task.storage.load(name))
         except CheckpointError as error:
-            _log.warning("Trial %d goes back one checkpoint: %s", task.number, error)
+            kept = _set_aside(task, name)
+            warnings.append(f"Trial {task.number} goes back one checkpoint: {error}{kept}")
+        except OSError as error:
+            raise _out_of_reach(task, "read", name, error) from error
         else:
-            return
+            break
+    return tuple(warnings)
+
+
+def _set_aside(task: TrialTask, name: str) -> str:
+    try:
+        return f" It is kept to be looked at, in {task.storage.set_aside(name)}."
+    except OSError:
+        return ""
+
+
+def _out_of_reach(task: TrialTask, what: str, name: str, error: OSError) -> StorageError:
+    return StorageError(
+        f"Trial {task.number} can't {what} its checkpoint {task.storage.where(name)}: "
+        f"{error.strerror}. What was acknowledged is safe and no trial is counted as failed; "
+        "mend the storage, then resume."
+    )

@@ -100,7 +100,7 @@ class PlainView(SilentView):
         done = len(state.trials) - state.count("unfinished")
         self._write(
             f"Searching: {config.budget.trials} trials of up to {config.budget.max_epochs} epochs, "
-            f"{done} done; results in {folder.path}"
+            f"{done} done; results in {folder.where}"
         )
         return nullcontext()
 

@@ -22,3 +22,22 @@ def local_ray() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[str]:
+    """The address of one server that speaks S3, for all tests that need one."""
+    from tests.search.object_store import serving
+
+    with serving() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(object_store: str) -> str:
+    """The URI of a storage in a bucket of its own."""
+    from uuid import uuid4
+
+    from tests.search.object_store import make_bucket
+
+    return make_bucket(object_store, f"b{uuid4().hex[:20]}")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from search.events import Event, TrialCreated
-from search.folder import Folder
+from search.folder import LocalFolder
 from search.ledger import read
 from tests.integration.conftest import Run, begin, workers_of
 from tests.integration.test_resume import CONFIG, numbers, write
@@ -30,11 +30,11 @@ LONG: dict[str, Any] = {
 }
 
 
-def events_of(folder: Folder) -> list[Event]:
+def events_of(folder: LocalFolder) -> list[Event]:
     return read(folder.ledger) if folder.ledger.exists() else []
 
 
-def check_whole(folder: Folder) -> None:
+def check_whole(folder: LocalFolder) -> None:
     """No trial twice, none without an end, none failed."""
     created = [event.number for event in events_of(folder) if isinstance(event, TrialCreated)]
     state = folder.state()
@@ -43,11 +43,13 @@ def check_whole(folder: Folder) -> None:
     assert state.count("failed") == 0
 
 
-def epochs_in_flight(folder: Folder) -> list[int]:
+def epochs_in_flight(folder: LocalFolder) -> list[int]:
     """How far the checkpoints on the disk are ahead of the ledger, for each unfinished trial."""
     ahead = []
     for trial in folder.state().trials:
-        written = [path.name for path in folder.trial(trial.number).glob("epoch-*")]
+        written = [
+            path.name for path in (folder.path / "trials" / str(trial.number)).glob("epoch-*")
+        ]
         newest = max((int(name.removeprefix("epoch-")) for name in written), default=0)
         ahead.append(newest - trial.epochs_done)
     return ahead
@@ -58,7 +60,7 @@ def test_the_driver_is_killed_ten_times(
 ) -> None:
     moments = np.random.default_rng(1)
     config = write(tmp_path / "c.yaml", **LONG, resources={"concurrent_trials": 1})
-    folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
     before: list[Event] = []
     for kill in range(KILLS):
         command = ("resume", "cut") if folder.path.exists() else ("launch", config)
@@ -78,10 +80,10 @@ def test_the_driver_is_killed_ten_times(
     check_whole(folder)
     uncut = celltune("launch", config, "--name", "uncut", "--address", address)
     assert uncut.returncode == 0
-    assert numbers(folder) == numbers(Folder(folder.path.parent / "uncut"))
+    assert numbers(folder) == numbers(LocalFolder(folder.path.parent / "uncut"))
 
 
-def _wait_for_news(folder: Folder, known: int, process: subprocess.Popen[str]) -> None:
+def _wait_for_news(folder: LocalFolder, known: int, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while len(events_of(folder)) < known + 2 and process.poll() is None:
         assert time.monotonic() < deadline
@@ -91,7 +93,7 @@ def _wait_for_news(folder: Folder, known: int, process: subprocess.Popen[str]) -
 def test_workers_are_killed_ten_times(env: dict[str, str], address: str, tmp_path: Path) -> None:
     moments = np.random.default_rng(2)
     process = begin(env, "launch", write(tmp_path / "c.yaml", **LONG), "--address", address)
-    folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
     killed = 0
     while killed < KILLS and process.poll() is None:
         if events_of(folder) and (workers := workers_of(address)):
@@ -124,7 +126,7 @@ def test_a_node_is_killed_ten_times(env: dict[str, str], cluster: Any, tmp_path:
     node = cluster.add_node(num_cpus=2)
     config = write(tmp_path / "c.yaml", **LONG)
     process = begin(env, "launch", config, "--address", cluster.address)
-    folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
     _wait_for_news(folder, 0, process)
     killed = 0
     while killed < KILLS and process.poll() is None:

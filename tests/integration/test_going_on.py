@@ -13,7 +13,7 @@ import pytest
 from search import launch, resume
 from search.events import BudgetChanged, RunEnded, WorkerLost
 from search.extension import Changes
-from search.folder import Folder
+from search.folder import LocalFolder
 from search.ledger import read
 from tests.integration.conftest import Run, begin, workers_of
 from tests.integration.test_resume import CONFIG, write
@@ -32,7 +32,7 @@ def storage(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(env["CELLTUNE_STORAGE"])
 
 
-def wait_for_epochs(folder: Folder, epochs: int, process: subprocess.Popen[str]) -> None:
+def wait_for_epochs(folder: LocalFolder, epochs: int, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         if folder.ledger.exists():
@@ -46,7 +46,7 @@ def wait_for_epochs(folder: Folder, epochs: int, process: subprocess.Popen[str])
 @pytest.mark.usefixtures("local_ray")
 def test_a_finished_search_goes_on_with_more_trials_and_epochs(storage: Path) -> None:
     launch(SMALL, storage=storage)
-    folder = Folder(storage / "cut")
+    folder = LocalFolder(storage / "cut")
     before = read(folder.ledger)
     result = resume("cut", storage=storage, changes=Changes(trials="+2", max_epochs=4))
     assert read(folder.ledger)[: len(before)] == before
@@ -67,7 +67,7 @@ def test_another_terminal_stops_a_search_that_then_goes_on(
     env: dict[str, str], address: str, celltune: Run, tmp_path: Path
 ) -> None:
     process = begin(env, "launch", write(tmp_path / "c.yaml"), "--address", address)
-    folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
     wait_for_epochs(folder, 2, process)
     stopped = celltune("stop", "cut")
     assert stopped.returncode == 0, stopped.stderr
@@ -96,7 +96,7 @@ def test_a_trial_that_hangs_is_set_back_and_the_search_ends_whole(
     before = set(workers_of(address))
     config = write(tmp_path / "c.yaml", trial_timeout="15s", resources={"concurrent_trials": 1})
     process = begin(env, "launch", config, "--address", address)
-    folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
     wait_for_epochs(folder, 2, process)
     os.kill((set(workers_of(address)) - before).pop(), signal.SIGSTOP)
     output, _ = process.communicate(timeout=180)

@@ -10,7 +10,7 @@ import pytest
 from search import launch, resume
 from search.errors import ConfigError
 from search.extension import Changes
-from search.folder import Folder
+from search.folder import LocalFolder
 from search.ledger import read
 from tests.integration.test_engine import CONFIG
 
@@ -28,7 +28,7 @@ def _own_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("release", sorted(path.name for path in EARLIER.iterdir()))
 def test_a_search_of_an_earlier_release_goes_on(release: str, tmp_path: Path) -> None:
     shutil.copytree(EARLIER / release, tmp_path / "renamed")
-    folder = Folder(tmp_path / "renamed")
+    folder = LocalFolder(tmp_path / "renamed")
     before, began = read(folder.ledger), folder.state()
     assert began.count("unfinished") == 1
     state = resume("renamed", storage=tmp_path, changes=Changes(trials="+1")).state

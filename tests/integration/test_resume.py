@@ -14,7 +14,7 @@ import yaml
 
 from search import folder as folders
 from search.events import TrialCreated
-from search.folder import Folder
+from search.folder import LocalFolder
 from search.ledger import read
 from tests.integration.conftest import Run, begin, workers_of
 
@@ -41,10 +41,10 @@ def write(path: Path, **changes: Any) -> Path:
 
 def cut(
     env: dict[str, str], address: str, config: Path, number: int, epochs: int
-) -> tuple[Folder, int, str]:
+) -> tuple[LocalFolder, int, str]:
     """Launch, and signal the driver once the ledger holds so many epochs."""
     process = begin(env, "launch", config, "--address", address)
-    folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         if folder.ledger.exists() and _epochs(folder) >= epochs:
@@ -55,11 +55,11 @@ def cut(
     return folder, process.returncode, output
 
 
-def _epochs(folder: Folder) -> int:
+def _epochs(folder: LocalFolder) -> int:
     return sum(trial.epochs_done for trial in folder.state().trials)
 
 
-def numbers(folder: Folder) -> list[Any]:
+def numbers(folder: LocalFolder) -> list[Any]:
     """What a search came to, without what a clock says."""
     timed = ("seconds", "tokens_per_second")
     return [
@@ -90,7 +90,7 @@ def test_a_killed_search_goes_on_and_is_the_search_that_was_never_killed(
 
     uncut = celltune("launch", one_worker, "--name", "uncut", "--address", address)
     assert uncut.returncode == 0
-    assert numbers(folder) == numbers(Folder(folder.path.parent / "uncut"))
+    assert numbers(folder) == numbers(LocalFolder(folder.path.parent / "uncut"))
 
 
 def test_ctrl_c_stops_cleanly_and_names_the_command_to_go_on(
@@ -138,7 +138,7 @@ def test_a_killed_worker_costs_its_trial_one_epoch_at_most(
     env: dict[str, str], address: str, tmp_path: Path
 ) -> None:
     process = begin(env, "launch", write(tmp_path / "c.yaml"), "--address", address)
-    folder = Folder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
     _wait(lambda: folder.ledger.exists() and _epochs(folder) >= 2)
     os.kill(workers_of(address)[0], signal.SIGKILL)
     output, _ = process.communicate(timeout=120)

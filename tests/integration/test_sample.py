@@ -15,14 +15,14 @@ from sklearn.linear_model import LogisticRegression
 
 from data_prep import PreparedData, prepare
 from search import folder as folders
-from search.folder import Folder
+from search.folder import LocalFolder
 from search.state import ExperimentState
 from tests.integration.conftest import CELLTUNE, REPOSITORY
 
 
 @dataclass
 class Sample:
-    folder: Folder
+    folder: LocalFolder
     output: str
     env: dict[str, str]
 

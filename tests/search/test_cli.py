@@ -11,7 +11,7 @@ import yaml
 from search import cli
 from search import folder as folders
 from search.events import ExperimentCreated, RunEnded, RunStarted
-from search.folder import Folder
+from search.folder import LocalFolder
 from search.ledger import Ledger
 from tests.search.support import RAW, make_conductor, make_config, steps
 
@@ -31,7 +31,7 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def experiment(storage: Path) -> Folder:
+def experiment(storage: Path) -> LocalFolder:
     folder = folders.reserve_name("demo", storage)
     folders.create(folder, make_config(), ExperimentCreated(at=1.0, fingerprint="f"))
     with Ledger(folder.ledger) as ledger:
@@ -131,7 +131,7 @@ def test_validate_reads_the_data(
 
 
 def test_status_tells_how_it_stands_and_what_to_type(
-    experiment: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    experiment: LocalFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, out, _ = run(capsys, monkeypatch, "status", "demo")
     assert out.startswith("demo: killed")
@@ -150,7 +150,7 @@ def test_status_tells_how_it_stands_and_what_to_type(
 
 
 def test_list_shows_every_experiment_also_a_damaged_one(
-    experiment: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    experiment: LocalFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damaged = experiment.path.parent / "broken"
     damaged.mkdir()
@@ -190,7 +190,7 @@ def test_the_leaderboard_is_printed_in_every_format(
 
 
 def test_a_finished_search_is_not_run_again(
-    experiment: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    experiment: LocalFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Ledger(experiment.ledger) as ledger:
         list(steps(make_conductor(make_config(), ledger)))

@@ -10,7 +10,7 @@ import pytest
 from search import folder as folders
 from search.errors import ExperimentError, LedgerError
 from search.events import ExperimentCreated, TrialCreated
-from search.folder import Folder
+from search.folder import LocalFolder
 from search.ledger import Ledger
 from tests.search.support import make_config
 
@@ -18,13 +18,13 @@ FIRST = ExperimentCreated(at=1.0, fingerprint="f")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
+def folder(tmp_path: Path) -> LocalFolder:
     folder = folders.reserve_name("demo", tmp_path / "storage")
     folders.create(folder, make_config(), FIRST)
     return folder
 
 
-def test_what_was_created_is_found_whole(folder: Folder) -> None:
+def test_what_was_created_is_found_whole(folder: LocalFolder) -> None:
     found = folders.find("demo", folder.path.parent)
     assert found.config() == make_config()
     assert found.state().created == FIRST
@@ -32,7 +32,7 @@ def test_what_was_created_is_found_whole(folder: Folder) -> None:
     assert sorted(path.name for path in folder.path.parent.iterdir()) == ["demo"]
 
 
-def test_a_taken_name_is_refused_with_the_command_to_go_on(folder: Folder) -> None:
+def test_a_taken_name_is_refused_with_the_command_to_go_on(folder: LocalFolder) -> None:
     root = folder.path.parent
     for attempt in (
         lambda: folders.reserve_name("demo", root),
@@ -52,7 +52,9 @@ def test_a_name_that_is_no_name_is_refused(name: str, tmp_path: Path) -> None:
         folders.reserve_name(name, tmp_path)
 
 
-def test_an_unknown_experiment_is_told_with_the_nearest(folder: Folder, tmp_path: Path) -> None:
+def test_an_unknown_experiment_is_told_with_the_nearest(
+    folder: LocalFolder, tmp_path: Path
+) -> None:
     with pytest.raises(ExperimentError, match=r"no experiment 'demp'.*Did you mean 'demo'"):
         folders.find("demp", folder.path.parent)
     with pytest.raises(ExperimentError, match="There is no experiment yet"):
@@ -76,7 +78,7 @@ def test_a_crash_while_creating_leaves_nothing(
 def test_a_storage_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ExperimentError, match=r"can't be written: .* Choose another"):
-        folders.create(Folder(tmp_path / "file" / "demo"), make_config(), FIRST)
+        folders.create(LocalFolder(tmp_path / "file" / "demo"), make_config(), FIRST)
 
 
 def test_a_storage_that_can_not_be_is_told_before_anything_starts(tmp_path: Path) -> None:
@@ -91,17 +93,18 @@ def test_a_storage_that_can_not_be_is_told_before_anything_starts(tmp_path: Path
 
 
 def test_a_storage_with_a_blank_is_quoted(tmp_path: Path) -> None:
-    assert Folder(tmp_path / "a b" / "demo").arguments() == f"demo --storage '{tmp_path}/a b'"
+    assert LocalFolder(tmp_path / "a b" / "demo").arguments() == f"demo --storage '{tmp_path}/a b'"
 
 
-def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_free(folder: Folder) -> None:
+def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_free(folder: LocalFolder) -> None:
     assert not folder.is_locked()
     holder = subprocess.Popen(
         [
             sys.executable,
             "-c",
-            "import sys; from pathlib import Path; from search.folder import Folder\n"
-            "with Folder(Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()",
+            "import sys; from pathlib import Path; from search.folder import LocalFolder\n"
+            "with LocalFolder(Path(sys.argv[1])).locked():\n"
+            "    print('held', flush=True); sys.stdin.read()",
             str(folder.path),
         ],
         stdin=subprocess.PIPE,
@@ -128,12 +131,12 @@ def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_free(folder: Folder)
 def test_a_folder_that_can_not_be_written_can_not_be_locked(tmp_path: Path) -> None:
     with (
         pytest.raises(ExperimentError, match="can't be written: No such file"),
-        Folder(tmp_path / "none").locked(),
+        LocalFolder(tmp_path / "none").locked(),
     ):
         pass
 
 
-def test_a_ledger_that_contradicts_itself_is_told(folder: Folder) -> None:
+def test_a_ledger_that_contradicts_itself_is_told(folder: LocalFolder) -> None:
     with Ledger(folder.ledger) as ledger:
         ledger.append(TrialCreated(at=1.0, number=5, params={}, max_epochs=1))
     with pytest.raises(LedgerError, match="contradicts itself in line 2: trial 5 can't be created"):
@@ -149,4 +152,4 @@ def test_the_storage_is_the_callers_then_the_environments_then_the_homes(
     monkeypatch.setenv("CELLTUNE_STORAGE", str(tmp_path / "env"))
     assert folders.storage_root() == tmp_path / "env"
     assert folders.storage_root("~/mine") == tmp_path / "mine"
-    assert Folder(tmp_path / "env" / "demo").arguments() == "demo"
+    assert LocalFolder(tmp_path / "env" / "demo").arguments() == "demo"

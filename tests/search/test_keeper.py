@@ -5,18 +5,18 @@ from pathlib import Path
 import pytest
 
 from search.events import EpochReported, TrialCreated, TrialStopped
-from search.folder import Folder
+from search.folder import LocalFolder
 from search.keeper import CheckpointKeeper
 from search.state import ExperimentState
 
 
-def kept_after(folder: Folder, accuracies: list[float], *, stopped: bool) -> list[str]:
+def kept_after(folder: LocalFolder, accuracies: list[float], *, stopped: bool) -> list[str]:
     state = ExperimentState([TrialCreated(at=0.0, number=0, params={}, max_epochs=9)])
     keeper = CheckpointKeeper(folder, "valid_accuracy")
     events: list[EpochReported | TrialStopped] = []
     for epoch, accuracy in enumerate(accuracies, 1):
-        (folder.trial(0) / f"epoch-{epoch}").mkdir(parents=True)
-        (folder.trial(0) / f"epoch-{epoch}" / "state.json").write_text("{}")
+        (folder.checkpoints(0).folder / f"epoch-{epoch}").mkdir(parents=True)
+        (folder.checkpoints(0).folder / f"epoch-{epoch}" / "state.json").write_text("{}")
         metrics = {"valid_accuracy": accuracy}
         events.append(
             EpochReported(
@@ -28,11 +28,11 @@ def kept_after(folder: Folder, accuracies: list[float], *, stopped: bool) -> lis
     for event in events:
         state.apply(event)
         keeper(event, state)
-    return sorted(path.name for path in folder.trial(0).iterdir())
+    return sorted(path.name for path in folder.checkpoints(0).folder.iterdir())
 
 
 def test_a_running_trial_keeps_its_newest_two_and_its_best(tmp_path: Path) -> None:
-    kept = kept_after(Folder(tmp_path), [0.5, 0.9, 0.6, 0.7, 0.8], stopped=False)
+    kept = kept_after(LocalFolder(tmp_path), [0.5, 0.9, 0.6, 0.7, 0.8], stopped=False)
     assert kept == ["epoch-2", "epoch-4", "epoch-5"]
 
 
@@ -42,13 +42,13 @@ def test_a_running_trial_keeps_its_newest_two_and_its_best(tmp_path: Path) -> No
 def test_an_ended_trial_keeps_its_newest_and_its_best(
     accuracies: list[float], kept: list[str], tmp_path: Path
 ) -> None:
-    assert kept_after(Folder(tmp_path), accuracies, stopped=True) == kept
+    assert kept_after(LocalFolder(tmp_path), accuracies, stopped=True) == kept
 
 
 def test_what_the_ledger_does_not_know_is_left_alone(tmp_path: Path) -> None:
-    ahead = Folder(tmp_path).trial(0) / "epoch-9"
+    ahead = LocalFolder(tmp_path).checkpoints(0).folder / "epoch-9"
     ahead.mkdir(parents=True)
-    assert "epoch-9" in kept_after(Folder(tmp_path), [0.5, 0.6, 0.7], stopped=True)
+    assert "epoch-9" in kept_after(LocalFolder(tmp_path), [0.5, 0.6, 0.7], stopped=True)
 
 
 def test_a_checkpoint_that_can_not_be_removed_ends_nothing(
@@ -58,5 +58,5 @@ def test_a_checkpoint_that_can_not_be_removed_ends_nothing(
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("shutil.rmtree", refuse)
-    kept_after(Folder(tmp_path), [0.5, 0.6, 0.7], stopped=True)
+    kept_after(LocalFolder(tmp_path), [0.5, 0.6, 0.7], stopped=True)
     assert "epoch-1 can't be removed: Permission denied" in caplog.text

@@ -10,7 +10,7 @@ import pytest
 from search import folder as folders
 from search.errors import ExperimentError
 from search.events import ExperimentCreated
-from search.folder import Folder
+from search.folder import LocalFolder
 from search.stop import StopRequests, on_signal
 from search.view import SilentView
 from tests.search.support import make_config
@@ -32,13 +32,13 @@ class Told(SilentView):
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    folder = Folder(tmp_path / "demo")
+def folder(tmp_path: Path) -> LocalFolder:
+    folder = LocalFolder(tmp_path / "demo")
     folders.create(folder, make_config(), ExperimentCreated(at=0.0, fingerprint="f"))
     return folder
 
 
-def test_a_signal_stops_and_is_told_once(folder: Folder) -> None:
+def test_a_signal_stops_and_is_told_once(folder: LocalFolder) -> None:
     signalled, view = threading.Event(), Told()
     stop = StopRequests(folder, signalled, None, view, Clock())
     assert not stop()
@@ -48,7 +48,7 @@ def test_a_signal_stops_and_is_told_once(folder: Folder) -> None:
     assert view.lines == ["Stopping; nothing is lost but the epochs in flight"]
 
 
-def test_the_time_stops_by_a_clock_that_only_grows(folder: Folder) -> None:
+def test_the_time_stops_by_a_clock_that_only_grows(folder: LocalFolder) -> None:
     clock, view = Clock(), Told()
     stop = StopRequests(folder, threading.Event(), 60.0, view, clock)
     clock.now += 59.9
@@ -59,7 +59,7 @@ def test_the_time_stops_by_a_clock_that_only_grows(folder: Folder) -> None:
     assert view.lines[0].startswith("The time is over")
 
 
-def test_a_request_from_elsewhere_stops_and_is_used_up(folder: Folder) -> None:
+def test_a_request_from_elsewhere_stops_and_is_used_up(folder: LocalFolder) -> None:
     clock = Clock()
     folder.request_stop()
     stop = StopRequests(folder, threading.Event(), None, Told(), clock)
@@ -75,7 +75,7 @@ def test_a_request_from_elsewhere_stops_and_is_used_up(folder: Folder) -> None:
 
 def test_a_request_that_can_not_be_left_is_told(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match=r"can't be written: .* Stop the search with Ctrl-C"):
-        Folder(tmp_path / "none").request_stop()
+        LocalFolder(tmp_path / "none").request_stop()
 
 
 def test_the_first_signal_is_an_event_and_the_second_acts_as_ever() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from data_prep import DataConfig, PreparedData, prepare
 from models.errors import TrialError
+from search.checkpoints import LocalCheckpoints
 from search.errors import StorageError
 from search.trial import EpochResult, TrialTask, run_trial, trial_seed
 
@@ -29,7 +30,7 @@ def numbers(results: list[EpochResult]) -> list[dict[str, float]]:
 
 
 def test_a_trial_yields_epochs_with_whole_checkpoints(tmp_path: Path, data: PreparedData) -> None:
-    results = epochs(TrialTask(0, PARAMS, 1, tmp_path), data, 2)
+    results = epochs(TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path)), data, 2)
     assert [result.epoch for result in results] == [1, 2]
     assert [result.checkpoint for result in results] == ["epoch-1", "epoch-2"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-1", "epoch-2"]
@@ -42,31 +43,55 @@ def test_a_trial_yields_epochs_with_whole_checkpoints(tmp_path: Path, data: Prep
 def test_a_resumed_trial_is_the_uncut_one_bit_for_bit(
     cut: int, tmp_path: Path, data: PreparedData
 ) -> None:
-    uncut = epochs(TrialTask(3, PARAMS, 1, tmp_path / "uncut"), data, 3)
-    first = epochs(TrialTask(3, PARAMS, 1, tmp_path / "cut"), data, cut)
+    uncut = epochs(TrialTask(3, PARAMS, 1, LocalCheckpoints(tmp_path / "uncut")), data, 3)
+    first = epochs(TrialTask(3, PARAMS, 1, LocalCheckpoints(tmp_path / "cut")), data, cut)
     names = tuple(result.checkpoint for result in reversed(first))
-    rest = epochs(TrialTask(3, PARAMS, 1, tmp_path / "cut", names), data, 3 - cut)
+    rest = epochs(TrialTask(3, PARAMS, 1, LocalCheckpoints(tmp_path / "cut"), names), data, 3 - cut)
     assert numbers([*first, *rest]) == numbers(uncut)
 
 
-def test_a_damaged_checkpoint_sends_a_trial_back_one(
-    tmp_path: Path, data: PreparedData, caplog: pytest.LogCaptureFixture
+def test_a_damaged_checkpoint_is_set_aside_told_and_the_one_before_it_used(
+    tmp_path: Path, data: PreparedData
 ) -> None:
-    uncut = epochs(TrialTask(0, PARAMS, 1, tmp_path), data, 2)
+    uncut = epochs(TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path)), data, 2)
     (weights,) = (tmp_path / "epoch-2").glob("*.safetensors")
-    weights.write_bytes(weights.read_bytes()[:-1])
-    task = TrialTask(0, PARAMS, 1, tmp_path, ("epoch-2", "epoch-1"))
-    assert numbers(epochs(task, data, 1)) == numbers(uncut[1:])
-    assert "Trial 0 goes back one checkpoint" in caplog.text
+    damaged = weights.read_bytes()[:-1]
+    weights.write_bytes(damaged)
+    task = TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path), ("epoch-2", "epoch-1"))
+    again = epochs(task, data, 2)
+    assert numbers(again[:1]) == numbers(uncut[1:])
+    (warning,) = again[0].warnings
+    assert warning.startswith("Trial 0 goes back one checkpoint: The checkpoint file ")
+    aside = tmp_path / "epoch-2.damaged"
+    assert warning.endswith(f"It is kept to be looked at, in {aside}.")
+    assert (aside / weights.name).read_bytes() == damaged
+    assert again[1].warnings == ()
+
+
+def test_a_storage_out_of_reach_sends_no_trial_back(
+    tmp_path: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs(TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path)), data, 1)
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    task = TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path), ("epoch-1",))
+    with pytest.raises(StorageError, match=r"Trial 0 can't read its checkpoint .*: Permission"):
+        epochs(task, data, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-1"]
 
 
 def test_without_a_whole_checkpoint_a_trial_starts_anew(tmp_path: Path, data: PreparedData) -> None:
-    task = TrialTask(0, PARAMS, 1, tmp_path, ("epoch-1",))
+    task = TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path), ("epoch-1",))
     assert epochs(task, data, 1)[0].epoch == 1
 
 
 def test_a_loss_that_is_no_number_is_a_trials_error(tmp_path: Path, data: PreparedData) -> None:
-    task = TrialTask(0, {**PARAMS, "learning_rate": 1e38, "gradient_clip": None}, 1, tmp_path)
+    task = TrialTask(
+        0, {**PARAMS, "learning_rate": 1e38, "gradient_clip": None}, 1, LocalCheckpoints(tmp_path)
+    )
     with pytest.raises(TrialError, match="learning rate"):
         epochs(task, data, 3)
 
@@ -75,7 +100,7 @@ def test_a_checkpoint_that_can_not_be_written_is_no_fault_of_the_trial(
     tmp_path: Path, data: PreparedData
 ) -> None:
     (tmp_path / "file").write_text("x")
-    task = TrialTask(4, PARAMS, 1, tmp_path / "file")
+    task = TrialTask(4, PARAMS, 1, LocalCheckpoints(tmp_path / "file"))
     with pytest.raises(StorageError, match=r"Trial 4 can't write its checkpoint .*epoch-1: "):
         epochs(task, data, 1)
 

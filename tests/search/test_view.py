@@ -8,7 +8,7 @@ from rich.console import Console
 
 from search.describe import describe, metric_text
 from search.events import TrialCreated, TrialFailed
-from search.folder import Folder
+from search.folder import LocalFolder
 from search.view import LiveView, PlainView, View, drawing
 from tests.search.support import make_conductor, make_config, start_ledger, steps
 
@@ -32,7 +32,7 @@ def test_metrics_in_words() -> None:
     assert metric_text("valid_loss", None) == "-"
 
 
-def watch(view: View, folder: Folder) -> None:
+def watch(view: View, folder: LocalFolder) -> None:
     folder.path.mkdir(exist_ok=True)
     with start_ledger(folder.ledger) as ledger:
         conductor = make_conductor(make_config(), ledger)
@@ -51,7 +51,7 @@ def watch(view: View, folder: Folder) -> None:
 
 def test_plain_lines_tell_what_happens(tmp_path: Path) -> None:
     lines: list[str] = []
-    watch(PlainView(lines.append), Folder(tmp_path / "demo"))
+    watch(PlainView(lines.append), LocalFolder(tmp_path / "demo"))
     assert lines[:2] == ["Starting ...", "read ..."]
     assert lines[2].startswith("Searching: 12 trials of up to 4 epochs, 0 done; results in")
     assert lines[3].startswith("trial 0 starts: ")
@@ -64,7 +64,7 @@ def test_plain_lines_tell_what_happens(tmp_path: Path) -> None:
 def test_the_live_view_draws_and_leaves_a_clean_terminal(tmp_path: Path) -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=100, height=30)
-    watch(LiveView(console, clock=lambda: 0.0), Folder(tmp_path / "demo"))
+    watch(LiveView(console, clock=lambda: 0.0), LocalFolder(tmp_path / "demo"))
     text = out.getvalue()
     assert "Starting ..." in text
     assert "of 12 trials done" in text
@@ -82,7 +82,7 @@ def test_the_drawing_fits_the_terminal(width: int, tmp_path: Path) -> None:
     state.apply(TrialFailed(at=1.0, number=41, error="no"))
     console = Console(file=io.StringIO(), width=width)
     config = make_config(budget={"trials": 42, "max_epochs": 4})
-    console.print(drawing(Folder(tmp_path / "demo"), config, state, 754.0))
+    console.print(drawing(LocalFolder(tmp_path / "demo"), config, state, 754.0))
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
