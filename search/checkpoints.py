@@ -77,7 +77,14 @@ class LocalCheckpoints:
         from models import checkpoint
 
         make_folder_durably(self.folder)
-        checkpoint.save(state, self.folder / name)
+        try:
+            checkpoint.save(state, self.folder / name)
+        except OSError as error:
+            # A worker that was given up, behind a cut link say, may be writing its last epoch here
+            # at the same moment. It does so once, and what it writes is the same.
+            if error.errno not in (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            checkpoint.save(state, self.folder / name)
 
     def load(self, name: str) -> State:
         """Read and verify it."""
