@@ -85,7 +85,7 @@ def launch(
     root = folders.storage_root(storage)
     folder = folders.reserve_name(resolved.name, root)
     prior, prior_data = _learned(resolved, warm_start, root, clock)
-    with _cluster(resolved, address, view):
+    with _cluster(resolved, root, address, view):
         data = _prepare(resolved, view)
         _check_vectors(resolved, data)
         first: list[Event] = [ExperimentCreated(at=clock(), fingerprint=data.fingerprint)]
@@ -149,7 +149,7 @@ def resume(
         nothing_new = change(config, (), state, changes, clock()) is None
         if nothing_new and (reason := over(wanted, state)) is not None:
             return Result(folder, wanted, state, reason)
-        with _cluster(wanted, address, view):
+        with _cluster(wanted, folder.root, address, view):
             data = _prepare(wanted, view)
             _check_same_data(folder, state, data)
             return _run(folder, config, data, view, clock, changes)
@@ -199,16 +199,20 @@ def _anchored(config: SearchConfig) -> SearchConfig:
 
 
 @contextmanager
-def _cluster(config: SearchConfig, address: str | None, view: View) -> Iterator[None]:
+def _cluster(
+    config: SearchConfig, storage: folders.Root, address: str | None, view: View
+) -> Iterator[None]:
     from data_prep import check_present
 
     before_ray_is_imported()
     from search.cluster import joined, trial_slots
+    from search.shared_storage import check_seen_by_all
 
     check_present(config.data)
     view.stage(f"Joining the Ray cluster at {address}" if address else "Starting a local Ray")
     with joined(address):
         trial_slots(config.resources)
+        check_seen_by_all(storage)
         yield
 
 

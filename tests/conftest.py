@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,9 @@ def local_ray() -> Iterator[None]:
     """One small Ray for all tests that need one: starting it takes seconds."""
     import ray
 
+    from tests.search.object_store import KEYS
+
+    os.environ.update(KEYS)  # Workers have the environment in which Ray was started.
     ray.init(
         # Else a cluster that happens to run on this machine would be joined.
         address="local",

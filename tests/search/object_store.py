@@ -18,7 +18,7 @@ KEYS = {
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """Give the host and port; the keys are in the environment meanwhile."""
+    """Give the host and port; the keys are in the environment from now on."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -26,12 +26,8 @@ def serving() -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    try:
-        yield f"{host}:{port}"
-    finally:
-        server.stop()
-        for key in KEYS:
-            del os.environ[key]
+    yield f"{host}:{port}"
+    server.stop()
 
 
 def make_bucket(address: str, name: str) -> str:

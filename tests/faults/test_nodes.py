@@ -1,0 +1,77 @@
+"""A second node that doesn't see the head's storage: a real one, with a disk of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.faults
+
+DRIVER = """
+import os, subprocess, sys, time
+import ray
+from search import launch, shared_storage
+from search.errors import ResourceError
+from search.folder import storage_root
+
+storage, elsewhere, bucket = sys.argv[1:]
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+address = ray.get_runtime_context().gcs_address
+begun = time.perf_counter()
+shared_storage.check_seen_by_all(storage_root(storage))
+print("alone", time.perf_counter() - begun < 0.01)
+node = subprocess.Popen(
+    ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec ray start --block '
+     '--num-cpus=1 --address="$1"', storage, address],
+    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+)
+try:
+    while sum(each["Alive"] for each in ray.nodes()) < 2:
+        time.sleep(0.1)
+    config = {"name": "demo", "data": {"source": "synthetic", "reviews": 60},
+              "space": {"cell": "gru", "hidden_size": 4, "embedding_size": 4},
+              "budget": {"trials": 1, "max_epochs": 1}}
+    try:
+        launch(config, storage=storage)
+    except ResourceError as error:
+        print("refused:", error)
+    print("left", os.listdir(storage))
+    shared_storage.check_seen_by_all(storage_root(elsewhere))
+    shared_storage.check_seen_by_all(storage_root(bucket))
+    print("passed", os.listdir(elsewhere))
+finally:
+    node.terminate()
+    node.wait()
+    ray.shutdown()
+"""
+
+
+def test_a_storage_that_only_the_head_sees_is_refused_before_the_start(
+    tmp_path: Path, bucket: str
+) -> None:
+    may = ["unshare", "--mount", "true"]
+    if os.getuid() or not shutil.which("unshare") or subprocess.run(may, check=False).returncode:
+        pytest.skip("a node with mounts of its own isn't allowed here")
+    for name in ("storage", "elsewhere"):
+        (tmp_path / name).mkdir()
+    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, tmp_path / "storage", tmp_path / "elsewhere", bucket],
+        env={**os.environ, "PATH": tools, "CELLTUNE_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    alone, refused, left, passed = done.stdout.splitlines()
+    assert alone == "alone True"
+    assert refused.startswith("refused: Not every node of the cluster can use the storage")
+    assert "it doesn't see the storage" in refused
+    assert left == "left []"
+    assert passed == "passed []"

@@ -1,0 +1,57 @@
+"""A search in an object store, killed and resumed, as a person types it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from search import folder as folders
+from search.events import TrialCreated
+from tests.integration.conftest import CELLTUNE, Run
+from tests.integration.test_resume import write
+
+
+def test_a_search_in_an_object_store_is_killed_resumed_and_ranked(
+    bucket: str, env: dict[str, str], address: str, celltune: Run, tmp_path: Path
+) -> None:
+    env["CELLTUNE_STORAGE"] = bucket
+    config = write(tmp_path / "c.yaml", budget={"trials": 4, "max_epochs": 4})
+    driver = subprocess.Popen(
+        [str(CELLTUNE), "launch", str(config), "--address", address],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    folder = folders.at("cut", folders.storage_root(bucket))
+    deadline = time.monotonic() + 120
+    while driver.poll() is None and time.monotonic() < deadline:
+        if folder.exists() and sum(trial.epochs_done for trial in folder.state().trials) >= 3:
+            break
+        time.sleep(0.1)
+    assert folder.is_locked()
+    refused = celltune("resume", "cut", "--address", address)
+    assert refused.returncode == 2
+    assert f"run by another process (pid {driver.pid} on" in refused.stderr
+    driver.send_signal(signal.SIGKILL)
+    output, _ = driver.communicate(timeout=60)
+    assert driver.returncode == -signal.SIGKILL, output
+    before = folder.events()
+    assert celltune("status", "cut").stdout.startswith(f"cut: killed, in {folder.where}")
+
+    resumed = celltune("resume", "cut", "--address", address)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    after = folder.events()
+    assert after[: len(before)] == before
+    assert [e.number for e in after if isinstance(e, TrialCreated)] == list(range(4))
+    assert folder.state().finished(4)
+    assert folder.state().count("failed") == 0
+    ranked = json.loads(celltune("leaderboard", "cut", "--format", "json").stdout)
+    assert sorted(row["trial"] for row in ranked) == [0, 1, 2, 3]
+    assert "finished" in celltune("list").stdout
+    newest = folder.state().trials[ranked[0]["trial"]].epochs[-1].checkpoint
+    assert newest is not None
+    folder.checkpoints(ranked[0]["trial"]).load(newest)
