@@ -83,7 +83,7 @@ def number_texts(texts: Sequence[str], name: str, *, lowercase: bool) -> Numbere
         tokens = ctypes.string_at(text, size.value).decode().split("\n")[:-1]
     finally:
         library.celltune_tokens_free(numbers)
-    return NumberedTexts(ids[: counts.sum()].copy(), counts, tokens)
+    return NumberedTexts(ids[: counts.sum()], counts, tokens)
 
 
 @functools.lru_cache(maxsize=1)

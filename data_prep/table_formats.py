@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from data_prep.errors import DataError
 
@@ -125,13 +125,25 @@ def parquet_cells(path: Path, wanted: Sequence[Column]) -> Cells:
                 _position(path, names, column)
             chosen = [column.name for column in wanted]
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=sorted(set(chosen))):
-                columns = [batch.column(name).to_pylist() for name in chosen]
+                columns = [_undecoded(batch.column(name)).to_pylist() for name in chosen]
                 for values in zip(*columns, strict=True):
                     yield "", [_as_text(str(path), value) for value in values]
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+    except pa.ArrowInvalid as error:
         raise DataError(
             f"{path} isn't a whole parquet file ({error}); get the file again or write it anew"
         ) from error
+
+
+def _undecoded(column: Any) -> Any:
+    """An Arrow column whose texts are bytes: Arrow decodes a batch, and no row can be named."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _undecoded(column.dictionary_decode())
+    if str(kind) in ("string", "large_string", "string_view"):
+        return column.cast(pa.large_binary())
+    return column
 
 
 FORMATS: dict[str, Callable[[Path, Sequence[Column]], Cells]] = {
