@@ -65,3 +65,11 @@ def test_a_cell_that_holds_more_than_text_is_refused(tmp_path: Path, cell: Any) 
     path = write(tmp_path / "r.parquet", [b"fine"], pa.string(), label=[cell])
     with pytest.raises(DataError, match=r"a cell holds a (list|dict); it must be plain text"):
         rows(path)
+
+
+def test_a_damaged_page_is_told_as_damage(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.parquet", [b"dull", b"fine"] * 9, pa.string(), label=[0, 1] * 9)
+    content = path.read_bytes()
+    path.write_bytes(content[:20] + b"\xff" * 40 + content[60:])
+    with pytest.raises(DataError, match=r"r\.parquet isn't a whole parquet file .*get the file"):
+        rows(path)
