@@ -6,7 +6,8 @@ Both sides get the same reviews and the basic_english tokenizer, one after the o
 figures are ratios of medians:
   prepare_speedup    raw archive to ready cache, training and test part (50,000 reviews), against
                      torchtext's own way from the unpacked folder: datasets.IMDB, Field,
-                     build_vocab, one pass of BucketIterator over both parts (at least 5)
+                     build_vocab, one pass of BucketIterator over both parts (at least 5). What
+                     a machine compiles once is compiled before; `details` say how long it took
   second_open_ms     opening in another process of the cluster what is published (at most 50)
   open_speedup       preparing by opening (at least 100)
   extra_trial_share  memory that one more trial adds, by the set's size: the growth of the summed
@@ -48,6 +49,7 @@ from data_prep import (  # noqa: E402
     DataConfig,
     PreparedData,
     batches,
+    native_tokens,
     prepare,
     prepare_test,
     store,
@@ -191,6 +193,7 @@ def main() -> None:
         path = archive(options.data, scratch, 2_500 if options.quick else None)
         config = DataConfig(source="imdb", path=path, max_tokens=WHOLE_REVIEWS)
         ours, theirs = [], []
+        compiling = seconds(native_tokens.available)
         seconds(lambda: our_way(DataConfig(source="synthetic", test_size=0.2), scratch))
         for _ in range(repeat):
             ours.append(seconds(lambda: our_way(config, scratch)))
@@ -211,6 +214,7 @@ def main() -> None:
         "reviews": 20_000 // 2 if options.quick else 50_000,
         "prepare_s": ours,
         "torchtext_s": theirs,
+        "compile_s": compiling,
         "open_s": opened,
         "added_shares": added,
         "set_bytes": data.nbytes,

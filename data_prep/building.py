@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from data_prep.errors import DataError
 from data_prep.indexing import IndexedTexts, index_texts
 from data_prep.rows import Part, Progress, Row, Source
 from data_prep.splits import Parts, split
+from data_prep.tokenizers import tokenizer
 from data_prep.vectors import VectorSource, embedding
 from data_prep.vocabulary import UNK, Vocabulary
 
@@ -139,11 +141,7 @@ class Builder:
         )
         empty = np.flatnonzero(np.diff(indexed.offsets) == 0)
         if len(empty):
-            row = rows[empty[0]]
-            raise DataError(
-                f"{config.path or config.source}, {row.id}: the review is empty, it holds nothing "
-                f"that {config.tokenizer} calls a token ({row.text[:40]!r}); remove it"
-            )
+            raise _without_tokens(rows[empty[0]], config)
         return indexed
 
     def _tensorized(
@@ -217,6 +215,30 @@ def split_of(rows: Sequence[Row], labels: NDArray[np.int64], config: DataConfig)
         config.seed,
         test_size=config.test_size or 0,
         groups=[row.group for row in rows] if grouped else None,
+    )
+
+
+def refuse_without_tokens(rows: Iterable[Row], config: DataConfig) -> None:
+    """Looks whether every review holds a token, without tokenizing most of them.
+
+    Raises:
+        DataError: one that holds none.
+    """
+    unsure = [row for row in rows if not _SURELY_A_TOKEN.search(row.text)]
+    tokenize = tokenizer(config.tokenizer, lowercase=bool(config.lowercase))
+    for row in unsure:
+        if not tokenize(row.text):
+            raise _without_tokens(row, config)
+
+
+# Three, because a line break of HTML, which is no token, holds two.
+_SURELY_A_TOKEN = re.compile(r"\w{3}")
+
+
+def _without_tokens(row: Row, config: DataConfig) -> DataError:
+    return DataError(
+        f"{config.path or config.source}, {row.id}: the review is empty, it holds nothing that "
+        f"{config.tokenizer} calls a token ({row.text[:40]!r}); remove it"
     )
 
 

@@ -181,7 +181,7 @@ def _store(data: Data, folder: Path, kind: Kind[Data]) -> None:
     try:
         arrays, kept = kind.pack(data)
         for name, array in arrays.items():
-            np.save(aside / f"{name}.npy", array, allow_pickle=False)
+            _save(aside / f"{name}.npy", array)
         words = kind.words(data)
         if words is not None:
             (aside / WORDS).write_text(json.dumps(words, ensure_ascii=False), "utf-8")
@@ -197,6 +197,15 @@ def _store(data: Data, folder: Path, kind: Kind[Data]) -> None:
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    # Not np.save: of a full disk it tells two counts, and not that there is no room.
+    npy: Any = np.lib.format
+    whole = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(whole))
+        file.write(whole.data)
 
 
 def _remove_leftovers(cache_dir: Path, fingerprint: str) -> None:

@@ -46,6 +46,9 @@ _EXAMPLES = {
 }
 
 
+_BOOLEANS = {True: "yes, on and true", False: "no, off and false"}
+
+
 class DataConfig(BaseModel):
     """One data set, from raw text to ids. Two equal configs over equal files give equal data."""
 
@@ -142,6 +145,26 @@ class DataConfig(BaseModel):
             raise ValueError(
                 f"{info.field_name} is {value!r}; allowed are a share between 0 and 1, such as "
                 f"0.2, or a count of at least 1, such as 1500"
+            )
+        return value
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _written_as_text(cls, value: object) -> object:
+        if value is None:
+            return value
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"classes is {value!r}; it must be a list, such as [neg, pos]")  # noqa: TRY004
+        odd = [name for name in value if not isinstance(name, str)]
+        if odd and isinstance(odd[0], bool):
+            raise ValueError(
+                f"classes holds {odd[0]}, as which YAML reads {_BOOLEANS[odd[0]]} without quotes; "
+                f"put the labels in quotes, such as ['no', 'yes']"
+            )
+        if odd:
+            raise ValueError(
+                f"classes holds {odd[0]!r}, which isn't text; put the labels in quotes, such as "
+                f"['0', '1']"
             )
         return value
 

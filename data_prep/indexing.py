@@ -1,9 +1,10 @@
 """Many texts to numbered tokens at once; fast, and token for token what the tokenizer gives.
 
-Most words of a text were seen before, so tokenizing them again is wasted. A text is cut at its
-blanks into chunks ("Movie." or "(it's"), each distinct chunk is numbered and tokenized once, and
-numpy puts the tokens of every chunk in its place. That holds for tokenizers for which cutting a
-text at blanks changes nothing; the others are run text by text.
+Large sets go through `data_prep.native_tokens` where the machine has a compiler. Without one, it
+helps that most words of a text were seen before, so that tokenizing them again is wasted: a text is
+cut at its blanks into chunks ("Movie." or "(it's"), each distinct chunk is numbered and tokenized
+once, and numpy puts the tokens of every chunk in its place. That holds for tokenizers for which
+cutting a text at blanks changes nothing; the others are run text by text.
 
 Shapes: n texts, N tokens of all texts together, M distinct tokens, K chunks, C distinct chunks.
 """
@@ -15,12 +16,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep import native_tokens
 from data_prep.tokenizers import LINE_BREAK, basic_english, spaced_basic_english, tokenizer
 
 THREADS = min(8, os.cpu_count() or 1)
@@ -28,6 +31,9 @@ THREADS = min(8, os.cpu_count() or 1)
 BLOCK_CHARACTERS = 1 << 23
 """Texts are worked on in blocks of about this size: large enough that few chunks are met twice,
 small enough for memory, and for a progress bar to move."""
+
+NATIVE_FROM_CHARACTERS = 1 << 20
+"""Fewer are done sooner than a library is compiled."""
 
 EXPANDED_AT_ONCE = 1 << 18
 """Chunks turned into tokens at a time: few enough to stay in the processor's cache."""
@@ -79,7 +85,7 @@ def index_texts(
     Raises:
         DataError: a library that the tokenizer needs isn't installed.
     """
-    way = _ByChunk(name, lowercase) if name in _SPLITTERS else _ByText(name, lowercase)
+    way = _way(name, lowercase, sum(map(len, texts)))
     ids: list[Ids] = []
     lengths: list[NDArray[np.int64]] = []
     done = 0
@@ -91,6 +97,14 @@ def index_texts(
     offsets = np.zeros(len(texts) + 1, dtype=np.int64)
     np.cumsum(np.concatenate([*lengths, np.empty(0, np.int64)]), out=offsets[1:])
     return IndexedTexts(np.concatenate([*ids, _NONE]), offsets, list(way.tokens))
+
+
+def _way(name: str, lowercase: bool, characters: int) -> _ByText | _ByChunk | _Native:
+    if name not in _SPLITTERS:
+        return _ByText(name, lowercase)
+    if characters >= NATIVE_FROM_CHARACTERS and native_tokens.available():
+        return _Native(name, lowercase)
+    return _ByChunk(name, lowercase)
 
 
 def _blocks(texts: Sequence[str]) -> list[Sequence[str]]:
@@ -113,6 +127,19 @@ class _ByText:
                 np.concatenate([*found, _NONE]),
                 np.array([len(ids) for ids in found], dtype=np.int64),
             )
+
+
+class _Native:
+    """A tokenizer that is compiled, block by block in threads."""
+
+    def __init__(self, name: str, lowercase: bool) -> None:
+        self._number = partial(native_tokens.number_texts, name=name, lowercase=lowercase)
+        self.tokens = _Numbers()
+
+    def __call__(self, blocks: Sequence[Sequence[str]]) -> Iterator[tuple[Ids, NDArray[np.int64]]]:
+        with ThreadPoolExecutor(min(len(blocks), THREADS) or 1) as pool:
+            for found in pool.map(self._number, blocks):
+                yield self.tokens.of(found.tokens)[found.ids], found.counts
 
 
 class _ByChunk:

@@ -61,7 +61,7 @@ def clear(
         DataError: a name that no set has or several have, or a folder that can't be removed.
     """
     known = [each.name for each in kept_sets(cache_dir)]
-    chosen = known if names is None else [_only(name, known, cache_dir) for name in names]
+    chosen = known if names is None else [only(name, known, str(cache_dir)) for name in names]
     with writing(cache_dir):
         for name in chosen:
             with locked(cache_dir / f"{name}.lock"):
@@ -73,11 +73,21 @@ def clear(
     return chosen
 
 
-def _only(name: str, known: list[str], cache_dir: Path) -> str:
+def only(name: str, known: Collection[str], place: str) -> str:
+    """The fingerprint that a name means: itself, or what alone begins with it.
+
+    Args:
+        name: what a person gave.
+        known: the fingerprints there are.
+        place: where they are, for the message.
+
+    Raises:
+        DataError: none or several.
+    """
     meant = [each for each in known if each.startswith(name)]
     if len(meant) != 1:
         raise DataError(
-            f"{name!r} names {len(meant) or 'none'} of the {len(known)} sets in {cache_dir}; give "
+            f"{name!r} names {len(meant) or 'none'} of the {len(known)} sets in {place}; give "
             f"a fingerprint, or its beginning, as celltune cache list shows it"
         )
     return meant[0]

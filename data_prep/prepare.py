@@ -8,7 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.building import Builder, checked_labels, read_rows, split_of
+from data_prep.building import (
+    Builder,
+    checked_labels,
+    read_rows,
+    refuse_without_tokens,
+    split_of,
+)
 from data_prep.cache import PREPARED, TEST, load_or_build
 from data_prep.config import DataConfig
 from data_prep.dataset import JSON, PreparedData, PreparedTest
@@ -16,7 +22,7 @@ from data_prep.errors import DataError
 from data_prep.files import default_cache_dir
 from data_prep.rows import TRAIN, Part, Progress, Source
 from data_prep.sources import open_source
-from data_prep.vectors import VectorSource, open_vectors
+from data_prep.vectors import VectorSource, check_vectors, open_vectors
 
 PREPARATION_VERSION = 1
 """Raised whenever the same config and content would give other data: old caches go stale."""
@@ -69,12 +75,15 @@ def survey(config: DataConfig, *, progress: Progress | None = None) -> dict[str,
         progress: as for `prepare`.
 
     Raises:
-        DataError: input that can't be used, as `prepare` would find it before it tokenizes.
+        DataError: input that can't be used, as `prepare` would find it. Vectors are only looked
+            for; they aren't read, downloaded or learned.
     """
     source = open_source(config, cache_dir=default_cache_dir(), progress=progress)
+    check_vectors(config)
     rows = read_rows(source, TRAIN, progress)
     labels = checked_labels(rows, source, config)
-    split_of(rows, labels, config)
+    found = split_of(rows, labels, config)
+    refuse_without_tokens((rows[i] for i in (*found.train, *found.valid)), config)
     return {name: int(np.sum(labels == index)) for index, name in enumerate(source.classes)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from data_prep.errors import DataError
@@ -60,7 +60,7 @@ class Shelf:
         for name in sorted(self._kept, key=lambda name: self._kept[name].used):
             if left + nbytes <= ceiling:
                 break
-            if not self.in_use(name):
+            if not self.users(name):
                 chosen.append(name)
                 left -= self._kept[name].nbytes
         if left + nbytes > ceiling:
@@ -91,14 +91,16 @@ class Shelf:
         if name in self._kept:
             self._kept[name].holders[holder] -= 1
 
-    def in_use(self, name: str) -> bool:
-        """Whether a living holder holds the set."""
+    def users(self, name: str) -> int:
+        """How many living holders hold the set."""
         holders = self._kept[name].holders
-        return any(count > 0 and self._alive(holder) for holder, count in holders.items())
+        return sum(count > 0 and self._alive(holder) for holder, count in holders.items())
 
-    def clear(self) -> list[str]:
-        """Gives up all sets that nobody uses, and names them."""
-        chosen = [name for name in self._kept if not self.in_use(name)]
+    def clear(self, names: Collection[str] | None = None) -> list[str]:
+        """Gives up sets that nobody uses, all or of these names, and names them."""
+        chosen = [
+            name for name in self._kept if (names is None or name in names) and not self.users(name)
+        ]
         for name in chosen:
             del self._kept[name]
         return chosen

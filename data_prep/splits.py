@@ -76,7 +76,8 @@ def split(
     if len(missing):
         raise DataError(
             f"a training part of {train} reviews would hold none of class {missing[0]}, which has "
-            f"{counts[classes == missing[0]][0]} of {total} reviews; raise data.train_size"
+            f"{counts[classes == missing[0]][0]} of {total} reviews; raise data.train_size, or "
+            f"give more reviews"
         )
     return Parts(*map(np.sort, parts))
 

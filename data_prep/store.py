@@ -8,7 +8,7 @@ imports Ray.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data_prep.dataset import PreparedData
 from data_prep.errors import DataError, DataLostError
+from data_prep.kept import only
 from data_prep.shelf import Shelf
 from data_prep.words import Words
 
@@ -40,11 +41,13 @@ class DataStat:
         fingerprint: names the data.
         reviews: how many, of both parts.
         nbytes: what the arrays take in the object store of each node that opened them.
+        users: how many running searches hold it.
     """
 
     fingerprint: str
     reviews: int
     nbytes: int
+    users: int = 0
 
 
 class DataCache:
@@ -89,9 +92,9 @@ class DataCache:
         """Takes one `hold` back."""
         self._shelf.let_go(fingerprint, job)
 
-    def clear(self) -> list[str]:
-        """Drops all data that nobody holds, and names them."""
-        gone = self._shelf.clear()
+    def clear(self, names: Collection[str] | None = None) -> list[str]:
+        """Drops data that nobody holds, all or of these fingerprints, and names them."""
+        gone = self._shelf.clear(names)
         self._forget(gone)
         return gone
 
@@ -112,7 +115,7 @@ class DataCache:
 
     def stat(self) -> list[DataStat]:
         """What is here, in the order it came."""
-        return list(self._stats.values())
+        return [replace(stat, users=self._shelf.users(n)) for n, stat in self._stats.items()]
 
 
 def publish(prepared: PreparedData, *, ceiling: int | None = None) -> DataHandle:
@@ -160,15 +163,20 @@ def hold(prepared: PreparedData, *, ceiling: int | None = None) -> None:
         _publish(actor, prepared, ceiling)
 
 
-def clear() -> list[str]:
-    """Drops all published data that no search holds, and gives their fingerprints.
+def clear(names: Collection[str] | None = None) -> list[str]:
+    """Drops published data that no search holds, and gives their fingerprints.
+
+    Args:
+        names: fingerprints, or beginnings of them; None: all.
 
     Raises:
-        DataError: no cluster is joined.
+        DataError: no cluster is joined, or a name that no set has or several have.
     """
     _check_joined()
+    known = [each.fingerprint for each in stat()]
+    chosen = None if names is None else [only(name, known, "the cluster") for name in names]
     actor = _actor()
-    return ray.get(actor.clear.remote()) if actor else []
+    return ray.get(actor.clear.remote(chosen)) if actor else []
 
 
 def open_handle(handle: DataHandle) -> PreparedData:

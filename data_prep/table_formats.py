@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from data_prep.errors import DataError
 
@@ -62,7 +62,7 @@ def csv_cells(path: Path, wanted: Sequence[Column], delimiter: str = ",") -> Cel
         header = next(rows, None)
         if header is None:
             raise DataError(f"{path} is empty; it needs a header and labelled reviews")
-        names = [name.strip() for name in header]
+        names = [_header_cell(path, name) for name in header]
         at = [_position(path, names, column) for column in wanted]
         for number, cells in enumerate(rows, start=1):
             if len(cells) != len(names):
@@ -125,13 +125,28 @@ def parquet_cells(path: Path, wanted: Sequence[Column]) -> Cells:
                 _position(path, names, column)
             chosen = [column.name for column in wanted]
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=sorted(set(chosen))):
-                columns = [batch.column(name).to_pylist() for name in chosen]
+                columns = [_undecoded(batch.column(name)).to_pylist() for name in chosen]
                 for values in zip(*columns, strict=True):
                     yield "", [_as_text(str(path), value) for value in values]
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+    except (pa.ArrowInvalid, OSError) as error:
+        # Arrow's complaints about damaged pages have no number; those of a disk do.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise DataError(
             f"{path} isn't a whole parquet file ({error}); get the file again or write it anew"
         ) from error
+
+
+def _undecoded(column: Any) -> Any:
+    """An Arrow column whose texts are bytes: Arrow decodes a batch, and no row can be named."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _undecoded(column.dictionary_decode())
+    if str(kind) in ("string", "large_string", "string_view"):
+        return column.cast(pa.large_binary())
+    return column
 
 
 FORMATS: dict[str, Callable[[Path, Sequence[Column]], Cells]] = {
@@ -156,7 +171,23 @@ def _csv_rows(path: Path, reader: Iterator[list[str]], delimiter: str) -> Iterat
         ) from error
 
 
+def _header_cell(path: Path, name: str) -> str:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        code = ord(name[error.start]) - 0xDC00
+        raise DataError(
+            f"{path}, line 1: byte 0x{code:02x} in the header isn't utf-8; save the file as utf-8"
+        ) from error
+    return name.strip()
+
+
 def _position(path: Path, names: list[str], column: Column) -> int:
+    if names.count(column.name) > 1:
+        raise DataError(
+            f"{path} has {names.count(column.name)} columns {column.name!r}; rename all but the "
+            f"one that data.{column.key} means"
+        )
     if column.name in names:
         return names.index(column.name)
     near = get_close_matches(column.name, names, n=1)

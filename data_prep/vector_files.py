@@ -89,11 +89,12 @@ def _zipped(path: Path, raw: IO[bytes], member: str | None) -> Iterator[IO[bytes
 
 def _text(path: Path, file: IO[bytes], wanted: frozenset[str]) -> tuple[dict[str, Vector], int]:
     found: dict[str, Vector] = {}
-    width = 0
+    width = number = promised = 0
     for number, line in enumerate(file, start=1):
         pieces = line.rstrip().split(b" ")
         if number == 1 and len(pieces) == 2 and all(piece.isdigit() for piece in pieces):
-            continue  # word2vec's header: how many words, how wide
+            promised = 1 + int(pieces[0])  # word2vec's header: how many words, how wide
+            continue
         width = width or len(pieces) - 1
         where = f"{path}, line {number}"
         if len(pieces) != width + 1:
@@ -101,6 +102,11 @@ def _text(path: Path, file: IO[bytes], wanted: frozenset[str]) -> tuple[dict[str
         word = _word(where, pieces[0])
         if word in wanted and word not in found:
             found[word] = _numbers(where, pieces[1:])
+    if number < promised:
+        raise DataError(
+            f"{path} has {number - 1} vectors where its first line says {promised - 1}: the file "
+            f"is cut short; get it again"
+        )
     return found, width
 
 

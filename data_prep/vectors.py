@@ -74,6 +74,18 @@ def open_vectors(
     return _Filed(path, wanted.member)
 
 
+def check_vectors(config: DataConfig) -> None:
+    """Looks whether what a config names is there, without downloading, reading or learning it.
+
+    Raises:
+        DataError: a file or a library that isn't there.
+    """
+    if config.vectors is not None and config.vectors.name is None:
+        source = open_vectors(config, cache_dir=Path())
+        if isinstance(source, _Trained):
+            source.digest()
+
+
 def embedding(
     source: VectorSource,
     config: DataConfig,

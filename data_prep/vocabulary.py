@@ -9,6 +9,8 @@ from itertools import repeat
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.errors import DataError
+
 UNK, PAD = 0, 1
 """The ids of an unknown word and of padding, in torchtext's order."""
 
@@ -49,7 +51,11 @@ class Vocabulary:
     def of_counts(
         cls, words: Sequence[str], counts: NDArray[np.int64], *, size: int, min_count: int = 1
     ) -> Vocabulary:
-        """As `build`, of distinct words and ``(len(words),)`` how often each stands there."""
+        """As `build`, of distinct words and ``(len(words),)`` how often each stands there.
+
+        Raises:
+            DataError: no word is left.
+        """
         likely = np.flatnonzero(counts >= max(1, min_count))
         if len(likely) > size:
             # Only the words that may still be kept are worth sorting; two seats are for the
@@ -58,6 +64,12 @@ class Vocabulary:
             likely = likely[counts[likely] >= least[-min(size + 2, len(likely))]]
         ranked = sorted((-int(counts[index]), words[index]) for index in likely)
         kept = [word for _, word in ranked if word not in SPECIALS]
+        if not kept:
+            raise DataError(
+                f"no word stands {min_count} times in the training part (the commonest "
+                f"{int(counts.max(initial=0))} times), so the vocabulary would hold none; lower "
+                f"data.min_count"
+            )
         return cls((*SPECIALS, *kept[:size]))
 
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated
 
@@ -14,8 +15,19 @@ from search import experiment
 from search.cli_parts import ConfigPath, Overrides, make_console, make_view
 
 cache_app = typer.Typer(
-    help="Prepared data on this machine.", no_args_is_help=True, rich_markup_mode=None
+    help="Prepared data on this machine, and in a cluster's memory.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
+
+ClusterAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="Of a running Ray cluster (host:port, or auto): its memory instead of this machine's "
+        "disk.",
+    ),
+]
 
 
 def prepare(
@@ -45,20 +57,42 @@ def prepare(
 
 
 @cache_app.command("list")
-def list_cache() -> None:
-    """List the prepared sets on this machine."""
+def list_cache(address: ClusterAddress = None) -> None:
+    """List the prepared sets on this machine, or in a cluster's memory."""
+    if address is not None:
+        _list_memory(address)
+        return
     folder = default_cache_dir()
     found = kept_sets(folder)
     if not found:
         typer.echo(f"Nothing is prepared in {folder} yet. Fill it with: celltune prepare CONFIG")
         return
-    table = Table(header_style="bold")
-    for column in ("fingerprint", "what", "MB", "written"):
-        table.add_column(column, justify="right" if column == "MB" else "left")
-    for each in found:
-        when = f"{datetime.fromtimestamp(each.changed).astimezone():%Y-%m-%d %H:%M:%S}"
-        table.add_row(each.name[:12], each.what, f"{each.nbytes / 1e6:.1f}", when)
-    make_console().print(table)
+    rows = [
+        (
+            each.name[:12],
+            each.what,
+            f"{each.nbytes / 1e6:.1f}",
+            f"{datetime.fromtimestamp(each.changed).astimezone():%Y-%m-%d %H:%M:%S}",
+        )
+        for each in found
+    ]
+    _show(("fingerprint", "what", "MB", "written"), rows)
+
+
+def _list_memory(address: str) -> None:
+    from data_prep import store
+    from search.cluster import joined
+
+    with joined(address):
+        found = store.stat()
+    if not found:
+        typer.echo(f"The cluster at {address} holds no prepared sets. A launch there brings them.")
+        return
+    rows = [
+        (each.fingerprint[:12], f"{each.reviews:,}", f"{each.nbytes / 1e6:.1f}", f"{each.users}")
+        for each in found
+    ]
+    _show(("fingerprint", "reviews", "MB", "searches"), rows)
 
 
 @cache_app.command("clear")
@@ -69,11 +103,46 @@ def clear_cache(
     downloads: Annotated[
         bool, typer.Option("--downloads", help="Remove what was downloaded as well.")
     ] = False,
+    address: ClusterAddress = None,
 ) -> None:
-    """Remove prepared sets from this machine; a launch prepares what it needs again."""
+    """Remove prepared sets from this machine, or from a cluster's memory what no search uses.
+
+    A launch prepares what it needs again.
+    """
+    if address is not None:
+        if downloads:
+            raise typer.BadParameter("downloads lie on this machine; leave --address out")
+        _clear_memory(address, fingerprints or None)
+        return
     folder = default_cache_dir()
     gone = clear(folder, fingerprints or None, downloads=downloads)
-    typer.echo(f"Removed {len(gone)} of {folder}: {', '.join(each[:12] for each in gone) or '-'}")
+    typer.echo(f"Removed {len(gone)} of {folder}: {_short(gone)}")
+
+
+def _clear_memory(address: str, fingerprints: list[str] | None) -> None:
+    from data_prep import store
+    from search.cluster import joined
+
+    with joined(address):
+        gone = store.clear(fingerprints)
+        left = [each.fingerprint for each in store.stat() if each.users]
+    typer.echo(f"Removed {len(gone)} of the cluster at {address}: {_short(gone)}")
+    if left:
+        typer.echo(f"Kept what searches use: {_short(left)}")
+
+
+def _short(fingerprints: Iterable[str]) -> str:
+    return ", ".join(each[:12] for each in fingerprints) or "-"
+
+
+def _show(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    table = Table(header_style="bold")
+    for column in columns:
+        numbers = column in ("MB", "reviews", "searches")
+        table.add_column(column, justify="right" if numbers else "left")
+    for row in rows:
+        table.add_row(*row)
+    make_console().print(table)
 
 
 def register(app: typer.Typer) -> None:

@@ -4,14 +4,15 @@ import logging
 import multiprocessing
 import multiprocessing.synchronize
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, Any, NoReturn
 
 import numpy as np
 import pytest
 
-from data_prep import DataError, PreparedData, TensorizedSplit
-from data_prep.cache import PREPARED, load_or_build
+from data_prep import DataError, PreparedData, PreparedTest, TensorizedSplit
+from data_prep.cache import PREPARED, TEST, load_or_build
 
 NAME = "0123abcd"
 
@@ -80,25 +81,107 @@ def test_a_build_that_fails_leaves_the_cache_as_it_was(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [f"{NAME}.lock"]
 
 
-@pytest.mark.parametrize("failing_write", range(1, 7))
-def test_a_full_disk_leaves_the_cache_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing_write: int
-) -> None:
-    writes = 0
-    save = np.save
+def with_vectors() -> PreparedData:
+    return replace(built(), vectors=np.zeros((4, 2), np.float32))
 
-    def full(path: Path, array: object, **options: object) -> None:
-        nonlocal writes
-        writes += 1
-        if writes == failing_write:
+
+TEST_NAME = "4567cdef"
+FILES = (
+    *(f"{part}-{name}.npy" for part in ("train", "valid") for name in ("ids", "offsets", "labels")),
+    "vectors.npy",
+    "words.json",
+    "manifest.json",
+)
+TEST_FILES = ("test-ids.npy", "test-offsets.npy", "test-labels.npy", "manifest.json")
+
+
+def load_all(cache: Path) -> None:
+    load_or_build(cache, NAME, with_vectors, PREPARED)
+    load_or_build(cache, TEST_NAME, lambda: PreparedTest(TEST_NAME, built().train), TEST)
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A disk that has room for half of the file of this name."""
+
+    def opened(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> IO[Any]:
+        file = open_path(self, mode, *arguments, **options)
+        return Full(file) if "w" in mode and self.name == name else file
+
+    class Full:
+        def __init__(self, file: IO[Any]) -> None:
+            self.file = file
+
+        def __getattr__(self, attribute: str) -> Any:
+            return getattr(self.file, attribute)
+
+        def __enter__(self) -> Full:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()
+
+        def write(self, content: Any) -> NoReturn:
+            self.file.write(content[: len(content) // 2])
+            self.file.flush()
             raise OSError(28, "No space left on device")
-        save(path, array, **options)
 
-    monkeypatch.setattr(np, "save", full)
-    with pytest.raises(DataError, match=r"can't be written .No space left on device.*Make room"):
-        load_or_build(tmp_path, NAME, built, PREPARED)
-    assert [file.name for file in tmp_path.iterdir()] == [f"{NAME}.lock"]
-    assert len(load_or_build(tmp_path, NAME, built, PREPARED).train) == 2
+    open_path = Path.open
+    monkeypatch.setattr(Path, "open", opened)
+
+
+def files_of(cache: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(cache)): path.read_bytes()
+        for path in cache.rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    }
+
+
+def test_these_are_all_files_that_are_written(tmp_path: Path) -> None:
+    load_all(tmp_path)
+    assert {path.name for path in (tmp_path / NAME).iterdir()} == set(FILES)
+    assert {path.name for path in (tmp_path / TEST_NAME).iterdir()} == set(TEST_FILES)
+
+
+@pytest.mark.parametrize("name", [*FILES, *TEST_FILES[:-1]])
+def test_a_full_disk_leaves_the_cache_as_it_was(tmp_path: Path, name: str) -> None:
+    load_or_build(tmp_path, "other", lambda: replace(built(), fingerprint="other"), PREPARED)
+    if name in TEST_FILES[:-1]:
+        load_or_build(tmp_path, NAME, with_vectors, PREPARED)
+    before = files_of(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        fill_disk(patch, name)
+        with pytest.raises(
+            DataError, match=r"can't be written .No space left on device.*Make room"
+        ):
+            load_all(tmp_path)
+    assert files_of(tmp_path) == before
+    load_all(tmp_path)
+    assert len(load_or_build(tmp_path, NAME, never, PREPARED).train) == 2
+
+
+def test_a_full_disk_leaves_a_damaged_set_where_it_is(tmp_path: Path) -> None:
+    load_all(tmp_path)
+    flip(tmp_path / NAME / "words.json")
+    before = files_of(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        fill_disk(patch, "manifest.json")
+        with pytest.raises(DataError, match="No space left on device"):
+            load_all(tmp_path)
+    assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("target", ["tempfile.mkdtemp", "pathlib.Path.rename"])
+def test_a_full_disk_has_no_room_for_a_name(tmp_path: Path, target: str) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, full)
+        with pytest.raises(DataError, match="No space left on device"):
+            load_all(tmp_path)
+    assert files_of(tmp_path) == {}
+    load_all(tmp_path)
 
 
 def test_a_cache_that_is_a_file_is_refused(tmp_path: Path) -> None:

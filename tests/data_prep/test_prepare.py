@@ -8,11 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import data_prep
-from data_prep import DataConfig, DataError, PreparedData, prepare
+from data_prep import DataConfig, DataError, PreparedData, prepare, survey
+from data_prep.building import refuse_without_tokens
 from data_prep.prepare import fingerprint
+from data_prep.rows import Row
 from data_prep.synthetic import SyntheticReviews
+from data_prep.tokenizers import tokenizer
 
 WriteCsv = Callable[..., Path]
 
@@ -114,8 +119,41 @@ def test_the_fingerprint_follows_all_that_shapes_the_data_but_not_the_path() -> 
 def test_rows_that_cannot_be_learnt_from_are_refused(
     write_csv: WriteCsv, opened: Any, rows: list[tuple[str, int]], size: int, message: str
 ) -> None:
+    path = write_csv(rows)
     with pytest.raises(DataError, match=message):
-        opened(source="csv", path=write_csv(rows), valid_size=size)
+        opened(source="csv", path=path, valid_size=size)
+    with pytest.raises(DataError, match=message):
+        survey(DataConfig(source="csv", path=path, valid_size=size))
+
+
+PIECES = [
+    "<br />",
+    "<BR />",
+    '<br" />',
+    "<b",
+    "r />",
+    '"',
+    ";",
+    ":",
+    " ",
+    ".",
+    "don",
+    "a",
+    "é",
+    "br",
+]
+
+
+@pytest.mark.parametrize("name", ["basic_english", "whitespace"])
+@given(text=st.lists(st.sampled_from(PIECES)).map("".join) | st.text())
+def test_a_survey_finds_the_reviews_without_a_token(name: str, text: str) -> None:
+    config = DataConfig(source="synthetic", tokenizer=name)  # type: ignore[arg-type]
+    row = Row("row 1", text, 0, None)
+    if tokenizer(name)(text):
+        refuse_without_tokens([row], config)
+    else:
+        with pytest.raises(DataError, match=f"row 1: the review is empty, .* that {name} calls"):
+            refuse_without_tokens([row], config)
 
 
 def test_max_tokens_cuts_every_review(opened: Any) -> None:

@@ -52,6 +52,11 @@ def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
             r"no column 'text' \(did you mean 'txt'\?.*; its .*Set data",
         ),
         (b"text,stars\nfine,1\n", "no column 'label'; its columns.*Set data.label_column"),
+        (
+            b"text,text,label\na,b,1\n",
+            r"has 2 columns 'text'; rename all but the one .*text_column",
+        ),
+        ("text,label\n".encode("utf-16"), r"line 1: byte 0xff in the header isn't utf-8; save"),
         (b"text,label\nfine,1\nawful,2\n", r"row 2 \(line 3\): the label .* is '2'; .*'0', '1'"),
         (b"text,label\nfine,\n", r"row 1 .* label in column 'label' is ''"),
         (b'text,label\nfine,1\n"  ",0\n', r"row 2 \(line 3\): the review .* is empty"),

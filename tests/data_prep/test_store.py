@@ -109,6 +109,21 @@ def test_the_ceiling_drops_what_was_used_least_and_nobody_holds(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("local_ray")
+def test_what_is_named_and_unused_is_cleared(tmp_path: Path) -> None:
+    store.clear()
+    first, second = (reviews(number, tmp_path) for number in (31, 32))
+    store.publish(second)
+    with store.held(first):
+        users = {found.fingerprint: found.users for found in store.stat()}
+        assert users == {first.fingerprint: 1, second.fingerprint: 0}
+        assert store.clear([first.fingerprint[:12]]) == []
+        with pytest.raises(DataError, match=r"'xyz' names none of the 2 sets in the cluster"):
+            store.clear(["xyz"])
+    assert store.clear([first.fingerprint[:12]]) == [first.fingerprint]
+    assert [found.fingerprint for found in store.stat()] == [second.fingerprint]
+
+
+@pytest.mark.usefixtures("local_ray")
 def test_a_hold_ends_with_its_job(data: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         ray._private.state, "jobs", lambda: [{"JobID": "01", "IsDead": True}, {"JobID": "02"}]

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torchtext.vocab import pretrained_aliases
 
-from data_prep import DataConfig, DataError, PreparedData, prepare
+from data_prep import DataConfig, DataError, PreparedData, prepare, survey
 from data_prep.config_vectors import TORCHTEXT_NAMES
 from data_prep.vector_files import read_vectors
 from data_prep.vectors import _torchtext
@@ -80,6 +80,7 @@ def test_a_word_may_hold_blanks(tmp_path: Path) -> None:
         ("v.txt", b"a 1 x\n", "line 1: could not convert .* a line holds a word and then"),
         ("v.txt", b"a 1 nan\n", "line 1: a vector holds a number that isn't finite"),
         ("v.txt", b"\xff 1 2\n", "line 1: byte 0xff of the word isn't utf-8"),
+        ("v.txt", b"2 2\na 1 2\n", "has 1 vectors where its first line says 2: .* cut short"),
         ("v.gz", gzip.compress(TEXT)[:-9], "is damaged or cut short"),
         ("v.zip", b"PK\x03\x04junk", "is damaged or cut short"),
         ("v.bin", b"hello\n", "doesn't begin with a count and a width"),
@@ -199,6 +200,17 @@ def test_without_gensim_its_extra_is_named(opened: Any, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "gensim", None)
     with pytest.raises(DataError, match=r"pip install 'celltune\[word2vec\]'"):
         opened(train="word2vec")
+    with pytest.raises(DataError, match=r"pip install 'celltune\[word2vec\]'"):
+        survey(DataConfig(source="synthetic", vectors={"train": "word2vec"}))  # type: ignore[arg-type]
+
+
+def test_a_survey_looks_for_vectors_and_reads_none(tmp_path: Path) -> None:
+    def surveyed(**vectors: Any) -> dict[str, int]:
+        return survey(DataConfig(source="synthetic", reviews=40, vectors=vectors))  # type: ignore[arg-type]
+
+    assert surveyed(name="glove.6B.100d") == surveyed(path=_kept(tmp_path / "v.txt", b"no vectors"))
+    with pytest.raises(DataError, match=r"isn't a file .*set data\.vectors\.path"):
+        surveyed(path=tmp_path / "none.txt")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gensim") is None, reason="needs celltune[word2vec]")

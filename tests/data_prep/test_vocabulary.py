@@ -3,10 +3,12 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from data_prep.vocabulary import PAD, UNK, Vocabulary
+from data_prep import DataError
+from data_prep.vocabulary import PAD, SPECIALS, UNK, Vocabulary
 
 TEXTS = st.lists(st.lists(st.sampled_from(["a", "b", "c", "dd", "é", "<pad>", "<unk>"])))
 
@@ -30,15 +32,24 @@ def test_a_text_can_never_write_padding() -> None:
 
 
 def test_no_tokens_give_no_ids() -> None:
-    assert Vocabulary.build([], size=5).encode([]).shape == (0,)
+    assert Vocabulary(SPECIALS).encode([]).shape == (0,)
+
+
+@pytest.mark.parametrize("texts", [[], [["<pad>"]], [["a", "b", "a"]]])
+def test_a_vocabulary_without_words_is_refused(texts: list[list[str]]) -> None:
+    with pytest.raises(
+        DataError, match=r"no word stands 3 times .*\(the commonest \d times\).*lower"
+    ):
+        Vocabulary.build(texts, size=5, min_count=3)
 
 
 @given(TEXTS, st.integers(1, 6), st.integers(1, 3))
 def test_the_vocabulary_holds_the_most_frequent_words_only(
     texts: list[list[str]], size: int, min_count: int
 ) -> None:
-    built = Vocabulary.build(texts, size=size, min_count=min_count)
     counts = Counter(word for text in texts for word in text)
+    assume(any(counts[word] >= min_count for word in set(counts) - set(SPECIALS)))
+    built = Vocabulary.build(texts, size=size, min_count=min_count)
     kept, lost = built.words[2:], set(counts) - set(built.words)
     assert len(set(built.words)) == len(built.words) <= size + 2
     assert all(counts[word] >= min_count for word in kept)

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from data_prep import compiling
 from models import native
 from models.cells import CELLS
 from models.native_layer import NATIVE, _Job, _Sums
 from models.recurrent import RecurrentStack
 from models.row_updates import _Rows
 
-COMPILER = any(shutil.which(name) for name in native.COMPILERS)
+COMPILER = any(shutil.which(name) for name in compiling.COMPILERS)
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_the_library_is_compiled_once_and_kept(
     assert native.available()
     (library,) = fresh.iterdir()
     native._library.cache_clear()
-    monkeypatch.setattr(native, "_compile", None)
+    monkeypatch.setattr(compiling.NativeCode, "_compile", None)
     assert native.available()
     assert list(fresh.iterdir()) == [library]
 
@@ -75,7 +76,7 @@ def test_the_library_is_compiled_once_and_kept(
 def test_without_a_compiler_torchs_operations_run(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(native, "COMPILERS", ("no-such-compiler",))
+    monkeypatch.setattr(compiling, "COMPILERS", ("no-such-compiler",))
     assert not native.available()
     stack = RecurrentStack("gru", 3, 2, generator=torch.Generator())
     assert stack(torch.zeros(4, 3, 5), None).shape == (4, 2, 5)
@@ -91,7 +92,7 @@ def test_it_can_be_switched_off(fresh: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("echo no such flag >&2; exit 1", "can't compile the native passes: no such flag"),
+        ("echo no such flag >&2; exit 1", "can't compile the native loops: no such flag"),
         ('for last; do :; done; echo not a library > "$last"', "can't be used"),
     ],
 )

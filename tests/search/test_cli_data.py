@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from data_prep import DataConfig, prepare, store
 from search.cli import app
 
 SAMPLE = str(Path(__file__).parents[2] / "configs" / "sample.yaml")
@@ -33,3 +34,26 @@ def test_prepare_fills_what_the_list_shows_and_clear_empties() -> None:
     assert "a test part, 12 reviews" in listed
     assert "Removed 2 of" in run("cache", "clear")
     assert "Nothing is prepared" in run("cache", "list")
+
+
+def test_downloads_are_not_looked_for_in_a_cluster() -> None:
+    done = CliRunner().invoke(app, ["cache", "clear", "--downloads", "--address", "auto"])
+    assert done.exit_code == 2
+    assert "downloads lie on this machine" in done.output
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_memory_of_a_cluster_is_listed_and_cleared(cache: Path) -> None:
+    store.clear()
+    data = prepare(DataConfig(source="synthetic", reviews=60), cache_dir=cache)
+    with store.held(data):
+        assert " 1 " in run("cache", "list", "--address", "auto").splitlines()[3]
+        said = run("cache", "clear", "--address", "auto", data.fingerprint[:12])
+        assert f"Kept what searches use: {data.fingerprint[:12]}" in said
+    listed = run("cache", "list", "--address", "auto")
+    assert data.fingerprint[:12] in listed
+    assert f"Removed 1 of the cluster at auto: {data.fingerprint[:12]}" in run(
+        "cache", "clear", "--address", "auto"
+    )
+    assert "holds no prepared sets" in run("cache", "list", "--address", "auto")
+    assert data.fingerprint[:12] in run("cache", "list")

@@ -1,0 +1,81 @@
+"""A cluster of two nodes on this machine; what happens to a set there, as JSON on the last line.
+
+A process of its own: the tests' one Ray must not notice.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as NodeAffinity
+from typer.testing import CliRunner
+
+from data_prep import DataConfig, prepare, store
+from search.cli import app
+
+STORE_BYTES = 80 << 20
+TRIALS = 2
+
+
+class Trial:
+    """Opens the set as a trial does."""
+
+    def open(self, handle: store.DataHandle) -> list[int]:
+        """The sum of the ids; and where they lie: which memory of the machine, and where in it."""
+        ids = store.open_handle(handle).train.ids
+        address = ids.ctypes.data
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            span, _, offset, _, inode, *_ = line.split()
+            begin, end = (int(bound, 16) for bound in span.split("-"))
+            if begin <= address < end:
+                return [int(ids.sum()), int(inode), int(offset, 16) + address - begin]
+        raise LookupError("the ids lie nowhere")
+
+
+def trial_on(node: str) -> Any:
+    there = NodeAffinity(node, soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=there)(Trial).remote()
+
+
+def command(*arguments: str) -> str:
+    done = CliRunner().invoke(app, list(arguments))
+    return f"{done.exit_code} {done.output}"
+
+
+def main(cache_dir: Path) -> dict[str, Any]:
+    data = prepare(DataConfig(source="synthetic", reviews=5_000), cache_dir=cache_dir)
+    shape = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+    cluster = Cluster(initialize_head=True, head_node_args={**shape, "num_cpus": 1})
+    cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    found: dict[str, Any] = {"sum": int(data.train.ids.sum())}
+    try:
+        ray.init(address=cluster.address, namespace=store.NAMESPACE, log_to_driver=False)
+        with store.held(data) as handle:
+            found["while searching"] = command("cache", "clear", "--address", cluster.address)
+        ray.shutdown()
+
+        found["listed"] = command("cache", "list", "--address", cluster.address)
+        ray.init(address=cluster.address, namespace=store.NAMESPACE, log_to_driver=False)
+        found["opened"] = {
+            node["NodeID"]: [
+                ray.get(trial_on(node["NodeID"]).open.remote(handle)) for _ in range(TRIALS)
+            ]
+            for node in ray.nodes()
+        }
+        ray.shutdown()
+
+        found["cleared"] = command("cache", "clear", "--address", cluster.address)
+        found["listed at last"] = command("cache", "list", "--address", cluster.address)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    return found
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(main(Path(sys.argv[1]))))
