@@ -126,7 +126,7 @@ class SentimentClassifier(nn.Module):
         if self.config.output_relu:
             features = features.relu()
         logits = functional.linear(features, self.output_weight, self.output_bias)
-        logits = logits.float() if logits.dtype == torch.bfloat16 else logits
+        logits = logits.float() if logits.dtype.itemsize == 2 else logits
         return logits.squeeze(1) if self.num_classes == 2 else logits
 
     def _dropped(self, values: Tensor) -> Tensor:

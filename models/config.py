@@ -12,7 +12,7 @@ CELL_NAMES = ("rnn", "lstm", "gru", "gru_reset_before", "mgu")
 
 Readout = Literal["final", "mean", "max", "last_two_layers"]
 Nonlinearity = Literal["tanh", "relu"]
-Precision = Literal["float32", "tf32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 
 
 class _Config(BaseModel):
@@ -91,5 +91,5 @@ class TrainingConfig(_Config):
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
     """Share of the last step that sgd takes again; 0 is plain descent. Adam doesn't look at it."""
     precision: Precision = "float32"
-    """How a GPU multiplies: float32, tf32, or bfloat16 with weights in float32. The CPU computes in
-    float32 whatever stands here."""
+    """How a GPU multiplies: float32, tf32, or, with weights in float32, bfloat16 or float16, whose
+    losses are scaled to fit its range. The CPU computes in float32 whatever stands here."""
