@@ -15,6 +15,7 @@ from models.fused import FUSED, fused_layers
 from models.graphed import GraphedLoop, run_graphed_layer
 from models.kernels import run_layer
 from models.native_layer import NATIVE, run_native_layer
+from models.torch_lstm import faster_in_torch, run_torch_lstm
 
 
 class RecurrentStack(nn.Module):
@@ -136,6 +137,9 @@ class RecurrentStack(nn.Module):
         if native.usable(inputs):
             cell, hold = NATIVE[self.cell.native], self.cell.loop.hold
             return run_native_layer(cell, hold, inputs, real, *self.cell.arrange(layer))
+        directions = len(self.suffixes)
+        if self.cell.name == "lstm" and faster_in_torch(inputs, self.hidden_size, directions):
+            return run_torch_lstm(inputs, real, layer)
         arranged = self.cell.arrange(layer)
         if inputs.is_cuda:
             return run_graphed_layer(self._graphed, inputs, real, arranged)
