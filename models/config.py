@@ -82,7 +82,7 @@ class TrainingConfig(_Config):
     batch_tokens: int | None = Field(default=None, ge=1)
     """The most ids of a batch, padding among them, so that batches of long reviews hold fewer than
     batch_size; null: no such limit."""
-    gradient_clip: float | None = Field(default=1.0, gt=0.0)
+    gradient_clip: float | None = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     """Largest Euclidean norm of all gradients together; null doesn't clip."""
     weight_decay: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     """Weight of the L2 penalty, added to the gradients as torch's optimizers do."""

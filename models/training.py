@@ -206,8 +206,11 @@ class Trainer:
             The mean loss and the share of right answers, each review counting the same.
 
         Raises:
+            DataError: the split is empty, has an empty review, or an id or label out of range.
             DivergedError: the loss is no longer a number.
         """
+        if split is not self._valid:
+            check_split(split, "evaluated", len(self.model.embedding), self.model.num_classes)
         self.model.eval()
         sums: list[Tensor] = []
         rights: list[Tensor] = []
