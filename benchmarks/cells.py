@@ -1,6 +1,6 @@
 """Every recurrent cell, forward and backward, beside torch's own modules.
 
-Usage: python benchmarks/cells.py [--quick]
+Usage: python benchmarks/cells.py [--quick] [--device cpu]
 
 Batch 64, 256 steps, 100 input features, hidden 16, 64 and 128, one and two threads. All sides of a
 comparison run in turn in one process, and the medians of 5 runs are compared. Figures are time
@@ -13,6 +13,7 @@ ratios, the worst over the hidden sizes and the numbers of threads, below 1 is f
   optimizer_share                 Adam's share of a training step: 25,000 words, gru of 64
 The details hold every time, the ratios to a plain Python loop, the share of SGD with momentum, and
 the same without the native loops (`fallback`), which is what a machine without a compiler gets.
+On another device than the CPU only the ratios of the cells are measured, with cuDNN's as the peers.
 """
 
 from __future__ import annotations
@@ -40,13 +41,15 @@ PEERS = {"rnn": nn.RNN, "lstm": nn.LSTM}
 Run = Callable[[], object]
 
 
-def medians(sides: Mapping[str, Run], runs: int) -> dict[str, float]:
+def medians(sides: Mapping[str, Run], runs: int, device: torch.device) -> dict[str, float]:
     """Seconds of each side: the median of `runs`, in turn, after a round to warm up."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(runs + 1):
         for name, run in sides.items():
             begun = time.perf_counter()
             run()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
             times[name].append(time.perf_counter() - begun)
     return {name: statistics.median(taken[1:]) for name, taken in times.items()}
 
@@ -59,26 +62,35 @@ def both_ways(
     return lambda: torch.autograd.grad(forward(), sources, grad)
 
 
-def one_layer(cell: str, hidden: int, steps: int, batch: int) -> dict[str, Run]:
+def one_layer(
+    cell: str, hidden: int, steps: int, batch: int, device: torch.device
+) -> dict[str, Run]:
     """Ours, the peer, and a plain Python loop, over one layer without padding."""
-    inputs = torch.randn(steps, batch, FEATURES, requires_grad=True)
-    peer = PEERS.get(cell, nn.GRU)(FEATURES, hidden)
+    lengths = torch.full((batch,), steps)
+    inputs = torch.randn(steps, batch, FEATURES, device=device, requires_grad=True)
+    peer = PEERS.get(cell, nn.GRU)(FEATURES, hidden).to(device)
     ours = RecurrentStack(cell, FEATURES, hidden, generator=torch.Generator().manual_seed(1))
+    ours.to(device)
     plain = plain_layer(cell, ours)
-    wide, tall = torch.randn(steps, batch, hidden), torch.randn(steps, hidden, batch)
+    wide = torch.randn(steps, batch, hidden, device=device)
+    tall = torch.randn(steps, hidden, batch, device=device)
+
+    def our_states() -> Tensor:
+        return ours(inputs.transpose(1, 2), None, lengths=lengths)
+
     return {
-        "ours": both_ways(lambda: ours(inputs.transpose(1, 2), None), tall, inputs, ours),
+        "ours": both_ways(our_states, tall, inputs, ours),
         "peer": both_ways(lambda: peer(inputs)[0], wide, inputs, peer),
         "plain": both_ways(lambda: plain(inputs), wide, inputs, ours),
     }
 
 
-def two_layers(hidden: int, steps: int, batch: int) -> dict[str, Run]:
+def two_layers(hidden: int, steps: int, batch: int, device: torch.device) -> dict[str, Run]:
     """Two bidirectional layers over reviews of half to full length."""
     lengths = torch.linspace(steps / 2, steps, batch).long().flip(0)  # the longest first
-    real = (torch.arange(steps)[:, None] < lengths)[:, None]
-    inputs = torch.randn(steps, batch, FEATURES, requires_grad=True)
-    peer = nn.GRU(FEATURES, hidden, 2, bidirectional=True)
+    real = (torch.arange(steps)[:, None] < lengths)[:, None].to(device)
+    inputs = torch.randn(steps, batch, FEATURES, device=device, requires_grad=True)
+    peer = nn.GRU(FEATURES, hidden, 2, bidirectional=True).to(device)
     ours = RecurrentStack(
         "gru",
         FEATURES,
@@ -86,34 +98,36 @@ def two_layers(hidden: int, steps: int, batch: int) -> dict[str, Run]:
         generator=torch.Generator().manual_seed(1),
         num_layers=2,
         bidirectional=True,
-    )
-    tall = torch.randn(steps, 2 * hidden, batch).masked_fill(~real, 0)
+    ).to(device)
+    tall = torch.randn(steps, 2 * hidden, batch, device=device).masked_fill(~real, 0)
     wide = tall.transpose(1, 2).contiguous()
+
+    def our_states() -> Tensor:
+        return ours(inputs.transpose(1, 2), real, lengths=lengths)
 
     def packed() -> Tensor:
         states, _ = peer(pack_padded_sequence(inputs, lengths))
         return pad_packed_sequence(states)[0]
 
     return {
-        "ours": both_ways(lambda: ours(inputs.transpose(1, 2), real), tall, inputs, ours),
+        "ours": both_ways(our_states, tall, inputs, ours),
         "padded": both_ways(lambda: peer(inputs)[0], wide, inputs, peer),
         "packed": both_ways(packed, wide, inputs, peer),
     }
 
 
-def measure(sizes: dict[str, Any]) -> dict[str, dict[str, float]]:
+def measure(sizes: dict[str, Any], device: torch.device) -> dict[str, dict[str, float]]:
     """Milliseconds by comparison and side."""
     rows: dict[str, dict[str, float]] = {}
     for threads in sizes["threads"]:
         torch.set_num_threads(threads)
         for hidden in sizes["hidden"]:
-            shape = (hidden, sizes["steps"], sizes["batch"])
+            shape = (hidden, sizes["steps"], sizes["batch"], device)
             groups = {cell: one_layer(cell, *shape) for cell in CELLS}
             groups["bidirectional"] = two_layers(*shape)
             for name, sides in groups.items():
-                taken = {
-                    side: 1000 * value for side, value in medians(sides, sizes["runs"]).items()
-                }
+                seconds = medians(sides, sizes["runs"], device)
+                taken = {side: 1000 * value for side, value in seconds.items()}
                 rows[f"{name} hidden {hidden} threads {threads}"] = taken
                 text = "  ".join(f"{side} {value:7.2f} ms" for side, value in taken.items())
                 print(f"{name:17} hidden {hidden:3} threads {threads}  {text}", flush=True)
@@ -136,6 +150,7 @@ def figures_of(rows: dict[str, dict[str, float]]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small shapes, under a minute")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     options = parser.parse_args()
     torch.manual_seed(1)
     sizes: dict[str, Any] = (
@@ -143,6 +158,12 @@ def main() -> None:
         if options.quick
         else {"hidden": [16, 64, 128], "threads": [1, 2], "steps": 256, "batch": 64, "runs": 5}
     )
+    if options.device.type != "cpu":
+        sizes["threads"] = [torch.get_num_threads()]
+        times = measure(sizes, options.device)
+        details = {"device": str(options.device), "sizes": sizes, "milliseconds": times}
+        finish("cells_gpu", figures_of(times), details, keep=not options.quick)
+        return
     rows: dict[str, dict[str, dict[str, float]]] = {}
     shares: dict[str, dict[str, float]] = {}
     kinds: list[tuple[str, AbstractContextManager[object]]] = [("fallback", native.disabled())]
@@ -151,7 +172,7 @@ def main() -> None:
     for kind, setting in kinds:
         print(f"-- {kind}")
         with setting:
-            rows[kind] = measure(sizes)
+            rows[kind] = measure(sizes, options.device)
             shares[kind] = optimizer_shares(sizes)
         print(shares[kind])
     best = kinds[-1][0]

@@ -18,6 +18,7 @@ from models.config import ModelConfig
 from models.dropout import dropout
 from models.readout import final_state, max_state, mean_state
 from models.recurrent import RecurrentStack
+from models.split_checks import check_batch
 
 
 class WordRows(NamedTuple):
@@ -108,12 +109,18 @@ class SentimentClassifier(nn.Module):
         Args:
             ids: (T, B) int64 in [0, V), padded at the end. What stands in the padding is ignored.
             lengths: (B,) int64 in [1, T], best on the CPU, where a look at them never waits for a
-                GPU. Not checked here: ``Trainer`` checks a split once.
-            words: the rows of these ids; taken from the whole embedding if None.
+                GPU.
+            words: the rows of these ids, which then aren't checked; taken from the whole embedding
+                if None.
 
         Returns:
             (B,) logits of class 1 for two classes, else (B, C).
+
+        Raises:
+            DataError: an id or a length is out of range, as far as they lie on the CPU.
         """
+        if words is None:
+            check_batch(ids, lengths, len(self.embedding))
         on_cpu = lengths if lengths.device.type == "cpu" else None
         lengths = lengths.to(ids.device, non_blocking=True)
         real = self._real_positions(ids, lengths, on_cpu)
@@ -126,7 +133,7 @@ class SentimentClassifier(nn.Module):
         if self.config.output_relu:
             features = features.relu()
         logits = functional.linear(features, self.output_weight, self.output_bias)
-        logits = logits.float() if logits.dtype == torch.bfloat16 else logits
+        logits = logits.float() if logits.dtype.itemsize == 2 else logits
         return logits.squeeze(1) if self.num_classes == 2 else logits
 
     def _dropped(self, values: Tensor) -> Tensor:

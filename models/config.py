@@ -12,7 +12,7 @@ CELL_NAMES = ("rnn", "lstm", "gru", "gru_reset_before", "mgu")
 
 Readout = Literal["final", "mean", "max", "last_two_layers"]
 Nonlinearity = Literal["tanh", "relu"]
-Precision = Literal["float32", "tf32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 
 
 class _Config(BaseModel):
@@ -82,7 +82,7 @@ class TrainingConfig(_Config):
     batch_tokens: int | None = Field(default=None, ge=1)
     """The most ids of a batch, padding among them, so that batches of long reviews hold fewer than
     batch_size; null: no such limit."""
-    gradient_clip: float | None = Field(default=1.0, gt=0.0)
+    gradient_clip: float | None = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     """Largest Euclidean norm of all gradients together; null doesn't clip."""
     weight_decay: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     """Weight of the L2 penalty, added to the gradients as torch's optimizers do."""
@@ -91,5 +91,5 @@ class TrainingConfig(_Config):
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
     """Share of the last step that sgd takes again; 0 is plain descent. Adam doesn't look at it."""
     precision: Precision = "float32"
-    """How a GPU multiplies: float32, tf32, or bfloat16 with weights in float32. The CPU computes in
-    float32 whatever stands here."""
+    """How a GPU multiplies: float32, tf32, or, with weights in float32, bfloat16 or float16, whose
+    losses are scaled to fit its range. The CPU computes in float32 whatever stands here."""

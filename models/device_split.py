@@ -45,7 +45,8 @@ class DeviceSplit:
         starts = self._split.offsets[chosen]
         sizes = self._split.offsets[chosen + 1] - starts
         longest = int(sizes.max())
-        places = torch.from_numpy(np.stack([chosen, starts, sizes])).to(self._device)  # (3, B)
+        on_cpu = torch.from_numpy(np.stack([chosen, starts, sizes]))  # (3, B)
+        places = on_cpu.to(self._device, non_blocking=True)
         steps = torch.arange(longest, device=self._device)[:, None]  # (T, 1)
         # Behind a review's end this reads its neighbours, and the padding is written over them.
         at = (places[1] + steps).clamp_(max=len(self._ids) - 1)  # (T, B)

@@ -5,17 +5,17 @@ without padding.
 
 cuDNN runs all steps of a layer in one kernel where the reviews are packed, longest first, so that
 each step reads only the reviews that are still going. The lengths that say so must be on the CPU:
-then nothing waits for the GPU. The same functions run on the CPU, where they are slow; that is how
-they are tested.
+then nothing waits for the GPU. (torch's pack_padded_sequence does wait, for the order of the
+reviews.) The same functions run on the CPU, where they are slow; that is how they are tested.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from models.cells import LayerWeights
 
@@ -23,6 +23,15 @@ FUSED = ("rnn", "rnn_relu", "lstm", "gru")
 """Recurrences that torch has, by their native names."""
 
 Drop = Callable[[Tensor], Tensor]
+
+
+class _Packing(NamedTuple):
+    """Where the words of a padded batch stand in a packed one."""
+
+    places: Tensor
+    """(N,), on the inputs' device: of each packed word, its place among the T * B."""
+    batch_sizes: Tensor
+    """(longest review,), on the CPU: how many reviews are still going at each step."""
 
 
 def fused_layers(
@@ -44,18 +53,27 @@ def fused_layers(
     Returns:
         Of each layer, (T, D * H, B): the states in time order, zeros at padding.
     """
-    packed = pack_padded_sequence(inputs.transpose(1, 2), lengths, enforce_sorted=False)
-    data, outputs = packed.data, []
+    steps, _, batch = inputs.shape
+    packing = _packing(lengths, steps, inputs.device)
+    data = inputs.transpose(1, 2).flatten(0, 1).index_select(0, packing.places)  # (N, I)
+    outputs = []
     for number, layer in enumerate(weights):
         if number:
             data = drop(data)
-        data = _one_layer(name, data, packed.batch_sizes, layer)
-        states = PackedSequence(
-            data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices
-        )
-        padded, _ = pad_packed_sequence(states, total_length=len(inputs))
-        outputs.append(padded.transpose(1, 2))
+        data = _one_layer(name, data, packing.batch_sizes, layer)
+        padded = data.new_zeros(steps * batch, data.shape[1])
+        padded = padded.index_copy(0, packing.places, data)
+        outputs.append(padded.view(steps, batch, -1).transpose(1, 2))
     return outputs
+
+
+def _packing(lengths: Tensor, steps: int, device: torch.device) -> _Packing:
+    order = lengths.argsort(descending=True, stable=True)
+    going = torch.arange(steps)[:, None] < lengths[order]  # (T, B)
+    times, columns = going.nonzero(as_tuple=True)
+    places = times * len(lengths) + order[columns]
+    sizes = going.sum(1)[: int(lengths.max())]  # no step of a packed batch is empty
+    return _Packing(places.to(device, non_blocking=True), sizes)
 
 
 def _one_layer(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from models.classifier import SentimentClassifier, WordRows
 from models.config import TrainingConfig
+from models.loss_scale import LossScale
 from models.row_updates import RowUpdates, can_update_rows
 
 
@@ -33,21 +34,32 @@ class Updater:
     ``words`` and ``settle`` the table isn't the dense optimizer's yet.
 
     Attributes:
-        optimizer: torch's, whose state is the whole state once ``settle`` was called.
+        optimizer: torch's; with ``loss_scale`` it holds the whole state once ``settle`` was called.
+        loss_scale: what losses are multiplied by.
     """
 
-    def __init__(self, model: SentimentClassifier, training: TrainingConfig) -> None:
+    def __init__(
+        self, model: SentimentClassifier, training: TrainingConfig, *, scaled: bool = False
+    ) -> None:
         """Build the optimizer.
 
         Args:
             model: on its device already.
             training: how it learns.
+            scaled: whether losses are scaled up before the way back, as float16 needs it. A step
+                whose gradients overflow is left out then, and the scale halved.
         """
         self._clip = training.gradient_clip
         self.optimizer = make_optimizer(model, training)
         table = model.embedding
-        by_rows = can_update_rows(table, self.optimizer)
+        self.loss_scale = LossScale(table.device.type, enabled=scaled)
+        by_rows = not scaled and can_update_rows(table, self.optimizer)
         self._rows = RowUpdates(table, self.optimizer) if by_rows else None
+        if scaled and training.optimizer == "sgd" and training.momentum:
+            # Left to itself, a first step that is left out leaves the fused kernel's momentum to
+            # chance.
+            for values in self.optimizer.param_groups[0]["params"]:
+                self.optimizer.state[values]["momentum_buffer"] = torch.zeros_like(values)
         self._clipped = [
             values
             for values in self.optimizer.param_groups[0]["params"]
@@ -70,11 +82,14 @@ class Updater:
             words: what the model was given for the batch.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        scaler = self.loss_scale.scaler
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         clipped = self._clipped if words is None else [*self._clipped, words.table]
         if self._clip is not None:
+            scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(clipped, self._clip)
-        self.optimizer.step()
+        scaler.step(self.optimizer)
+        scaler.update()
         if self._rows is not None:
             self._rows.step()
 

@@ -9,6 +9,18 @@ import torch
 
 from models.config import Precision
 
+_HALVES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def used_on(device: str, wanted: Precision) -> Precision:
+    """The precision that a device computes in.
+
+    Args:
+        device: a torch device type, such as cuda.
+        wanted: what the config says.
+    """
+    return wanted if device == "cuda" else "float32"
+
 
 @contextmanager
 def tensor_cores(precision: Precision) -> Iterator[None]:
@@ -18,7 +30,8 @@ def tensor_cores(precision: Precision) -> Iterator[None]:
     cuDNN would use by default.
 
     Args:
-        precision: ``tf32`` lets products use it, ``bfloat16`` too, for what stays in float32.
+        precision: ``tf32`` lets products use it, and so do ``bfloat16`` and ``float16``, for what
+            stays in float32.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
@@ -30,14 +43,15 @@ def tensor_cores(precision: Precision) -> Iterator[None]:
 
 
 def mixed(precision: Precision, device: str) -> AbstractContextManager[object]:
-    """For the forward pass: products in bfloat16 where the precision says so, weights in float32.
+    """For the forward pass: products in 16 bits where the precision says so, weights in float32.
 
-    bfloat16 has float32's range, so losses need no scaling, which float16 would.
+    bfloat16 has float32's range. float16 hasn't, so its losses have to be scaled, lest small
+    gradients become zero (Micikevicius et al. 2018); ``models.optimizers.Updater`` does that.
 
     Args:
-        precision: only ``bfloat16`` changes anything.
+        precision: only ``bfloat16`` and ``float16`` change anything.
         device: a torch device type, such as cuda.
     """
-    if precision != "bfloat16":
+    if precision not in _HALVES:
         return nullcontext()
-    return torch.autocast(device, torch.bfloat16)
+    return torch.autocast(device, _HALVES[precision])

@@ -12,8 +12,10 @@ from models import native
 from models.cells import CELLS, RELU_RNN, LayerWeights
 from models.dropout import dropout
 from models.fused import FUSED, fused_layers
+from models.graphed import GraphedLoop, run_graphed_layer
 from models.kernels import run_layer
 from models.native_layer import NATIVE, run_native_layer
+from models.torch_lstm import faster_in_torch, run_torch_lstm
 
 
 class RecurrentStack(nn.Module):
@@ -49,6 +51,7 @@ class RecurrentStack(nn.Module):
         """
         super().__init__()
         self.cell = RELU_RNN if (cell, nonlinearity) == ("rnn", "relu") else CELLS[cell]
+        self._graphed = GraphedLoop(self.cell.loop)
         self.hidden_size, self.num_layers, self.dropout = hidden_size, num_layers, dropout
         self.suffixes = ("", "_reverse") if bidirectional else ("",)
         for layer in range(num_layers):
@@ -131,8 +134,13 @@ class RecurrentStack(nn.Module):
     def _run_exactly(
         self, inputs: Tensor, real: Tensor | None, layer: list[LayerWeights]
     ) -> Tensor:
-        arranged = self.cell.arrange(layer)
         if native.usable(inputs):
             cell, hold = NATIVE[self.cell.native], self.cell.loop.hold
-            return run_native_layer(cell, hold, inputs, real, *arranged)
+            return run_native_layer(cell, hold, inputs, real, *self.cell.arrange(layer))
+        directions = len(self.suffixes)
+        if self.cell.name == "lstm" and faster_in_torch(inputs, self.hidden_size, directions):
+            return run_torch_lstm(inputs, real, layer)
+        arranged = self.cell.arrange(layer)
+        if inputs.is_cuda:
+            return run_graphed_layer(self._graphed, inputs, real, arranged)
         return run_layer(self.cell.loop, inputs, real, *arranged)

@@ -1,9 +1,10 @@
-"""Checks of a split against the model that reads it: once a split, so that no step has to."""
+"""Checks of a split, or of one batch, against the model that reads it."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from data_prep.dataset import TensorizedSplit
 from data_prep.errors import DataError
@@ -31,6 +32,31 @@ def check_split(split: TensorizedSplit, name: str, vocabulary_size: int, num_cla
         )
     _check_range(split.ids, f"word id in the {name} split", "vocabulary_size", vocabulary_size)
     _check_range(split.labels, f"label in the {name} split", "num_classes", num_classes)
+
+
+def check_batch(ids: Tensor, lengths: Tensor, vocabulary_size: int) -> None:
+    """Refuse a batch that would crash, or be classified by what isn't there.
+
+    What lies on a GPU isn't looked at, which would wait for it.
+
+    Args:
+        ids: (T, B), must be in [0, ``vocabulary_size``).
+        lengths: (B,), must be in [1, T].
+        vocabulary_size: V.
+
+    Raises:
+        DataError: an id or a length is out of range.
+    """
+    if lengths.device.type == "cpu":
+        low, high = (int(bound) for bound in lengths.aminmax())
+        if low < 1 or high > len(ids):
+            raise DataError(
+                f"A length in a batch is {low if low < 1 else high}; allowed are 1 to {len(ids)}, "
+                "the batch's number of steps. Leave empty reviews out, or give them the unknown "
+                "word."
+            )
+    if ids.device.type == "cpu":
+        _check_range(ids.numpy(), "word id in a batch", "vocabulary_size", vocabulary_size)
 
 
 def _check_range(

@@ -23,12 +23,12 @@ from torch.nn import functional
 from data_prep.batching import Reviews, cut_batch, evaluation_plan, training_plan
 from data_prep.dataset import JSON, TensorizedSplit
 from models.classifier import SentimentClassifier
-from models.config import ModelConfig, Precision, TrainingConfig
+from models.config import ModelConfig, TrainingConfig
 from models.denormals import denormals_as_zero
 from models.device_split import DeviceSplit
 from models.errors import CheckpointError, DivergedError
 from models.optimizers import Updater
-from models.precision import mixed, tensor_cores
+from models.precision import mixed, tensor_cores, used_on
 from models.split_checks import check_split
 from models.training_state import pack_state, same_config, unpack_state
 
@@ -102,9 +102,7 @@ class Trainer:
             check_split(split, name, vocabulary_size, num_classes)
         self._training, self._train, self._valid = training, train, valid
         self._seed, self._device, self._clock = seed, torch.device(device), clock
-        self._precision: Precision = (
-            training.precision if self._device.type == "cuda" else "float32"
-        )
+        self._precision = used_on(self._device.type, training.precision)
         self._epoch = 0
         stays = self._device.type != "cpu" if resident is None else resident
         self._resident = (
@@ -118,7 +116,7 @@ class Trainer:
             built.start_from(torch.tensor(vectors), tuned=vectors_tuned)
         self.model = built.to(self._device)
         self.model.generator = torch.Generator(self._device)
-        self._updater = Updater(self.model, training)
+        self._updater = Updater(self.model, training, scaled=self._precision == "float16")
         self.optimizer = self._updater.optimizer
         self._configs: dict[str, BaseModel] = {"model": model, "training": training}
         self._identity: dict[str, JSON] = {
@@ -208,8 +206,11 @@ class Trainer:
             The mean loss and the share of right answers, each review counting the same.
 
         Raises:
+            DataError: the split is empty, has an empty review, or an id or label out of range.
             DivergedError: the loss is no longer a number.
         """
+        if split is not self._valid:
+            check_split(split, "evaluated", len(self.model.embedding), self.model.num_classes)
         self.model.eval()
         sums: list[Tensor] = []
         rights: list[Tensor] = []
@@ -232,7 +233,11 @@ class Trainer:
         """
         configs = {name: value.model_dump(mode="json") for name, value in self._configs.items()}
         tensors = pack_state(self.model, self.optimizer)
-        return tensors, {"epoch": self._epoch, **configs, **self._identity}
+        position: dict[str, JSON] = {
+            "epoch": self._epoch,
+            "loss_scale": self._updater.loss_scale.state(),
+        }
+        return tensors, {**position, **configs, **self._identity}
 
     def load_state(self, tensors: dict[str, Tensor], meta: dict[str, JSON]) -> None:
         """Go on from a state; nothing is changed if it doesn't fit.
@@ -260,7 +265,10 @@ class Trainer:
                 f"The state's epoch is {epoch!r}; it must be a whole number from 0 on. "
                 "Load a state as Trainer.state() gave it."
             )
+        scale = meta.get("loss_scale")
+        self._updater.loss_scale.check(scale)
         unpack_state(self.model, self.optimizer, tensors)
+        self._updater.loss_scale.load(scale)
         self._updater.restart()
         self._epoch = epoch
 
@@ -284,7 +292,10 @@ class Trainer:
         for batch in (cut_batch(split, chosen) for chosen in plan):
             # Lengths stay: whoever looks at them on the CPU doesn't wait for a GPU.
             lengths = torch.from_numpy(batch.lengths)
-            ids, labels = (torch.from_numpy(a).to(self._device) for a in (batch.ids, batch.labels))
+            ids, labels = (
+                torch.from_numpy(values).to(self._device, non_blocking=True)
+                for values in (batch.ids, batch.labels)
+            )
             yield ids, lengths, labels
 
     def _check_finite(self, sums: list[Tensor], part: str) -> None:

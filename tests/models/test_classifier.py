@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from data_prep.dataset import PAD
+from data_prep.errors import DataError
 from models.cells import CELLS
 from models.classifier import SentimentClassifier
 from models.config import ModelConfig, TrainingConfig
@@ -114,6 +115,7 @@ def test_a_bad_model_config_is_refused(values: dict[str, object], message: str) 
         {"learning_rate": 0},
         {"batch_size": 0},
         {"gradient_clip": 0},
+        {"gradient_clip": float("inf")},
         {"momentum": 1.0},
         {"optimizer": "adagrad"},
     ],
@@ -121,6 +123,21 @@ def test_a_bad_model_config_is_refused(values: dict[str, object], message: str) 
 def test_a_bad_training_config_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(values))):
         TrainingConfig.model_validate(values)
+
+
+@pytest.mark.parametrize(
+    ("ids", "lengths", "message"),
+    [
+        ([[3, 4], [5, 6]], [2, 0], r"A length in a batch is 0; allowed are 1 to 2, the batch's"),
+        ([[3, 4], [5, 6]], [2, 3], r"A length in a batch is 3; allowed are 1 to 2, the batch's"),
+        ([[3, 9]], [1, 1], r"A word id in a batch is 9; allowed are 0 to 8 \(vocabulary_size is 9"),
+        ([[-1, 3]], [1, 1], r"A word id in a batch is -1; allowed are 0 to 8"),
+    ],
+)
+def test_a_bad_batch_is_refused(ids: list[list[int]], lengths: list[int], message: str) -> None:
+    model = SentimentClassifier(ModelConfig(cell="gru", hidden_size=3, embedding_size=4), 9, 2)
+    with pytest.raises(DataError, match=message):
+        model(torch.tensor(ids), torch.tensor(lengths))
 
 
 @pytest.mark.parametrize("config", [ModelConfig, TrainingConfig])

@@ -5,7 +5,7 @@ import torch
 
 from models.cells import CELLS
 from models.classifier import SentimentClassifier
-from models.config import ModelConfig
+from models.config import ModelConfig, Precision
 from models.precision import mixed, tensor_cores
 
 
@@ -23,13 +23,14 @@ def test_tensor_cores_are_as_before_afterwards(allowed: bool) -> None:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_mixed_logits_are_float32_and_near_the_exact_ones(cell: str) -> None:
+def test_mixed_logits_are_float32_and_near_the_exact_ones(cell: str, precision: Precision) -> None:
     config = ModelConfig(cell=cell, hidden_size=5, embedding_size=4, num_layers=2)
     model = SentimentClassifier(config, 20, 2)
     ids, lengths = torch.randint(2, 20, (6, 3)), torch.tensor([6, 4, 6])
     exact = model(ids, lengths)
-    with mixed("bfloat16", "cpu"):
+    with mixed(precision, "cpu"):
         logits = model(ids, lengths)
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, exact, rtol=0, atol=0.02)

@@ -198,6 +198,8 @@ def test_a_bad_split_is_refused(build: Build, change: dict[str, Any], message: s
     )
     with pytest.raises(DataError, match=message):
         build(train=split)
+    with pytest.raises(DataError, match=message.replace("train", "evaluated")):
+        build().evaluate(split)
 
 
 def test_a_state_of_another_trial_is_refused(build: Build) -> None:

@@ -1,0 +1,72 @@
+"""One epoch of the model of benchmarks/imdb.py beside the script that one writes first.
+
+Usage: python benchmarks/epoch.py [--quick] [--reviews FOLDER]
+
+The plain script has DataLoader, pad_sequence, pack_padded_sequence, nn.GRU and Adam. Both sides
+train on the same 22,500 reviews of up to 512 tokens, a whole epoch, in one process with two
+threads; ours before and after the plain one, and the mean counts. --quick trains on 1,280 reviews
+of up to 128 tokens.
+Figures, training only:
+  epoch_ratio      time of an epoch on the clock, ours to the plain script's
+  epoch_cpu_ratio  the same in seconds of CPU, which other work on the machine stretches less
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from _measure import REVIEWS, finish
+from _plain_epoch import plain_epoch
+from imdb import MODEL, TOKENS, TRAINING, VALID, data_config, make_trainer
+
+from data_prep import prepare
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter reviews")
+    parser.add_argument("--reviews", type=Path, default=REVIEWS.parent)
+    options = parser.parse_args()
+    sizes: dict[str, Any] = {"train": None, "valid": VALID, "tokens": TOKENS}
+    if options.quick:
+        sizes = {"train": 1280, "valid": 128, "tokens": 128}
+    torch.set_num_threads(2)
+    with tempfile.TemporaryDirectory() as cache:
+        data = prepare(data_config(options.reviews, sizes), cache_dir=Path(cache))
+    trainer = make_trainer(data, MODEL, TRAINING)
+
+    def ours() -> tuple[float, float]:
+        clock, cpu = time.perf_counter(), time.process_time()
+        trainer.train_epoch()
+        taken = time.perf_counter() - clock, time.process_time() - cpu
+        print(f"ours {taken[0]:.1f} s, of CPU {taken[1]:.1f} s", flush=True)
+        return taken
+
+    first = ours()
+    cpu = time.process_time()
+    plain = plain_epoch(MODEL, data.train, data.vocabulary_size, TRAINING.learning_rate)
+    plain_cpu = time.process_time() - cpu
+    print(f"plain {plain:.1f} s, of CPU {plain_cpu:.1f} s", flush=True)
+    second = ours()
+    details = {
+        "reviews": len(data.train),
+        "tokens": data.train.tokens,
+        "ours_seconds": [first[0], second[0]],
+        "ours_cpu_seconds": [first[1], second[1]],
+        "plain_seconds": plain,
+        "plain_cpu_seconds": plain_cpu,
+    }
+    figures = {
+        "epoch_ratio": (first[0] + second[0]) / 2 / plain,
+        "epoch_cpu_ratio": (first[1] + second[1]) / 2 / plain_cpu,
+    }
+    finish("epoch", figures, details, keep=not options.quick)
+
+
+if __name__ == "__main__":
+    main()
