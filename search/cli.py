@@ -43,21 +43,31 @@ app = typer.Typer(
 cli_run.register(app)
 
 
+ROWS = 100
+"""A table on a terminal ends here if nobody says where."""
+
+
 @app.command()
 def leaderboard(
     name: Name,
-    top: Annotated[int | None, typer.Option(min=1, help="Only the best so many trials.")] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Only the best so many trials; a table has {ROWS} without."),
+    ] = None,
     form: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")] = "table",
     storage: Storage = None,
 ) -> None:
     """Rank the trials of a search, also while it runs."""
     folder = folders.find(name, folders.storage_root(storage))
     table = rows(folder.state(), folder.config().metric, top)
-    drawn = render(table, form)
+    shown = table[:ROWS] if form == "table" and top is None else table
+    drawn = render(shown, form)
     if isinstance(drawn, str):
         typer.echo(drawn)
-    else:
-        make_console().print(drawn)
+        return
+    make_console().print(drawn)
+    if len(shown) < len(table):
+        typer.echo(f"{len(table) - len(shown):,} more trials: --top {len(table)}, or --format csv.")
 
 
 @app.command("list")

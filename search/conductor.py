@@ -8,7 +8,7 @@ run over the same events, so a search that was cut decides like one that never w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -39,6 +39,16 @@ if TYPE_CHECKING:
 
 Observer = Callable[[Event, ExperimentState], None]
 """Is shown each event after it is on the disk and in the state."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """An epoch that a trial finished."""
+
+    epoch: int
+    metrics: dict[str, float]
+    checkpoint: str | None
+    """The checkpoint's folder name within the trial's folder."""
 
 
 @dataclass(frozen=True)
@@ -141,34 +151,39 @@ class Conductor:
     def report(
         self, number: int, epoch: int, metrics: dict[str, float], checkpoint: str | None
     ) -> bool:
-        """Take in a finished epoch.
+        """Take in a finished epoch; see `report_all`."""
+        return self.report_all(number, [Report(epoch, metrics, checkpoint)])
 
-        An epoch that the ledger holds already (a trial had to go back to an older checkpoint) is
-        read over: its numbers are the same.
+    def report_all(self, number: int, reports: Sequence[Report]) -> bool:
+        """Take in a trial's finished epochs, in their order, with one write to the disk.
+
+        What the ledger holds already (a trial had to go back to an older checkpoint) is read over:
+        its numbers are the same. What comes after the epoch that ends the trial is left out.
 
         Returns:
             True if the trial trains on, False if it ended.
         """
         trial = self.state.trials[number]
-        if epoch <= trial.epochs_done:
-            return True
-        self._record(
-            EpochReported(
-                at=self._clock(),
-                number=number,
-                epoch=epoch,
-                metrics=metrics,
-                checkpoint=checkpoint,
-            )
-        )
-        value = metrics[self._config.metric]
-        self._tpe.report(number, epoch, value)
-        outcome = self._outcome(trial, self._stands(number, epoch, value))
-        if outcome is None:
-            return True
-        self._stop(trial, outcome)
-        self._tpe.finish(trial)
-        return False
+        events: list[Event] = []
+        outcome = None
+        for report in reports:
+            if report.epoch > trial.epochs_done and outcome is None:
+                at = self._clock()
+                value = report.metrics[self._config.metric]
+                events.append(EpochReported(at=at, number=number, **vars(report)))
+                outcome = self._outcome(
+                    trial, report.epoch, self._stands(number, report.epoch, value)
+                )
+                if outcome is not None:
+                    events.append(TrialStopped(at=at, number=number, reason=outcome))
+        if events:
+            self._record(*events)
+        for event in events:
+            if isinstance(event, EpochReported):
+                self._tpe.report(number, event.epoch, event.metrics[self._config.metric])
+        if outcome is not None:
+            self._tpe.finish(trial)
+        return outcome is None
 
     def fail(self, number: int, error: str, details: str = "") -> None:
         """Take in that a trial broke."""
@@ -186,11 +201,12 @@ class Conductor:
         )
         self._waiting.append(number)
 
-    def _record(self, event: Event) -> None:
-        self._ledger.append(event)
-        self.state.apply(event)
-        for observer in self._observers:
-            observer(event, self.state)
+    def _record(self, *events: Event) -> None:
+        self._ledger.append(*events)
+        for event in events:
+            self.state.apply(event)
+            for observer in self._observers:
+                observer(event, self.state)
 
     def _assignment(self, trial: TrialRecord) -> Assignment:
         newest_first = reversed(trial.epochs)
@@ -202,13 +218,12 @@ class Conductor:
             return True
         return self._asha.record(number, epoch, sign(self._config.metric) * value)
 
-    def _outcome(self, trial: TrialRecord, stands: bool) -> Literal["completed", "pruned"] | None:
-        if trial.epochs_done >= trial.max_epochs:
+    def _outcome(
+        self, trial: TrialRecord, epochs: int, stands: bool
+    ) -> Literal["completed", "pruned"] | None:
+        if epochs >= trial.max_epochs:
             return "completed"
         return None if stands else "pruned"
-
-    def _stop(self, trial: TrialRecord, reason: Literal["completed", "pruned"]) -> None:
-        self._record(TrialStopped(at=self._clock(), number=trial.number, reason=reason))
 
     def _replay(self) -> dict[int, bool]:
         """Rebuild the rungs; say of each trial whether it stood after its last epoch."""
@@ -225,9 +240,11 @@ class Conductor:
         """End the trials whose last epoch was written but not the end that followed from it."""
         for trial in self.state.trials:
             if trial.status == "unfinished" and trial.epochs:
-                outcome = self._outcome(trial, stands[trial.number])
+                outcome = self._outcome(trial, trial.epochs_done, stands[trial.number])
                 if outcome is not None:
-                    self._stop(trial, outcome)
+                    self._record(
+                        TrialStopped(at=self._clock(), number=trial.number, reason=outcome)
+                    )
 
 
 def _given_up(times: int, cause: Cause, error: str) -> str:

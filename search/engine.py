@@ -26,7 +26,7 @@ from data_prep import store
 from data_prep.errors import DataLostError, InputError
 from models.errors import TrialError
 from search.cluster import demand, trial_slots
-from search.conductor import Assignment, Conductor
+from search.conductor import Assignment, Conductor, Report
 from search.config import Resources, SearchConfig
 from search.durations import text_of
 from search.errors import StorageError
@@ -37,6 +37,17 @@ from search.quiet import while_tune_runs
 from search.trial import EpochResult, TrialTask, run_trial
 
 _log = logging.getLogger(__name__)
+
+Work = Callable[[TrialTask, store.DataHandle], Iterator[EpochResult]]
+"""What a worker does for a trial: an item an epoch, until it isn't asked any more."""
+
+_NEXT_TO_NO_TIME = 0.005
+"""Seconds."""
+
+
+def train(task: TrialTask, data: store.DataHandle) -> Iterator[EpochResult]:
+    """Train a trial's model on published data (see `search.trial.run_trial`)."""
+    yield from run_trial(task, store.open_handle(data))
 
 
 class TrialWorker(tune.Trainable):  # type: ignore[misc]
@@ -64,29 +75,32 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     @staticmethod
     def _run(config: dict[str, Any]) -> Iterator[EpochResult]:
         # Opened with the first step: an error there is told, one in `setup` kills the worker.
-        yield from run_trial(config["task"], store.open_handle(config["data"]))
+        yield from config["work"](config["task"], config["data"])
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch; a trial's error is a result, so that the worker lives on."""
-        try:
-            result = next(self._epochs)
-        except DataLostError as error:
-            return {"failure": str(error), "cause": "lost", "details": "", "data_lost": True}
-        except (StorageError, InputError) as error:
-            return {"fatal": str(error)}
-        except Exception as error:  # noqa: BLE001 (whatever a trial raises ends that trial only)
-            sentence = str(error) or type(error).__name__
-            return {
-                "failure": sentence,
-                "cause": _cause_of(error),
-                "details": traceback.format_exc(),
-            }
-        return {
-            "epoch": result.epoch,
-            "metrics": result.metrics,
-            "checkpoint": result.checkpoint,
-            "warnings": list(result.warnings),
-        }
+        """Train an epoch; a trial's error is a result, so that the worker lives on.
+
+        Epochs that take next to no time come several in a report, so that the driver's loop and
+        its disk keep pace. Real ones never do: writing a checkpoint alone takes longer.
+        """
+        epochs: list[EpochResult] = []
+        begun = time.monotonic()
+        while not epochs or time.monotonic() - begun < _NEXT_TO_NO_TIME:
+            try:
+                epochs.append(next(self._epochs))
+            except Exception as error:  # noqa: BLE001 (whatever a trial raises ends that trial only)
+                return {"epochs": epochs, **_told(error)}
+        return {"epochs": epochs}
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    """What a report says of an error, from within its except clause."""
+    if isinstance(error, DataLostError):
+        return {"failure": str(error), "cause": "lost", "details": "", "data_lost": True}
+    if isinstance(error, (StorageError, InputError)):
+        return {"fatal": str(error)}
+    sentence = str(error) or type(error).__name__
+    return {"failure": sentence, "cause": _cause_of(error), "details": traceback.format_exc()}
 
 
 def _cause_of(error: Exception) -> Cause | None:
@@ -216,22 +230,18 @@ class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
 
     def _pass_on(self, trial: Any, result: dict[str, Any]) -> bool:
         number = trial.config["number"]
+        goes_on = True
+        for warning in (text for epoch in result["epochs"] for text in epoch.warnings):
+            _log.warning(warning)
+        if result["epochs"]:
+            reports = [Report(e.epoch, e.metrics, e.checkpoint) for e in result["epochs"]]
+            goes_on = self._guard(self._conductor.report_all, number, reports)
         if "fatal" in result:
             self._guard(self._give_up, result["fatal"])
-        if "failure" in result:
+        if "failure" in result and goes_on:
             self._guard(self._take_in, number, result)
             return False
-        metrics = {
-            key.removeprefix("metrics/"): value
-            for key, value in result.items()
-            if key.startswith("metrics/")
-        }
-        for warning in result["warnings"]:
-            _log.warning(warning)
-        goes_on = self._guard(
-            self._conductor.report, number, result["epoch"], metrics, result["checkpoint"]
-        )
-        return bool(goes_on)
+        return goes_on
 
     def _take_in(self, number: int, result: dict[str, Any]) -> None:
         if result.get("data_lost"):
@@ -281,6 +291,7 @@ def run(
     data: store.DataHandle,
     should_stop: Callable[[], bool],
     publish_again: Callable[[], None],
+    work: Work = train,
 ) -> None:
     """Run trials until the budget is used up or a stop is asked for. A cluster must be joined.
 
@@ -292,6 +303,7 @@ def run(
         should_stop: asked again and again; once it says yes, the run ends soon, and only the
             epochs in flight are lost.
         publish_again: called when the data were lost with the node that held them.
+        work: what a worker does for a trial; it is sent to the workers.
 
     Raises:
         LedgerError: an event couldn't be written.
@@ -307,7 +319,7 @@ def run(
                 TrialWorker,
                 name=folder.name,
                 storage_path=scratch,
-                search_alg=_Searcher(conductor, _describer(config, folder, data)),
+                search_alg=_Searcher(conductor, _describer(config, folder, data, work)),
                 scheduler=scheduler,
                 stop=_Stopper(conductor, watch, should_stop),
                 num_samples=-1,
@@ -328,7 +340,7 @@ def _resources(resources: Resources) -> tune.PlacementGroupFactory:
 
 
 def _describer(
-    config: SearchConfig, folder: Folder, data: store.DataHandle
+    config: SearchConfig, folder: Folder, data: store.DataHandle, work: Work
 ) -> Callable[[Assignment], dict[str, Any]]:
     device = "cuda" if config.resources.gpus_per_trial > 0 else "cpu"
 
@@ -348,6 +360,7 @@ def _describer(
             "threads": threads,
             "memory": config.resources.memory_per_trial_gb,
             "data": data,
+            "work": work,
         }
 
     return describe

@@ -19,7 +19,8 @@ _WHILE_TUNE_RUNS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
+    # Ray Tune waits for a worker that ends, with its whole loop, from this age on until 10 s.
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
 }
 

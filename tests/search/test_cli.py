@@ -189,6 +189,21 @@ def test_the_leaderboard_is_printed_in_every_format(
     assert [row["rank"] for row in json.loads(out)] == [1, 2]
 
 
+@pytest.mark.usefixtures("experiment")
+def test_a_long_table_ends_and_says_how_to_see_the_rest(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = json.loads(run(capsys, monkeypatch, "leaderboard", "demo", "--format", "json")[1])
+    monkeypatch.setattr(cli, "ROWS", 2)
+    _, out, _ = run(capsys, monkeypatch, "leaderboard", "demo")
+    rest = len(everything) - 2
+    assert f"{rest} more trials: --top {len(everything)}, or --format csv." in out
+    _, out, _ = run(capsys, monkeypatch, "leaderboard", "demo", "--top", len(everything))
+    assert "more trials" not in out
+    _, out, _ = run(capsys, monkeypatch, "leaderboard", "demo", "--format", "csv")
+    assert len(out.splitlines()) == len(everything) + 1
+
+
 def test_a_finished_search_is_not_run_again(
     experiment: LocalFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
-from search.conductor import Conductor
+from search.conductor import Conductor, Report
 from search.config import SearchConfig
+from search.events import Event
 from search.ledger import Ledger, read
 from search.state import ExperimentState, TrialRecord
 from tests.search.support import formula, make_conductor, make_config, start_ledger, steps
@@ -48,6 +49,50 @@ def expected(trial: TrialRecord) -> Any:
     params = {name: value for name, value in trial.params.items() if name != "embedding_size"}
     state, value = states[trial.status]
     return (trial.number, state, value, params, values)
+
+
+@quickly
+@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4), workers=st.sampled_from([1, 3]))
+def test_epochs_in_one_report_are_taken_in_as_if_one_by_one(
+    sizes: list[int], workers: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("groups")
+    with start_ledger(folder / "one.jsonl") as one, start_ledger(folder / "many.jsonl") as many:
+        singly, grouped = (make_conductor(make_config(), ledger) for ledger in (one, many))
+        for size in sizes:
+            waiting = [(singly.next(), grouped.next()) for _ in range(workers)]
+            for assignment, same in waiting:
+                assert assignment is not None
+                assert assignment == same
+                reports = [
+                    Report(epoch, formula(assignment.params, epoch), f"epoch-{epoch}")
+                    for epoch in range(1, size + 1)
+                ]
+                goes_on = True
+                for report in reports:
+                    goes_on = goes_on and singly.report_all(assignment.number, [report])
+                assert grouped.report_all(assignment.number, reports) == goes_on
+        assert one.events == many.events
+        assert told(singly.study.trials) == told(grouped.study.trials)
+
+
+def test_a_report_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with start_ledger(tmp_path / "ledger.jsonl") as ledger:
+        conductor = make_conductor(make_config(), ledger)
+        assignment = conductor.next()
+        assert assignment is not None
+        written: list[list[str]] = []
+        real = Ledger.append
+
+        def append(self: Ledger, *events: Event) -> None:
+            written.append([event.event for event in events])
+            real(self, *events)
+
+        monkeypatch.setattr(Ledger, "append", append)
+        metrics = formula(assignment.params, 1)
+        reports = [Report(epoch, metrics, None) for epoch in range(1, 7)]
+        assert not conductor.report_all(assignment.number, reports)
+        assert written == [["epoch_reported"] * 4 + ["trial_stopped"]]
 
 
 def test_a_search_uses_its_budget_and_stops_poor_trials(tmp_path: Path) -> None:
