@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -75,8 +74,6 @@ def run(
             "none.csv doesn't exist",
         ),
         (["resume", "none"], "no experiment 'none'"),
-        (["leaderboard", "none"], "no experiment 'none'"),
-        (["leaderboard", "demo", "--format", "xls"], "'xls' is not a format"),
         (["status", "dmo"], "Did you mean 'demo'"),
         (["validate", "demo.yaml", "--set", "data.reviews=x"], "data.reviews: "),
         (
@@ -175,18 +172,6 @@ def test_list_of_nothing_says_how_to_start(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "celltune launch CONFIG" in run(capsys, monkeypatch, "list")[1]
-
-
-@pytest.mark.usefixtures("experiment")
-def test_the_leaderboard_is_printed_in_every_format(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for form in ("table", "md", "csv"):
-        code, out, _ = run(capsys, monkeypatch, "leaderboard", "demo", "--top", 2, "--format", form)
-        assert code == 0
-        assert "valid_accuracy" in out or "accuracy" in out
-    _, out, _ = run(capsys, monkeypatch, "leaderboard", "demo", "--top", 2, "--format", "json")
-    assert [row["rank"] for row in json.loads(out)] == [1, 2]
 
 
 def test_a_finished_search_is_not_run_again(
