@@ -1,8 +1,10 @@
-"""The commands about results: ``celltune leaderboard``."""
+"""The commands about results: ``celltune leaderboard | report | export-study``."""
 
 from __future__ import annotations
 
 import io
+import shlex
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +13,7 @@ from rich.console import Console
 
 from search import folder as folders
 from search import outputs
-from search.cli_parts import Storage, make_console
+from search.cli_parts import Name, Storage, make_console, make_view
 from search.errors import OptionError
 from search.formats import FORMATS, AlignedTable, Drawn, check_format, format_of, render
 from search.leaderboard import load
@@ -106,6 +108,59 @@ def _note_other_data(searches: list[Search]) -> None:
         )
 
 
+def report(
+    name: Name,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The page to write; NAME.html if not given."),
+    ] = None,
+    overwrite: Overwrite = False,
+    storage: Storage = None,
+) -> None:
+    """Write one page about a search, with its figures; it opens without a network."""
+    folder = folders.find(name, folders.storage_root(storage))
+    path = output or Path(f"{name}.html")
+    outputs.check_free(path, overwrite)
+    from search.report import page, subject_of
+
+    outputs.write(path, page(subject_of(folder)), overwrite)
+    typer.echo(f"Written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+def export_study(
+    name: Name,
+    storage: Annotated[
+        str,
+        typer.Option(metavar="URL", help="An Optuna storage to copy into: sqlite:///study.db."),
+    ],
+    study_name: Annotated[
+        str | None, typer.Option(help="Of the study; the experiment's name if not given.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            envvar="CELLTUNE_STORAGE",
+            help="The folder of experiments; ~/celltune_results if not given.",
+        ),
+    ] = None,
+) -> None:
+    """Copy a search into an Optuna storage, for optuna-dashboard and Optuna's own plots."""
+    from search.study import export
+
+    folder = folders.find(name, folders.storage_root(source))
+    config, state = folder.config(), folder.state()
+    view = make_view()
+    export(config, state, storage, study_name or name, partial(view.progress, "Copying trials"))
+    typer.echo(
+        f"Copied {len(state.trials)} trials as the study '{study_name or name}'. Look at them "
+        f"with: optuna-dashboard {shlex.quote(storage)}"
+    )
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command table."""
     app.command()(leaderboard)
+    app.command()(report)
+    app.command("export-study")(export_study)

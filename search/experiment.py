@@ -88,7 +88,10 @@ def launch(
     with _cluster(resolved, address, view):
         data = _prepare(resolved, view)
         _check_vectors(resolved, data)
-        first: list[Event] = [ExperimentCreated(at=clock(), fingerprint=data.fingerprint)]
+        created = ExperimentCreated(
+            at=clock(), fingerprint=data.fingerprint, valid_reviews=len(data.valid)
+        )
+        first: list[Event] = [created]
         if prior is not None:
             same = prior_data == data.fingerprint
             prior = prior.model_copy(update={"same_data": same})

@@ -19,7 +19,7 @@ from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
 from rich.style import Style
 
-from search.describe import describe
+from search.describe import NAMING, describe
 from search.errors import OptionError
 from search.ranking import Row
 from search.space import hyperparameters
@@ -150,8 +150,7 @@ def _epochs(row: Row) -> str:
 def _told_parameters(table: Sequence[Row]) -> list[str]:
     """Parameters worth a place: those that name the model, and those that differ."""
     known = [name for name in (table[0] if table else ()) if name in hyperparameters()]
-    naming = ("cell", "hidden_size", "num_layers", "bidirectional")
-    return [name for name in known if name in naming or len({row[name] for row in table}) > 1]
+    return [name for name in known if name in NAMING or len({row[name] for row in table}) > 1]
 
 
 # ---------------------------------------------------------------------------------------------

@@ -66,6 +66,11 @@ def celltune(
         (["leaderboard", "demo", "--best-per", "celll"], "Did you mean 'cell'"),
         (["leaderboard", "demo", "--where", "celll == 1"], "Did you mean 'cell'"),
         (["leaderboard", "demo", "--where", "cell = 1"], "doesn't parse at character"),
+        (["report", "none"], "no experiment 'none'"),
+        (["report", "demo", "-o", "there.csv"], "there.csv exists already.*--overwrite"),
+        (["report", "demo", "-o", "none/page.html"], "folder none doesn't exist"),
+        (["export-study", "dmo", "--storage", "sqlite:///x.db"], "Did you mean 'demo'"),
+        (["export-study", "demo", "--storage", "x.db"], "'x.db' can't be used"),
     ],
 )
 def test_bad_input_is_one_clear_error_with_exit_code_2(
@@ -125,6 +130,26 @@ def test_a_file_is_written_whole_and_only_once(name: str, celltune: Celltune) ->
     assert celltune("leaderboard", "demo", "-o", name, "--top", 1, "--overwrite")[0] == 0
     assert len(Path(name).read_bytes()) < len(first)
     assert [path.name for path in Path().iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_report_is_one_file_and_is_not_written_over(celltune: Celltune) -> None:
+    code, out, _ = celltune("report", "demo")
+    assert code == 0
+    assert re.fullmatch(r"Written: demo.html \(\d\.\d MB\)\n", out)
+    assert Path("demo.html").read_text().startswith("<!DOCTYPE html>")
+    assert celltune("report", "demo")[0] == 2
+    assert celltune("report", "demo", "--overwrite")[0] == 0
+
+
+def test_a_study_is_exported_once(celltune: Celltune) -> None:
+    code, out, _ = celltune("export-study", "demo", "--storage", "sqlite:///study.db")
+    assert code == 0
+    assert out.endswith("optuna-dashboard sqlite:///study.db\n")
+    code, _, err = celltune("export-study", "demo", "--storage", "sqlite:///study.db")
+    assert code == 2
+    assert "holds a study 'demo' already" in err
+    again = ["--storage", "sqlite:///study.db", "--study-name", "second"]
+    assert celltune("export-study", "demo", *again)[0] == 0
 
 
 def test_a_file_that_can_not_be_written_is_told(
