@@ -66,7 +66,13 @@ def test_all_configs_are_run() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_config_runs_through_the_real_command(
-    path: Path, archive: Path, reviews: Path, pickled: Path, address: str, celltune: Run
+    path: Path,
+    archive: Path,
+    reviews: Path,
+    pickled: Path,
+    address: str,
+    celltune: Run,
+    tmp_path: Path,
 ) -> None:
     sources = {
         "imdb": ["--set", f"data.path={archive}"],
@@ -75,12 +81,15 @@ def test_every_config_runs_through_the_real_command(
         "synthetic": ["--set", "data.reviews=100"],
     }
     small = ["budget.trials=2", "budget.max_epochs=3", "resources.gpus_per_trial=0"]
+    small += ["tracking.tensorboard=true"]
     overrides = [part for value in small for part in ("--set", value)]
     overrides += sources[load_config(path).data.source]
     done = celltune("launch", path, "--address", address, *overrides)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(celltune("leaderboard", path.stem, "--format", "json").stdout)
     assert [row["status"] for row in rows].count("completed") >= 1
+    boards = (tmp_path / "storage" / path.stem / "tensorboard").iterdir()
+    assert sorted(board.name for board in boards) == ["trial-0", "trial-1"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
