@@ -55,7 +55,7 @@ class Subject:
 
         drawn.update_layout(
             template="plotly_white",
-            legend={"orientation": "h", "y": -0.18},
+            legend={"orientation": "h", "yref": "container", "y": 1, "yanchor": "top"},
             font={"family": "system-ui, sans-serif", "size": 13},
         )
         self.figures.append(name)
@@ -64,7 +64,7 @@ class Subject:
             full_html=False,
             include_plotlyjs=False,
             div_id=f"figure-{len(self.figures)}",
-            config={"displaylogo": False, "responsive": True},
+            config={"displaylogo": False, "responsive": True, "displayModeBar": False},
         )
         label = html.escape(f"{name}. {caption}", quote=True)
         return (
@@ -116,6 +116,10 @@ def _how_sure(subject: Subject) -> list[str]:
     ranked = state.ranked(metric)
     best = ranked[0].best(metric)
     told = []
+    tied = sum(row["rank"] == 1 for row in subject.rows) - 1
+    if tied:
+        what = "Another trial" if tied == 1 else f"{tied} other trials"
+        told.append(f"{what} reached the same value; the earliest is named.")
     reviews = state.created.valid_reviews if state.created else None
     accuracy = best.metrics.get("valid_accuracy") if best else None
     if reviews and accuracy is not None:
@@ -185,7 +189,9 @@ def hyperparameters(subject: Subject) -> Section | None:
         return title, _paragraphs(f"Nothing is drawn: {why}.")
     parts = []
     found = figures.importances(subject.config, subject.state)
-    if found:
+    if not found:
+        parts.append(_paragraphs("No importance is drawn: too few trials, or the best are equal."))
+    else:
         caption = (
             "PED-ANOVA: how much each hyperparameter told the best trials from the rest. Trials of "
             "unlike budgets are never compared. It says what mattered within the ranges that were "

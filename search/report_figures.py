@@ -118,14 +118,22 @@ def importances(config: SearchConfig, state: ExperimentState) -> dict[str, dict[
     found = {}
     for name, value in compared.items():
         study = _flat(config, state, value)
-        if len(study.trials) >= FEWEST and len({trial.value for trial in study.trials}) > 1:
-            found[f"{name} ({len(study.trials)})"] = _ped_anova(study)
-    return {name: shares for name, shares in found.items() if shares}
+        # Among the best 10 %, but at least 5 trials: Optuna's advice for a stable estimate.
+        quantile = min(0.5, max(0.1, 5 / max(1, len(study.trials))))
+        if len(study.trials) >= FEWEST and _has_a_top(study, quantile):
+            found[f"{name} ({len(study.trials)})"] = _ped_anova(study, quantile)
+    return found
 
 
-def _ped_anova(study: optuna.Study) -> dict[str, float]:
-    # Among the best 10 %, but at least 5 trials: Optuna's advice for a stable estimate.
-    quantile = min(0.5, max(0.1, 5 / len(study.trials)))
+def _has_a_top(study: optuna.Study, quantile: float) -> bool:
+    """Whether the best so many differ from the rest: where most are equal there is no best part."""
+    maximized = study.direction == optuna.study.StudyDirection.MAXIMIZE
+    values = sorted((trial.values[0] for trial in study.trials), reverse=maximized)
+    last = values[math.ceil(quantile * len(values)) - 1]
+    return values.index(last) + values.count(last) <= math.ceil(len(values) / 2)
+
+
+def _ped_anova(study: optuna.Study, quantile: float) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.importance.get_param_importances(
@@ -176,7 +184,7 @@ def parallel_coordinates(config: SearchConfig, state: ExperimentState) -> go.Fig
     axes.append({"label": config.metric, "values": values, "tickformat": _tick_format(config)})
     color = {"color": values, "colorscale": "Viridis", "reversescale": sign(config.metric) < 0}
     figure = go.Figure(go.Parcoords(dimensions=axes, line=color))
-    figure.update_layout(height=460, margin={"l": 110, "r": 60, "t": 60, "b": 40})
+    figure.update_layout(height=460, margin={"l": 120, "r": 90, "t": 90, "b": 30})
     return figure
 
 

@@ -13,6 +13,7 @@ from search.report import Subject, page, subject_of
 from search.report_figures import importances, learning_curves, parallel_coordinates, rungs, slices
 from search.state import ExperimentState
 from tests.search.support import finished_search, make_config
+from tests.search.test_ranking import state_of
 
 
 def subject(config: Any, state: ExperimentState) -> Subject:
@@ -159,6 +160,15 @@ def test_importances_compare_like_with_like(demo: Folder) -> None:
     assert [f"({completed})" in name for name in found][1:] == [True] * (completed >= 4)
     for shares in found.values():
         assert sum(shares.values()) == pytest.approx(1.0)
+
+
+def test_importance_is_not_drawn_where_the_best_are_equal() -> None:
+    trials = [({"cell": cell, "learning_rate": 0.01}, [0.9], "completed") for cell in ("gru",) * 8]
+    config = make_config(early_stopping=None)
+    assert importances(config, state_of(*trials)) == {}
+    _, said = read(page(subject(config, state_of(*trials))))
+    assert "No importance is drawn: too few trials, or the best are equal." in said
+    assert "7 other trials reached the same value; the earliest is named." in said
 
 
 def test_every_trial_is_on_every_axis(demo: Folder) -> None:
