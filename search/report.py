@@ -55,6 +55,7 @@ class Subject:
 
         drawn.update_layout(
             template="plotly_white",
+            margin_t=60,
             legend={"orientation": "h", "yref": "container", "y": 1, "yanchor": "top"},
             font={"family": "system-ui, sans-serif", "size": 13},
         )

@@ -153,7 +153,7 @@ def importance_bars(found: dict[str, dict[str, float]]) -> go.Figure:
             name=name,
             marker={"color": color},
         )
-    figure.update_layout(height=120 + 36 * len(order))
+    figure.update_layout(height=140 + 36 * len(order), showlegend=True)
     figure.update_xaxes(title="share of the importance", tickformat=".0%")
     return figure
 
@@ -184,7 +184,7 @@ def parallel_coordinates(config: SearchConfig, state: ExperimentState) -> go.Fig
     axes.append({"label": config.metric, "values": values, "tickformat": _tick_format(config)})
     color = {"color": values, "colorscale": "Viridis", "reversescale": sign(config.metric) < 0}
     figure = go.Figure(go.Parcoords(dimensions=axes, line=color))
-    figure.update_layout(height=460, margin={"l": 120, "r": 90, "t": 90, "b": 30})
+    figure.update_layout(height=460, margin={"l": 120, "r": 90, "t": 60, "b": 30})
     return figure
 
 
@@ -239,8 +239,7 @@ def slices(config: SearchConfig, state: ExperimentState) -> go.Figure:
                 row=row,
                 col=col,
             )
-        kind = "category" if isinstance(dimension, Choice) else "log" if dimension.log else "linear"
-        figure.update_xaxes(title=name, type=kind, nticks=4, row=row, col=col)
+        figure.update_xaxes(title=name, **_scale(dimension), row=row, col=col)
     figure.update_yaxes(title=config.metric, tickformat=_tick_format(config), col=1)
     figure.update_yaxes(tickformat=_tick_format(config))
     figure.update_layout(height=60 + 260 * lines)
@@ -249,6 +248,12 @@ def slices(config: SearchConfig, state: ExperimentState) -> go.Figure:
 
 _ABREAST = 4
 """Panels of the slices side by side."""
+
+
+def _scale(dimension: Dimension) -> dict[str, Any]:
+    if isinstance(dimension, Choice):
+        return {"type": "category", "categoryarray": [str(value) for value in dimension.values]}
+    return {"type": "log" if dimension.log else "linear", "nticks": 4}
 
 
 def _place(dimension: Dimension, value: ParameterValue) -> ParameterValue:

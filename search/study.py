@@ -8,6 +8,7 @@ stopped is PRUNED, one that broke is FAIL, and one that still has epochs to trai
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -90,7 +91,9 @@ def _shown(storage: str) -> str:
 
 
 def _describe(study: optuna.Study, config: SearchConfig, state: ExperimentState) -> None:
-    study.set_user_attr("metric", config.metric)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([config.metric])
     study.set_user_attr("seed", config.seed)
     study.set_user_attr("fixed", dict(config.space.fixed))
     if state.created is not None:

@@ -39,6 +39,7 @@ def storage(state: ExperimentState, tmp_path_factory: pytest.TempPathFactory) ->
 def test_the_study_says_what_the_ledger_says(storage: str, state: ExperimentState) -> None:
     study = optuna.load_study(study_name="demo", storage=storage)
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
+    assert study.metric_names == ["valid_accuracy"]
     assert study.user_attrs["fixed"] == {"embedding_size": 8}
     kinds = {
         "completed": TrialState.COMPLETE,
