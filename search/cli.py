@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
-from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from data_prep.errors import CelltuneError, InputError
-from search import cli_data, cli_run, experiment
+from search import cli_data, cli_results, cli_run, experiment
 from search import folder as folders
 from search.cli_parts import (
     ConfigPath,
@@ -24,7 +23,6 @@ from search.cli_parts import (
 from search.config import SearchConfig
 from search.describe import metric_text
 from search.folder import Folder
-from search.leaderboard import FORMATS, render, rows
 from search.state import ExperimentState
 from search.stopping import over, told, with_budget
 
@@ -41,33 +39,6 @@ app = typer.Typer(
 
 
 cli_run.register(app)
-
-
-ROWS = 100
-"""A table on a terminal ends here if nobody says where."""
-
-
-@app.command()
-def leaderboard(
-    name: Name,
-    top: Annotated[
-        int | None,
-        typer.Option(min=1, help=f"Only the best so many trials; a table has {ROWS} without."),
-    ] = None,
-    form: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")] = "table",
-    storage: Storage = None,
-) -> None:
-    """Rank the trials of a search, also while it runs."""
-    folder = folders.find(name, folders.storage_root(storage))
-    table = rows(folder.state(), folder.config().metric, top)
-    shown = table[:ROWS] if form == "table" and top is None else table
-    drawn = render(shown, form)
-    if isinstance(drawn, str):
-        typer.echo(drawn)
-        return
-    make_console().print(drawn)
-    if len(shown) < len(table):
-        typer.echo(f"{len(table) - len(shown):,} more trials: --top {len(table)}, or --format csv.")
 
 
 @app.command("list")
@@ -154,6 +125,7 @@ def validate(config: ConfigPath, overrides: Overrides = None) -> None:
 
 
 cli_data.register(app)
+cli_results.register(app)
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ Overrides = Annotated[
         "--set", metavar="KEY.PATH=VALUE", help="Override a value of the config; may be repeated."
     ),
 ]
-
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the experiment; see: celltune list.")]
 Storage = Annotated[
     str | None,

@@ -27,7 +27,8 @@ from search.config import dump_config
 from search.errors import ExperimentError
 from search.experiment import Result
 from search.extension import Changes
-from search.leaderboard import as_table, rows
+from search.formats import as_table
+from search.leaderboard import rows
 from search.stopping import told
 
 INTERRUPTED = 130

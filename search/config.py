@@ -15,8 +15,10 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     ValidationError,
+    field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from data_prep.config import DataConfig
 from search.durations import Duration
@@ -107,6 +109,35 @@ class Resources(BaseModel):
         return self
 
 
+class Tracking(BaseModel):
+    """Where a search is followed beside its ledger (see `search.tracking`)."""
+
+    model_config = _STRICT
+
+    tensorboard: bool | str = False
+    """The folder for TensorBoard's files; true: one in the experiment's own; false: none."""
+    mlflow: str | None = None
+    """The tracking URI of an MLflow server or store; null: none."""
+
+    @field_validator("mlflow")
+    @classmethod
+    def _no_password(cls, uri: str | None) -> str | None:
+        if uri is not None and re.match(r"https?://[^/]*@", uri):
+            raise PydanticCustomError(
+                "password",
+                "must not hold a name or password, which the experiment's folder would keep; set "
+                "$MLFLOW_TRACKING_USERNAME and $MLFLOW_TRACKING_PASSWORD",
+            )
+        return uri
+
+    def anchored(self) -> Tracking:
+        """The same with an absolute folder, so that a resume from elsewhere finds it."""
+        if not isinstance(self.tensorboard, str):
+            return self
+        folder = Path(self.tensorboard).expanduser().absolute()
+        return self.model_copy(update={"tensorboard": str(folder)})
+
+
 class SearchConfig(BaseModel):
     """A whole experiment."""
 
@@ -143,6 +174,8 @@ class SearchConfig(BaseModel):
     """How the next trial is proposed."""
     resources: Resources = Resources()
     """What a trial runs on."""
+    tracking: Tracking = Tracking()
+    """Where the search is followed beside its ledger."""
 
     @model_validator(mode="after")
     def _target_is_a_share(self) -> SearchConfig:
@@ -284,7 +317,8 @@ def _describe(line: Any) -> str:
     text = line["msg"].removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
     value = line["input"]
-    shown = "" if isinstance(value, (Mapping, BaseModel)) else f" (is {value!r})"
+    hidden = isinstance(value, (Mapping, BaseModel)) or line["type"] == "password"
+    shown = "" if hidden else f" (is {value!r})"
     return f"{name}: {text}{shown}"
 
 

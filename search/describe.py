@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from search.events import ParameterValue
 from search.state import Metric
@@ -24,6 +24,17 @@ def describe(params: Mapping[str, ParameterValue]) -> str:
     named = {**{_SHORT[name]: value for name, value in first.items()}, **rest}
     others = (f"{name} {_short(value)}" for name, value in named.items())
     return ", ".join([" ".join(word for word in words if word), *others])
+
+
+NAMING = ("cell", "hidden_size", "num_layers", "bidirectional")
+"""Hyperparameters that say which model it is."""
+
+
+def telling(
+    params: Mapping[str, ParameterValue], searched: Collection[str]
+) -> dict[str, ParameterValue]:
+    """Give the parameters worth a place: what names the model, and what was searched."""
+    return {name: value for name, value in params.items() if name in NAMING or name in searched}
 
 
 def _short(value: ParameterValue) -> str:

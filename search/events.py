@@ -31,6 +31,8 @@ class ExperimentCreated(_Event):
     schema_version: int = 1
     fingerprint: str
     """Which prepared data the experiment stands on; a resume on other data is refused."""
+    valid_reviews: int | None = None
+    """How many reviews every accuracy is counted on; None: written by a release before this."""
 
 
 class RunStarted(_Event):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search import folder as folders
+from search import tracking
 from search import warm_start as warm
 from search.config import SearchConfig, load_config, parse_config
 from search.errors import ConfigError, ExperimentError
@@ -88,7 +89,10 @@ def launch(
     with _cluster(resolved, root, address, view):
         data = _prepare(resolved, view)
         _check_vectors(resolved, data)
-        first: list[Event] = [ExperimentCreated(at=clock(), fingerprint=data.fingerprint)]
+        created = ExperimentCreated(
+            at=clock(), fingerprint=data.fingerprint, valid_reviews=len(data.valid)
+        )
+        first: list[Event] = [created]
         if prior is not None:
             same = prior_data == data.fingerprint
             prior = prior.model_copy(update={"same_data": same})
@@ -194,8 +198,11 @@ def resolve(
 
 
 def _anchored(config: SearchConfig) -> SearchConfig:
-    """Make the data's paths absolute, so that a resume finds it from any folder."""
-    return config.model_copy(update={"data": config.data.anchored()})
+    """Make the config's paths absolute, so that a resume finds them from any folder."""
+    tracking.check(config.tracking)
+    return config.model_copy(
+        update={"data": config.data.anchored(), "tracking": config.tracking.anchored()}
+    )
 
 
 @contextmanager
@@ -271,6 +278,7 @@ def _run(
         ceiling = None if gigabytes is None else int(gigabytes * 1e9)
         with (
             store.held(data, ceiling=ceiling) as handle,
+            tracking.following(conductor, config, folder, ledger.events),
             view.running(folder, config, conductor.state),
         ):
             engine.run(

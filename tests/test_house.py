@@ -64,7 +64,7 @@ def test_nothing_is_asserted_printed_or_left_for_later_outside_tests() -> None:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("search.leaderboard", {"ray", "torch", "optuna"}),
+        ("search.leaderboard", {"ray", "torch", "optuna", "pandas"}),
         ("data_prep", {"ray", "torch"}),
         ("models.training", {"ray", "optuna"}),
         ("search.conductor", {"ray", "torch"}),

@@ -19,6 +19,7 @@ from ray.autoscaler import __file__ as autoscaler
 
 from search.config import load_config
 from tests.integration.conftest import REPOSITORY, Run
+from tests.search.support import finished_search, make_config
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 WORDS = ("good fine great lovely", "bad dull poor awful")
@@ -66,7 +67,13 @@ def test_all_configs_are_run() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_config_runs_through_the_real_command(
-    path: Path, archive: Path, reviews: Path, pickled: Path, address: str, celltune: Run
+    path: Path,
+    archive: Path,
+    reviews: Path,
+    pickled: Path,
+    address: str,
+    celltune: Run,
+    tmp_path: Path,
 ) -> None:
     sources = {
         "imdb": ["--set", f"data.path={archive}"],
@@ -75,12 +82,15 @@ def test_every_config_runs_through_the_real_command(
         "synthetic": ["--set", "data.reviews=100"],
     }
     small = ["budget.trials=2", "budget.max_epochs=3", "resources.gpus_per_trial=0"]
+    small += ["tracking.tensorboard=true"]
     overrides = [part for value in small for part in ("--set", value)]
     overrides += sources[load_config(path).data.source]
     done = celltune("launch", path, "--address", address, *overrides)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(celltune("leaderboard", path.stem, "--format", "json").stdout)
     assert [row["status"] for row in rows].count("completed") >= 1
+    boards = (tmp_path / "storage" / path.stem / "tensorboard").iterdir()
+    assert sorted(board.name for board in boards) == ["trial-0", "trial-1"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -124,12 +134,27 @@ def test_the_readme_runs(reviews: Path, address: str, celltune: Run, tmp_path: P
         line = line.replace("--trials +20", "--trials +1").replace(
             "--max-epochs 12", "--max-epochs 3"
         )
+        line = line.replace("report.html", str(tmp_path / "report.html"))
         arguments = shlex.split(line)[1:]
         if arguments[0] == "launch":
             arguments += shlex.split(small)
         if arguments[0] in ("launch", "resume") and "--address" not in arguments:
             arguments += ["--address", address]
         done = celltune(*arguments)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        assert done.stdout, command
+
+
+def test_the_commands_about_results_run(tmp_path: Path, celltune: Run) -> None:
+    """Every celltune command of docs/results.md, in its order."""
+    finished_search(tmp_path / "storage", make_config(name="sample"))
+    text = (REPOSITORY / "docs" / "results.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines()]
+    assert len(commands) == 6
+    for command in commands:
+        line = command.replace("-o ", f"-o {tmp_path}/").replace("///", f"///{tmp_path}/")
+        done = celltune(*shlex.split(line)[1:])
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         assert done.stdout, command
 

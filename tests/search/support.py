@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
+import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from search import folder as folders
 from search.conductor import Assignment, Conductor
 from search.config import SearchConfig, parse_config
-from search.events import ExperimentCreated, ParameterValue
+from search.events import Event, ExperimentCreated, ParameterValue
+from search.folder import Folder
 from search.ledger import Ledger
 
 RAW: dict[str, Any] = {
@@ -72,3 +77,28 @@ def steps(conductor: Conductor, workers: int = 1) -> Iterator[None]:
         if conductor.report(assignment.number, epoch, metrics, f"epoch-{epoch}"):
             running.append((assignment, epoch))
         yield
+
+
+def finished_search(storage: Path, config: SearchConfig) -> Folder:
+    """An experiment on the disk whose search has run to its end."""
+    folder = folders.reserve_name(config.name, storage)
+    first, *events = _finished_events(config.model_dump_json())
+    folders.create(folder, config, first)
+    with Ledger(folder.ledger) as ledger:
+        ledger.append(*events)
+    return folder
+
+
+@cache
+def _finished_events(config: str) -> tuple[Event, ...]:
+    # Run once for all tests that read the same search: each event of a run is an fsync.
+    parsed = parse_config(json.loads(config))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        start_ledger(Path(folder) / "ledger.jsonl") as ledger,
+    ):
+        conductor = make_conductor(parsed, ledger)
+        conductor.start(celltune="1", host="h", pid=1, versions={"python": "3"})
+        list(steps(conductor))
+        conductor.end("finished")
+        return tuple(ledger.events)

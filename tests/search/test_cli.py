@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -75,8 +74,6 @@ def run(
             "none.csv doesn't exist",
         ),
         (["resume", "none"], "no experiment 'none'"),
-        (["leaderboard", "none"], "no experiment 'none'"),
-        (["leaderboard", "demo", "--format", "xls"], "'xls' is not a format"),
         (["status", "dmo"], "Did you mean 'demo'"),
         (["validate", "demo.yaml", "--set", "data.reviews=x"], "data.reviews: "),
         (
@@ -175,33 +172,6 @@ def test_list_of_nothing_says_how_to_start(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "celltune launch CONFIG" in run(capsys, monkeypatch, "list")[1]
-
-
-@pytest.mark.usefixtures("experiment")
-def test_the_leaderboard_is_printed_in_every_format(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for form in ("table", "md", "csv"):
-        code, out, _ = run(capsys, monkeypatch, "leaderboard", "demo", "--top", 2, "--format", form)
-        assert code == 0
-        assert "valid_accuracy" in out or "accuracy" in out
-    _, out, _ = run(capsys, monkeypatch, "leaderboard", "demo", "--top", 2, "--format", "json")
-    assert [row["rank"] for row in json.loads(out)] == [1, 2]
-
-
-@pytest.mark.usefixtures("experiment")
-def test_a_long_table_ends_and_says_how_to_see_the_rest(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    everything = json.loads(run(capsys, monkeypatch, "leaderboard", "demo", "--format", "json")[1])
-    monkeypatch.setattr(cli, "ROWS", 2)
-    _, out, _ = run(capsys, monkeypatch, "leaderboard", "demo")
-    rest = len(everything) - 2
-    assert f"{rest} more trials: --top {len(everything)}, or --format csv." in out
-    _, out, _ = run(capsys, monkeypatch, "leaderboard", "demo", "--top", len(everything))
-    assert "more trials" not in out
-    _, out, _ = run(capsys, monkeypatch, "leaderboard", "demo", "--format", "csv")
-    assert len(out.splitlines()) == len(everything) + 1
 
 
 def test_a_finished_search_is_not_run_again(

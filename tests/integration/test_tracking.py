@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search.state import ExperimentState
+from search.tracking_mlflow import MlflowTracker
+from tests.search.support import make_conductor, make_config, start_ledger, steps
+
+
+@pytest.mark.filterwarnings("ignore")  # of mlflow's own making
+def test_real_mlflow_takes_what_the_tracker_sends(tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    config = make_config(budget={"trials": 3, "max_epochs": 4})
+    with start_ledger(tmp_path / "ledger.jsonl") as ledger:
+        list(steps(make_conductor(config, ledger)))
+        events = ledger.events
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    for cut in (4, len(events)):
+        tracker = MlflowTracker(mlflow.MlflowClient(tracking_uri=uri), "demo")
+        for event in events[:cut]:
+            tracker.take(event)
+    client = mlflow.MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("demo").experiment_id
+    runs = {int(run.data.tags["celltune.trial"]): run for run in client.search_runs([experiment])}
+    for trial in ExperimentState(events).trials:
+        run = runs[trial.number]
+        history = client.get_metric_history(run.info.run_id, "valid_accuracy")
+        assert [(metric.step, metric.value) for metric in history] == [
+            (epoch.epoch, epoch.metrics["valid_accuracy"]) for epoch in trial.epochs
+        ]
+        assert run.data.params == {name: str(value) for name, value in trial.params.items()}
+        assert run.info.status == ("FINISHED" if trial.status == "completed" else "KILLED")
