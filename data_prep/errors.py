@@ -6,6 +6,8 @@
     ├── InputError               what a person gave can't be used: exit code 2, nothing was changed
     │   ├── DataError            a data set, a file or a row              (data_prep)
     │   ├── ConfigError          a config file or an override             (search.errors)
+    │   ├── OptionError          a filter, a column, a format, an output  (search.errors)
+    │   ├── ModelError           a bundle, its trial, or a text for it    (search.errors)
     │   ├── ExperimentError      a name that is taken, unknown or in use  (search.errors)
     │   ├── LedgerError          a damaged ledger                         (search.errors)
     │   └── ResourceError        more than the cluster can ever give      (search.errors)
