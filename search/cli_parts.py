@@ -18,6 +18,14 @@ Overrides = Annotated[
         "--set", metavar="KEY.PATH=VALUE", help="Override a value of the config; may be repeated."
     ),
 ]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the experiment; see: celltune list.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        envvar="CELLTUNE_STORAGE",
+        help="The folder of experiments; ~/celltune_results if not given.",
+    ),
+]
 
 
 def make_view() -> View:

@@ -9,6 +9,14 @@ class ConfigError(InputError):
     """A config can't be used. The message lists every mistake in it, not only the first."""
 
 
+class OptionError(InputError):
+    """A command's option can't be used: a filter, a column, a format, a file to write."""
+
+
+class ModelError(InputError):
+    """A model can't be taken away, read or drawn, or a text can't be answered."""
+
+
 class ExperimentError(InputError):
     """An experiment's name is taken, unknown, or in use by another process."""
 
