@@ -13,9 +13,9 @@ import typer
 from rich.table import Table
 
 from data_prep.errors import CelltuneError, InputError
-from search import cli_data, experiment
+from search import cli_data, cli_model, experiment
 from search import folder as folders
-from search.cli_parts import ConfigPath, Overrides, make_console, make_view
+from search.cli_parts import ConfigPath, Name, Overrides, Storage, make_console, make_view
 from search.config import SearchConfig, dump_config
 from search.describe import metric_text
 from search.experiment import Result
@@ -35,14 +35,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the experiment; see: celltune list.")]
-Storage = Annotated[
-    str | None,
-    typer.Option(
-        envvar="CELLTUNE_STORAGE",
-        help="The folder of experiments; ~/celltune_results if not given.",
-    ),
-]
 Address = Annotated[
     str | None,
     typer.Option(
@@ -250,6 +242,7 @@ def _conclude(result: Result) -> None:
 
 
 cli_data.register(app)
+cli_model.register(app)
 
 
 def main() -> None:

@@ -97,7 +97,7 @@ def test_nothing_is_written_over(kind: str, trained: Folder, tmp_path: Path) -> 
 
 def test_a_place_that_cant_be_written_keeps_nothing(trained: Folder, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ModelError, match="can't be (looked at|written)"):
+    with pytest.raises(ModelError, match=r"can't be (looked at|written)"):
         export("small", tmp_path / "file" / "below")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -182,7 +182,7 @@ def test_content_that_doesnt_fit_is_named(
 def test_a_bundle_has_no_trials_and_a_folder_isnt_one(written: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="holds one model; leave --trial out"):
         load_model(written, trial=0)
-    with pytest.raises(ModelError, match="manifest.json: it is missing"):
+    with pytest.raises(ModelError, match=r"manifest.json: it is missing"):
         load_model(f"{tmp_path}/none")
 
 
@@ -208,7 +208,7 @@ def test_a_checkpoint_that_is_gone_or_damaged_is_told(trained: Folder, tmp_path:
     best = take(copy, 0).epoch.checkpoint
     assert best is not None
     (copy.trial(0) / best / "tensors.safetensors").write_bytes(b"x")
-    with pytest.raises(ModelError, match="Trial 0 of 'small' can't be taken: .*cut short"):
+    with pytest.raises(ModelError, match=r"Trial 0 of 'small' can't be taken: .*cut short"):
         take(copy, 0)
     shutil.rmtree(copy.trial(0) / best)
     with pytest.raises(ModelError, match="no checkpoint of its best epoch"):
@@ -248,10 +248,10 @@ def test_onnx_goes_along_and_is_held_to_the_models_own_logits(
     assert _largest_difference(taken.classifier, session) < 1e-4
     assert "`model.onnx` takes" in (tmp_path / "model" / "README.md").read_text()
     monkeypatch.setattr("search.exporting.LARGEST_DIFFERENCE", -1.0)
-    with pytest.raises(ModelError, match="model.onnx can't be trusted"):
+    with pytest.raises(ModelError, match=r"model.onnx can't be trusted"):
         export("small", tmp_path / "never", onnx=True)
     monkeypatch.setattr("models.onnx_graph.LARGEST_BYTES", 10)
-    with pytest.raises(ModelError, match="model.onnx can't be written: The weights take"):
+    with pytest.raises(ModelError, match=r"model.onnx can't be written: The weights take"):
         export("small", tmp_path / "never", onnx=True)
     assert not (tmp_path / "never").exists()
 
