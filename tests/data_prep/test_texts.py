@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
@@ -40,9 +41,9 @@ def test_texts_are_read_as_the_training_part_was(tokenizer: str, keep: str, tmp_
     )
     data = prepare(config, cache_dir=tmp_path / "cache")
     ids, offsets = TextReader(TextRules.of(config), data.words).read(texts)
-    ours = {tuple(ids[a:b]) for a, b in zip(offsets, offsets[1:], strict=False)}
+    ours = {tuple(ids[a:b]) for a, b in pairwise(offsets)}
     for part in (data.train, data.valid):
-        pairs = zip(part.offsets, part.offsets[1:], strict=False)
+        pairs = pairwise(part.offsets)
         assert {tuple(part.ids[a:b]) for a, b in pairs} <= ours
 
 
@@ -72,12 +73,12 @@ def test_what_can_be_answered_is_told_apart(texts: list[str]) -> None:
     reader = TextReader(rules(), WORDS)
     ids, offsets = reader.read(texts)
     any_word, any_known = answerable(ids, offsets)
-    each = [ids[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
+    each = [ids[a:b] for a, b in pairwise(offsets)]
     assert any_word.tolist() == [len(part) > 0 for part in each]
     assert any_known.tolist() == [bool((part != UNK).any()) for part in each]
     split = as_split(ids, offsets, any_known)
     kept = [part.tolist() for part, known in zip(each, any_known, strict=True) if known]
-    pairs = zip(split.offsets, split.offsets[1:], strict=False)
+    pairs = pairwise(split.offsets)
     assert [split.ids[a:b].tolist() for a, b in pairs] == kept
     assert PAD not in ids
 
