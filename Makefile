@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev search check test faults bench clean
+.PHONY: help install install-dev search check test faults bench docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ faults: install-dev ## run the tests that kill processes, fill disks and cut lin
 bench: install-dev ## run every benchmark (long)
 	@set -e; for file in benchmarks/[a-z]*.py; do \
 	  grep -q '"benchmark"' $$file || continue; echo "== $$file"; $(BIN)/python $$file; done
+
+docs: install-dev ## write docs/commands from the commands' own help
+	$(BIN)/python docs/make_pages.py
 
 clean: ## remove what was built, never an experiment
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

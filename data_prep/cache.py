@@ -132,6 +132,11 @@ def load_or_build(
             return built
 
 
+def find(cache_dir: Path, fingerprint: str, kind: Kind[Data]) -> Data | None:
+    """The prepared data of a fingerprint if they are there whole; nothing is built or changed."""
+    return _load(cache_dir / fingerprint, fingerprint, kind)[0]
+
+
 def _load(folder: Path, fingerprint: str, kind: Kind[Data]) -> tuple[Data, str] | tuple[None, str]:
     """The data, or None and what is wrong with the folder (nothing if there is none)."""
     try:

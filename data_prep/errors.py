@@ -8,6 +8,7 @@
     │   │   └── DataLostError    published data whose node is gone: publish them again
     │   ├── ConfigError          a config file or an override             (search.errors)
     │   ├── OptionError          a filter, a column, a format, an output  (search.errors)
+    │   ├── ModelError           a bundle, its trial, or a text for it    (search.errors)
     │   ├── ExperimentError      a name that is taken, unknown or in use  (search.errors)
     │   ├── LedgerError          a damaged ledger                         (search.errors)
     │   └── ResourceError        more than the cluster can ever give      (search.errors)

@@ -15,7 +15,7 @@ from data_prep.building import (
     refuse_without_tokens,
     split_of,
 )
-from data_prep.cache import PREPARED, TEST, load_or_build
+from data_prep.cache import PREPARED, TEST, find, load_or_build
 from data_prep.config import DataConfig
 from data_prep.dataset import JSON, PreparedData, PreparedTest
 from data_prep.errors import DataError
@@ -65,6 +65,18 @@ def prepare_test(
         DataError: as for `prepare`, or a config that names no test part.
     """
     return _Preparation(config, cache_dir, progress).test()
+
+
+def kept(fingerprint: str, *, cache_dir: Path | None = None) -> PreparedData | None:
+    """What was prepared before under a fingerprint, or None; the source isn't looked at.
+
+    Args:
+        fingerprint: names the data.
+        cache_dir: as for `prepare`.
+    """
+    if not fingerprint:
+        return None
+    return find(cache_dir or default_cache_dir(), fingerprint, PREPARED)
 
 
 def survey(config: DataConfig, *, progress: Progress | None = None) -> dict[str, int]:

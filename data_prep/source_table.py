@@ -67,11 +67,13 @@ class TableReviews:
 
     def _rows_of(self, path: Path, part: Part) -> Iterator[Row]:
         wanted = [
-            Column("text_column", self.text_column),
-            Column("label_column", self.label_column),
+            Column("data.text_column", self.text_column),
+            Column("data.label_column", self.label_column),
         ]
         optional = {"id_column": self.id_column, "group_column": self.group_column}
-        wanted += [Column(key, name) for key, name in optional.items() if name is not None]
+        wanted += [
+            Column(f"data.{key}", name) for key, name in optional.items() if name is not None
+        ]
         labels = {name: index for index, name in enumerate(self.classes)}
         seen: set[str] = set()
         number = 0

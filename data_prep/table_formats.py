@@ -20,9 +20,9 @@ ROWS_AT_ONCE = 4_096
 
 
 class Column(NamedTuple):
-    """A column that is read: the config's key that names it, and its name."""
+    """A column that is read: the setting that names it, as a person writes it, and its name."""
 
-    key: str
+    setting: str
     name: str
 
 
@@ -186,7 +186,7 @@ def _position(path: Path, names: list[str], column: Column) -> int:
     if names.count(column.name) > 1:
         raise DataError(
             f"{path} has {names.count(column.name)} columns {column.name!r}; rename all but the "
-            f"one that data.{column.key} means"
+            f"one that {column.setting} means"
         )
     if column.name in names:
         return names.index(column.name)
@@ -195,7 +195,7 @@ def _position(path: Path, names: list[str], column: Column) -> int:
     shown = ", ".join(ascii(name) for name in names)
     raise DataError(
         f"{path} has no column {column.name!r}{hint}; its columns are {shown}. "
-        f"Set data.{column.key} to one of them"
+        f"Set {column.setting} to one of them"
     )
 
 

@@ -73,6 +73,10 @@ class RecurrentStack(nn.Module):
             values = torch.empty(shape).uniform_(-bound, bound, generator=generator)
             self.register_parameter(f"{kind}_{place}", nn.Parameter(values))
 
+    def layer_weights(self) -> list[list[LayerWeights]]:
+        """The parameters of each layer, of each direction."""
+        return [self._layer(layer) for layer in range(self.num_layers)]
+
     def _layer(self, layer: int) -> list[LayerWeights]:
         parameters = dict(self.named_parameters(recurse=False))
         return [
@@ -117,7 +121,7 @@ class RecurrentStack(nn.Module):
         def drop(values: Tensor) -> Tensor:
             return dropout(values, self.dropout, self.training, generator)
 
-        weights = [self._layer(layer) for layer in range(self.num_layers)]
+        weights = self.layer_weights()
         if inputs.is_cuda and lengths is not None and self.cell.native in FUSED:
             return fused_layers(self.cell.native, inputs, lengths, weights, drop)
         states: list[Tensor] = []

@@ -13,6 +13,10 @@ class OptionError(InputError):
     """A command's option can't be used: a filter, a column, a format, a file to write."""
 
 
+class ModelError(InputError):
+    """A model can't be taken away, read or drawn, or a text can't be answered."""
+
+
 class ExperimentError(InputError):
     """An experiment's name is taken, unknown, or in use by another process."""
 

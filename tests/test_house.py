@@ -69,6 +69,8 @@ def test_nothing_is_asserted_printed_or_left_for_later_outside_tests() -> None:
         ("models.training", {"ray", "optuna"}),
         ("search.conductor", {"ray", "torch"}),
         ("search.trial", {"ray", "optuna"}),
+        ("search.predictor", {"ray", "optuna"}),
+        ("search.cli", {"ray", "torch", "optuna"}),
     ],
 )
 def test_imports_stay_light(module: str, absent: set[str]) -> None:

@@ -83,7 +83,7 @@ def test_every_trial_has_what_the_ledger_says(sample: Sample) -> None:
     for trial in state.trials:
         best = trial.best("valid_accuracy")
         assert best is not None
-        kept = {path.name for path in sample.folder.trial(trial.number).iterdir()}
+        kept = {path.name for path in (sample.folder.path / "trials" / str(trial.number)).iterdir()}
         assert kept == {trial.epochs[-1].checkpoint, best.checkpoint}
 
 

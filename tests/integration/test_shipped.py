@@ -116,25 +116,36 @@ def test_every_value_of_cluster_yaml_is_explained() -> None:
             assert any(above.strip().startswith("#") for above in block), line
 
 
-def readme_commands() -> list[str]:
-    """Commands of the README's shell blocks; what needs a cloud or a network is marked there."""
-    text = (REPOSITORY / "README.md").read_text()
+def readme_commands(page: str = "README.md") -> list[str]:
+    """Commands of a page's shell blocks; what needs a cloud or a network is marked there."""
+    text = (REPOSITORY / page).read_text()
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def test_the_readme_runs(reviews: Path, address: str, celltune: Run, tmp_path: Path) -> None:
-    """Every celltune command of the README, in its order, made small."""
+def test_the_readme_runs(
+    reviews: Path, address: str, celltune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every celltune command of the README and of docs/bundles.md, in their order, made small."""
     small = "--set budget.trials=2 --set budget.max_epochs=2 --set early_stopping=null"
-    commands = [line for line in readme_commands() if line.startswith("celltune ")]
-    assert len(commands) >= 10
-    for command in commands:
+    commands = [
+        # Each page writes into a place of its own.
+        (tmp_path / place, line)
+        for place, page in (("readme", "README.md"), ("bundles", "docs/bundles.md"))
+        for line in readme_commands(page)
+        if line.startswith("celltune ")
+    ]
+    assert len(commands) >= 20
+    for place, command in commands:
+        place.mkdir(exist_ok=True)
         line = command.replace("reviews.csv.gz", str(reviews)).replace("HEAD:6379", address)
         line = line.replace("--trials +20", "--trials +1").replace(
             "--max-epochs 12", "--max-epochs 3"
         )
         line = line.replace("report.html", str(tmp_path / "report.html"))
+        line = line.replace("./sample-model", "sample-model")
+        line = line.replace("sample-model", f"{place}/sample-model")
         arguments = shlex.split(line)[1:]
         if arguments[0] == "launch":
             arguments += shlex.split(small)
@@ -143,6 +154,10 @@ def test_the_readme_runs(reviews: Path, address: str, celltune: Run, tmp_path: P
         done = celltune(*arguments)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
         assert done.stdout, command
+    monkeypatch.chdir(tmp_path / "bundles")
+    text = (REPOSITORY / "docs" / "bundles.md").read_text()
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, {})  # noqa: S102 (our own page)
 
 
 def test_the_commands_about_results_run(tmp_path: Path, celltune: Run) -> None:

@@ -14,7 +14,7 @@ from search import folder as folders
 from search.conductor import Assignment, Conductor
 from search.config import SearchConfig, parse_config
 from search.events import Event, ExperimentCreated, ParameterValue
-from search.folder import Folder
+from search.folder import LocalFolder
 from search.ledger import Ledger
 
 RAW: dict[str, Any] = {
@@ -79,7 +79,7 @@ def steps(conductor: Conductor, workers: int = 1) -> Iterator[None]:
         yield
 
 
-def finished_search(storage: Path, config: SearchConfig) -> Folder:
+def finished_search(storage: Path, config: SearchConfig) -> LocalFolder:
     """An experiment on the disk whose search has run to its end."""
     folder = folders.reserve_name(config.name, storage)
     first, *events = _finished_events(config.model_dump_json())

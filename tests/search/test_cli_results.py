@@ -13,7 +13,7 @@ import pytest
 from search import cli
 from search import folder as folders
 from search.events import ExperimentCreated
-from search.folder import Folder
+from search.folder import LocalFolder
 from search.ledger import encode
 from tests.search.support import finished_search, make_config
 
@@ -29,7 +29,7 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def demo(storage: Path) -> Folder:
+def demo(storage: Path) -> LocalFolder:
     return folders.find("demo", storage)
 
 

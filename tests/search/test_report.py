@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from search.events import ExperimentCreated, TrialCreated, TrialFailed
-from search.folder import Folder
+from search.folder import LocalFolder
 from search.report import Subject, page, subject_of
 from search.report_figures import importances, learning_curves, parallel_coordinates, rungs, slices
 from search.state import ExperimentState
@@ -21,13 +21,13 @@ def subject(config: Any, state: ExperimentState) -> Subject:
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> LocalFolder:
     config = make_config(budget={"trials": 16, "max_epochs": 4})
     return finished_search(tmp_path_factory.mktemp("report"), config)
 
 
 @pytest.fixture(scope="module")
-def written(demo: Folder) -> str:
+def written(demo: LocalFolder) -> str:
     return page(subject_of(demo))
 
 
@@ -92,7 +92,7 @@ def test_the_page_is_read_aloud_too(written: str) -> None:
     assert all(attributes.get("scope") for tag, attributes in outline.tags if tag == "th")
 
 
-def test_the_headline_says_how_sure_it_is(demo: Folder) -> None:
+def test_the_headline_says_how_sure_it_is(demo: LocalFolder) -> None:
     about = subject_of(demo)
     _, said = read(page(about))
     best = about.state.ranked("valid_accuracy")[0]
@@ -138,12 +138,12 @@ def test_a_single_trial_is_no_maximum_of_many(tmp_path: Path) -> None:
     assert "Early stopping was off" in said
 
 
-def test_a_page_of_a_running_search_says_so(demo: Folder) -> None:
+def test_a_page_of_a_running_search_says_so(demo: LocalFolder) -> None:
     with demo.locked():
         assert "still running" in page(subject_of(demo))
 
 
-def test_the_curves_hold_every_epoch_and_rung(demo: Folder) -> None:
+def test_the_curves_hold_every_epoch_and_rung(demo: LocalFolder) -> None:
     about = subject_of(demo)
     figure = learning_curves(about.config, about.state)
     points = sum(x is not None for trace in figure.data[:-1] for x in trace.x)
@@ -152,7 +152,7 @@ def test_the_curves_hold_every_epoch_and_rung(demo: Folder) -> None:
     assert [shape.x0 for shape in figure.layout.shapes] == [1, 2]
 
 
-def test_importances_compare_like_with_like(demo: Folder) -> None:
+def test_importances_compare_like_with_like(demo: LocalFolder) -> None:
     about = subject_of(demo)
     found = importances(about.config, about.state)
     completed = about.state.count("completed")
@@ -171,7 +171,7 @@ def test_importance_is_not_drawn_where_the_best_are_equal() -> None:
     assert "7 other trials reached the same value; the earliest is named." in said
 
 
-def test_every_trial_is_on_every_axis(demo: Folder) -> None:
+def test_every_trial_is_on_every_axis(demo: LocalFolder) -> None:
     about = subject_of(demo)
     (trace,) = parallel_coordinates(about.config, about.state).data
     axes = {axis.label: axis for axis in trace.dimensions}

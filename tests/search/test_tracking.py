@@ -251,7 +251,7 @@ def test_a_config_switches_the_trackers_on(
     assert caplog.messages == []
 
 
-def cut_after(config: Any, folder: Folder, ledger: Ledger, reports: int | None) -> None:
+def cut_after(config: Any, folder: LocalFolder, ledger: Ledger, reports: int | None) -> None:
     conductor: Conductor = make_conductor(config, ledger)
     with following(conductor, config, folder, ledger.events):
         for done, _ in enumerate(steps(conductor), 1):

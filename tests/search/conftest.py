@@ -1,0 +1,26 @@
+"""Fixtures of the tests of search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search import folder as folders
+from search.folder import LocalFolder
+from tests.search.trained import make_experiment
+
+
+@pytest.fixture(scope="session")
+def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("trained")
+    make_experiment(root / "storage", root / "cache")
+    return root
+
+
+@pytest.fixture
+def trained(_trained: Path, monkeypatch: pytest.MonkeyPatch) -> LocalFolder:
+    """A finished experiment, shared by all tests: not to be changed."""
+    monkeypatch.setenv("CELLTUNE_STORAGE", str(_trained / "storage"))
+    monkeypatch.setenv("CELLTUNE_CACHE", str(_trained / "cache"))
+    return folders.find("small", _trained / "storage")

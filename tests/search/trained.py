@@ -1,0 +1,59 @@
+"""An experiment whose trials were really trained, without a cluster."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from data_prep import prepare
+from search import folder as folders
+from search.config import parse_config
+from search.events import EpochReported, ExperimentCreated, TrialCreated, TrialFailed, TrialStopped
+from search.folder import LocalFolder
+from search.trial import TrialTask, run_trial
+
+PARAMS: dict[str, Any] = {
+    "cell": "gru",
+    "hidden_size": 8,
+    "num_layers": 1,
+    "bidirectional": True,
+    "learning_rate": 0.02,
+    "embedding_size": 8,
+    "readout": "max",
+}
+EPOCHS = (3, 1)
+"""Of the trials 0 and 1; trial 2 failed before its first."""
+
+
+def make_experiment(storage: Path, cache: Path, name: str = "small", **data: Any) -> LocalFolder:
+    """Trials 0 and 1 with checkpoints and trial 2 that failed; trial 0 leads."""
+    raw = {
+        "name": name,
+        "data": {"source": "synthetic", "reviews": 300, "label_noise": 0.0, **data},
+        "space": {**PARAMS, "hidden_size": {"low": 4, "high": 8}},
+        "budget": {"trials": 3, "max_epochs": 3},
+    }
+    config = parse_config(raw)
+    prepared = prepare(config.data, cache_dir=cache)
+    folder = folders.reserve_name(name, storage)
+    folders.create(folder, config, ExperimentCreated(at=1.0, fingerprint=prepared.fingerprint))
+    with folder.open_ledger() as ledger:
+        for number, epochs in enumerate(EPOCHS):
+            params = {**PARAMS, "hidden_size": 8 - 4 * number}
+            ledger.append(TrialCreated(at=2.0, number=number, params=params, max_epochs=3))
+            task = TrialTask(number, params, config.seed, folder.checkpoints(number))
+            for done in islice(run_trial(task, prepared), epochs):
+                ledger.append(
+                    EpochReported(
+                        at=3.0,
+                        number=number,
+                        epoch=done.epoch,
+                        metrics=done.metrics,
+                        checkpoint=done.checkpoint,
+                    )
+                )
+            ledger.append(TrialStopped(at=4.0, number=number, reason="completed"))
+        ledger.append(TrialCreated(at=2.0, number=2, params=PARAMS, max_epochs=3))
+        ledger.append(TrialFailed(at=4.0, number=2, error="it broke"))
+    return folder
