@@ -13,8 +13,8 @@ from search.conductor import Conductor
 from search.config import Tracking
 from search.errors import ConfigError
 from search.events import Event, TrialCreated, TrialFailed
-from search.folder import LocalFolder
 from search.ledger import Ledger
+from search.local_folder import LocalFolder
 from search.state import ExperimentState
 from search.tracking import Follower, Tracker, check, following
 from search.tracking_mlflow import MlflowTracker
@@ -251,7 +251,7 @@ def test_a_config_switches_the_trackers_on(
     assert caplog.messages == []
 
 
-def cut_after(config: Any, folder: Folder, ledger: Ledger, reports: int | None) -> None:
+def cut_after(config: Any, folder: LocalFolder, ledger: Ledger, reports: int | None) -> None:
     conductor: Conductor = make_conductor(config, ledger)
     with following(conductor, config, folder, ledger.events):
         for done, _ in enumerate(steps(conductor), 1):
