@@ -27,8 +27,8 @@ from pathlib import Path
 from _measure import HERE, REVIEWS, finish
 
 from search.events import EpochReported, Event, TrialCreated
-from search.folder import LocalFolder
 from search.ledger import read
+from search.local_folder import LocalFolder
 
 CELLTUNE = str(Path(sys.executable).with_name("celltune"))
 

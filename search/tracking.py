@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Protocol
 from search.config import SearchConfig, Tracking
 from search.errors import ConfigError
 from search.events import Event
-from search.folder import Folder, LocalFolder
+from search.folder import Folder
+from search.local_folder import LocalFolder
 from search.state import ExperimentState
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from search import folder as folders
 from search.checkpoints import LocalCheckpoints
 from search.errors import ExperimentError
 from search.events import EpochReported, Event, ExperimentCreated, TrialCreated
-from search.folder import LocalFolder
 from search.ledger import Ledger, encode, read
+from search.local_folder import LocalFolder
 from tests.faults.machine import Machine, changes, crash
 from tests.search.support import make_config
 

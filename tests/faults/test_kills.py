@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from search.events import Event, TrialCreated
-from search.folder import LocalFolder
 from search.ledger import read
+from search.local_folder import LocalFolder
 from tests.integration.conftest import Run, begin, workers_of
 from tests.integration.test_resume import CONFIG, numbers, write
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from search.events import EpochReported, WorkerLost
-from search.folder import LocalFolder
 from search.ledger import read
+from search.local_folder import LocalFolder
 from tests.faults.test_kills import LONG, check_whole
 from tests.integration.conftest import begin
 from tests.integration.test_resume import write

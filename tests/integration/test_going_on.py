@@ -13,8 +13,8 @@ import pytest
 from search import launch, resume
 from search.events import BudgetChanged, RunEnded, WorkerLost
 from search.extension import Changes
-from search.folder import LocalFolder
 from search.ledger import read
+from search.local_folder import LocalFolder
 from tests.integration.conftest import Run, begin, workers_of
 from tests.integration.test_resume import CONFIG, write
 

@@ -10,8 +10,8 @@ import pytest
 from search import launch, resume
 from search.errors import ConfigError
 from search.extension import Changes
-from search.folder import LocalFolder
 from search.ledger import read
+from search.local_folder import LocalFolder
 from tests.integration.test_engine import CONFIG
 
 pytestmark = pytest.mark.usefixtures("local_ray")

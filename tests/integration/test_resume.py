@@ -14,8 +14,8 @@ import yaml
 
 from search import folder as folders
 from search.events import TrialCreated
-from search.folder import LocalFolder
 from search.ledger import read
+from search.local_folder import LocalFolder
 from tests.integration.conftest import Run, begin, workers_of
 
 CONFIG: dict[str, Any] = {

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 
 from data_prep import PreparedData, prepare
 from search import folder as folders
-from search.folder import LocalFolder
+from search.local_folder import LocalFolder
 from search.state import ExperimentState
 from tests.integration.conftest import CELLTUNE, REPOSITORY
 

@@ -10,8 +10,8 @@ import yaml
 from search import cli
 from search import folder as folders
 from search.events import ExperimentCreated, RunEnded, RunStarted
-from search.folder import LocalFolder
 from search.ledger import Ledger
+from search.local_folder import LEDGER, LocalFolder
 from tests.search.support import RAW, make_conductor, make_config, steps
 
 
@@ -151,7 +151,7 @@ def test_list_shows_every_experiment_also_a_damaged_one(
 ) -> None:
     damaged = experiment.path.parent / "broken"
     damaged.mkdir()
-    for name in (folders.CONFIG, folders.LEDGER):
+    for name in (folders.CONFIG, LEDGER):
         (damaged / name).write_bytes(b"x\n" + (experiment.path / name).read_bytes())
     headless = experiment.path.parent / "headless"
     headless.mkdir()

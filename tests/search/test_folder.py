@@ -10,8 +10,8 @@ import pytest
 from search import folder as folders
 from search.errors import ExperimentError, LedgerError
 from search.events import ExperimentCreated, TrialCreated
-from search.folder import LocalFolder
 from search.ledger import Ledger
+from search.local_folder import LocalFolder
 from tests.search.support import make_config
 
 FIRST = ExperimentCreated(at=1.0, fingerprint="f")
@@ -102,7 +102,7 @@ def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_free(folder: LocalFo
         [
             sys.executable,
             "-c",
-            "import sys; from pathlib import Path; from search.folder import LocalFolder\n"
+            "import sys; from pathlib import Path; from search.local_folder import LocalFolder\n"
             "with LocalFolder(Path(sys.argv[1])).locked():\n"
             "    print('held', flush=True); sys.stdin.read()",
             str(folder.path),

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from search.events import EpochReported, TrialCreated, TrialStopped
-from search.folder import LocalFolder
 from search.keeper import CheckpointKeeper
+from search.local_folder import LocalFolder
 from search.state import ExperimentState
 
 

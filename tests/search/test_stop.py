@@ -10,7 +10,7 @@ import pytest
 from search import folder as folders
 from search.errors import ExperimentError
 from search.events import ExperimentCreated
-from search.folder import LocalFolder
+from search.local_folder import LocalFolder
 from search.stop import StopRequests, on_signal
 from search.view import SilentView
 from tests.search.support import make_config

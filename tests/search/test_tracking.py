@@ -13,8 +13,8 @@ from search.conductor import Conductor
 from search.config import Tracking
 from search.errors import ConfigError
 from search.events import Event, TrialCreated, TrialFailed
-from search.folder import LocalFolder
 from search.ledger import Ledger
+from search.local_folder import LocalFolder
 from search.state import ExperimentState
 from search.tracking import Follower, Tracker, check, following
 from search.tracking_mlflow import MlflowTracker

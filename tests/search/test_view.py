@@ -8,7 +8,7 @@ from rich.console import Console
 
 from search.describe import describe, metric_text
 from search.events import TrialCreated, TrialFailed
-from search.folder import LocalFolder
+from search.local_folder import LocalFolder
 from search.view import LiveView, PlainView, View, drawing
 from tests.search.support import make_conductor, make_config, start_ledger, steps
 
