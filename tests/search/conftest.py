@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from search import folder as folders
-from search.folder import LocalFolder
+from search.local_folder import LocalFolder
 from tests.search.trained import make_experiment
 
 

@@ -14,8 +14,8 @@ from search import folder as folders
 from search.conductor import Assignment, Conductor
 from search.config import SearchConfig, parse_config
 from search.events import Event, ExperimentCreated, ParameterValue
-from search.folder import LocalFolder
 from search.ledger import Ledger
+from search.local_folder import LocalFolder
 
 RAW: dict[str, Any] = {
     "name": "demo",

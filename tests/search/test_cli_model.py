@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from search import cli
-from search.folder import LocalFolder
+from search.local_folder import LocalFolder
 from tests.search.support import RAW
 from tests.search.trained import PARAMS
 

@@ -13,8 +13,8 @@ import pytest
 from search import cli
 from search import folder as folders
 from search.events import ExperimentCreated
-from search.folder import LocalFolder
 from search.ledger import encode
+from search.local_folder import LocalFolder
 from tests.search.support import finished_search, make_config
 
 Celltune = Callable[..., tuple[int, str, str]]

@@ -19,7 +19,7 @@ from search import bundle, export, load_model
 from search.config import load_config
 from search.errors import ModelError
 from search.exporting import _largest_difference, take
-from search.folder import LocalFolder
+from search.local_folder import LocalFolder
 from search.model_card import Facts, card, terms
 from tests.search.trained import make_experiment
 

@@ -14,7 +14,7 @@ from models.classifier import SentimentClassifier
 from models.config import ModelConfig
 from search import export
 from search.errors import ModelError
-from search.folder import LocalFolder
+from search.local_folder import LocalFolder
 from search.predictor import EMPTY, NOT_UTF8, UNKNOWN, TrainedModel
 
 WORDS = ("<unk>", "<pad>", "a", "fine", "film", "not", "dull", ".")

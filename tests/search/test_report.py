@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from search.events import ExperimentCreated, TrialCreated, TrialFailed
-from search.folder import LocalFolder
+from search.local_folder import LocalFolder
 from search.report import Subject, page, subject_of
 from search.report_figures import importances, learning_curves, parallel_coordinates, rungs, slices
 from search.state import ExperimentState

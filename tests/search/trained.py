@@ -10,7 +10,7 @@ from data_prep import prepare
 from search import folder as folders
 from search.config import parse_config
 from search.events import EpochReported, ExperimentCreated, TrialCreated, TrialFailed, TrialStopped
-from search.folder import LocalFolder
+from search.local_folder import LocalFolder
 from search.trial import TrialTask, run_trial
 
 PARAMS: dict[str, Any] = {
