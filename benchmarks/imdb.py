@@ -1,6 +1,6 @@
 """One bidirectional GRU on all of IMDB, without outside vectors.
 
-Usage: python benchmarks/imdb.py [--quick] [--reviews FOLDER] [--epochs 7] [--validate-only]
+Usage: python benchmarks/imdb.py [--quick] [--reviews FOLDER] [--epochs 5] [--validate-only]
 
 FOLDER holds train.csv.gz and test.csv.gz with the columns text and label. Of the 25,000 training
 reviews 2,500 are held out; their loss chooses the epoch, as it chose the learning rate and the
@@ -106,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few reviews, under a minute")
     parser.add_argument("--reviews", type=Path, default=REVIEWS.parent)
-    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--rate", type=float, default=TRAINING.learning_rate)
     parser.add_argument("--dropout", type=float, default=MODEL.dropout)
     parser.add_argument("--tokens", type=int, default=TOKENS)
