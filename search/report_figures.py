@@ -17,7 +17,7 @@ from search.config import SearchConfig
 from search.describe import describe, metric_text, telling
 from search.events import ParameterValue
 from search.sampler import distribution
-from search.scheduler import SuccessiveHalving
+from search.scheduler import rungs_of
 from search.space import Choice, Dimension
 from search.state import ExperimentState, TrialRecord, sign
 
@@ -82,14 +82,8 @@ def _curve(config: SearchConfig, trial: TrialRecord) -> Iterator[tuple[int | Non
 
 def rungs(config: SearchConfig) -> list[int]:
     """Give the epochs after which ASHA judges; none without early stopping."""
-    if config.early_stopping is None:
-        return []
-    halving = SuccessiveHalving(
-        grace_period=config.early_stopping.grace_period,
-        reduction_factor=config.early_stopping.reduction_factor,
-        max_epochs=config.budget.max_epochs,
-    )
-    return [rung.epoch for rung in halving.rungs]
+    halving = rungs_of(config)
+    return [] if halving is None else [rung.epoch for rung in halving.rungs]
 
 
 def _tick_format(config: SearchConfig) -> str | None:
