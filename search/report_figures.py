@@ -24,6 +24,9 @@ from search.state import ExperimentState, TrialRecord, sign
 FEWEST = 4
 """Trials below which a figure would show nothing but chance."""
 
+_FEWEST_RANKED = 10
+"""The same for importances, which tell the best of them from the rest."""
+
 _STYLES = {
     "completed": ("#2f81d6", "solid"),
     "pruned": ("#c98200", "dot"),
@@ -114,7 +117,7 @@ def importances(config: SearchConfig, state: ExperimentState) -> dict[str, dict[
         study = _flat(config, state, value)
         # Among the best 10 %, but at least 5 trials: Optuna's advice for a stable estimate.
         quantile = min(0.5, max(0.1, 5 / max(1, len(study.trials))))
-        if len(study.trials) >= FEWEST and _has_a_top(study, quantile):
+        if len(study.trials) >= _FEWEST_RANKED and _has_a_top(study, quantile):
             found[f"{name} ({len(study.trials)})"] = _ped_anova(study, quantile)
     return found
 
