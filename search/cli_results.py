@@ -18,6 +18,7 @@ from search.errors import OptionError
 from search.formats import FORMATS, AlignedTable, Drawn, check_format, format_of, render
 from search.leaderboard import load
 from search.ranking import Search, Selection, fingerprint, ranking
+from search.stopping import with_budget
 
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Write over a file that exists already.")
@@ -140,9 +141,9 @@ def export_study(
         str | None,
         typer.Option(
             "--from",
-            metavar="FOLDER",
+            metavar="STORAGE",
             envvar="CELLTUNE_STORAGE",
-            help="The folder of experiments; ~/celltune_results if not given.",
+            help="Where experiments are, as --storage of the other commands.",
         ),
     ] = None,
 ) -> None:
@@ -150,7 +151,8 @@ def export_study(
     from search.study import export
 
     folder = folders.find(name, folders.storage_root(source))
-    config, state = folder.config(), folder.state()
+    state = folder.state()
+    config = with_budget(folder.config(), state)
     view = make_view()
     export(config, state, storage, study_name or name, partial(view.progress, "Copying trials"))
     typer.echo(

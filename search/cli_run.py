@@ -195,6 +195,7 @@ def _conclude(result: Result) -> None:
         "Next:\n"
         f"  celltune leaderboard {arguments}                all trials\n"
         f"  celltune leaderboard {arguments} --format csv   for a spreadsheet\n"
+        f"  celltune report {arguments}                     one page with figures\n"
         f"  celltune status {arguments}                     how it went\n"
         f"  celltune export {arguments} -o DIR              the best model, to take away"
     )

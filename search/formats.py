@@ -134,9 +134,10 @@ def as_table(table: Sequence[Row]) -> AlignedTable:
     for row in table:
         cells = [_epochs(row) if key == "epochs" else shown(key, row[key]) for key in columns]
         params = describe({name: row[name] for name in told if row[name] is not None})
-        error = f": {row['error']}" if row["error"] else ""
+        # Why it broke comes first: a narrow terminal cuts the end.
+        said = f"{row['error']} ({params})" if row["error"] else params
         style = "bold green" if row["rank"] == 1 else "red" if row["status"] == "failed" else ""
-        rows.append(([*cells, _line(params + error)], style))
+        rows.append(([*cells, _line(said)], style))
     right = [key not in ("status", "experiment", "data") for key in columns]
     return AlignedTable(
         [*(_FOR_PEOPLE[key] for key in columns), "parameters"], [*right, False], rows

@@ -130,7 +130,7 @@ def _how_sure(subject: Subject) -> list[str]:
         told.append(
             f"Its accuracy of {100 * accuracy:.2f} % was counted on {reviews:,} validation "
             f"reviews: its 95 % interval is {100 * low:.1f} to {100 * high:.1f} % (Wilson). "
-            f"{alike or 'No'} other {'trial lies' if alike == 1 else 'trials lie'} within it."
+            f"{alike or 'No'} other {'trials lie' if alike > 1 else 'trial lies'} within it."
         )
     elif accuracy is not None:
         told.append("This ledger doesn't say how many reviews were validated on: no interval.")

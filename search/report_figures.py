@@ -17,12 +17,15 @@ from search.config import SearchConfig
 from search.describe import describe, metric_text, telling
 from search.events import ParameterValue
 from search.sampler import distribution
-from search.scheduler import SuccessiveHalving
+from search.scheduler import rungs_of
 from search.space import Choice, Dimension
 from search.state import ExperimentState, TrialRecord, sign
 
 FEWEST = 4
 """Trials below which a figure would show nothing but chance."""
+
+_FEWEST_RANKED = 10
+"""The same for importances, which tell the best of them from the rest."""
 
 _STYLES = {
     "completed": ("#2f81d6", "solid"),
@@ -82,14 +85,8 @@ def _curve(config: SearchConfig, trial: TrialRecord) -> Iterator[tuple[int | Non
 
 def rungs(config: SearchConfig) -> list[int]:
     """Give the epochs after which ASHA judges; none without early stopping."""
-    if config.early_stopping is None:
-        return []
-    halving = SuccessiveHalving(
-        grace_period=config.early_stopping.grace_period,
-        reduction_factor=config.early_stopping.reduction_factor,
-        max_epochs=config.budget.max_epochs,
-    )
-    return [rung.epoch for rung in halving.rungs]
+    halving = rungs_of(config)
+    return [] if halving is None else [rung.epoch for rung in halving.rungs]
 
 
 def _tick_format(config: SearchConfig) -> str | None:
@@ -120,7 +117,7 @@ def importances(config: SearchConfig, state: ExperimentState) -> dict[str, dict[
         study = _flat(config, state, value)
         # Among the best 10 %, but at least 5 trials: Optuna's advice for a stable estimate.
         quantile = min(0.5, max(0.1, 5 / max(1, len(study.trials))))
-        if len(study.trials) >= FEWEST and _has_a_top(study, quantile):
+        if len(study.trials) >= _FEWEST_RANKED and _has_a_top(study, quantile):
             found[f"{name} ({len(study.trials)})"] = _ped_anova(study, quantile)
     return found
 

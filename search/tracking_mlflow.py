@@ -19,6 +19,9 @@ SEARCH = "celltune.search"
 TRIAL = "celltune.trial"
 """The tag that holds a trial's number."""
 
+EPOCHS = "celltune.epochs"
+"""The tag of a run that ended: how many epochs it holds."""
+
 _ENDS = {"completed": "FINISHED", "pruned": "KILLED"}
 
 
@@ -53,6 +56,9 @@ class Client(Protocol):
     def set_tag(self, run_id: str, key: str, value: Any) -> None:
         """Set a tag of a run."""
 
+    def update_run(self, run_id: str, status: str) -> None:
+        """Set the status of a run."""
+
     def set_terminated(self, run_id: str, status: str, end_time: int) -> None:
         """End a run."""
 
@@ -60,8 +66,8 @@ class Client(Protocol):
 class MlflowTracker:
     """Writes an MLflow experiment of the search's name, with a run for each trial.
 
-    What a run holds already is asked of MLflow itself: a run that ended is whole, and one that
-    didn't goes on after the last epoch that it holds of each measure.
+    What a run holds already is asked of MLflow itself: one that ended says how many epochs it has,
+    of one that didn't the steps of its measures are looked up.
     """
 
     def __init__(self, client: Client, name: str) -> None:
@@ -71,7 +77,8 @@ class MlflowTracker:
         self._experiment = client.create_experiment(name) if known is None else known.experiment_id
         self._search = ""
         self._runs: dict[int, str] = {}
-        self._whole: set[int] = set()
+        self._ended: dict[int, int] = {}
+        self._epochs: dict[int, int] = {}
         self._steps: dict[int, dict[str, int]] = {}
 
     def take(self, event: Event) -> None:
@@ -96,13 +103,13 @@ class MlflowTracker:
                 number = int(run.data.tags[TRIAL])
                 self._runs[number] = run.info.run_id
                 if run.info.status != "RUNNING":
-                    self._whole.add(number)
+                    self._ended[number] = int(run.data.tags[EPOCHS])
             token = page.token
             if not token:
                 return
 
     def _create(self, event: TrialCreated) -> None:
-        if event.number in self._whole:
+        if event.number in self._ended:
             return
         if event.number not in self._runs:
             run = self._client.create_run(
@@ -116,10 +123,15 @@ class MlflowTracker:
             self._client.log_param(self._runs[event.number], name, value)
 
     def _report(self, event: EpochReported) -> None:
-        if event.number in self._whole:
+        number, run = event.number, self._runs[event.number]
+        self._epochs[number] = event.epoch
+        if event.epoch <= self._ended.get(number, 0):
             return
-        run = self._runs[event.number]
-        steps = self._steps.setdefault(event.number, {})
+        steps = self._steps.setdefault(number, {})
+        if number in self._ended:  # a larger budget, or another try, let it go on
+            held = self._ended.pop(number)
+            steps.update({name: steps.get(name, held) for name in event.metrics})
+            self._client.update_run(run, status="RUNNING")
         for name, value in event.metrics.items():
             if name not in steps:
                 history = self._client.get_metric_history(run, name)
@@ -129,14 +141,16 @@ class MlflowTracker:
                 steps[name] = event.epoch
 
     def _end(self, event: TrialStopped | TrialFailed) -> None:
-        if event.number in self._whole:
+        number, run = event.number, self._runs[event.number]
+        epochs = self._epochs.get(number, 0)
+        if epochs <= self._ended.get(number, -1):
             return
-        run = self._runs[event.number]
         told = event.reason if isinstance(event, TrialStopped) else event.error
         self._client.set_tag(run, "celltune.stopped", told)
+        self._client.set_tag(run, EPOCHS, str(epochs))
         status = _ENDS[event.reason] if isinstance(event, TrialStopped) else "FAILED"
         self._client.set_terminated(run, status, _milliseconds(event.at))
-        self._whole.add(event.number)
+        self._ended[number] = epochs
 
     def close(self) -> None:
         """Nothing is held back."""

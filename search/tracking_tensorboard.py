@@ -15,15 +15,15 @@ from search.events import (
 )
 from search.state import ExperimentState, Metric
 
-DONE = "whole"
-"""A file that stands in a trial's folder once everything of the trial is there."""
+WRITTEN = "epochs-written"
+"""A file in a trial's folder that says up to which epoch all of it is there."""
 
 
 class TensorBoardTracker:
     """Writes `<folder>/trial-<number>/`.
 
-    A trial that isn't whole is written anew from its first epoch; TensorBoard hides what an earlier
-    file holds of it, because the new one says that it begins again at step 1.
+    What a trial's folder doesn't say it has is written, from the first such epoch on; TensorBoard
+    hides what an earlier file holds from there on, because the new one says where it begins again.
     """
 
     def __init__(self, folder: Path, metric: Metric) -> None:
@@ -38,27 +38,42 @@ class TensorBoardTracker:
         self._metric = metric
         self._state = ExperimentState()
         self._writers: dict[int, SummaryWriter] = {}
+        self._written: dict[int, int] = {}
 
     def take(self, event: Event) -> None:
-        """Take in an event, or pass over it if its trial is whole."""
+        """Take in an event, or pass over it if its trial's folder holds it."""
         self._state.apply(event)
-        if isinstance(event, EpochReported) and not self._done(event.number).exists():
-            writer = self._writer(event.number)
-            for name, value in event.metrics.items():
-                writer.add_scalar(name, value, event.epoch, walltime=event.at)
-            writer.flush()
-        elif (
-            isinstance(event, (TrialStopped, TrialFailed)) and not self._done(event.number).exists()
-        ):
+        if not isinstance(event, (EpochReported, TrialStopped, TrialFailed)):
+            return
+        if self._state.trials[event.number].epochs_done <= self._known(event.number):
+            return
+        if isinstance(event, EpochReported):
+            self._report(event)
+        else:
             self._finish(event.number, event.at)
 
-    def _done(self, number: int) -> Path:
-        return self._folder / f"trial-{number}" / DONE
+    def _known(self, number: int) -> int:
+        """Up to which epoch all of a trial is there; -1 if it isn't known of any."""
+        if number not in self._written:
+            marker = self._folder / f"trial-{number}" / WRITTEN
+            self._written[number] = int(marker.read_text()) if marker.exists() else -1
+        return self._written[number]
+
+    def _report(self, event: EpochReported) -> None:
+        writer = self._writer(event.number)
+        for name, value in event.metrics.items():
+            writer.add_scalar(name, value, event.epoch, walltime=event.at)
+        writer.flush()
 
     def _writer(self, number: int) -> SummaryWriter:
         if number not in self._writers:
-            folder = self._done(number).parent
-            self._writers[number] = SummaryWriter(str(folder), purge_step=1)
+            begins = max(0, self._known(number)) + 1
+            # Files are named by the second: one that begins elsewhere mustn't take another's place.
+            self._writers[number] = SummaryWriter(
+                str(self._folder / f"trial-{number}"),
+                purge_step=begins,
+                filename_suffix=f".{begins}",
+            )
         return self._writers[number]
 
     def _finish(self, number: int, at: float) -> None:
@@ -72,9 +87,10 @@ class TensorBoardTracker:
             writer.add_scalar(name, best, trial.epochs_done, walltime=at)
         writer.close()
         del self._writers[number]
-        self._done(number).touch()
+        self._written[number] = trial.epochs_done
+        (self._folder / f"trial-{number}" / WRITTEN).write_text(str(trial.epochs_done))
 
     def close(self) -> None:
-        """Write what is still held back; trials that aren't whole go on with the next resume."""
+        """Write what is still held back; unfinished trials go on with the next resume."""
         for writer in self._writers.values():
             writer.close()

@@ -82,10 +82,7 @@ def steps(conductor: Conductor, workers: int = 1) -> Iterator[None]:
 def finished_search(storage: Path, config: SearchConfig) -> LocalFolder:
     """An experiment on the disk whose search has run to its end."""
     folder = folders.reserve_name(config.name, storage)
-    first, *events = _finished_events(config.model_dump_json())
-    folders.create(folder, config, first)
-    with Ledger(folder.ledger) as ledger:
-        ledger.append(*events)
+    folders.create(folder, config, *_finished_events(config.model_dump_json()))
     return folder
 
 

@@ -12,7 +12,14 @@ import pytest
 from search.conductor import Conductor
 from search.config import Tracking
 from search.errors import ConfigError
-from search.events import Event, TrialCreated, TrialFailed
+from search.events import (
+    BudgetChanged,
+    EpochReported,
+    Event,
+    TrialCreated,
+    TrialFailed,
+    TrialStopped,
+)
 from search.ledger import Ledger
 from search.local_folder import LocalFolder
 from search.state import ExperimentState
@@ -27,10 +34,24 @@ CONFIG = make_config(budget={"trials": 5, "max_epochs": 4})
 @pytest.fixture(scope="module")
 def events(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
     with start_ledger(tmp_path_factory.mktemp("tracked") / "ledger.jsonl") as ledger:
-        list(steps(make_conductor(CONFIG, ledger)))
-        ledger.append(TrialCreated(at=5.0, number=5, params={"cell": "gru"}, max_epochs=4))
-        ledger.append(TrialFailed(at=6.0, number=5, error="it broke"))
+        conductor = make_conductor(CONFIG, ledger)
+        list(steps(conductor))
+        completed = [t.number for t in conductor.state.trials if t.status == "completed"]
+        ledger.append(
+            TrialCreated(at=5.0, number=5, params={"cell": "gru"}, max_epochs=4),
+            TrialFailed(at=6.0, number=5, error="it broke"),
+            BudgetChanged(at=7.0, trials=6, max_epochs=6, extended=completed, retried=[5]),
+        )
+        for epoch in (5, 6):
+            ledger.append(*(report(number, epoch) for number in completed))
+        ledger.append(*(TrialStopped(at=9.0, number=n, reason="completed") for n in completed))
+        ledger.append(report(5, 1), TrialFailed(at=9.0, number=5, error="it broke again"))
         return ledger.events
+
+
+def report(number: int, epoch: int) -> EpochReported:
+    metrics = {"valid_accuracy": 0.9 + epoch / 100, "valid_loss": 0.1, "seconds": 1.0}
+    return EpochReported(at=8.0, number=number, epoch=epoch, metrics=metrics, checkpoint=None)
 
 
 class FakeMlflow:
@@ -74,6 +95,9 @@ class FakeMlflow:
 
     def set_tag(self, run_id: str, key: str, value: Any) -> None:
         self.runs[run_id].data.tags[key] = value
+
+    def update_run(self, run_id: str, status: str) -> None:
+        self.runs[run_id].info.status = status
 
     def set_terminated(self, run_id: str, status: str, end_time: int) -> None:
         self.runs[run_id].info.status = status
@@ -145,11 +169,12 @@ def test_a_tool_shows_what_the_ledger_holds(tool: Tool, events: list[Event]) -> 
 def test_a_resume_doubles_nothing_and_leaves_nothing_out(tool: Tool, events: list[Event]) -> None:
     """Cut everywhere: each tracker takes all from the beginning, as after a resume."""
     make, shown = tool
-    for cut in (7, 8, 12, len(events), len(events)):
+    changed = next(n for n, event in enumerate(events) if isinstance(event, BudgetChanged))
+    for cut in (7, 8, 12, changed, changed + 3, len(events), len(events)):
         tracker = make()
         for event in events[:cut]:
             tracker.take(event)
-        if cut != 8:  # a killed driver closes nothing
+        if cut not in (8, changed + 3):  # a killed driver closes nothing
             tracker.close()
     assert shown() == expected(events)
 
@@ -163,7 +188,7 @@ def test_mlflow_tells_how_a_trial_ended(events: list[Event]) -> None:
     trials = ExperimentState(events).trials
     runs = list(client.runs.values())
     assert [run.info.status for run in runs] == [ends[trial.status] for trial in trials]
-    assert runs[-1].data.tags["celltune.stopped"] == "it broke"
+    assert runs[-1].data.tags["celltune.stopped"] == "it broke again"
     assert runs[0].params == trials[0].params
     assert runs[0].name == "trial-0"
 
