@@ -47,6 +47,11 @@ _NEXT_TO_NO_TIME = 0.005
 
 def train(task: TrialTask, data: store.DataHandle) -> Iterator[EpochResult]:
     """Train a trial's model on published data (see `search.trial.run_trial`)."""
+    import torch
+
+    torch.set_num_threads(task.threads)
+    if task.memory_gb is not None:
+        limit_memory(task.memory_gb)
     yield from run_trial(task, store.open_handle(data))
 
 
@@ -65,17 +70,8 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        import torch
-
-        torch.set_num_threads(config["threads"])
-        if config["memory"] is not None:
-            limit_memory(config["memory"])
-        self._epochs = self._run(config)
-
-    @staticmethod
-    def _run(config: dict[str, Any]) -> Iterator[EpochResult]:
-        # Opened with the first step: an error there is told, one in `setup` kills the worker.
-        yield from config["work"](config["task"], config["data"])
+        # A generator begins with the first step: an error there is told, one here kills the worker.
+        self._epochs = config["work"](config["task"], config["data"])
 
     def step(self) -> dict[str, Any]:
         """Train an epoch; a trial's error is a result, so that the worker lives on.
@@ -352,16 +348,10 @@ def _describer(
             storage=folder.checkpoints(assignment.number),
             checkpoints=assignment.checkpoints,
             device=device,
+            threads=max(1, int(config.resources.cpus_per_trial)),
+            memory_gb=config.resources.memory_per_trial_gb,
         )
-        threads = max(1, int(config.resources.cpus_per_trial))
-        return {
-            "number": task.number,
-            "task": task,
-            "threads": threads,
-            "memory": config.resources.memory_per_trial_gb,
-            "data": data,
-            "work": work,
-        }
+        return {"number": task.number, "task": task, "data": data, "work": work}
 
     return describe
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_prep import PreparedData
 from models.errors import CheckpointError
-from models.training import Trainer
 from search.checkpoints import Checkpoints
 from search.errors import StorageError
 from search.events import ParameterValue
 from search.space import split
+
+if TYPE_CHECKING:
+    from models.training import Trainer
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,10 @@ class TrialTask:
     checkpoints: tuple[str, ...] = ()
     """Checkpoints to go on from, the best to start from first; empty: start anew."""
     device: str = "cpu"
+    threads: int = 1
+    """Of torch."""
+    memory_gb: float | None = None
+    """See `Resources.memory_per_trial_gb`."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,9 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
         TrialError: the trial can't go on, for example because its loss is no number.
         StorageError: a checkpoint can't be written, or the storage not be reached.
     """
+    # torch takes seconds to import, and a worker may be given up before it trains.
+    from models.training import Trainer
+
     model, training = split(task.params)
     if data.vectors is not None and "embedding_size" not in task.params:
         model = model.model_copy(update={"embedding_size": data.vectors.shape[1]})

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from search import launch, resume
+from search import engine, launch, resume
+from search import folder as folders
 from search import leaderboard as ranking
+from search.conductor import Conductor
+from search.config import parse_config
 from search.errors import ExperimentError, LedgerError, ResourceError, StorageError
+from search.events import ExperimentCreated
 from search.ledger import Ledger
+from search.trial import EpochResult
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -122,3 +129,29 @@ def test_trials_never_run_in_greater_number_than_asked(tmp_path: Path) -> None:
         for trial in state.trials
     ]
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
+
+
+def test_epochs_of_next_to_no_time_come_several_in_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_work(task: Any, data: Any) -> Iterator[EpochResult]:
+        for epoch in range(1, 1000):
+            yield EpochResult(epoch, {"valid_accuracy": 0.5 + task.number / 10}, f"epoch-{epoch}")
+
+    config = parse_config({**CONFIG, "budget": {"trials": 3, "max_epochs": 50}})
+    folder = folders.reserve_name("demo", tmp_path)
+    folders.create(folder, config, ExperimentCreated(at=0.0, fingerprint="none"))
+    written: list[int] = []
+    real = Ledger.append
+
+    def append(self: Ledger, *events: Any) -> None:
+        written.append(len(events))
+        real(self, *events)
+
+    monkeypatch.setattr(Ledger, "append", append)
+    with folder.open_ledger() as ledger:
+        conductor = Conductor(config, ledger, clock=time.time)
+        engine.run(conductor, config, folder, None, lambda: False, lambda: None, no_work)
+    assert [trial.epochs_done for trial in folder.state().trials] == [50, 50, 50]
+    assert folder.state().count("completed") == 3
+    assert len(written) < 60

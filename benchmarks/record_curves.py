@@ -1,0 +1,139 @@
+"""Record the learning curves that `benchmarks/regret.py` replays searches over.
+
+Usage: python benchmarks/record_curves.py [--reviews REVIEWS] [--configurations 160] [--epochs 6]
+       [--workers 2] [--out benchmarks/results/curves.json]
+
+REVIEWS is a csv.gz with the columns text and label, or the archive aclImdb_v1.tar.gz or its
+unpacked folder. The configurations are drawn at random from the space of configs/imdb.yaml, number
+i by (seed, i), and each is trained for all its epochs in a process of its own with one thread. Kept
+are numbers only: the parameters, and per epoch the validation accuracy, the validation loss and the
+CPU-seconds, which on a busy machine say what an epoch costs better than the clock does. A run that
+was cut goes on where it was; one with more configurations adds to those that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from _measure import REPOSITORY, RESULTS, REVIEWS
+
+from data_prep import DataConfig, PreparedData, prepare
+from search.config import load_config
+from search.space import split
+from search.trial import trial_seed
+
+SPACE = REPOSITORY / "configs" / "imdb.yaml"
+SIZES = {"train_size": 3000, "valid_size": 2000, "max_tokens": 64}
+SEED = 1
+
+
+def data_config(reviews: Path) -> DataConfig:
+    source = "csv" if reviews.name.endswith((".csv", ".csv.gz")) else "imdb"
+    return DataConfig(source=source, path=reviews, keep="both", seed=SEED, **SIZES)
+
+
+def draw(count: int) -> list[dict[str, Any]]:
+    """Draw configurations; the first ones are the same for every count."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = load_config(SPACE).space
+    drawn = []
+    for number in range(count):
+        sampler = optuna.samplers.RandomSampler(seed=trial_seed(SEED, number))
+        drawn.append(space.suggest(optuna.create_study(sampler=sampler).ask()))
+    return drawn
+
+
+_shared: dict[str, PreparedData] = {}
+"""What a process of the pool keeps from one configuration to the next."""
+
+
+def _open(reviews: Path, cache: Path) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    _shared["data"] = prepare(data_config(reviews), cache_dir=cache)
+
+
+def record(number: int, params: dict[str, Any], epochs: int) -> dict[str, Any]:
+    """Train one configuration in a process that `_open` has set up."""
+    from models.training import Trainer
+
+    data = _shared["data"]
+    model, training = split(params)
+    trainer = Trainer(
+        model,
+        training,
+        train=data.train,
+        valid=data.valid,
+        vocabulary_size=data.vocabulary_size,
+        num_classes=data.num_classes,
+        seed=trial_seed(SEED, number),
+        clock=time.process_time,
+    )
+    curve = [trainer.run_epoch() for _ in range(epochs)]
+    return {
+        "number": number,
+        "params": params,
+        "valid_accuracy": [round(metrics.valid_accuracy, 4) for metrics in curve],
+        "valid_loss": [round(metrics.valid_loss, 4) for metrics in curve],
+        "seconds": [round(metrics.seconds, 3) for metrics in curve],
+    }
+
+
+def write(out: Path, recording: dict[str, Any]) -> None:
+    """Write one curve a line, so that a person can read and compare them."""
+    curves = sorted(recording["curves"], key=lambda curve: curve["number"])
+    head = json.dumps({key: value for key, value in recording.items() if key != "curves"})
+    lines = ",\n".join(json.dumps(curve) for curve in curves)
+    aside = out.with_suffix(".part")
+    aside.write_text(f'{head[:-1]}, "curves": [\n{lines}\n]}}\n')
+    aside.replace(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--reviews", type=Path, default=REVIEWS)
+    parser.add_argument("--configurations", type=int, default=160)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=RESULTS / "curves.json")
+    options = parser.parse_args()
+    if not options.reviews.exists():
+        sys.exit(f"{options.reviews} is missing; give a csv.gz or the archive: --reviews")
+    drawn = draw(options.configurations)
+    recording: dict[str, Any] = {"data": SIZES, "epochs": options.epochs, "curves": []}
+    if options.out.exists():
+        recording = json.loads(options.out.read_text())
+        if (recording["data"], recording["epochs"]) != (SIZES, options.epochs):
+            sys.exit(f"{options.out} holds curves of other sizes; name another file: --out")
+    known = {curve["number"]: curve["params"] for curve in recording["curves"]}
+    if any(number < len(drawn) and drawn[number] != params for number, params in known.items()):
+        sys.exit(f"{options.out} holds curves over another space; name another file: --out")
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = Path(scratch)
+        prepare(data_config(options.reviews), cache_dir=cache)
+        with ProcessPoolExecutor(
+            options.workers, initializer=_open, initargs=(options.reviews, cache)
+        ) as pool:
+            tasks = [
+                pool.submit(record, number, params, options.epochs)
+                for number, params in enumerate(drawn)
+                if number not in known
+            ]
+            for task in as_completed(tasks):
+                recording["curves"].append(task.result())
+                write(options.out, recording)
+                print(json.dumps(task.result()), flush=True)
+
+
+if __name__ == "__main__":
+    main()
