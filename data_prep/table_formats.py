@@ -98,7 +98,7 @@ def jsonl_cells(path: Path, wanted: Sequence[Column]) -> Cells:
             if not isinstance(found, dict):
                 raise DataError(
                     f"{where}: this is {type(found).__name__}, not an object; source jsonl needs "
-                    f'lines such as {{"{wanted[0].name}": "a fine film", "{wanted[1].name}": 1}}'
+                    f"lines such as {json.dumps({column.name: '...' for column in wanted})}"
                 )
             names = list(found)
             values = [found[names[_position(Path(where), names, column)]] for column in wanted]

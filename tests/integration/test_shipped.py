@@ -134,7 +134,8 @@ def test_the_readme_runs(
         (tmp_path / place, line)
         for place, page in (("readme", "README.md"), ("bundles", "docs/bundles.md"))
         for line in readme_commands(page)
-        if line.startswith("celltune ")
+        # What an object store is asked is run by test_object_store.py, on a server of its own.
+        if line.startswith("celltune ") and "s3://" not in line
     ]
     assert len(commands) >= 20
     for place, command in commands:

@@ -125,7 +125,7 @@ def test_explain_shows_every_word(place: Path, capsys: Capsys, monkeypatch: Patc
     assert re.match(r"(positive|negative) 0\.\d{4}\nThe probability of '", out)
     assert "xyzzy  (unknown)" in out
     words = [line.split()[-1] for line in out.splitlines() if re.match(r" *\d+ ", line)]
-    assert words == ["the", "plot", "was", "not", "great", ",", "(unknown)", "!"]
+    assert words == ["the", "plot", "was", "not", "great", ",", "(unknown)", "(unknown)"]
     _, out, _ = run(capsys, monkeypatch, "predict", "small", text, "--explain", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["known"] for row in rows][-3:] == ["True", "False", "False"]
@@ -176,6 +176,7 @@ def test_in_a_terminal_a_long_text_is_coloured(
             ["predict", "small", "--file", "reviews.csv", "--text-column", "txt"],
             r"no column 'txt' \(did you mean 'text'\?\).*Set --text-column to one of them",
         ),
+        (["predict", "small", "--file", "list.jsonl"], r'lines such as \{"text": "\.\.\."\}'),
         (["predict", "small", "--file", "nothing.txt"], "There is no text to classify"),
         (["graph", "none", "-o", "x.png"], "no experiment 'none'"),
         (["graph", "none.yaml", "-o", "x.png"], "none.yaml can't be read"),
@@ -193,6 +194,7 @@ def test_bad_input_is_one_clear_error_with_exit_code_2(
     (place / "full" / "note").write_text("mine")
     (place / "reviews.csv").write_text(f"text\n{GOOD}\n")
     (place / "nothing.txt").write_text("")
+    (place / "list.jsonl").write_text(f'["{GOOD}"]\n')
     (place / "there.png").write_text("mine")
     (place / "demo.yaml").write_text(yaml.safe_dump(RAW))
     before = sorted(place.rglob("*"))
