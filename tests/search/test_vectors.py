@@ -11,6 +11,7 @@ import pytest
 
 from data_prep import DataConfig, PreparedData, prepare
 from search import experiment
+from search.checkpoints import LocalCheckpoints
 from search.config import SearchConfig, parse_config
 from search.errors import ConfigError
 from search.trial import TrialTask, run_trial
@@ -44,7 +45,7 @@ def test_another_size_is_refused_before_anything_starts(
 
 def test_a_trial_takes_the_vectors_and_their_size(data: PreparedData, tmp_path: Path) -> None:
     params = {"cell": "gru", "hidden_size": 3}
-    task = TrialTask(number=0, params=params, seed=1, folder=tmp_path / "trial")
+    task = TrialTask(number=0, params=params, seed=1, storage=LocalCheckpoints(tmp_path / "trial"))
     result = next(run_trial(task, data))
     words = data.vocabulary_size
     recurrent = 3 * 3 * (7 + 3) + 2 * 3 * 3
