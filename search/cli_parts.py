@@ -65,7 +65,8 @@ def plan_in_words(config: SearchConfig) -> str:
     """Say what a config would try, and on what."""
     stopping = config.early_stopping
     early = (
-        f"ASHA from epoch {stopping.grace_period} with factor {stopping.reduction_factor:g}"
+        f"ASHA by {stopping.by} from epoch {stopping.grace_period} with factor "
+        f"{stopping.reduction_factor:g}"
         if stopping
         else "no early stopping"
     )

@@ -31,7 +31,7 @@ from search.events import (
 from search.ledger import Ledger
 from search.sampler import TPE
 from search.scheduler import rungs_of
-from search.state import ExperimentState, TrialRecord, sign
+from search.state import ExperimentState, TrialRecord
 from search.stopping import Reason, enough, over, with_budget
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Conductor:
             startup_trials=config.sampler.startup_trials,
             prior=self.state.prior.trials if self.state.prior else (),
         )
-        self._asha = rungs_of(config)
+        self._rungs = rungs_of(config)
         self._settle(self._replay())
         self._tpe.replay(self.state)
         self._waiting = deque(t.number for t in self.state.trials if t.status == "unfinished")
@@ -169,18 +169,17 @@ class Conductor:
         for report in reports:
             if report.epoch > trial.epochs_done and outcome is None:
                 at = self._clock()
-                value = report.metrics[self._config.metric]
-                events.append(EpochReported(at=at, number=number, **vars(report)))
-                outcome = self._outcome(
-                    trial, report.epoch, self._stands(number, report.epoch, value)
-                )
+                event = EpochReported(at=at, number=number, **vars(report))
+                events.append(event)
+                outcome = self._outcome(trial, report.epoch, self._stands(event))
                 if outcome is not None:
                     events.append(TrialStopped(at=at, number=number, reason=outcome))
         if events:
             self._record(*events)
-        for event in events:
-            if isinstance(event, EpochReported):
-                self._tpe.report(number, event.epoch, event.metrics[self._config.metric])
+        for recorded in events:
+            if isinstance(recorded, EpochReported):
+                value = recorded.metrics[self._config.metric]
+                self._tpe.report(number, recorded.epoch, value)
         if outcome is not None:
             self._tpe.finish(trial)
         return outcome is None
@@ -213,10 +212,8 @@ class Conductor:
         names = tuple(epoch.checkpoint for epoch in newest_first if epoch.checkpoint is not None)
         return Assignment(trial.number, dict(trial.params), trial.max_epochs, names)
 
-    def _stands(self, number: int, epoch: int, value: float) -> bool:
-        if self._asha is None:
-            return True
-        return self._asha.record(number, epoch, sign(self._config.metric) * value)
+    def _stands(self, event: EpochReported) -> bool:
+        return self._rungs is None or self._rungs.take(event.number, event.epoch, event.metrics)
 
     def _outcome(
         self, trial: TrialRecord, epochs: int, stands: bool
@@ -230,8 +227,7 @@ class Conductor:
         stands: dict[int, bool] = {}
         for event in self._ledger:
             if isinstance(event, EpochReported):
-                value = event.metrics[self._config.metric]
-                stands[event.number] = self._stands(event.number, event.epoch, value)
+                stands[event.number] = self._stands(event)
             elif isinstance(event, BudgetChanged):
                 stands.update(dict.fromkeys([*event.extended, *event.retried], True))
         return stands

@@ -67,8 +67,11 @@ class EarlyStopping(BaseModel):
 
     grace_period: int = Field(1, ge=1)
     """Epochs that every trial gets before it can be stopped."""
-    reduction_factor: float = Field(2.0, gt=1, le=100)
+    reduction_factor: float = Field(3.0, gt=1, le=100)
     """About 1 in this many trials goes on at each rung."""
+    by: Metric = "valid_loss"
+    """What trials are compared by at a rung, by the best they had until there. The loss says more
+    about a trial's end than the accuracy does while an epoch is much (see decision 20)."""
 
 
 class Sampler(BaseModel):

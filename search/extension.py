@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from search.config import SearchConfig, first_mistake
 from search.errors import ConfigError
 from search.events import BudgetChanged, EpochReported, Event
-from search.scheduler import SuccessiveHalving, rungs_of
-from search.state import ExperimentState, sign
+from search.scheduler import rungs_of
+from search.state import ExperimentState
 from search.stopping import with_budget
 
 _TRIALS = re.compile(r"(\+?)(\d+)")
@@ -142,18 +142,12 @@ def change(
 
 def _passing(config: SearchConfig, ledger: Iterable[Event], state: ExperimentState) -> list[int]:
     rungs = rungs_of(config)
-    if rungs is not None:
-        _fill(rungs, config, ledger)
+    for event in ledger:
+        if rungs is not None and isinstance(event, EpochReported):
+            rungs.take(event.number, event.epoch, event.metrics)
     return [
         trial.number
         for trial in state.trials
         if trial.status == "unfinished"
         or (trial.status == "completed" and (rungs is None or rungs.would_pass(trial.number)))
     ]
-
-
-def _fill(rungs: SuccessiveHalving, config: SearchConfig, ledger: Iterable[Event]) -> None:
-    for event in ledger:
-        if isinstance(event, EpochReported):
-            value = sign(config.metric) * event.metrics[config.metric]
-            rungs.record(event.number, event.epoch, value)

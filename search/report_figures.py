@@ -85,8 +85,8 @@ def _curve(config: SearchConfig, trial: TrialRecord) -> Iterator[tuple[int | Non
 
 def rungs(config: SearchConfig) -> list[int]:
     """Give the epochs after which ASHA judges; none without early stopping."""
-    halving = rungs_of(config)
-    return [] if halving is None else [rung.epoch for rung in halving.rungs]
+    found = rungs_of(config)
+    return [] if found is None else found.epochs
 
 
 def _tick_format(config: SearchConfig) -> str | None:

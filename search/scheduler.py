@@ -12,11 +12,13 @@ generator, no cluster. Feeding a ledger's epochs through `record` gives the same
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from search.config import SearchConfig
+from search.config import EarlyStopping, SearchConfig
+from search.state import sign
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,41 @@ class SuccessiveHalving:
         return value >= float(np.percentile(earlier, (1 - 1 / self.reduction_factor) * 100))
 
 
-def rungs_of(config: SearchConfig) -> SuccessiveHalving | None:
+class Rungs:
+    """Successive halving as a config asks for it, over the metrics that trials report."""
+
+    def __init__(self, stopping: EarlyStopping, max_epochs: int) -> None:
+        """Set up empty rungs."""
+        self._by = stopping.by
+        self._best: dict[int, float] = {}
+        self._halving = SuccessiveHalving(
+            grace_period=stopping.grace_period,
+            reduction_factor=stopping.reduction_factor,
+            max_epochs=max_epochs,
+        )
+
+    @property
+    def epochs(self) -> list[int]:
+        """After which of them trials are judged."""
+        return [rung.epoch for rung in self._halving.rungs]
+
+    def take(self, number: int, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Take in a trial's epoch; says whether the trial goes on.
+
+        A rung compares the best value of each trial until there: what decides in the end is a
+        trial's best epoch too, and a model that begins to overfit isn't worse for it.
+        """
+        value = sign(self._by) * metrics[self._by]
+        self._best[number] = max(value, self._best.get(number, value))
+        return self._halving.record(number, epoch, self._best[number])
+
+    def would_pass(self, number: int) -> bool:
+        """Whether a trial is among those that pass its last rung, by all that is known now."""
+        return self._halving.would_pass(number)
+
+
+def rungs_of(config: SearchConfig) -> Rungs | None:
     """Set up the empty rungs that a config asks for; None without early stopping."""
     if config.early_stopping is None:
         return None
-    return SuccessiveHalving(
-        grace_period=config.early_stopping.grace_period,
-        reduction_factor=config.early_stopping.reduction_factor,
-        max_epochs=config.budget.max_epochs,
-    )
+    return Rungs(config.early_stopping, config.budget.max_epochs)

@@ -166,7 +166,8 @@ def test_a_trial_whose_end_was_not_written_ends_at_resume(
         for number, quality in ((0, 0.9), (1, 0.1 if status == "pruned" else 0.95)):
             assert conductor.next() is not None
             for epoch in range(1, 5 if number == 0 else epochs + 1):
-                metrics = {"valid_accuracy": quality + epoch / 1000, "valid_loss": 0.5}
+                value = quality + epoch / 1000
+                metrics = {"valid_accuracy": value, "valid_loss": 1 - value}
                 conductor.report(number, epoch, metrics, f"epoch-{epoch}")
     lines = path.read_bytes().splitlines(keepends=True)
     assert b"trial_stopped" in lines[-1]

@@ -89,7 +89,7 @@ def test_of_the_completed_trials_the_upper_part_of_the_last_rung_goes_on(tmp_pat
         for number, accuracy in enumerate((0.5, 0.6, 0.7, 0.8)):
             conductor.next()
             for epoch in (1, 2):
-                metrics = {"valid_accuracy": accuracy, "valid_loss": 0.5}
+                metrics = {"valid_accuracy": accuracy, "valid_loss": 1 - accuracy}
                 conductor.report(number, epoch, metrics, f"epoch-{epoch}")
     event = extend(config, path, Changes(max_epochs=4))
     assert event is not None

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from search.scheduler import SuccessiveHalving
+from search.config import EarlyStopping
+from search.scheduler import Rungs, SuccessiveHalving, rungs_of
+from tests.search.support import make_config
 
 REPORTS = st.lists(
     st.tuples(st.integers(0, 9), st.floats(-100, 100, allow_nan=False)), max_size=120
@@ -73,3 +75,36 @@ def test_a_trial_is_judged_by_those_that_came_before_it() -> None:
     assert asha.record(0, 2, 0.1)
     assert not asha.record(3, 2, 0.05)
     assert asha.record(0, 3, 0.0)
+
+
+def metrics(accuracy: float, loss: float) -> dict[str, float]:
+    return {"valid_accuracy": accuracy, "valid_loss": loss}
+
+
+def test_rungs_compare_losses_unless_told_otherwise() -> None:
+    by_loss = Rungs(EarlyStopping(reduction_factor=2), 4)
+    by_accuracy = Rungs(EarlyStopping(reduction_factor=2, by="valid_accuracy"), 4)
+    for rungs in (by_loss, by_accuracy):
+        assert rungs.epochs == [1, 2]
+        assert rungs.take(0, 1, metrics(0.50, 0.60))
+    assert by_loss.take(1, 1, metrics(0.49, 0.55))
+    assert not by_accuracy.take(1, 1, metrics(0.49, 0.55))
+    assert not by_loss.take(2, 1, metrics(0.70, 0.65))
+    assert by_accuracy.take(2, 1, metrics(0.70, 0.65))
+
+
+def test_a_rung_compares_the_best_until_there() -> None:
+    rungs = Rungs(EarlyStopping(reduction_factor=2), 4)
+    for epoch, loss in ((1, 0.5), (2, 0.4)):
+        assert rungs.take(0, epoch, metrics(0.8, loss))
+    assert rungs.take(1, 1, metrics(0.9, 0.3))
+    assert rungs.take(1, 2, metrics(0.9, 0.7)), "it was better an epoch ago"
+    assert rungs.would_pass(1)
+    assert not rungs.would_pass(0)
+
+
+def test_rungs_are_set_up_as_the_config_says() -> None:
+    assert rungs_of(make_config(early_stopping=None)) is None
+    rungs = rungs_of(make_config(budget={"trials": 2, "max_epochs": 9}))
+    assert rungs is not None
+    assert rungs.epochs == [1, 2, 4, 8]
