@@ -117,9 +117,15 @@ def _files(data: DataConfig) -> list[Path]:
 
 
 def _digest(config: SearchConfig, scale: float) -> str:
-    # What was reported, and where, changes nothing that is trained.
-    told = {"source", "reported", "stand_in"}
-    shaping = config.model_dump_json(exclude={"published": told, "resources": True})
+    # Only what shapes the training, and no defaults: a key of a later release changes nothing.
+    shaping = config.model_dump_json(
+        include={
+            **dict.fromkeys(("name", "seed", "metric", "data", "space"), True),
+            "budget": {"max_epochs"},
+            "published": {"learned_from", "keep"},
+        },
+        exclude_defaults=True,
+    )
     return hashlib.sha256(f"{scale!r} {shaping}".encode()).hexdigest()[:8]
 
 

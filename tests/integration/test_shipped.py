@@ -208,7 +208,7 @@ def test_the_readme_runs(
         arguments = shlex.split(line)[1:]
         if arguments[0] == "launch":
             arguments += shlex.split(small)
-        if arguments[0] in ("launch", "resume") and "--address" not in arguments:
+        if arguments[0] in ("launch", "resume", "evaluate") and "--address" not in arguments:
             arguments += ["--address", address]
         done = celltune(*arguments)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
