@@ -28,13 +28,16 @@ COLUMNS = (
     "ms/review",
 )
 
+FIRM = ("test accuracy", "95 % interval")
+"""Columns that a narrow terminal doesn't break."""
+
 
 def as_table(records: Sequence[Record]) -> Table:
     """Draw what was measured, a line for each record of `search.evaluation.summaries`."""
     drawn = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in COLUMNS:
         left = name in ("model", "on")
-        drawn.add_column(name, justify="left" if left else "right", no_wrap=name != "model")
+        drawn.add_column(name, justify="left" if left else "right", no_wrap=name in FIRM)
     for record in records:
         drawn.add_row(*cells(record))
     return drawn

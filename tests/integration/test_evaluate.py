@@ -14,8 +14,9 @@ import pytest
 from data_prep import prepare
 from search.evaluation import summaries
 from search.events import BaselineReported, EvaluationReported, ExperimentCreated
-from search.folder import LocalFolder, create
+from search.folder import create
 from search.ledger import Ledger, read
+from search.local_folder import LocalFolder
 from tests.integration.conftest import CELLTUNE, Run
 from tests.search.support import RAW, make_conductor, make_config, steps
 

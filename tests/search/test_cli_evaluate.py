@@ -13,7 +13,7 @@ from search import folder as folders
 from search.bench import Bench
 from search.errors import ExperimentError
 from search.events import ExperimentCreated
-from search.folder import LocalFolder
+from search.local_folder import LocalFolder
 from tests.search.support import RAW, make_conductor, make_config, steps
 from tests.search.test_cli import run
 from tests.search.test_evaluation import baseline, retrained
