@@ -10,7 +10,7 @@ from data_prep.batching import Batch, batches, ordered_batches
 from data_prep.config import DataConfig
 from data_prep.dataset import PreparedData, PreparedTest, TensorizedSplit
 from data_prep.errors import DataError
-from data_prep.prepare import prepare, prepare_test, survey
+from data_prep.prepare import prepare, prepare_test, read_parts, survey
 from data_prep.rows import Progress
 from data_prep.sources import check_present
 
@@ -27,5 +27,6 @@ __all__ = [
     "ordered_batches",
     "prepare",
     "prepare_test",
+    "read_parts",
     "survey",
 ]

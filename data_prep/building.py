@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.config import DataConfig
-from data_prep.cutting import cut
+from data_prep.cutting import cut, without_unknown
 from data_prep.dataset import JSON, PreparedData, PreparedTest, TensorizedSplit
 from data_prep.duplicates import Chosen, compare
 from data_prep.errors import DataError
@@ -68,6 +68,15 @@ class Builder:
             size=self._config.vocabulary_size,
             min_count=self._config.min_count,
         )
+        matrix, coverage = None, None
+        if self._vectors is not None:
+            unlabelled = [row.text for row in rows if row.part == "unlabelled"]
+            matrix, known, coverage = embedding(
+                self._vectors, self._config, vocabulary.words, indexed.tokens, train, unlabelled
+            )
+            if self._drops_unknown:
+                vocabulary = Vocabulary([vocabulary.words[index] for index in known])
+                matrix = matrix[known]
         numbers = vocabulary.encode(indexed.tokens)
         made = [self._tensorized(part, numbers) for part in (train, valid, *test)]
         if test:
@@ -80,12 +89,8 @@ class Builder:
             "valid": self._summary(*made[1]),
             "duplicates": dict(chosen.duplicates),
         }
-        matrix = None
-        if self._vectors is not None:
-            unlabelled = [row.text for row in rows if row.part == "unlabelled"]
-            matrix, info["vectors"] = embedding(
-                self._vectors, self._config, vocabulary.words, indexed.tokens, train, unlabelled
-            )
+        if coverage is not None:
+            info["vectors"] = coverage
         return PreparedData(
             name,
             made[0][0],
@@ -104,12 +109,23 @@ class Builder:
             DataError: input that can't be used.
         """
         if self._test is None:
-            chosen = self._chosen(read_rows(self._source, parts, self._progress))
+            chosen = self.chosen(parts)
             indexed = self._indexed([chosen.test])
             (test,) = _parts_of(indexed, [chosen.test])
             made = self._tensorized(test, Vocabulary(data.words).encode(indexed.tokens))
             self._test = made[0], self._test_info(made, chosen)
         return PreparedTest(name, *self._test)
+
+    def chosen(self, parts: Sequence[Part]) -> Chosen:
+        """The reviews of each part, as they were written.
+
+        Args:
+            parts: what to read.
+
+        Raises:
+            DataError: input that can't be used.
+        """
+        return self._chosen(read_rows(self._source, parts, self._progress))
 
     def _chosen(self, rows: list[Row]) -> Chosen:
         pool = [row for row in rows if row.part == "train"]
@@ -148,9 +164,18 @@ class Builder:
         self, part: TensorizedSplit, numbers: NDArray[np.int32]
     ) -> tuple[TensorizedSplit, int]:
         """The part in the vocabulary's ids and cut, and how many of its reviews were cut."""
-        ids, offsets = cut(part.ids, part.offsets, self._config.max_tokens, self._config.keep)
-        shorter = int(np.sum(np.diff(offsets) < part.lengths))
-        return TensorizedSplit(numbers[ids], offsets, part.labels), shorter
+        ids, offsets = numbers[part.ids], part.offsets
+        if self._drops_unknown:
+            ids, offsets = without_unknown(ids, offsets)
+        lengths = np.diff(offsets)
+        ids, offsets = cut(ids, offsets, self._config.max_tokens, self._config.keep)
+        shorter = int(np.sum(np.diff(offsets) < lengths))
+        return TensorizedSplit(ids, offsets, part.labels), shorter
+
+    @property
+    def _drops_unknown(self) -> bool:
+        vectors = self._config.vectors
+        return vectors is not None and vectors.unknown == "dropped"
 
     def _summary(self, part: TensorizedSplit, shorter: int) -> dict[str, JSON]:
         classes = self._source.classes

@@ -51,8 +51,9 @@ class VectorsConfig(BaseModel):
     unlabelled: bool = False
     """train: learn from the source's unlabelled reviews as well."""
 
-    unknown: Literal["zero", "drawn"] = "zero"
-    """Words without a vector: zeros, or numbers drawn with the spread of the vectors there are."""
+    unknown: Literal["zero", "drawn", "dropped"] = "zero"
+    """Words without a vector: zeros, numbers drawn with the spread of the vectors there are, or
+    dropped from the vocabulary and from every review; one that has no other keeps one unk."""
 
     tuned: bool = True
     """Whether training goes on changing the vectors, or leaves them fixed."""

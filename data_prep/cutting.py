@@ -1,4 +1,4 @@
-"""Reviews that are too long, cut to the ends that a config keeps.
+"""Reviews that are too long, cut to the ends that a config keeps; unknown words left out.
 
 Shapes: n reviews, N tokens of all reviews together, M of them kept.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
+from data_prep.vocabulary import UNK
 
 Ids = NDArray[np.int32]
 Offsets = NDArray[np.int64]
@@ -36,3 +38,21 @@ def cut(ids: Ids, offsets: Offsets, limit: int, keep: str) -> tuple[Ids, Offsets
     left = np.zeros_like(offsets)
     np.cumsum(np.minimum(lengths, limit), out=left[1:])
     return ids[np.cumsum(edges[:-1], dtype=np.int8) == 0], left
+
+
+def without_unknown(ids: Ids, offsets: Offsets) -> tuple[Ids, Offsets]:
+    """Leaves unknown words out; a review of nothing else keeps one of them.
+
+    Args:
+        ids: ``(N,)``, the reviews one after the other; none is empty.
+        offsets: ``(n + 1,)``; review i is ``ids[offsets[i]:offsets[i + 1]]``.
+
+    Returns:
+        ``(M,)`` ids and ``(n + 1,)`` offsets of what is left.
+    """
+    stays = ids != UNK
+    counts = np.add.reduceat(stays, offsets[:-1], dtype=np.int64)
+    stays[offsets[:-1][counts == 0]] = True
+    left = np.zeros_like(offsets)
+    np.cumsum(np.maximum(counts, 1), out=left[1:])
+    return ids[stays], left

@@ -18,6 +18,7 @@ from data_prep.building import (
 from data_prep.cache import PREPARED, TEST, find, load_or_build
 from data_prep.config import DataConfig
 from data_prep.dataset import JSON, PreparedData, PreparedTest
+from data_prep.duplicates import Chosen
 from data_prep.errors import DataError
 from data_prep.files import default_cache_dir
 from data_prep.rows import TRAIN, Part, Progress, Source
@@ -77,6 +78,24 @@ def kept(fingerprint: str, *, cache_dir: Path | None = None) -> PreparedData | N
     if not fingerprint:
         return None
     return find(cache_dir or default_cache_dir(), fingerprint, PREPARED)
+
+
+def read_parts(config: DataConfig, *, progress: Progress | None = None) -> Chosen:
+    """The reviews as they were written, parted as `prepare` and `prepare_test` part them.
+
+    For models that make features of their own. Nothing is kept.
+
+    Args:
+        config: as for `prepare`.
+        progress: as for `prepare`.
+
+    Returns:
+        Training, validation and test part, in the order of the prepared ones.
+
+    Raises:
+        DataError: as for `prepare_test`.
+    """
+    return _Preparation(config, None, progress).texts()
 
 
 def survey(config: DataConfig, *, progress: Progress | None = None) -> dict[str, int]:
@@ -146,18 +165,24 @@ class _Preparation:
         )
 
     def test(self) -> PreparedTest:
+        parts = self._with_test()
+        name = _digest({"of": self._name, "test": self._source.digest(self._needed(parts))})
+        data = self.data(parts, with_test=True)
+        return load_or_build(
+            self._folder, name, lambda: self._builder.build_test(name, data, parts), TEST
+        )
+
+    def texts(self) -> Chosen:
+        return self._builder.chosen(self._with_test())
+
+    def _with_test(self) -> tuple[Part, ...]:
         config, held_out = self._config, self._config.test_size is not None
         if not held_out and "test" not in self._source.parts:
             raise DataError(
                 f"{config.path or config.source}: the config names no test part; set "
                 f"data.test_path to a file of its own, or data.test_size to hold a share out"
             )
-        parts: tuple[Part, ...] = TRAIN if held_out else ("train", "test")
-        name = _digest({"of": self._name, "test": self._source.digest(self._needed(parts))})
-        data = self.data(parts, with_test=True)
-        return load_or_build(
-            self._folder, name, lambda: self._builder.build_test(name, data, parts), TEST
-        )
+        return TRAIN if held_out else ("train", "test")
 
     def _needed(self, parts: tuple[Part, ...]) -> tuple[Part, ...]:
         """The parts to read, in one order."""

@@ -93,7 +93,7 @@ def embedding(
     tokens: Sequence[str],
     train: TensorizedSplit,
     unlabelled: Sequence[str],
-) -> tuple[NDArray[np.float32], dict[str, JSON]]:
+) -> tuple[NDArray[np.float32], NDArray[np.int64], dict[str, JSON]]:
     """The embedding of a vocabulary.
 
     Args:
@@ -105,7 +105,8 @@ def embedding(
         unlabelled: further texts to learn vectors from.
 
     Returns:
-        ``(V, E)``, the row of padding zero; and the coverage: ``types``, the share of the
+        ``(V, E)``, the row of padding zero; the ids with a vector, unk and pad among them, in
+        rising order; and the coverage: ``types``, the share of the
         vocabulary's words that have a vector, and ``tokens``, the share of all tokens of the
         training part that do.
 
@@ -133,11 +134,16 @@ def embedding(
         matrix[unknown] = rng.normal(0, spread, (int(unknown.sum()), width))
     counts = np.bincount(train.ids, minlength=len(tokens))
     covered = sum(int(count) for token, count in zip(tokens, counts, strict=True) if token in found)
-    return matrix, {
-        "size": width,
-        "types": float(has[PAD + 1 :].mean()),
-        "tokens": covered / max(1, train.tokens),
-    }
+    has[: PAD + 1] = True
+    return (
+        matrix,
+        np.flatnonzero(has),
+        {
+            "size": width,
+            "types": float(has[PAD + 1 :].mean()),
+            "tokens": covered / max(1, train.tokens),
+        },
+    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from data_prep.errors import CelltuneError, InputError
-from search import cli_data, cli_model, cli_results, cli_run, experiment
+from search import cli_data, cli_evaluate, cli_model, cli_results, cli_run, experiment
 from search import folder as folders
 from search.cli_parts import (
     ConfigPath,
@@ -125,6 +125,7 @@ def validate(config: ConfigPath, overrides: Overrides = None) -> None:
 
 
 cli_data.register(app)
+cli_evaluate.register(app)
 cli_results.register(app)
 cli_model.register(app)
 

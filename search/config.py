@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 from data_prep.config import DataConfig
 from search.durations import Duration
 from search.errors import ConfigError
+from search.published import Published
 from search.remote_path import RemotePath
 from search.space import Space, hyperparameters, parse_space
 from search.spelling import nearest
@@ -179,6 +180,8 @@ class SearchConfig(BaseModel):
     """What a trial runs on."""
     tracking: Tracking = Tracking()
     """Where the search is followed beside its ledger."""
+    published: Published | None = None
+    """What others reported of this model, for celltune compare; a search doesn't look at it."""
 
     @model_validator(mode="after")
     def _target_is_a_share(self) -> SearchConfig:

@@ -45,4 +45,9 @@ def metric_text(metric: Metric, value: float | None) -> str:
     """Write a value of a metric for people."""
     if value is None:
         return "-"
-    return f"{100 * value:.2f} %" if metric == "valid_accuracy" else f"{value:.4f}"
+    return share_text(value) if metric == "valid_accuracy" else f"{value:.4f}"
+
+
+def share_text(value: float) -> str:
+    """Write a share for people, in percent."""
+    return f"{100 * value:.2f} %"

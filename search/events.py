@@ -172,6 +172,64 @@ class RunEnded(_Event):
     reason: EndReason
 
 
+class TestSplitRead(_Event):
+    """The test split is about to be read: written first, so that no reading goes uncounted."""
+
+    event: Literal["test_split_read"] = "test_split_read"
+    reader: str
+    """What is measured on it, in words."""
+    reviews: int
+
+
+class _Measured(_Event):
+    """What a model that was trained anew came to on the training and on the test split.
+
+    Measures are those of the finished model, without dropout: train_accuracy, test_loss (mean
+    natural logarithm), test_f1 (of class 1, or macro with more than two classes), parameters,
+    seconds_per_epoch, seconds, milliseconds_per_review, vector_coverage (the share of the training
+    part's tokens that pretrained vectors know), ...
+    """
+
+    on: Literal["train", "train+valid"]
+    """What it learned from."""
+    metrics: dict[str, Finite]
+    classes: list[str]
+    train_confusion: list[list[int]]
+    """Rows the truth, columns the answers."""
+    test_confusion: list[list[int]]
+    test_outcomes: str
+    """The outcome of each test review (see `search.measures.pack`)."""
+    test_fingerprint: str
+    """Which test split was read."""
+
+
+class EvaluationReported(_Measured):
+    """A trial's parameters, trained from scratch with a seed of their own, were measured."""
+
+    event: Literal["evaluation_reported"] = "evaluation_reported"
+    number: int
+    seed: int
+    epoch: int
+    """Epochs trained by the weights that were measured."""
+
+
+class EvaluationFailed(_Event):
+    """Training a trial's parameters from scratch broke; the next evaluation tries again."""
+
+    event: Literal["evaluation_failed"] = "evaluation_failed"
+    number: int
+    seed: int
+    on: Literal["train", "train+valid"]
+    error: str
+
+
+class BaselineReported(_Measured):
+    """A baseline was fitted and measured on the same splits."""
+
+    event: Literal["baseline_reported"] = "baseline_reported"
+    name: str
+
+
 Event = (
     ExperimentCreated
     | RunStarted
@@ -183,6 +241,10 @@ Event = (
     | BudgetChanged
     | WarmStarted
     | RunEnded
+    | TestSplitRead
+    | EvaluationReported
+    | EvaluationFailed
+    | BaselineReported
 )
 
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

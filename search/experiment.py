@@ -86,7 +86,7 @@ def launch(
     root = folders.storage_root(storage)
     folder = folders.reserve_name(resolved.name, root)
     prior, prior_data = _learned(resolved, warm_start, root, clock)
-    with _cluster(resolved, root, address, view):
+    with cluster_for(resolved, root, address, view):
         data = _prepare(resolved, view)
         _check_vectors(resolved, data)
         created = ExperimentCreated(
@@ -147,22 +147,27 @@ def resume(
     changes = changes or Changes()
     folder = folders.find(name, folders.storage_root(storage))
     with folder.locked():
-        config, state = _for_this_run(folder, overrides), folder.state()
+        config, state = for_this_run(folder, overrides), folder.state()
         wanted = changed(config, state, changes)
         # Without the ledger's epochs the change isn't known in full, but whether there is one.
         nothing_new = change(config, (), state, changes, clock()) is None
         if nothing_new and (reason := over(wanted, state)) is not None:
             return Result(folder, wanted, state, reason)
-        with _cluster(wanted, folder.root, address, view):
+        with cluster_for(wanted, folder.root, address, view):
             data = _prepare(wanted, view)
-            _check_same_data(folder, state, data)
+            check_same_data(folder, state, data)
             return _run(folder, config, data, view, clock, changes)
 
 
 _MAY_CHANGE = ("data", "resources", "retries", "trial_timeout", "max_failed", "budget.time")
 
 
-def _for_this_run(folder: Folder, overrides: Sequence[str]) -> SearchConfig:
+def for_this_run(folder: Folder, overrides: Sequence[str]) -> SearchConfig:
+    """Read an experiment's config with the overrides of one run.
+
+    Raises:
+        ConfigError: an override would change what the experiment's numbers mean.
+    """
     config = folder.config()
     for override in overrides:
         if not any(f"{override.partition('=')[0]}.".startswith(f"{key}.") for key in _MAY_CHANGE):
@@ -206,9 +211,15 @@ def _anchored(config: SearchConfig) -> SearchConfig:
 
 
 @contextmanager
-def _cluster(
+def cluster_for(
     config: SearchConfig, storage: folders.Root, address: str | None, view: View
 ) -> Iterator[None]:
+    """Be joined to a cluster that can hold a trial of the experiment.
+
+    Raises:
+        InputError: the data aren't there, the cluster isn't, it is too small, or a node of it
+            doesn't see the storage.
+    """
     from data_prep import check_present
 
     before_ray_is_imported()
@@ -240,7 +251,12 @@ def _check_vectors(config: SearchConfig, data: PreparedData) -> None:
         )
 
 
-def _check_same_data(folder: Folder, state: ExperimentState, data: PreparedData) -> None:
+def check_same_data(folder: Folder, state: ExperimentState, data: PreparedData) -> None:
+    """Refuse to mix data.
+
+    Raises:
+        ExperimentError: the data aren't those that the experiment was launched on.
+    """
     recorded = state.created.fingerprint if state.created else ""
     if recorded != data.fingerprint:
         raise ExperimentError(

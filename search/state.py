@@ -10,13 +10,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from search.events import (
+    BaselineReported,
     BudgetChanged,
     EpochReported,
+    EvaluationFailed,
+    EvaluationReported,
     Event,
     ExperimentCreated,
     ParameterValue,
     RunEnded,
     RunStarted,
+    TestSplitRead,
     TrialCreated,
     TrialFailed,
     TrialStopped,
@@ -83,6 +87,10 @@ class ExperimentState:
         self.ended: RunEnded | None = None
         self.budget: BudgetChanged | None = None
         self.prior: WarmStarted | None = None
+        self.evaluations: list[EvaluationReported | EvaluationFailed] = []
+        self.baselines: list[BaselineReported] = []
+        self.test_reads = 0
+        """How often the test split was read."""
         self.updated_at = 0.0
         for event in events:
             self.apply(event)
@@ -105,6 +113,13 @@ class ExperimentState:
             self.prior = event
         elif isinstance(event, TrialCreated):
             self._create(event)
+        elif isinstance(event, TestSplitRead):
+            self.test_reads += 1
+        elif isinstance(event, BaselineReported):
+            self.baselines.append(event)
+        elif isinstance(event, (EvaluationReported, EvaluationFailed)):
+            self._known(event.number)
+            self.evaluations.append(event)
         else:
             self._continue(event)
         self.updated_at = event.at

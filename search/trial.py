@@ -63,6 +63,40 @@ def trial_seed(experiment_seed: int, number: int) -> int:
     return int(np.random.SeedSequence([experiment_seed, number]).generate_state(1)[0])
 
 
+def make_trainer(
+    params: Mapping[str, ParameterValue], data: PreparedData, *, seed: int, device: str
+) -> Trainer:
+    """Build what a trial's parameters describe, untrained.
+
+    Args:
+        params: every hyperparameter that is active.
+        data: training and validation reviews.
+        seed: decides starting values, the order of batches, and dropout.
+        device: a torch device name.
+
+    Raises:
+        DataError: the data can't be used with these parameters.
+    """
+    # torch takes seconds to import, and a worker may be given up before it trains.
+    from models.training import Trainer
+
+    model, training = split(params)
+    if data.vectors is not None and "embedding_size" not in params:
+        model = model.model_copy(update={"embedding_size": data.vectors.shape[1]})
+    return Trainer(
+        model,
+        training,
+        train=data.train,
+        valid=data.valid,
+        vocabulary_size=data.vocabulary_size,
+        num_classes=data.num_classes,
+        seed=seed,
+        device=device,
+        vectors=data.vectors,
+        vectors_tuned=data.vectors_tuned,
+    )
+
+
 def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
     """Train without end, one epoch an item; the caller stops it by not asking on.
 
@@ -74,24 +108,8 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
         TrialError: the trial can't go on, for example because its loss is no number.
         StorageError: a checkpoint can't be written, or the storage not be reached.
     """
-    # torch takes seconds to import, and a worker may be given up before it trains.
-    from models.training import Trainer
-
-    model, training = split(task.params)
-    if data.vectors is not None and "embedding_size" not in task.params:
-        model = model.model_copy(update={"embedding_size": data.vectors.shape[1]})
-    trainer = Trainer(
-        model,
-        training,
-        train=data.train,
-        valid=data.valid,
-        vocabulary_size=data.vocabulary_size,
-        num_classes=data.num_classes,
-        seed=trial_seed(task.seed, task.number),
-        device=task.device,
-        vectors=data.vectors,
-        vectors_tuned=data.vectors_tuned,
-    )
+    seed = trial_seed(task.seed, task.number)
+    trainer = make_trainer(task.params, data, seed=seed, device=task.device)
     warnings = _restore(trainer, task)
     while True:
         metrics = {

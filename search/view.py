@@ -39,6 +39,9 @@ class View(Protocol):
     def stage(self, text: str) -> None:
         """Say what is being done before trials run."""
 
+    def tell(self, line: str) -> None:
+        """Say what happened, in one line that stays."""
+
     def progress(self, stage: str, done: int, total: int | None) -> None:
         """Say how far a stage of the data's preparation is; total None: unknown."""
 
@@ -55,6 +58,9 @@ class SilentView:
     """Shows nothing."""
 
     def stage(self, text: str) -> None:
+        """Show nothing."""
+
+    def tell(self, line: str) -> None:
         """Show nothing."""
 
     def progress(self, stage: str, done: int, total: int | None) -> None:
@@ -85,6 +91,10 @@ class PlainView(SilentView):
     def stage(self, text: str) -> None:
         """Write a line."""
         self._write(f"{text} ...")
+
+    def tell(self, line: str) -> None:
+        """Write the line."""
+        self._write(line)
 
     def progress(self, stage: str, done: int, total: int | None) -> None:  # noqa: ARG002
         """Write a line when a stage begins."""
@@ -143,6 +153,10 @@ class LiveView(SilentView):
         """Print a line."""
         self._close_bars()
         self._console.print(Text(f"{text} ...", style="dim"))
+
+    def tell(self, line: str) -> None:
+        """Print the line, above the bars if there are some."""
+        self._console.print(Text(line))
 
     def progress(self, stage: str, done: int, total: int | None) -> None:
         """Draw a bar for each stage."""

@@ -150,6 +150,16 @@ def test_unknown_words_may_be_drawn(opened: Any, tmp_path: Path) -> None:
     assert not first.vectors[1].any()
 
 
+def test_unknown_words_may_be_dropped(opened: Any, tmp_path: Path) -> None:
+    data = opened(path=_kept(tmp_path / "v.txt", TEXT), unknown="dropped")
+    assert data.words == ("<unk>", "<pad>", "film", "good")
+    assert data.vectors.tolist() == [[0, 0, 0], [0, 0, 0], [4, 5.5, -6], [1, 2, 3]]
+    # "good good film" stays whole, of "bad film" only the film.
+    assert {len(ids) for ids in np.split(data.train.ids, data.train.offsets[1:-1])} == {1, 3}
+    assert set(data.train.ids) == set(data.valid.ids) == {2, 3}
+    assert data.info["vectors"]["tokens"] == 0.8
+
+
 def test_the_vectors_content_is_part_of_the_fingerprint(opened: Any, tmp_path: Path) -> None:
     one = opened(path=_kept(tmp_path / "v.txt", TEXT)).fingerprint
     moved = opened(path=_kept(tmp_path / "w.txt", TEXT)).fingerprint

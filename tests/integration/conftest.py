@@ -68,10 +68,10 @@ def address(local_ray: None) -> str:
 def celltune(env: dict[str, str]) -> Run:
     """Run the command as a person does, from the repository's folder."""
 
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(CELLTUNE), *(str(argument) for argument in arguments)],
-            cwd=REPOSITORY,
+            cwd=cwd,
             env=env,
             capture_output=True,
             text=True,

@@ -8,7 +8,9 @@ import json
 import pickle
 import re
 import shlex
+import shutil
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,8 @@ from search.config import load_config
 from tests.integration.conftest import REPOSITORY, Run
 from tests.search.support import finished_search, make_config
 
-CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
+SEEDS = sorted((REPOSITORY / "configs" / "seeds").glob("*.yaml"))
 WORDS = ("good fine great lovely", "bad dull poor awful")
 
 
@@ -30,10 +33,11 @@ def archive(tmp_path: Path) -> Path:
     """A small archive with the layout of the official one."""
     path = tmp_path / "aclImdb_v1.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
-        for number in range(80):
+        for number in range(160):
+            part = "train" if number < 80 else "test"
             folder, rating = ("pos", 9) if number % 2 else ("neg", 2)
             text = " ".join([WORDS[number % 2 == 0], "film number", str(number)] * 3).encode()
-            info = tarfile.TarInfo(f"aclImdb/train/{folder}/{number}_{rating}.txt")
+            info = tarfile.TarInfo(f"aclImdb/{part}/{folder}/{number}_{rating}.txt")
             info.size = len(text)
             tar.addfile(info, io.BytesIO(text))
     return path
@@ -63,6 +67,26 @@ def test_all_configs_are_run() -> None:
         "imdb.yaml",
         "sample.yaml",
     ]
+    assert [path.stem for path in SEEDS] == [
+        "hw3-bilstm",
+        "hw3-gru",
+        "hw3-lstm",
+        "hw3-rnn",
+        "perf-bidirectional",
+        "perf-lstm",
+        "perf-multilayer",
+        "sahin-gru",
+        "sahin-grub",
+        "sahin-gruh",
+        "sahin-pmgru",
+        "sayed-gru",
+        "sayed-lstm",
+        "sayed-rnn",
+        "zhao-gru",
+        "zhao-lstm",
+    ]
+    everything = set((REPOSITORY / "configs").rglob("*.yaml"))
+    assert everything == {*CONFIGS, *SEEDS}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -93,7 +117,41 @@ def test_every_config_runs_through_the_real_command(
     assert sorted(board.name for board in boards) == ["trial-0", "trial-1"]
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+@pytest.fixture
+def downloads(archive: Path, shared_cache: Path) -> Path:
+    """What the seeds' configs would download, where a download lies."""
+    folder = shared_cache / "downloads"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(archive, folder)
+    with zipfile.ZipFile(folder / "glove.6B.zip", "w") as glove:
+        for size in (50, 100):
+            lines = [f"{word} {' '.join(['0.5'] * size)}" for word in " ".join(WORDS).split()]
+            glove.writestr(f"glove.6B.{size}d.txt", "\n".join(lines))
+    return folder
+
+
+def test_all_seeds_run_through_the_real_command(
+    downloads: Path, reviews: Path, tmp_path: Path, address: str, celltune: Run
+) -> None:
+    """In a folder without the course's files, so that others stand in."""
+    (tmp_path / "amazon_multidomain.csv.gz").write_bytes(gzip.compress(reviews.read_bytes()))
+    arguments = ["compare", SEEDS[0].parent, "--address", address, "--scale", "0.5"]
+    arguments += ["--set", "data.tokenizer=basic_english", "--set", "data.valid_size=0.3"]
+    arguments += ["--set", "budget.max_epochs=1", "--set", "space.hidden_size=16"]
+    arguments += ["--format", "json"]
+    done = celltune(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = json.loads(done.stdout)
+    assert [row["name"] for row in rows] == [path.stem for path in SEEDS]
+    for row in rows:
+        assert row["measured_test_accuracy"] is not None, row
+        assert row["stands_in"] == row["name"].startswith("sahin")
+        assert (row["scale"], row["epoch"]) == (0.5, 1)
+    again = celltune(*arguments, cwd=tmp_path)
+    assert json.loads(again.stdout) == rows
+
+
+@pytest.mark.parametrize("path", [*CONFIGS, *SEEDS], ids=lambda path: path.name)
 def test_every_config_explains_itself(path: Path) -> None:
     assert path.read_text().startswith("# ")
     assert path.stem == load_config(path).name
@@ -150,7 +208,7 @@ def test_the_readme_runs(
         arguments = shlex.split(line)[1:]
         if arguments[0] == "launch":
             arguments += shlex.split(small)
-        if arguments[0] in ("launch", "resume") and "--address" not in arguments:
+        if arguments[0] in ("launch", "resume", "evaluate") and "--address" not in arguments:
             arguments += ["--address", address]
         done = celltune(*arguments)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"

@@ -1,0 +1,113 @@
+"""`celltune evaluate` on real processes in the tests' one Ray."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from data_prep import prepare
+from search.evaluation import summaries
+from search.events import BaselineReported, EvaluationReported, ExperimentCreated
+from search.folder import create
+from search.ledger import Ledger, read
+from search.local_folder import LocalFolder
+from tests.integration.conftest import CELLTUNE, Run
+from tests.search.support import RAW, make_conductor, make_config, steps
+
+DATA = {"source": "synthetic", "reviews": 500, "max_tokens": 40, "test_size": 0.2}
+
+
+@pytest.fixture
+def judged(env: dict[str, str], shared_cache: Path) -> LocalFolder:
+    """A search of three small trials; evaluating needs nothing of it but its ledger."""
+    config = make_config(
+        name="judged",
+        data=DATA,
+        space={**RAW["space"], "hidden_size": {"low": 4, "high": 8}},
+        budget={"trials": 3, "max_epochs": 2},
+    )
+    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "judged")
+    data = prepare(config.data, cache_dir=shared_cache)
+    create(folder, config, ExperimentCreated(at=0.0, fingerprint=data.fingerprint))
+    with Ledger(folder.ledger) as ledger:
+        list(steps(make_conductor(config, ledger)))
+    return folder
+
+
+def measured(folder: LocalFolder) -> list[tuple[int, int]]:
+    return [(e.number, e.seed) for e in read(folder.ledger) if isinstance(e, EvaluationReported)]
+
+
+def kill_after(folder: LocalFolder, command: list[str], env: dict[str, str], count: int) -> None:
+    process = subprocess.Popen(
+        command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while len(measured(folder)) < count and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=60)
+
+
+def test_a_killed_evaluation_goes_on_and_nothing_is_measured_twice(
+    judged: LocalFolder, env: dict[str, str], address: str, celltune: Run
+) -> None:
+    arguments = ["evaluate", "judged", "--address", address, "--top", "2", "--seeds", "3"]
+    kill_after(judged, [str(CELLTUNE), *arguments], env, 2)
+    before = read(judged.ledger)
+    assert 2 <= len(measured(judged)) < 6
+
+    done = celltune(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read(judged.ledger)[: len(before)] == before
+    leaders = {number for number, _ in measured(judged)}
+    assert len(leaders) == 2
+    assert sorted(measured(judged)) == [(n, seed) for n in sorted(leaders) for seed in (1, 2, 3)]
+    state = judged.state()
+    names = [e.name for e in read(judged.ledger) if isinstance(e, BaselineReported)]
+    assert sorted(names) == ["nb_svm", "tfidf_logistic"]
+    # Each measured model read the test split once; one that was killed while it read, twice.
+    assert 8 <= state.test_reads <= 10
+    assert f"The test split was read {state.test_reads} times" in done.stdout
+    assert "Confusion of trial" in done.stdout
+    assert not list(judged.path.glob("trials/*/evaluation-*"))
+
+    content = judged.ledger.read_bytes()
+    again = celltune(*arguments, "--format", "json")
+    assert json.loads(again.stdout) == summaries(state)
+    assert judged.ledger.read_bytes() == content
+
+
+def test_what_else_is_asked_for_is_added(judged: LocalFolder, address: str, celltune: Run) -> None:
+    base = ["evaluate", "judged", "--address", address, "--top", "1", "--no-baselines"]
+    for more in (["--seeds", "1"], ["--seeds", "1", "--on", "train+valid"]):
+        done = celltune(*base, *more)
+        assert done.returncode == 0, done.stdout + done.stderr
+    state = judged.state()
+    counts = Counter(event.on for event in state.evaluations)
+    assert counts == {"train": 1, "train+valid": 1}
+    assert state.baselines == []
+    assert state.test_reads == 2
+    best = max(trial.best_value("valid_accuracy") or 0.0 for trial in state.trials)
+    (leader,) = {event.number for event in state.evaluations}
+    assert state.trials[leader].best_value("valid_accuracy") == best
+    joint = next(record for record in summaries(state) if record["on"] == "train+valid")
+    chosen = state.trials[leader].best("valid_accuracy")
+    assert chosen is not None
+    assert joint["epochs"] == [chosen.epoch]
+
+
+def test_a_running_search_is_left_alone(judged: LocalFolder, address: str, celltune: Run) -> None:
+    before = judged.ledger.read_bytes()
+    with judged.locked():
+        refused = celltune("evaluate", "judged", "--address", address)
+    assert refused.returncode == 2
+    assert "'judged' is being run by another process" in refused.stderr
+    assert judged.ledger.read_bytes() == before
