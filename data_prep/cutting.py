@@ -44,15 +44,17 @@ def without_unknown(ids: Ids, offsets: Offsets) -> tuple[Ids, Offsets]:
     """Leaves unknown words out; a review of nothing else keeps one of them.
 
     Args:
-        ids: ``(N,)``, the reviews one after the other; none is empty.
+        ids: ``(N,)``, the reviews one after the other; an empty one stays empty.
         offsets: ``(n + 1,)``; review i is ``ids[offsets[i]:offsets[i + 1]]``.
 
     Returns:
         ``(M,)`` ids and ``(n + 1,)`` offsets of what is left.
     """
     stays = ids != UNK
-    counts = np.add.reduceat(stays, offsets[:-1], dtype=np.int64)
-    stays[offsets[:-1][counts == 0]] = True
+    before = np.concatenate([[0], np.cumsum(stays)])
+    counts = np.diff(before[offsets])
+    lonely = (counts == 0) & (np.diff(offsets) > 0)
+    stays[offsets[:-1][lonely]] = True
     left = np.zeros_like(offsets)
-    np.cumsum(np.maximum(counts, 1), out=left[1:])
+    np.cumsum(counts + lonely, out=left[1:])
     return ids[stays], left

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_prep.config import DataConfig
-from data_prep.cutting import cut
+from data_prep.cutting import cut, without_unknown
 from data_prep.dataset import TensorizedSplit
 from data_prep.indexing import index_texts
 from data_prep.tokenizers import tokenizer
@@ -33,6 +33,9 @@ class TextRules(BaseModel):
     """Longer texts are cut to this many tokens."""
     keep: Literal["head", "tail", "both"]
     """Which end of a longer text stays."""
+    drop_unknown: bool = False
+    """Whether words outside of the vocabulary are left out before a text is cut; one that has no
+    other keeps one."""
 
     @classmethod
     def of(cls, config: DataConfig) -> TextRules:
@@ -42,6 +45,7 @@ class TextRules(BaseModel):
             lowercase=bool(config.lowercase),
             max_tokens=config.max_tokens,
             keep=config.keep,
+            drop_unknown=config.vectors is not None and config.vectors.unknown == "dropped",
         )
 
 
@@ -49,7 +53,7 @@ class Words(NamedTuple):
     """One text as a model reads it, word by word.
 
     Attributes:
-        tokens: those that are read.
+        tokens: those that are read; unknown ones aren't where the rules leave them out.
         ids: ``(len(tokens),)``, their ids.
         gap: how many tokens before ``tokens[at]`` were cut out; 0 if none.
         at: where the gap stands.
@@ -92,8 +96,10 @@ class TextReader:
         """
         rules = self.rules
         indexed = index_texts(texts, rules.tokenizer, lowercase=rules.lowercase)
-        ids, offsets = cut(indexed.ids, indexed.offsets, rules.max_tokens, rules.keep)
-        return self._vocabulary.encode(indexed.tokens)[ids], offsets
+        ids, offsets = self._vocabulary.encode(indexed.tokens)[indexed.ids], indexed.offsets
+        if rules.drop_unknown:
+            ids, offsets = without_unknown(ids, offsets)
+        return cut(ids, offsets, rules.max_tokens, rules.keep)
 
     def spelled(self, text: str) -> Words:
         """One text's tokens and ids, as `read` takes them.
@@ -103,14 +109,17 @@ class TextReader:
         """
         rules = self.rules
         tokens = tokenizer(rules.tokenizer, lowercase=rules.lowercase)(text)
-        count = len(tokens)
-        ends = np.array([0, count], np.int64)
-        kept, _ = cut(np.arange(count, dtype=np.int32), ends, rules.max_tokens, rules.keep)
+        places: NDArray[np.int32] = np.arange(len(tokens), dtype=np.int32)
+        if rules.drop_unknown:
+            known = np.flatnonzero(self._vocabulary.encode(tokens) != UNK).astype(np.int32)
+            places = known if len(known) else places[:1]
+        ends = np.array([0, len(places)], np.int64)
+        kept, _ = cut(places, ends, rules.max_tokens, rules.keep)
         left = [tokens[place] for place in kept]
         # The gap stands before the first word that isn't where it was, or at the end.
-        moved = np.flatnonzero(kept != np.arange(len(kept)))
+        moved = np.flatnonzero(kept != places[: len(kept)])
         at = int(moved[0]) if len(moved) else len(kept)
-        return Words(left, self._vocabulary.encode(left), count - len(kept), at)
+        return Words(left, self._vocabulary.encode(left), len(places) - len(kept), at)
 
 
 def is_utf8(text: str) -> bool:

@@ -21,6 +21,8 @@ from search.events import Event
 from search.folder import Folder
 from search.formats import html_table
 from search.leaderboard import rows
+from search.report_evaluation import on_the_test_split, test_split
+from search.report_parts import Section, paragraphs, scrolled
 from search.state import ExperimentState
 from search.stopping import with_budget
 from search.summary import cost, duration, wilson
@@ -97,7 +99,7 @@ def headline(subject: Subject) -> str:
     if not ranked:
         failed = state.count("failed")
         told = f"All {failed} trials failed." if failed == len(state.trials) > 0 else ""
-        return _paragraphs(
+        return paragraphs(
             f"No trial of this search has finished an epoch yet, so nothing is ranked. {told}"
         )
     best = ranked[0]
@@ -109,7 +111,7 @@ def headline(subject: Subject) -> str:
         f"{value} {metric.replace('_', ' ')} after epoch {found.epoch if found else 0} "
         f"({describe(telling(best.params, subject.config.space.searched))})."
     )
-    return _paragraphs(lead, *_how_sure(subject), lead=True)
+    return paragraphs(lead, *_how_sure(subject), lead=True)
 
 
 def _how_sure(subject: Subject) -> list[str]:
@@ -140,7 +142,7 @@ def _how_sure(subject: Subject) -> list[str]:
             "their epochs: a selected maximum, which flatters. On new reviews expect less; only "
             "the test split, read once, can say how much."
         )
-    told.append("One seed each: how far a trial moves with its seed was not measured.")
+    told.append(on_the_test_split(state))
     return told
 
 
@@ -156,9 +158,6 @@ def facts(subject: Subject) -> str:
     ]
     items = "".join(f"<li><strong>{count:,}</strong> {what}</li>" for count, what in counts)
     return f'<ul class="facts">{items}</ul>'
-
-
-Section = tuple[str, str]
 
 
 def curves(subject: Subject) -> Section | None:
@@ -187,11 +186,11 @@ def hyperparameters(subject: Subject) -> Section | None:
     measured = len(subject.state.ranked(metric))
     if not searched or measured < figures.FEWEST:
         why = "none was searched" if not searched else f"{measured} measured trials can't tell"
-        return title, _paragraphs(f"Nothing is drawn: {why}.")
+        return title, paragraphs(f"Nothing is drawn: {why}.")
     parts = []
     found = figures.importances(subject.config, subject.state)
     if not found:
-        parts.append(_paragraphs("No importance is drawn: too few trials, or the best are equal."))
+        parts.append(paragraphs("No importance is drawn: too few trials, or the best are equal."))
     else:
         caption = (
             "PED-ANOVA: how much each hyperparameter told the best trials from the rest. Trials of "
@@ -223,14 +222,14 @@ def costs(subject: Subject) -> Section | None:
         f"over {duration(spent.wall_seconds)} on the clock."
     )
     if subject.config.early_stopping is None:
-        return "Cost", _paragraphs(told, "Early stopping was off, so it saved nothing.")
+        return "Cost", paragraphs(told, "Early stopping was off, so it saved nothing.")
     saved = (
         f"Early stopping left out {spent.saved_epochs:,} epochs: had every stopped trial been "
         f"trained to the end at its own pace, that would have been another "
         f"{duration(spent.saved_seconds)}, {100 * spent.saved_share:.0f} % of the whole. "
         "Whether one of them would have won is not known."
     )
-    return "Cost", _paragraphs(told, saved)
+    return "Cost", paragraphs(told, saved)
 
 
 _MEASURES = (
@@ -249,9 +248,9 @@ def ranking(subject: Subject) -> Section | None:
         for name in told
         if name in subject.rows[0] and any(row[name] is not None for row in subject.rows)
     ]
-    shown = _scrolled("The leaderboard", html_table(subject.rows[:SHOWN_ROWS], columns))
+    shown = scrolled("The leaderboard", html_table(subject.rows[:SHOWN_ROWS], columns))
     if len(subject.rows) > SHOWN_ROWS:
-        rest = _scrolled("The rest", html_table(subject.rows[SHOWN_ROWS:], columns))
+        rest = scrolled("The rest", html_table(subject.rows[SHOWN_ROWS:], columns))
         shown += f"<details><summary>The other {len(subject.rows) - SHOWN_ROWS:,} trials</summary>"
         shown += f"{rest}</details>"
     note = "accuracy and loss are those of a trial's best epoch, last_... those of its last."
@@ -271,10 +270,16 @@ def reproduction(subject: Subject) -> Section | None:
         f"Fingerprint of the prepared data: {created.fingerprint if created else 'not recorded'}.",
     ]
     shown = f"<pre>{html.escape(dump_config(subject.config))}</pre>"
-    return "To run it again", _paragraphs(*parts) + shown
+    return "To run it again", paragraphs(*parts) + shown
+
+
+def measured_on_the_test_split(subject: Subject) -> Section | None:
+    """Say what was measured on the test split."""
+    return test_split(subject.state)
 
 
 SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (
+    measured_on_the_test_split,
     curves,
     hyperparameters,
     costs,
@@ -285,18 +290,6 @@ SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (
 
 
 # ---------------------------------------------------------------------------------------------
-
-
-def _paragraphs(*texts: str, lead: bool = False) -> str:
-    first = ' class="lead"' if lead else ""
-    return "".join(
-        f"<p{'' if index else first}>{html.escape(text.strip())}</p>"
-        for index, text in enumerate(texts)
-    )
-
-
-def _scrolled(label: str, table: str) -> str:
-    return f'<div class="wide" role="region" tabindex="0" aria-label="{label}">{table}</div>'
 
 
 _PAGE = Template("""<!DOCTYPE html>

@@ -49,21 +49,48 @@ def test_texts_are_read_as_the_training_part_was(tokenizer: str, keep: str, tmp_
 
 def test_a_new_way_to_treat_unknown_words_has_to_be_taken_up_here() -> None:
     """Rules that shape a text and stand outside of `TextRules` would make predictions differ."""
-    shaping = {"tokenizer", "lowercase", "max_tokens", "keep"}
+    shaping = {"tokenizer", "lowercase", "max_tokens", "keep", "drop_unknown"}
     assert set(TextRules.model_fields) == shaping
     annotation = VectorsConfig.model_fields["unknown"].annotation
-    assert get_args(annotation) == ("zero", "drawn")
+    assert get_args(annotation) == ("zero", "drawn", "dropped")
 
 
-@given(texts=TEXTS, limit=st.integers(1, 6), keep=st.sampled_from(["head", "tail", "both"]))
-def test_word_by_word_is_what_is_read_at_once(texts: list[str], limit: int, keep: str) -> None:
-    reader = TextReader(rules(max_tokens=limit, keep=keep), WORDS)
+@pytest.mark.parametrize("keep", ["head", "tail", "both"])
+def test_unknown_words_are_left_out_where_the_training_part_left_them_out(
+    keep: str, tmp_path: Path
+) -> None:
+    texts = [f"a fine film {n} , " + "it is not bad ! " * (n % 4) for n in range(40)]
+    path, vectors = tmp_path / "reviews.csv", tmp_path / "vectors.txt"
+    path.write_text("text,label\n" + "".join(f'"{t}",{n % 2}\n' for n, t in enumerate(texts)))
+    vectors.write_text("fine 1 2\nfilm 2 3\nbad 3 4\nnot 4 5\n")
+    told = VectorsConfig.model_validate({"path": str(vectors), "unknown": "dropped"})
+    config = DataConfig(source="csv", path=path, keep=keep, max_tokens=5, vectors=told)
+    data = prepare(config, cache_dir=tmp_path / "cache")
+    reader = TextReader(TextRules.of(config), data.words)
+    ids, offsets = reader.read(texts)
+    ours = {tuple(ids[a:b]) for a, b in pairwise(offsets)}
+    for part in (data.train, data.valid):
+        assert {tuple(part.ids[a:b]) for a, b in pairwise(part.offsets)} <= ours
+    assert reader.read(["", "unheard of"])[1].tolist() == [0, 0, 1]
+
+
+@given(
+    texts=TEXTS,
+    limit=st.integers(1, 6),
+    keep=st.sampled_from(["head", "tail", "both"]),
+    dropped=st.booleans(),
+)
+def test_word_by_word_is_what_is_read_at_once(
+    texts: list[str], limit: int, keep: str, dropped: bool
+) -> None:
+    reader = TextReader(rules(max_tokens=limit, keep=keep, drop_unknown=dropped), WORDS)
     ids, offsets = reader.read(texts)
     for text, start, end in zip(texts, offsets, offsets[1:], strict=False):
         words = reader.spelled(text)
         assert words.ids.tolist() == ids[start:end].tolist()
         assert len(words.tokens) == end - start
-        whole = TextReader(rules(max_tokens=1_000), WORDS).spelled(text).tokens
+        everything = rules(max_tokens=1_000, drop_unknown=dropped)
+        whole = TextReader(everything, WORDS).spelled(text).tokens
         assert whole[: words.at] == words.tokens[: words.at]
         assert whole[words.at + words.gap :] == words.tokens[words.at :]
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from search.evaluation import verdict
 from search.events import ExperimentCreated, TrialCreated, TrialFailed
 from search.local_folder import LocalFolder
 from search.report import Subject, page, subject_of
 from search.report_figures import importances, learning_curves, parallel_coordinates, rungs, slices
 from search.state import ExperimentState
 from tests.search.support import finished_search, make_config
+from tests.search.test_evaluation import baseline, retrained, searched
 from tests.search.test_ranking import state_of
 
 
@@ -181,3 +183,14 @@ def test_every_trial_is_on_every_axis(demo: LocalFolder) -> None:
     drawn = slices(about.config, about.state)
     single = sum(trial.params["num_layers"] == 1 for trial in about.state.trials)
     assert sum(len(trace.x) for trace in drawn.data) == 16 * 5 - single
+
+
+def test_what_was_measured_on_the_test_split_is_told_with_its_uncertainty() -> None:
+    state = searched(*(retrained(0, seed, 7) for seed in (1, 2)), baseline("nb_svm", 5))
+    outline, said = read(page(subject(make_config(), state)))
+    assert "On the test split, trained anew with 2 seeds, trial 0 is right on" in said
+    assert "95 % interval" in said
+    assert verdict(state) in said
+    assert said.count("Confusion matrix:") == 4
+    assert "One seed each" not in said
+    assert [tag for tag, _ in outline.tags].count("details") >= 4
