@@ -94,7 +94,7 @@ def test_a_trial_that_hangs_is_set_back_and_the_search_ends_whole(
     env: dict[str, str], address: str, tmp_path: Path
 ) -> None:
     before = set(workers_of(address))
-    config = write(tmp_path / "c.yaml", trial_timeout="15s", resources={"concurrent_trials": 1})
+    config = write(tmp_path / "c.yaml", trial_timeout="10s", resources={"concurrent_trials": 1})
     process = begin(env, "launch", config, "--address", address)
     folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
     wait_for_epochs(folder, 2, process)
@@ -106,7 +106,7 @@ def test_a_trial_that_hangs_is_set_back_and_the_search_ends_whole(
     assert state.count("failed") == 0
     lost = [event for event in read(folder.ledger) if isinstance(event, WorkerLost)]
     assert [(event.cause, event.error) for event in lost] == [
-        ("hung", "it gave no epoch within 15s (trial_timeout)")
+        ("hung", "it gave no epoch within 10s (trial_timeout)")
     ]
     assert "Traceback" not in output
 

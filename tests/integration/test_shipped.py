@@ -187,6 +187,7 @@ def test_the_readme_runs(
 ) -> None:
     """Every celltune command of the README and of docs/bundles.md, in their order, made small."""
     small = "--set budget.trials=2 --set budget.max_epochs=2 --set early_stopping=null"
+    small += " --set resources.concurrent_trials=1"
     commands = [
         # Each page writes into a place of its own.
         (tmp_path / place, line)
