@@ -166,10 +166,12 @@ def curves(subject: Subject) -> Section | None:
         return None
     from search.report_figures import learning_curves, rungs
 
+    stopping = subject.config.early_stopping
     judged = ", ".join(map(str, rungs(subject.config)))
     told = (
-        f"ASHA judges at the rungs, after epoch {judged}: there the poorer trials end."
-        if judged
+        f"ASHA judges at the rungs, after epoch {judged}, by {stopping.by}: there the poorer trials "
+        "end."
+        if judged and stopping
         else "There was no early stopping."
     )
     caption = f"{subject.config.metric} of every trial after each of its epochs. {told}"
