@@ -8,6 +8,7 @@ ledger acknowledged it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from search.events import EpochReported, Event, TrialStopped
 from search.folder import Folder
@@ -23,17 +24,25 @@ class CheckpointKeeper:
         """Keep the checkpoints of the experiment in `folder`."""
         self._folder = folder
         self._metric = metric
+        self._there: dict[int, list[str]] = {}
 
     def __call__(self, event: Event, state: ExperimentState) -> None:
         """Remove what the event made dispensable."""
-        if isinstance(event, (EpochReported, TrialStopped)):
-            self._tidy(state.trials[event.number])
+        if isinstance(event, EpochReported):
+            # What an earlier driver left is known from the trial's first event in this run on.
+            known = self._there.get(event.number)
+            names = _names(state.trials[event.number].epochs) if known is None else known
+            self._tidy(state.trials[event.number], [*names, *_names([event])])
+        elif isinstance(event, TrialStopped):
+            # Once for all: a trial that went back to an older checkpoint wrote some a second time.
+            self._tidy(state.trials[event.number], _names(state.trials[event.number].epochs))
 
-    def _tidy(self, trial: TrialRecord) -> None:
+    def _tidy(self, trial: TrialRecord, names: Sequence[str]) -> None:
         wanted = self._wanted(trial)
-        for epoch in trial.epochs:
-            if epoch.checkpoint is not None and epoch.checkpoint not in wanted:
-                self._remove(trial.number, epoch.checkpoint)
+        for name in dict.fromkeys(names):
+            if name not in wanted:
+                self._remove(trial.number, name)
+        self._there[trial.number] = [name for name in dict.fromkeys(names) if name in wanted]
 
     def _wanted(self, trial: TrialRecord) -> set[str | None]:
         newest = 2 if trial.status == "unfinished" else 1
@@ -48,3 +57,7 @@ class CheckpointKeeper:
         except OSError as error:
             where = checkpoints.where(name)
             _log.warning("The checkpoint %s can't be removed: %s", where, error.strerror)
+
+
+def _names(epochs: Sequence[EpochReported]) -> list[str]:
+    return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None]

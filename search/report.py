@@ -169,7 +169,7 @@ def curves(subject: Subject) -> Section | None:
     stopping = subject.config.early_stopping
     judged = ", ".join(map(str, rungs(subject.config)))
     told = (
-        f"ASHA judges at the rungs, after epoch {judged}, by {stopping.by}: there the poorer trials "
+        f"ASHA judges by {stopping.by} at the rungs, after epoch {judged}: there the poorer trials "
         "end."
         if judged and stopping
         else "There was no early stopping."

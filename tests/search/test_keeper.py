@@ -60,3 +60,12 @@ def test_a_checkpoint_that_can_not_be_removed_ends_nothing(
     monkeypatch.setattr("shutil.rmtree", refuse)
     kept_after(LocalFolder(tmp_path), [0.5, 0.6, 0.7], stopped=True)
     assert "epoch-1 can't be removed: Permission denied" in caplog.text
+
+
+def test_what_was_removed_is_not_looked_at_again_until_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[str] = []
+    monkeypatch.setattr("shutil.rmtree", lambda path: looked_at.append(Path(path).name))
+    kept_after(LocalFolder(tmp_path), [0.9, 0.5, 0.5, 0.5, 0.5, 0.5], stopped=False)
+    assert looked_at == ["epoch-2", "epoch-3", "epoch-4"]
