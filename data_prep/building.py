@@ -87,7 +87,7 @@ class Builder:
             "reviews": labelled,
             "train": self._summary(*made[0]),
             "valid": self._summary(*made[1]),
-            "duplicates": dict(chosen.duplicates),
+            "duplicates": self._counted(chosen),
         }
         if coverage is not None:
             info["vectors"] = coverage
@@ -176,6 +176,11 @@ class Builder:
     def _drops_unknown(self) -> bool:
         vectors = self._config.vectors
         return vectors is not None and vectors.unknown == "dropped"
+
+    def _counted(self, chosen: Chosen) -> dict[str, JSON]:
+        """The duplicates, without those of a test part that `prepare` by itself doesn't look at."""
+        known = self._config.test_size is not None or self._config.duplicates == "drop"
+        return {k: n for k, n in chosen.duplicates.items() if known or not k.endswith("_test")}
 
     def _summary(self, part: TensorizedSplit, shorter: int) -> dict[str, JSON]:
         classes = self._source.classes

@@ -3,6 +3,7 @@
 ::
 
     <cache>/<fingerprint>/manifest.json   version, classes, info, the SHA-256 of the other files
+                                          and of itself
                           words.json      the vocabulary
                           train-ids.npy   and so on: each array of each part
                           vectors.npy     pretrained vectors, where there are some
@@ -15,6 +16,7 @@ A folder is written aside and renamed, so it is there whole or not at all.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -32,6 +34,7 @@ from data_prep.files import file_digest, locked, writing
 
 FORMAT_VERSION = 1
 MANIFEST, WORDS, VECTORS = "manifest.json", "words.json", "vectors"
+_OWN_DIGEST = "manifest_sha256"
 _ARRAYS = {"ids": np.int32, "offsets": np.int64, "labels": np.int64}
 
 log = logging.getLogger(__name__)
@@ -145,6 +148,10 @@ def _load(folder: Path, fingerprint: str, kind: Kind[Data]) -> tuple[Data, str] 
         manifest = read_manifest(folder)
         if (manifest["format"], manifest["fingerprint"]) != (FORMAT_VERSION, fingerprint):
             return None, f"format {manifest['format']}, fingerprint {manifest['fingerprint']}"
+        written = manifest.pop(_OWN_DIGEST, None)
+        # Folders from before it was written have none.
+        if written is not None and written != _digest(manifest):
+            return None, f"{MANIFEST} isn't what was written"
         arrays: Arrays = {}
         for name, digest in manifest["sha256"].items():
             if file_digest(folder / name) != digest:
@@ -196,12 +203,17 @@ def _store(data: Data, folder: Path, kind: Kind[Data]) -> None:
             **kept,
             "sha256": {file.name: file_digest(file) for file in sorted(aside.iterdir())},
         }
+        manifest[_OWN_DIGEST] = _digest(manifest)
         (aside / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
         if folder.exists():
             shutil.rmtree(folder)
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _digest(manifest: Mapping[str, JSON]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:

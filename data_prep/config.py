@@ -81,11 +81,12 @@ class DataConfig(BaseModel):
 
     group_column: str | None = Field(default=None, min_length=1)
     """Tables: the name of the column whose reviews belong together (a film, an author). With it no
-    group stands in two parts."""
+    group stands in two of the parts that are split here; a test part that comes as a file of its
+    own is taken as it is."""
 
     groups: Path | None = None
     """Any source: a csv file, plain or gzipped, with the column id and one other, which tells the
-    group of each review. With it no group stands in two parts."""
+    group of each review; as for group_column."""
 
     duplicates: Literal["report", "drop"] = "report"
     """Reviews whose text stands in two parts: count them, or drop them as well (from training if

@@ -62,7 +62,13 @@ class GroupedReviews:
 
     def _groups(self) -> dict[str, str]:
         with reading(self.path), text_of(self.path) as file:
-            rows = list(filter(None, csv.reader(file)))
+            try:
+                rows = list(filter(None, csv.reader(file)))
+            except csv.Error as error:
+                raise DataError(
+                    f"{self.path} isn't csv ({error}); data.groups needs the column id and one "
+                    f"other, such as id,movie"
+                ) from error
         header = [name.strip() for name in rows[0]] if rows else []
         if len(header) != 2 or "id" not in header:
             raise DataError(
@@ -73,4 +79,12 @@ class GroupedReviews:
         short = next((n for n, row in enumerate(rows[1:], start=1) if len(row) != 2), None)
         if short is not None:
             raise DataError(f"{self.path}, row {short} doesn't have 2 cells; correct it")
-        return {row[at].strip(): row[1 - at].strip() for row in rows[1:]}
+        groups: dict[str, str] = {}
+        for number, row in enumerate(rows[1:], start=1):
+            name, group = row[at].strip(), row[1 - at].strip()
+            if groups.setdefault(name, group) != group:
+                raise DataError(
+                    f"{self.path}, row {number} puts the review {name!a} into {group!a}, an "
+                    f"earlier row into {groups[name]!a}; a review has one group. Correct it"
+                )
+        return groups

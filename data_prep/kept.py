@@ -61,7 +61,8 @@ def clear(
         DataError: a name that no set has or several have, or a folder that can't be removed.
     """
     known = [each.name for each in kept_sets(cache_dir)]
-    chosen = known if names is None else [only(name, known, str(cache_dir)) for name in names]
+    named = known if names is None else (only(name, known, str(cache_dir)) for name in names)
+    chosen = list(dict.fromkeys(named))
     with writing(cache_dir):
         for name in chosen:
             with locked(cache_dir / f"{name}.lock"):

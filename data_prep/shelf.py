@@ -88,7 +88,7 @@ class Shelf:
 
     def let_go(self, name: str, holder: str) -> None:
         """Takes one hold back; of what isn't held, nothing."""
-        if name in self._kept:
+        if name in self._kept and self._kept[name].holders[holder]:
             self._kept[name].holders[holder] -= 1
 
     def users(self, name: str) -> int:

@@ -22,6 +22,9 @@ from data_prep.files import reading
 from data_prep.table_formats import GZIP_MAGIC
 
 ZIP_MAGIC = b"PK\x03\x04"
+WIDEST = 1 << 16
+"""A binary file that says its vectors are wider isn't what it seems: none is wider than a few
+thousand numbers."""
 
 Vector = NDArray[np.float32]
 
@@ -84,6 +87,12 @@ def _zipped(path: Path, raw: IO[bytes], member: str | None) -> Iterator[IO[bytes
         raise DataError(
             f"{path} is damaged or cut short ({error}); get the file again and compare its size "
             f"with the original's"
+        ) from error
+    except (RuntimeError, NotImplementedError) as error:
+        # So Python's zipfile tells a member that is encrypted, or packed in a way it doesn't know.
+        raise DataError(
+            f"{path} can't be unpacked ({error}); unpack it by hand and set data.vectors.path to "
+            f"the file"
         ) from error
 
 
@@ -162,6 +171,11 @@ def _binary(path: Path, file: IO[bytes], wanted: frozenset[str]) -> tuple[dict[s
             f"is text, its name must not end in .bin"
         )
     count, width = map(int, header)
+    if width > WIDEST:
+        raise DataError(
+            f"{path} says that its vectors have {width} numbers each; at most {WIDEST} are read. "
+            f"Get the file again"
+        )
     unpack = struct.Struct(f"<{width}f")
     found: dict[str, Vector] = {}
     for number in range(1, count + 1):

@@ -33,6 +33,7 @@ class GruResetBeforeLoop:
 
     blocks = 3
     hold = Hold(1, SHUT)
+    unbounded = False
 
     def forward(
         self, projected: Tensor, hidden: Tensor, weights: tuple[Tensor, ...]
@@ -112,6 +113,7 @@ class MguLoop:
 
     blocks = 2
     hold = Hold(0, -SHUT)
+    unbounded = False
 
     def forward(
         self, projected: Tensor, hidden: Tensor, weights: tuple[Tensor, ...]

@@ -83,7 +83,7 @@ class GraphedLoop:
             record: how.
         """
         self._loop, self._record = loop, record
-        self.blocks, self.hold = loop.blocks, loop.hold
+        self.blocks, self.hold, self.unbounded = loop.blocks, loop.hold, loop.unbounded
         self._known: OrderedDict[tuple[object, ...], _Recorded] = OrderedDict()
         self._lock = threading.Lock()
         self._works = True

@@ -50,6 +50,8 @@ class StepLoop(Protocol):
     """P / H: blocks of rows in the input projection."""
     hold: Hold
     """How padding before the first token leaves the state at zero."""
+    unbounded: bool
+    """Whether states may grow beyond every bound where nothing is read."""
 
     def forward(
         self, projected: Tensor, hidden: Tensor, weights: tuple[Tensor, ...]
@@ -146,6 +148,9 @@ class _RecurrentLayer(torch.autograd.Function):
             projected[1, :, rows].masked_fill_(padding, loop.hold.value)
         hidden = _zero_state(projected, size, padding)
         saved = loop.forward(projected, hidden, weights)
+        if real is not None and loop.unbounded:
+            # Infinity times a gradient of zero isn't zero.
+            hidden[0, 1:, :size].masked_fill_(~real, 0)
         ctx.loop, ctx.padding, ctx.counts = loop, padding, (len(weights), input_bias)
         ctx.save_for_backward(inputs, input_weight, hidden, *weights, *saved)
         return _time_order(hidden[:, 1:, :size])

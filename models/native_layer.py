@@ -108,7 +108,10 @@ def run_native_layer(
     if missing:
         # Columns of zeros: read as text, thrown away, and their gradients are zeros again.
         inputs = functional.pad(inputs, (0, missing))
-        real = None if real is None else functional.pad(real, (0, missing), value=True)
+        unbounded = cell == NATIVE["rnn_relu"]
+        if real is None and unbounded:
+            real = inputs.new_ones(len(inputs), 1, batch, dtype=torch.bool)
+        real = None if real is None else functional.pad(real, (0, missing), value=not unbounded)
     states: Tensor = _NativeLayer.apply(  # type: ignore[no-untyped-call]
         cell, hold, inputs, real, input_weight, input_bias, *weights
     )
@@ -150,6 +153,10 @@ class _NativeLayer(torch.autograd.Function):
             "bias": input_bias,
         }
         _run("forward", cell, size, {**tensors, **_weights(weights)})
+        if padding is not None and cell == NATIVE["rnn_relu"]:
+            # Its states have no bound, and infinity times a gradient of zero isn't zero.
+            hidden[0, 1:, :size].masked_fill_(padding, 0)
+            output[:, :size].masked_fill_(padding, 0)
         if any(ctx.needs_input_grad):
             ctx.cell, ctx.hold, ctx.padding, ctx.room = cell, hold, padding, room
             ctx.buffers, ctx.count = (work, hidden, saved), len(weights)

@@ -49,7 +49,7 @@ class RnnLoop:
 
     def __init__(self, *, relu: bool = False) -> None:
         """Choose the curve: tanh, or relu."""
-        self._relu = relu
+        self.unbounded = relu
 
     def forward(
         self, projected: Tensor, hidden: Tensor, weights: tuple[Tensor, ...]
@@ -62,7 +62,7 @@ class RnnLoop:
         inputs = projected.unbind(1)
         for s in range(steps):
             torch.baddbmm(inputs[s], weight, previous[s], out=work)
-            if self._relu:
+            if self.unbounded:
                 torch.clamp_min(work, 0, out=states[s])
             else:
                 torch.tanh(work, out=states[s])
@@ -88,7 +88,7 @@ class RnnLoop:
         return result, (outer_sum(result, hidden[:, :-1]),)
 
     def _slopes(self, states: Tensor) -> Tensor:
-        if self._relu:
+        if self.unbounded:
             return (states > 0).to(states.dtype)
         return torch.addcmul(states.new_ones(()), states, states, value=-1)
 
@@ -103,6 +103,7 @@ class LstmLoop:
 
     blocks = 4
     hold = Hold(1, -SHUT)
+    unbounded = False
 
     def forward(
         self, projected: Tensor, hidden: Tensor, weights: tuple[Tensor, ...]
@@ -193,6 +194,7 @@ class GruLoop:
 
     blocks = 3
     hold = Hold(2, SHUT)
+    unbounded = False
 
     def forward(
         self, projected: Tensor, hidden: Tensor, weights: tuple[Tensor, ...]

@@ -53,7 +53,10 @@ def prepare(
             typer.echo(f"{name}: {shown}")
     if test:
         part = data_prep.prepare_test(resolved.data, progress=progress)
-        typer.echo(f"Prepared {len(part.split):,} reviews of the test part.")
+        typer.echo(
+            f"Prepared {len(part.split):,} reviews of the test part. Their text stands also in: "
+            f"train {part.info['also_in_train']}, valid {part.info['also_in_valid']}"
+        )
 
 
 @cache_app.command("list")

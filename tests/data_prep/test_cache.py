@@ -49,6 +49,12 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def alter(path: Path, one: str, other: str) -> None:
+    content = path.read_text()
+    assert one in content
+    path.write_text(content.replace(one, other))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -56,10 +62,19 @@ def flip(path: Path) -> None:
         lambda folder: flip(folder / "words.json"),
         lambda folder: (folder / "valid-labels.npy").unlink(),
         lambda folder: (folder / "manifest.json").unlink(),
+        lambda folder: alter(folder / "manifest.json", '"neg"', '"pos"'),
         lambda folder: (folder / "manifest.json").write_text("[1]"),
         lambda folder: (folder / "manifest.json").write_text('{"format": 0, "fingerprint": "x"}'),
     ],
-    ids=["array", "words", "array lost", "manifest lost", "manifest odd", "older format"],
+    ids=[
+        "array",
+        "words",
+        "array lost",
+        "manifest lost",
+        "classes",
+        "manifest odd",
+        "older format",
+    ],
 )
 def test_a_damaged_folder_is_rebuilt_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]

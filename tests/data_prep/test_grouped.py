@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def test_a_file_of_groups_is_joined_by_id(imdb_folder: Path, tmp_path: Path) -> 
         ("", r"has the columns \[\]; data.groups needs a csv file"),
         ("id,a,b\n", "needs a csv file with the column id and one other"),
         ("id,movie\nx\n", "row 1 doesn't have 2 cells"),
+        ("id,movie\nx,1\nx,2\n", "row 2 puts the review 'x' into '2', an earlier row into '1'"),
         ("id,movie\nx,1\n", "tells no group of the review 'train/neg/1_1'"),
     ],
 )
@@ -103,6 +105,17 @@ def test_a_file_of_groups_that_does_not_fit_is_refused(
     path.write_text(content)
     with pytest.raises(DataError, match=message):
         grouped(imdb_folder, path)
+
+
+def test_a_cell_of_groups_that_is_too_long_is_refused(imdb_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "movies.csv"
+    path.write_text("id,movie\nx,long\n")
+    before = csv.field_size_limit(3)  # the process's; readers of reviews raise it
+    try:
+        with pytest.raises(DataError, match=r"isn't csv \(field larger than .*column id and one"):
+            grouped(imdb_folder, path)
+    finally:
+        csv.field_size_limit(before)
 
 
 def test_a_group_column_keeps_groups_together(write_csv: WriteCsv, tmp_path: Path) -> None:

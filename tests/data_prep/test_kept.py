@@ -28,7 +28,7 @@ def test_what_is_kept_is_described(tmp_path: Path) -> None:
 
 def test_only_what_was_named_is_removed(tmp_path: Path) -> None:
     first, second = filled(tmp_path)
-    assert clear(tmp_path, [first[:9]]) == [first]
+    assert clear(tmp_path, [first[:9], first]) == [first]
     assert [each.name for each in kept_sets(tmp_path)] == [second]
     (tmp_path / "downloads").mkdir()
     assert clear(tmp_path, downloads=True) == [second, "downloads"]

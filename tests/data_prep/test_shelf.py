@@ -50,7 +50,7 @@ class ShelfMachine(RuleBasedStateMachine):
     def let_go(self, data: st.DataObject, holder: str) -> None:
         name = data.draw(st.sampled_from(sorted(self.sizes)))
         self.shelf.let_go(name, holder)
-        self.held[name, holder] = self.held.get((name, holder), 0) - 1
+        self.held[name, holder] = max(0, self.held.get((name, holder), 0) - 1)
 
     @rule()
     def clear(self) -> None:

@@ -85,6 +85,7 @@ def test_a_word_may_hold_blanks(tmp_path: Path) -> None:
         ("v.zip", b"PK\x03\x04junk", "is damaged or cut short"),
         ("v.bin", b"hello\n", "doesn't begin with a count and a width"),
         ("v.bin", binary({"a": [1, 2]})[:-1], "vector 1 of 1: the file is cut short"),
+        ("v.bin", b"3 99999999999\na ", "vectors have 99999999999 numbers each; at most 65536"),
     ],
 )
 def test_bad_files_are_refused_by_place_and_mend(
@@ -101,6 +102,21 @@ def test_a_zip_of_several_files_needs_a_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'c\.txt' is none of them"):
         read_vectors(path, ["good"], member="c.txt")
     assert read_vectors(path, ["good"], member="b.txt")[1] == 3
+
+
+@pytest.mark.parametrize(
+    ("local", "central", "value", "message"),
+    [(6, 8, 1, "encrypted"), (8, 10, 77, "compression method")],
+)
+def test_a_zip_that_python_cannot_unpack_is_refused(
+    tmp_path: Path, local: int, central: int, value: int, message: str
+) -> None:
+    path = zipped(tmp_path / "v.zip", "a.txt")
+    content = bytearray(path.read_bytes())
+    content[local] = content[content.index(b"PK\1\2") + central] = value
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"can't be unpacked .*{message}.*; unpack it by hand"):
+        read_vectors(path, ["good"])
 
 
 numbers = st.floats(-1e6, 1e6, width=32)

@@ -162,3 +162,19 @@ def test_long_reviews_in_chunks_have_the_gradients_of_one_chunk(
     monkeypatch.setattr("models.step_loops.CHUNK_ELEMENTS", 2 * HIDDEN * 2 * 3)
     for chunked, expected in zip(gradients(), whole, strict=True):
         torch.testing.assert_close(chunked, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("reviews", [15, 16])
+def test_states_that_explode_where_nothing_is_read_leave_gradients_finite(reviews: int) -> None:
+    stack = make_stack("rnn_relu", 1, False, torch.float32)
+    with torch.no_grad():
+        for name, values in stack.named_parameters():
+            values.abs_().mul_(9 if "hh" in name else 1)
+    lengths = torch.full((reviews,), 120)
+    lengths[0] = 120 if reviews == 15 else 3
+    inputs, real = make_inputs(lengths, torch.float32)
+    # Words keep the state at zero, padding lets it grow.
+    inputs = torch.where(real.transpose(1, 2), -1e3, torch.zeros_like(inputs))
+    states = stack(inputs.transpose(1, 2), None if reviews == 15 else real)
+    states[lengths - 1, :, torch.arange(reviews)].sum().backward()
+    assert all(values.grad.isfinite().all() for values in stack.parameters())

@@ -28,7 +28,7 @@ def test_prepare_fills_what_the_list_shows_and_clear_empties() -> None:
     assert "Nothing is prepared" in run("cache", "list")
     said = run("prepare", SAMPLE, *SMALL, "--set", "data.test_size=0.2", "--test")
     assert "Prepared 36 reviews to train on and 12 to validate on" in said
-    assert "Prepared 12 reviews of the test part" in said
+    assert "Prepared 12 reviews of the test part. Their text stands also in: train" in said
     listed = run("cache", "list")
     assert "synthetic, 36 train, 12 valid" in listed
     assert "a test part, 12 reviews" in listed
