@@ -142,7 +142,7 @@ def _how_sure(subject: Subject) -> list[str]:
             "their epochs: a selected maximum, which flatters. On new reviews expect less; only "
             "the test split, read once, can say how much."
         )
-    told.append(on_the_test_split(state))
+    told.append(on_the_test_split(state, metric))
     return told
 
 
@@ -277,7 +277,7 @@ def reproduction(subject: Subject) -> Section | None:
 
 def measured_on_the_test_split(subject: Subject) -> Section | None:
     """Say what was measured on the test split."""
-    return test_split(subject.state)
+    return test_split(subject.state, subject.config.metric)
 
 
 SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (

@@ -190,7 +190,7 @@ def test_what_was_measured_on_the_test_split_is_told_with_its_uncertainty() -> N
     outline, said = read(page(subject(make_config(), state)))
     assert "On the test split, trained anew with 2 seeds, trial 0 is right on" in said
     assert "95 % interval" in said
-    assert verdict(state) in said
+    assert verdict(state, "valid_accuracy") in said
     assert said.count("Confusion matrix:") == 4
     assert "One seed each" not in said
     assert [tag for tag, _ in outline.tags].count("details") >= 4
