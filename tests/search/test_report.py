@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from search.evaluation import verdict
-from search.events import ExperimentCreated, TrialCreated, TrialFailed
+from search.events import (
+    BudgetChanged,
+    ExperimentCreated,
+    TrialCreated,
+    TrialFailed,
+    WarmStarted,
+)
 from search.local_folder import LocalFolder
 from search.report import Subject, page, subject_of
 from search.report_figures import importances, learning_curves, parallel_coordinates, rungs, slices
@@ -138,6 +144,22 @@ def test_a_single_trial_is_no_maximum_of_many(tmp_path: Path) -> None:
     assert "Nothing is drawn: 1 measured trials can't tell." in said
     assert "There was no early stopping." in said
     assert "Early stopping was off" in said
+
+
+def test_whether_the_same_trials_come_again_is_told_as_it_is(tmp_path: Path) -> None:
+    plain = finished_search(tmp_path / "plain", make_config()).events()
+    budget = make_config().budget.model_dump(include={"trials", "max_epochs", "target", "patience"})
+    changed = BudgetChanged(at=2.0, **budget, extended=[], retried=[])
+    warm = WarmStarted(
+        at=0.0, origin="older", trials=[], outside=0, parameters_left_out=[], same_data=True
+    )
+    for events, words in (
+        (plain, "With one trial at a time the same trials are proposed"),
+        ([*plain, changed], "Other trials may be proposed: its budget was changed"),
+        ([plain[0], warm, *plain[1:]], "this search knew those of 'older'"),
+    ):
+        _, said = read(page(subject(make_config(), ExperimentState(events))))
+        assert words in said
 
 
 def test_a_page_of_a_running_search_says_so(demo: LocalFolder) -> None:
