@@ -19,7 +19,7 @@ from search.evaluation import summaries, verdict
 from search.evaluation_view import as_table, confusion_table
 from search.measures import RESAMPLES
 from search.spelling import nearest
-from search.state import ExperimentState
+from search.state import ExperimentState, Metric
 
 INTERRUPTED = 130
 PARTS = ("train", "train+valid")
@@ -66,14 +66,15 @@ def evaluate(
             err=True,
         )
         raise typer.Exit(INTERRUPTED) from None
+    metric = folders.find(name, folders.storage_root(storage)).config().metric
     if form == "json":
-        typer.echo(json.dumps(summaries(state), indent=2))
+        typer.echo(json.dumps(summaries(state, metric), indent=2))
     else:
-        _show(state)
+        _show(state, metric)
 
 
-def _show(state: ExperimentState) -> None:
-    console, records = make_console(), summaries(state)
+def _show(state: ExperimentState, metric: Metric) -> None:
+    console, records = make_console(), summaries(state, metric)
     console.print(as_table(records))
     typer.echo(
         f"± is the standard deviation over seeds. The interval is a bootstrap over reviews and "
@@ -87,7 +88,7 @@ def _show(state: ExperimentState) -> None:
         typer.echo(f"\nConfusion of trial {trials[0]['trial']} (counts{together}):")
         for part in ("train", "test"):
             console.print(confusion_table(trials[0], part))
-    if words := verdict(state):
+    if words := verdict(state, metric):
         typer.echo(words)
     typer.echo(
         f"The test split was read {state.test_reads} times in this experiment, once for each model "

@@ -112,6 +112,7 @@ def evaluate(
     view = view or SilentView()
     folder = folders.find(name, folders.storage_root(storage))
     with folder.locked():
+        folder.clear_stop()
         config, state = for_this_run(folder, overrides), folder.state()
         todo = plan(state, config, top=top, seeds=seeds, on=on, baselines=baselines)
         tidy(folder, state)

@@ -46,7 +46,7 @@ def leaders(state: ExperimentState, metric: Metric, top: int) -> list[TrialRecor
     return ended[:top]
 
 
-def summaries(state: ExperimentState) -> list[dict[str, Any]]:
+def summaries(state: ExperimentState, metric: Metric) -> list[dict[str, Any]]:
     """What was measured on the test split, one record for each trial or baseline and `on`.
 
     A record holds: `kind` (trial or baseline), `trial` (its number, or None), `name`, `params`,
@@ -61,23 +61,31 @@ def summaries(state: ExperimentState) -> list[dict[str, Any]]:
 
     Args:
         state: of the experiment.
+        metric: what the search was decided by.
 
     Returns:
-        Trials by test accuracy, the best first, then baselines alike. F1 is that of class 1, or
-        the mean over more than two classes.
+        Trials as validation ranked them, so that none leads because the test split flatters it;
+        then baselines by test accuracy, the best first. F1 is that of class 1, or the mean over
+        more than two classes.
     """
-    found = [_trial_record(state, number, on, events) for (number, on), events in _measured(state)]
+    measured = _measured(state, metric)
+    found = [_trial_record(state, number, on, events) for (number, on), events in measured]
     linear = [_baseline_record(event) for event in _latest_baselines(state)]
-    return [*sorted(found, key=_order), *sorted(linear, key=_order)]
+    return [*found, *sorted(linear, key=_order)]
 
 
-def verdict(state: ExperimentState) -> str:
-    """Say in words whether the best recurrent model is worth it beside the best baseline.
+def verdict(state: ExperimentState, metric: Metric) -> str:
+    """Say in words whether the leader is worth it beside the best baseline.
 
-    Judged by the interval of the difference, on the same reviews; empty where one of the two is
-    missing, or where they learned from different parts.
+    The leader is validation's, among the trials that were measured; the baseline is the one that is
+    best on the test split, the harder to beat. Judged by the interval of the difference, on the
+    same reviews; empty where one of the two is missing, or where they learned from different parts.
+
+    Args:
+        state: of the experiment.
+        metric: what the search was decided by.
     """
-    compared = _best_pair(state)
+    compared = _compared(state, metric)
     if compared is None:
         return ""
     (number, events), linear = compared
@@ -104,35 +112,29 @@ def _points(difference: float) -> str:
 
 
 def _measured(
-    state: ExperimentState,
+    state: ExperimentState, metric: Metric
 ) -> list[tuple[tuple[int, str], list[EvaluationReported]]]:
+    """What was measured of each trial and `on`, as validation ranked the trials."""
     groups: dict[tuple[int, str], list[EvaluationReported]] = {}
     for event in state.evaluations:
         if isinstance(event, EvaluationReported):
             groups.setdefault((event.number, event.on), []).append(event)
-    return list(groups.items())
+    places = {trial.number: place for place, trial in enumerate(state.ranked(metric))}
+    return sorted(groups.items(), key=lambda group: (places[group[0][0]], group[0][1]))
 
 
 def _latest_baselines(state: ExperimentState) -> list[BaselineReported]:
     return list({(event.name, event.on): event for event in state.baselines}.values())
 
 
-def _best_pair(
-    state: ExperimentState,
+def _compared(
+    state: ExperimentState, metric: Metric
 ) -> tuple[tuple[int, list[EvaluationReported]], BaselineReported] | None:
-    def mean(events: Measures) -> float:
-        return float(np.mean([event.metrics["test_accuracy"] for event in events]))
-
-    pairs = [
-        (number, events, linear)
-        for (number, on), events in _measured(state)
-        for linear in _latest_baselines(state)
-        if linear.on == on
-    ]
-    if not pairs:
-        return None
-    number, events, linear = max(pairs, key=lambda pair: (mean(pair[1]), mean([pair[2]])))
-    return (number, events), linear
+    for (number, on), events in _measured(state, metric):
+        alike = [linear for linear in _latest_baselines(state) if linear.on == on]
+        if alike:
+            return (number, events), max(alike, key=lambda one: one.metrics["test_accuracy"])
+    return None
 
 
 def _trial_record(

@@ -147,6 +147,7 @@ def resume(
     changes = changes or Changes()
     folder = folders.find(name, folders.storage_root(storage))
     with folder.locked():
+        folder.clear_stop()
         config, state = for_this_run(folder, overrides), folder.state()
         wanted = changed(config, state, changes)
         # Without the ledger's epochs the change isn't known in full, but whether there is one.

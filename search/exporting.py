@@ -23,6 +23,7 @@ from search.events import EpochReported
 from search.folder import Folder
 from search.model_card import Facts, card, terms
 from search.state import ExperimentState, TrialRecord
+from search.stopping import with_budget
 from search.version import VERSION, library_versions
 
 if TYPE_CHECKING:
@@ -169,7 +170,8 @@ def saved(folder: Folder, number: int | None) -> Saved:
     Raises:
         InputError: there is no such trial, epoch, or checkpoint.
     """
-    config, state = folder.config(), folder.state()
+    state = folder.state()
+    config = with_budget(folder.config(), state)
     trial = _chosen(folder, config, state, number)
     epoch = trial.best(config.metric)
     if epoch is None:

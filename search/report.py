@@ -142,7 +142,7 @@ def _how_sure(subject: Subject) -> list[str]:
             "their epochs: a selected maximum, which flatters. On new reviews expect less; only "
             "the test split, read once, can say how much."
         )
-    told.append(on_the_test_split(state))
+    told.append(on_the_test_split(state, metric))
     return told
 
 
@@ -266,8 +266,7 @@ def reproduction(subject: Subject) -> Section | None:
     told = ", ".join(f"{name} {version}" for name, version in versions.items())
     created = subject.state.created
     parts = [
-        "Save this config and run it: celltune launch FILE --name NEW. With one trial at a time "
-        "the same trials are proposed; with more, their order and so the proposals can differ.",
+        f"Save this config and run it: celltune launch FILE --name NEW. {_proposals(subject)}",
         f"Versions: {told or 'not recorded'}.",
         f"Fingerprint of the prepared data: {created.fingerprint if created else 'not recorded'}.",
     ]
@@ -275,9 +274,27 @@ def reproduction(subject: Subject) -> Section | None:
     return "To run it again", paragraphs(*parts) + shown
 
 
+def _proposals(subject: Subject) -> str:
+    """Say whether the same trials would be proposed again."""
+    if subject.state.prior is not None:
+        return (
+            "Other trials will be proposed: this search knew those of "
+            f"'{subject.state.prior.origin}' (--from)."
+        )
+    if subject.state.budget is not None:
+        return (
+            "Other trials may be proposed: its budget was changed on the way, and this is the one "
+            "in force."
+        )
+    return (
+        "With one trial at a time the same trials are proposed; with more, their order and so the "
+        "proposals can differ."
+    )
+
+
 def measured_on_the_test_split(subject: Subject) -> Section | None:
     """Say what was measured on the test split."""
-    return test_split(subject.state)
+    return test_split(subject.state, subject.config.metric)
 
 
 SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (

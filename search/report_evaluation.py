@@ -9,14 +9,14 @@ from typing import Any
 from search.evaluation import summaries, verdict
 from search.formats import html_table
 from search.report_parts import Section, paragraphs, scrolled
-from search.state import ExperimentState
+from search.state import ExperimentState, Metric
 
 _NO_SEEDS = "One seed each: how far a trial moves with its seed was not measured."
 
 
-def on_the_test_split(state: ExperimentState) -> str:
-    """Say in a sentence what the best evaluated trial is worth, or that none was."""
-    trials = [one for one in summaries(state) if one["kind"] == "trial"]
+def on_the_test_split(state: ExperimentState, metric: Metric) -> str:
+    """Say in a sentence what validation's best evaluated trial is worth, or that none was."""
+    trials = [one for one in summaries(state, metric) if one["kind"] == "trial"]
     if not trials:
         return _NO_SEEDS
     one, accuracy = trials[0], trials[0]["test_accuracy"]
@@ -28,15 +28,15 @@ def on_the_test_split(state: ExperimentState) -> str:
     )
 
 
-def test_split(state: ExperimentState) -> Section | None:
+def test_split(state: ExperimentState, metric: Metric) -> Section | None:
     """Say what was measured on the test split, with confusion matrices; None before that."""
-    found = summaries(state)
+    found = summaries(state, metric)
     if not found:
         return None
     times = "once" if state.test_reads == 1 else f"{state.test_reads} times"
     parts = [
         paragraphs(
-            verdict(state),
+            verdict(state, metric),
             "Each trial was trained anew with every seed; the interval is a 95 % bootstrap over "
             f"reviews and seeds. The test split was read {times} in this experiment's life.",
         ),

@@ -9,6 +9,7 @@ Section = tuple[str, str]
 
 
 def paragraphs(*texts: str, lead: bool = False) -> str:
+    """Give texts as paragraphs of HTML; with `lead` the first is the page's opening."""
     first = ' class="lead"' if lead else ""
     return "".join(
         f"<p{'' if index else first}>{html.escape(text.strip())}</p>"

@@ -141,10 +141,10 @@ class ExperimentState:
     def _change_budget(self, event: BudgetChanged) -> None:
         extended = [self._reopenable(n, "unfinished", "completed") for n in event.extended]
         retried = [self._reopenable(n, "failed") for n in event.retried]
-        for trial in extended:
+        for trial in [*extended, *retried]:
             trial.status, trial.max_epochs = "unfinished", event.max_epochs
         for trial in retried:
-            trial.status, trial.losses, trial.error, trial.details = "unfinished", 0, "", ""
+            trial.losses, trial.error, trial.details = 0, "", ""
         self.budget = event
 
     def _reopenable(self, number: int, *possible: Status) -> TrialRecord:

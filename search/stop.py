@@ -28,10 +28,12 @@ class StopRequests:
         view: View,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Watch for requests. One that an earlier run left behind is forgotten.
+        """Watch for requests.
 
         Args:
-            folder: where `celltune stop` leaves its request.
+            folder: where `celltune stop` leaves its request. What an earlier run left behind must
+                be cleared already, when the lock is taken: later, one that came while this run
+                was getting ready would be forgotten.
             signalled: set after a Ctrl-C or a SIGTERM.
             seconds: how long the run may take; None: as long as it likes.
             view: is told why the run stops.
@@ -44,7 +46,6 @@ class StopRequests:
         self._deadline = None if seconds is None else clock() + seconds
         self._looked = clock()
         self.reason: Literal["interrupted", "time"] | None = None
-        folder.clear_stop()
 
     def __call__(self) -> bool:
         """Whether the run should end."""

@@ -81,7 +81,7 @@ def test_a_killed_evaluation_goes_on_and_nothing_is_measured_twice(
 
     content = judged.ledger.read_bytes()
     again = celltune(*arguments, "--format", "json")
-    assert json.loads(again.stdout) == summaries(state)
+    assert json.loads(again.stdout) == summaries(state, "valid_accuracy")
     assert judged.ledger.read_bytes() == content
 
 
@@ -98,7 +98,9 @@ def test_what_else_is_asked_for_is_added(judged: LocalFolder, address: str, cell
     best = max(trial.best_value("valid_accuracy") or 0.0 for trial in state.trials)
     (leader,) = {event.number for event in state.evaluations}
     assert state.trials[leader].best_value("valid_accuracy") == best
-    joint = next(record for record in summaries(state) if record["on"] == "train+valid")
+    joint = next(
+        record for record in summaries(state, "valid_accuracy") if record["on"] == "train+valid"
+    )
     chosen = state.trials[leader].best("valid_accuracy")
     assert chosen is not None
     assert joint["epochs"] == [chosen.epoch]

@@ -20,6 +20,7 @@ from search.events import (
     TrialStopped,
 )
 from search.measures import measure_part, measured
+from search.report_evaluation import on_the_test_split
 from search.state import ExperimentState
 from tests.search.support import make_config
 from tests.search.test_state import created, epoch
@@ -112,7 +113,7 @@ def test_summaries_are_plain_and_hold_means_spreads_and_intervals() -> None:
         retrained(1, 2, 360),
         baseline("nb_svm", 340),
     )
-    best, second, linear = summaries(state)
+    best, second, linear = summaries(state, "valid_accuracy")
     assert json.loads(json.dumps(best)) == best
     assert (best["kind"], best["trial"], best["on"]) == ("trial", 1, "train")
     assert (best["seeds"], best["failed_seeds"], best["epochs"]) == ([1, 2], [3], [2, 2])
@@ -128,8 +129,8 @@ def test_summaries_are_plain_and_hold_means_spreads_and_intervals() -> None:
 
 
 def test_nothing_measured_is_no_record_and_no_verdict() -> None:
-    assert summaries(searched()) == []
-    assert verdict(searched()) == ""
+    assert summaries(searched(), "valid_accuracy") == []
+    assert verdict(searched(), "valid_accuracy") == ""
 
 
 @pytest.mark.parametrize(
@@ -149,12 +150,25 @@ def test_the_verdict_says_whether_a_recurrent_model_is_worth_it(
         baseline("nb_svm", linear),
         baseline("tfidf_logistic", 200),
     )
-    assert words in verdict(state)
-    assert "nb_svm on" in verdict(state)
+    assert words in verdict(state, "valid_accuracy")
+    assert "nb_svm on" in verdict(state, "valid_accuracy")
+
+
+def test_the_test_split_chooses_no_leader() -> None:
+    """Trial 1 leads on validation, trial 0 on the test split."""
+    state = searched(retrained(0, 1, 390), retrained(1, 1, 350), baseline("nb_svm", 370))
+    assert [one["trial"] for one in summaries(state, "valid_accuracy")] == [1, 0, None]
+    assert "trial 1 is right on 87.50 %" in verdict(state, "valid_accuracy")
+    assert "trial 1 is right on 87.50 %" in on_the_test_split(state, "valid_accuracy")
 
 
 def test_models_that_learned_from_different_parts_are_not_compared() -> None:
-    assert verdict(searched(retrained(1, 1, 380), baseline("nb_svm", 300, "train+valid"))) == ""
+    assert (
+        verdict(
+            searched(retrained(1, 1, 380), baseline("nb_svm", 300, "train+valid")), "valid_accuracy"
+        )
+        == ""
+    )
 
 
 def test_readings_are_counted_also_those_that_came_to_nothing() -> None:
@@ -171,7 +185,7 @@ def test_an_evaluation_of_no_trial_is_damage() -> None:
 def test_the_table_has_a_cell_for_every_column() -> None:
     failed = EvaluationFailed(at=3.0, number=1, seed=7, on="train", error="no")
     state = searched(failed, retrained(1, 1, 350), retrained(1, 2, 360), baseline("nb_svm", 340))
-    trial, linear = summaries(state)
+    trial, linear = summaries(state, "valid_accuracy")
     assert dict(zip(COLUMNS, cells(trial), strict=True)) == {
         "model": "trial 1: gru",
         "on": "train",

@@ -18,7 +18,9 @@ from data_prep.files import default_cache_dir
 from search import bundle, export, load_model
 from search.config import load_config
 from search.errors import ModelError
+from search.events import BudgetChanged
 from search.exporting import _largest_difference, take
+from search.ledger import Ledger
 from search.local_folder import LocalFolder
 from search.model_card import Facts, card, terms
 from tests.search.trained import make_experiment
@@ -276,6 +278,16 @@ def test_the_card_tells_the_numbers_and_what_they_are_worth(written: Path) -> No
     assert "240 reviews to learn from (negative " in text
     assert "It wasn't measured on a test split" in text
     assert "celltune made from a small grammar" in (written / "DATA-TERMS.md").read_text()
+
+
+def test_the_card_tells_the_trials_of_an_extended_search(trained: LocalFolder) -> None:
+    extended = shutil.copytree(trained.path, trained.root / "extended")
+    budget = trained.config().budget.model_dump(
+        include={"trials", "max_epochs", "target", "patience"}
+    )
+    with Ledger(extended / "ledger.jsonl") as ledger:
+        ledger.append(BudgetChanged(at=9.0, **{**budget, "trials": 99}, extended=[], retried=[]))
+    assert take(LocalFolder(extended), None).config.budget.trials == 99
 
 
 def test_what_was_measured_on_the_test_split_is_told_with_its_seeds(trained: LocalFolder) -> None:

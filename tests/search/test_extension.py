@@ -134,6 +134,20 @@ def test_failed_trials_go_on_where_they_were_and_may_be_set_back_again(tmp_path:
     assert extend(config, path, Changes(retry_failed=True)) is None
 
 
+def test_a_failed_trial_gets_the_epochs_that_are_in_force(tmp_path: Path) -> None:
+    path, config = tmp_path / "ledger.jsonl", small(1, retries=0)
+    with start_ledger(path) as ledger:
+        conductor = make_conductor(config, ledger)
+        conductor.next()
+        conductor.fail(0, "broke")
+    more = config.budget.max_epochs + 3
+    extend(config, path, Changes(max_epochs=more, retry_failed=True))
+    with Ledger(path) as ledger:
+        again = make_conductor(config, ledger).next()
+    assert again is not None
+    assert (again.number, again.max_epochs) == (0, more)
+
+
 def test_the_same_change_twice_is_one_change(tmp_path: Path) -> None:
     path, config = tmp_path / "ledger.jsonl", small(2)
     run(config, path)

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from search.evaluation import verdict
-from search.events import ExperimentCreated, TrialCreated, TrialFailed
+from search.events import (
+    BudgetChanged,
+    ExperimentCreated,
+    TrialCreated,
+    TrialFailed,
+    WarmStarted,
+)
 from search.local_folder import LocalFolder
 from search.report import Subject, page, subject_of
 from search.report_figures import importances, learning_curves, parallel_coordinates, rungs, slices
@@ -140,6 +146,22 @@ def test_a_single_trial_is_no_maximum_of_many(tmp_path: Path) -> None:
     assert "Early stopping was off" in said
 
 
+def test_whether_the_same_trials_come_again_is_told_as_it_is(tmp_path: Path) -> None:
+    plain = finished_search(tmp_path / "plain", make_config()).events()
+    budget = make_config().budget.model_dump(include={"trials", "max_epochs", "target", "patience"})
+    changed = BudgetChanged(at=2.0, **budget, extended=[], retried=[])
+    warm = WarmStarted(
+        at=0.0, origin="older", trials=[], outside=0, parameters_left_out=[], same_data=True
+    )
+    for events, words in (
+        (plain, "With one trial at a time the same trials are proposed"),
+        ([*plain, changed], "Other trials may be proposed: its budget was changed"),
+        ([plain[0], warm, *plain[1:]], "this search knew those of 'older'"),
+    ):
+        _, said = read(page(subject(make_config(), ExperimentState(events))))
+        assert words in said
+
+
 def test_a_page_of_a_running_search_says_so(demo: LocalFolder) -> None:
     with demo.locked():
         assert "still running" in page(subject_of(demo))
@@ -190,7 +212,7 @@ def test_what_was_measured_on_the_test_split_is_told_with_its_uncertainty() -> N
     outline, said = read(page(subject(make_config(), state)))
     assert "On the test split, trained anew with 2 seeds, trial 0 is right on" in said
     assert "95 % interval" in said
-    assert verdict(state) in said
+    assert verdict(state, "valid_accuracy") in said
     assert said.count("Confusion matrix:") == 4
     assert "One seed each" not in said
     assert [tag for tag, _ in outline.tags].count("details") >= 4
