@@ -12,6 +12,7 @@ import logging
 import shutil
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -59,6 +60,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     """A worker process: runs one trial after another, an epoch a step."""
 
     _epochs: Iterator[EpochResult]
+    _last: int
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take up the trial that `config` describes."""
@@ -72,6 +74,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
     def _begin(self, config: dict[str, Any]) -> None:
         # A generator begins with the first step: an error there is told, one here kills the worker.
         self._epochs = config["work"](config["task"], config["data"])
+        self._last = config["max_epochs"]
 
     def step(self) -> dict[str, Any]:
         """Train an epoch; a trial's error is a result, so that the worker lives on.
@@ -81,7 +84,9 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         """
         epochs: list[EpochResult] = []
         begun = time.monotonic()
-        while not epochs or time.monotonic() - begun < _NEXT_TO_NO_TIME:
+        while not epochs or (
+            time.monotonic() - begun < _NEXT_TO_NO_TIME and epochs[-1].epoch < self._last
+        ):
             try:
                 epochs.append(next(self._epochs))
             except Exception as error:  # noqa: BLE001 (whatever a trial raises ends that trial only)
@@ -148,6 +153,7 @@ class _HangWatch(_Forgetful):
         self._clock = clock
         self._since: dict[Any, float | None] = {}
         self._killed: set[Any] = set()
+        self._ended: deque[Any] = deque()
 
     @property
     def reason(self) -> str:
@@ -165,12 +171,15 @@ class _HangWatch(_Forgetful):
     def remove(self, trial: Any) -> bool:
         """Watch a trial no longer; says whether it was killed for hanging."""
         self._since.pop(trial, None)
+        self._ended.append(trial)
         killed = trial in self._killed
         self._killed.discard(trial)
         return killed
 
     def check(self) -> None:
-        """Kill what hangs."""
+        """Kill what hangs, and make light what ended."""
+        while self._ended and self._ended[0].is_finished():
+            _make_light(self._ended.popleft())
         if self._seconds is None:
             return
         now = self._clock()
@@ -183,6 +192,15 @@ class _HangWatch(_Forgetful):
                 self._killed.add(trial)
                 # Ray Tune has no public way to end the worker of one trial as a failure.
                 ray.kill(trial.temporary_state.ray_actor)
+
+
+def _make_light(trial: Any) -> None:
+    """Empty an ended trial: Ray Tune keeps them all, with statistics that nobody asks for."""
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
+    trial.run_metadata.last_result = {}
+    trial.config = {}
+    trial.evaluated_params = {}
 
 
 class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
@@ -227,10 +245,13 @@ class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
     def _pass_on(self, trial: Any, result: dict[str, Any]) -> bool:
         number = trial.config["number"]
         goes_on = True
-        for warning in (text for epoch in result["epochs"] for text in epoch.warnings):
+        epochs = list(result["epochs"])
+        # Ray Tune keeps a trial's last result for ever, and writes it out again and again.
+        result["epochs"].clear()
+        for warning in (text for epoch in epochs for text in epoch.warnings):
             _log.warning(warning)
-        if result["epochs"]:
-            reports = [Report(e.epoch, e.metrics, e.checkpoint) for e in result["epochs"]]
+        if epochs:
+            reports = [Report(e.epoch, e.metrics, e.checkpoint) for e in epochs]
             goes_on = self._guard(self._conductor.report_all, number, reports)
         if "fatal" in result:
             self._guard(self._give_up, result["fatal"])
@@ -351,7 +372,13 @@ def _describer(
             threads=max(1, int(config.resources.cpus_per_trial)),
             memory_gb=config.resources.memory_per_trial_gb,
         )
-        return {"number": task.number, "task": task, "data": data, "work": work}
+        return {
+            "number": task.number,
+            "task": task,
+            "max_epochs": assignment.max_epochs,
+            "data": data,
+            "work": work,
+        }
 
     return describe
 
