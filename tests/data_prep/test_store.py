@@ -149,5 +149,5 @@ def test_data_that_were_lost_with_their_node_are_published_again(
     monkeypatch.setattr(store, "_last", store._Last())
     with pytest.raises(DataLostError, match="aren't in this cluster; publish them first"):
         store.open_handle(handle)
-    store.hold(data)
-    assert store.open_handle(handle).fingerprint == data.fingerprint
+    with store.held(data):
+        assert store.open_handle(handle).fingerprint == data.fingerprint

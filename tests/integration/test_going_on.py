@@ -66,7 +66,8 @@ def test_a_finished_search_goes_on_with_more_trials_and_epochs(storage: Path) ->
 def test_another_terminal_stops_a_search_that_then_goes_on(
     env: dict[str, str], address: str, celltune: Run, tmp_path: Path
 ) -> None:
-    process = begin(env, "launch", write(tmp_path / "c.yaml"), "--address", address)
+    long = write(tmp_path / "c.yaml", budget={"trials": 500, "max_epochs": 6})
+    process = begin(env, "launch", long, "--address", address)
     folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
     wait_for_epochs(folder, 2, process)
     stopped = celltune("stop", "cut")

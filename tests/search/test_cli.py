@@ -112,7 +112,7 @@ def test_a_dry_run_shows_the_plan_and_starts_nothing(
     code, out, _ = run(capsys, monkeypatch, "launch", "demo.yaml", "--dry-run", "--set", "seed=9")
     assert code == 0
     assert "seed: 9" in out
-    assert "Plan: 12 trials of up to 4 epochs, ASHA from epoch 1 with factor 2" in out
+    assert "Plan: 12 trials of up to 4 epochs, ASHA by valid_loss from epoch 1 with factor 2" in out
     assert "Nothing was started" in out
     assert not storage.exists()
 
