@@ -91,9 +91,8 @@ def _show(state: ExperimentState, metric: Metric) -> None:
     if words := verdict(state, metric):
         typer.echo(words)
     typer.echo(
-        f"The test split was read {state.test_reads} times in this experiment, once for each model "
-        "that was measured. Choose by validation, not by these figures: each choice made by them "
-        "makes them too good."
+        f"The test split was read {state.test_reads} times in this experiment. Choose by "
+        "validation, not by these figures: each choice made by them makes them too good."
     )
     broken = [record for record in trials if record["failed_seeds"]]
     for record in broken:

@@ -29,7 +29,7 @@ from search.experiment import Result
 from search.extension import Changes
 from search.formats import as_table
 from search.leaderboard import rows
-from search.stopping import told
+from search.stopping import over, told, with_budget
 
 INTERRUPTED = 130
 
@@ -142,6 +142,11 @@ def stop(name: Name, storage: Storage = None) -> None:
     typer.echo(f"Asked '{folder.name}' to stop; waiting for it ...")
     while folder.is_locked():
         time.sleep(0.2)
+    state = folder.state()
+    config = with_budget(folder.config(), state)
+    if (reason := over(config, state)) is not None:
+        typer.echo(f"It had come to its end. {told(config, state, reason)}")
+        return
     typer.echo(f"Stopped. Nothing is lost; go on with: celltune resume {folder.arguments()}")
 
 

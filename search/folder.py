@@ -235,7 +235,9 @@ def names(storage: Root) -> list[str]:
 
 
 def _local_names(storage: Path) -> list[str]:
-    return [path.parent.name for path in storage.glob(f"*/{CONFIG}")] if storage.is_dir() else []
+    if storage.exists() and not storage.is_dir():
+        raise ExperimentError(f"The storage {storage} is a file; name a folder with --storage.")
+    return [path.parent.name for path in storage.glob(f"*/{CONFIG}")]
 
 
 def _remote_names(storage: RemotePath) -> list[str]:

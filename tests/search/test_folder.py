@@ -85,6 +85,8 @@ def test_a_storage_that_can_not_be_is_told_before_anything_starts(tmp_path: Path
     (tmp_path / "file").write_text("x")
     with pytest.raises(ExperimentError, match="is a file; name a folder"):
         folders.reserve_name("demo", tmp_path / "file")
+    with pytest.raises(ExperimentError, match="is a file; name a folder"):
+        folders.names(tmp_path / "file")
     too_long = tmp_path / ("x" * 5000)
     with pytest.raises(ExperimentError, match="can't be read: File name too long"):
         folders.reserve_name("demo", too_long)
