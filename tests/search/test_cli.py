@@ -1,18 +1,17 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from search import cli
 from search import folder as folders
 from search.events import ExperimentCreated, RunEnded, RunStarted
 from search.ledger import Ledger
 from search.local_folder import LEDGER, LocalFolder
 from tests.search.support import RAW, make_conductor, make_config, steps
+from tests.search.typed import run
 
 
 @pytest.fixture
@@ -39,19 +38,6 @@ def experiment(storage: Path) -> LocalFolder:
         for _ in range(9):
             next(running)
     return folder
-
-
-def run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["celltune", *(str(argument) for argument in arguments)])
-    code = 0
-    try:
-        cli.main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0
-    said = capsys.readouterr()
-    return code, said.out, said.err
 
 
 @pytest.mark.parametrize(

@@ -14,27 +14,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from search import cli
 from search.local_folder import LocalFolder
 from tests.search.support import RAW
 from tests.search.trained import PARAMS
+from tests.search.typed import run
 
 GOOD, BAD = "the plot was great .", "the plot was awful ."
 ODD = ["", "xyzzy", "bad \udcff byte"]
 NOTES = ["it holds no word", "it holds no word that the model knows", "it isn't utf-8"]
-
-
-def run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["celltune", *(str(argument) for argument in arguments)])
-    code = 0
-    try:
-        cli.main()
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 0
-    said = capsys.readouterr()
-    return code, said.out, said.err
 
 
 Capsys = pytest.CaptureFixture[str]

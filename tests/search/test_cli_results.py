@@ -6,16 +6,17 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from search import cli
 from search import folder as folders
 from search.events import ExperimentCreated
 from search.ledger import encode
 from search.local_folder import LocalFolder
 from tests.search.support import finished_search, make_config
+from tests.search.typed import run
 
 Celltune = Callable[..., tuple[int, str, str]]
 
@@ -37,17 +38,7 @@ def demo(storage: Path) -> LocalFolder:
 def celltune(
     storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Celltune:
-    def type_in(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["celltune", *(str(argument) for argument in arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return type_in
+    return partial(run, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize(
