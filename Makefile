@@ -32,8 +32,10 @@ search: install ## run the main job on the embedded, synthetic reviews
 check: install-dev ## lint, format, types, import directions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@rm -rf build/typed && mkdir -p build/typed && cp -r api build/typed/celltune
+	@cp -r search models data_prep build/typed/celltune/
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=build/typed $(BIN)/lint-imports
 
 test: install-dev ## run the tests
 	$(BIN)/python -m pytest

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -18,14 +17,6 @@ import psutil
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 REPOSITORY = HERE.parent
-# Benchmarks are named after the packages that they measure, and their folder comes first in the
-# path: so that `import search` doesn't find search.py, the repository goes before it.
-sys.path[:] = [
-    str(REPOSITORY),
-    *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE),
-    str(HERE),
-]
-
 REVIEWS = REPOSITORY.parent / "shared" / "data" / "imdb" / "train.csv.gz"
 """Where real reviews are looked for if a benchmark isn't told."""
 

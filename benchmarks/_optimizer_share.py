@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models import optimizers, row_updates
-from models.classifier import SentimentClassifier
-from models.config import ModelConfig, TrainingConfig
+from celltune.models.config import ModelConfig, TrainingConfig
+from celltune.models.network.classifier import TextClassifier
+from celltune.models.training import lazy_rows as row_updates
+from celltune.models.training import updater as optimizers
 
 WORDS, WARM_UP = 25_000, 40
 
@@ -44,15 +45,15 @@ def share(training: TrainingConfig, sizes: dict[str, Any]) -> float:
     """The median over steps of the optimizer's time by the step's time."""
     generator = torch.Generator().manual_seed(1)
     config = ModelConfig(cell="gru", hidden_size=64, embedding_size=100, readout="max")
-    model = SentimentClassifier(config, WORDS, 2, generator)
+    model = TextClassifier(config, WORDS, 2, generator)
     frequencies = 1 / torch.arange(1, WORDS - 1)
     lengths = torch.full((sizes["batch"],), sizes["steps"])
     labels = torch.randint(0, 2, (sizes["batch"],), generator=generator).float()
     updater, watch = optimizers.Updater(model, training), Stopwatch()
     updater.optimizer.step = watch.wrap(updater.optimizer.step)  # type: ignore[method-assign]
-    clip, call = torch.nn.utils.clip_grad_norm_, row_updates.RowUpdates._call
+    clip, call = torch.nn.utils.clip_grad_norm_, row_updates.LazyRowUpdates._call
     torch.nn.utils.clip_grad_norm_ = watch.wrap(clip)
-    row_updates.RowUpdates._call = watch.wrap(call)  # type: ignore[method-assign]
+    row_updates.LazyRowUpdates._call = watch.wrap(call)  # type: ignore[method-assign]
     shares = []
     try:
         for number in range(WARM_UP + 4 * sizes["runs"]):
@@ -64,12 +65,12 @@ def share(training: TrainingConfig, sizes: dict[str, Any]) -> float:
                 shares.append(watch.seconds / (time.perf_counter() - begun))
     finally:
         torch.nn.utils.clip_grad_norm_ = clip
-        row_updates.RowUpdates._call = call  # type: ignore[method-assign]
+        row_updates.LazyRowUpdates._call = call  # type: ignore[method-assign]
     return statistics.median(shares)
 
 
 def _learn(
-    model: SentimentClassifier,
+    model: TextClassifier,
     updater: optimizers.Updater,
     ids: Tensor,
     lengths: Tensor,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from models.recurrent import RecurrentStack
+from celltune.models.layers.stack import RecurrentStack
 
 State = tuple[Tensor, Tensor]
 Step = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor | None], State]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 from torch.utils.data import DataLoader
 
-from data_prep import TensorizedSplit
-from models.config import ModelConfig
+from celltune.data_prep.dataset.tensorized import TensorizedSplit
+from celltune.models.config import ModelConfig
 
 Example = tuple[Tensor, int]
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from search.space import Choice, Range, Space
+from celltune.search.config.space import Choice, Range, Space
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from search.conductor import Conductor
-from search.config import SearchConfig
-from search.events import Event, ExperimentCreated
-from search.ledger import Ledger
-from search.space import Choice, Dimension, Space
+from celltune.search.config.schema import SearchConfig
+from celltune.search.config.space import Choice, Dimension, Space
+from celltune.search.ledger.events import Event, ExperimentCreated
+from celltune.search.ledger.ledger import Ledger
+from celltune.search.tuning.controller import SearchController
 
 
 class Random:
@@ -90,7 +90,7 @@ class Celltune:
     def __init__(self, config: SearchConfig) -> None:
         ledger = Ledger(Nowhere())
         ledger.append(ExperimentCreated(at=0.0, fingerprint="curves"))
-        self._conductor = Conductor(config, ledger, clock=lambda: 0.0)
+        self._conductor = SearchController(config, ledger, clock=lambda: 0.0)
 
     def propose(self, number: int) -> Mapping[str, Any]:
         assignment = self._conductor.next()

@@ -32,9 +32,9 @@ from _plain_cells import plain_layer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from models import native
-from models.cells import CELLS
-from models.recurrent import RecurrentStack
+from celltune.models.layers.cells import CELLS
+from celltune.models.layers.stack import RecurrentStack
+from celltune.models.native import library as native
 
 FEATURES = 100
 PEERS = {"rnn": nn.RNN, "lstm": nn.LSTM}

@@ -45,15 +45,12 @@ from torch.utils.data import DataLoader
 # would put it into the workers' by the script's name.
 sys.argv[0] = str(REPOSITORY / "benchmark")
 
-from data_prep import (  # noqa: E402
-    DataConfig,
-    PreparedData,
-    batches,
-    native_tokens,
-    prepare,
-    prepare_test,
-    store,
-)
+from celltune.data_prep.cache import ray_store as store  # noqa: E402
+from celltune.data_prep.config import DataConfig  # noqa: E402
+from celltune.data_prep.dataset.batching import batches  # noqa: E402
+from celltune.data_prep.dataset.tensorized import PreparedData  # noqa: E402
+from celltune.data_prep.preparation.pipeline import prepare, prepare_test  # noqa: E402
+from celltune.data_prep.text import native_tokens  # noqa: E402
 
 BATCH = 64
 WHOLE_REVIEWS = 10_000

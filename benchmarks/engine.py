@@ -32,10 +32,18 @@ import optuna
 import psutil
 from _measure import HERE, REPOSITORY, finish
 
-from search import folder
-from search.conductor import Conductor, Report
-from search.config import SearchConfig, load_config
-from search.events import EpochReported, Event, ExperimentCreated, TrialCreated, TrialStopped
+from celltune.search.config.loading import load_config
+from celltune.search.config.schema import SearchConfig
+from celltune.search.ledger.events import (
+    EpochReported,
+    Event,
+    ExperimentCreated,
+    TrialCreated,
+    TrialStopped,
+)
+from celltune.search.storage.base import ExperimentFolder, create
+from celltune.search.storage.locate import experiment_at
+from celltune.search.tuning.controller import Report, SearchController
 
 CELLTUNE = str(Path(sys.executable).with_name("celltune"))
 TRIALS = 2_000
@@ -91,11 +99,11 @@ def events(config: SearchConfig) -> list[Event]:
     return written
 
 
-def finished_search(storage: Path, trials: int) -> folder.Folder:
+def finished_search(storage: Path, trials: int) -> ExperimentFolder:
     config = imdb(trials)
-    place = folder.at(config.name, storage)
+    place = experiment_at(config.name, storage)
     first = ExperimentCreated(at=0.0, fingerprint="none")
-    folder.create(place, config, first, *events(config))
+    create(place, config, first, *events(config))
     return place
 
 
@@ -105,7 +113,7 @@ def resume(storage: Path, trials: int) -> dict[str, float]:
     config = imdb(trials + 1)
     begun = time.perf_counter()
     with place.open_ledger() as ledger:
-        conductor = Conductor(config, ledger, clock=time.time)
+        conductor = SearchController(config, ledger, clock=time.time)
         ready = time.perf_counter()
         conductor.next()
         return {"ready_s": ready - begun, "proposal_s": time.perf_counter() - ready}
@@ -133,7 +141,7 @@ def proposals(storage: Path) -> dict[str, float]:
     for trials in (50, 200, 500, 1000, 2000):
         place = finished_search(storage / str(trials), trials)
         with place.open_ledger() as ledger:
-            conductor = Conductor(imdb(trials + 3), ledger, clock=time.time)
+            conductor = SearchController(imdb(trials + 3), ledger, clock=time.time)
             begun = time.perf_counter()
             for _ in range(3):
                 conductor.next()
@@ -144,11 +152,11 @@ def proposals(storage: Path) -> dict[str, float]:
 def conductor_alone(storage: Path, seconds: float, group: int) -> float:
     """Results a second of a conductor and its ledger, `group` to a report, without Ray."""
     config = imdb(1_000_000).model_copy(update={"early_stopping": None})
-    place = folder.at(config.name, storage)
-    folder.create(place, config, ExperimentCreated(at=0.0, fingerprint="none"))
+    place = experiment_at(config.name, storage)
+    create(place, config, ExperimentCreated(at=0.0, fingerprint="none"))
     results = 0
     with place.open_ledger() as ledger:
-        conductor = Conductor(config, ledger, clock=time.time)
+        conductor = SearchController(config, ledger, clock=time.time)
         begun = time.perf_counter()
         while time.perf_counter() - begun < seconds:
             assignment = conductor.next()

@@ -24,7 +24,7 @@ from _measure import REVIEWS, finish
 from _plain_epoch import plain_epoch
 from imdb import MODEL, TOKENS, TRAINING, VALID, data_config, make_trainer
 
-from data_prep import prepare
+from celltune.data_prep.preparation.pipeline import prepare
 
 
 def main() -> None:

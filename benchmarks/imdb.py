@@ -27,10 +27,12 @@ from typing import Any
 import torch
 from _measure import REVIEWS, finish
 
-from data_prep import DataConfig, PreparedData, prepare, prepare_test
-from models import checkpoint
-from models.config import ModelConfig, TrainingConfig
-from models.training import Trainer
+from celltune.data_prep.config import DataConfig
+from celltune.data_prep.dataset.tensorized import PreparedData
+from celltune.data_prep.preparation.pipeline import prepare, prepare_test
+from celltune.models.config import ModelConfig, TrainingConfig
+from celltune.models.training import checkpoint
+from celltune.models.training.trainer import Trainer
 
 # Word vectors that start at torch's N(0, 1): see docs/decisions/0005-word-vectors-start-small.md.
 MODEL = ModelConfig(

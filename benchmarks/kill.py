@@ -26,14 +26,16 @@ from pathlib import Path
 
 from _measure import HERE, REVIEWS, finish
 
-from search.events import EpochReported, Event, TrialCreated
-from search.ledger import read
-from search.local_folder import LocalFolder
+from celltune.search.ledger.events import EpochReported, Event, TrialCreated
+from celltune.search.ledger.ledger import read
+from celltune.search.storage.local import LocalExperiment
 
 CELLTUNE = str(Path(sys.executable).with_name("celltune"))
 
 
-def launch_and_kill(options: argparse.Namespace, folder: LocalFolder, env: dict[str, str]) -> None:
+def launch_and_kill(
+    options: argparse.Namespace, folder: LocalExperiment, env: dict[str, str]
+) -> None:
     sizes = {"train": 256, "valid": 128, "epochs": 3} if options.quick else {}
     sets = {
         "data.path": options.reviews.resolve(),
@@ -56,11 +58,11 @@ def launch_and_kill(options: argparse.Namespace, folder: LocalFolder, env: dict[
         sys.exit(f"the driver ended with {driver.returncode} before it could be killed")
 
 
-def _ended(folder: LocalFolder) -> int:
+def _ended(folder: LocalExperiment) -> int:
     return sum(trial.status != "unfinished" for trial in folder.state().trials)
 
 
-def _under_way(folder: LocalFolder) -> bool:
+def _under_way(folder: LocalExperiment) -> bool:
     return any(trial.status == "unfinished" and trial.epochs for trial in folder.state().trials)
 
 
@@ -76,7 +78,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         env = {**os.environ, "CELLTUNE_STORAGE": scratch, "CELLTUNE_CACHE": f"{scratch}/cache"}
-        folder = LocalFolder(Path(scratch) / "benchmark")
+        folder = LocalExperiment(Path(scratch) / "benchmark")
         launch_and_kill(options, folder, env)
         before = read(folder.ledger)
         unfinished = [t for t in folder.state().trials if t.status == "unfinished"]

@@ -34,13 +34,13 @@ from _plain_epoch import PlainClassifier
 from torch.nn.utils.rnn import pad_sequence
 from torchtext.data.utils import get_tokenizer
 
-from data_prep.indexing import index_texts
-from data_prep.texts import TextReader, TextRules
-from data_prep.vocabulary import Vocabulary
-from models.classifier import SentimentClassifier
-from models.config import ModelConfig
-from search.predictor import TrainedModel
-from search.texts_in import texts_of
+from celltune.data_prep.dataset.vocabulary import Vocabulary
+from celltune.data_prep.text.encoder import TextReader, TextRules
+from celltune.data_prep.text.indexing import index_texts
+from celltune.models.config import ModelConfig
+from celltune.models.network.classifier import TextClassifier
+from celltune.search.bundles.predictor import TrainedModel
+from celltune.search.cli.prediction_input import texts_of
 
 RULES = TextRules(tokenizer="basic_english", lowercase=False, max_tokens=256, keep="both")
 WORDS, BATCH = 25_000, 64
@@ -53,7 +53,7 @@ def make_model(texts: list[str], hidden: int) -> TrainedModel:
     config = ModelConfig(
         cell="gru", hidden_size=hidden, bidirectional=True, readout="max", embedding_std=1.0
     )
-    classifier = SentimentClassifier(config, len(words), 2)
+    classifier = TextClassifier(config, len(words), 2)
     return TrainedModel(classifier, TextReader(RULES, words), ("neg", "pos"))
 
 

@@ -24,10 +24,12 @@ from typing import Any
 
 from _measure import REPOSITORY, RESULTS, REVIEWS
 
-from data_prep import DataConfig, PreparedData, prepare
-from search.config import load_config
-from search.space import split
-from search.trial import trial_seed
+from celltune.data_prep.config import DataConfig
+from celltune.data_prep.dataset.tensorized import PreparedData
+from celltune.data_prep.preparation.pipeline import prepare
+from celltune.search.config.loading import load_config
+from celltune.search.config.space import split
+from celltune.search.tuning.trial import trial_seed
 
 SPACE = REPOSITORY / "configs" / "imdb.yaml"
 SIZES = {"train_size": 3000, "valid_size": 2000, "max_tokens": 64}
@@ -65,7 +67,7 @@ def _open(reviews: Path, cache: Path) -> None:
 
 def record(number: int, params: dict[str, Any], epochs: int) -> dict[str, Any]:
     """Train one configuration in a process that `_open` has set up."""
-    from models.training import Trainer
+    from celltune.models.training.trainer import Trainer
 
     data = _shared["data"]
     model, training = split(params)

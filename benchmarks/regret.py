@@ -27,7 +27,8 @@ from _measure import REPOSITORY, RESULTS, finish
 from _replay import Method, Replay, Table, load_curves, replay
 from _strategies import Celltune, Random, Stock, interval
 
-from search.config import SearchConfig, load_config
+from celltune.search.config.loading import load_config
+from celltune.search.config.schema import SearchConfig
 
 WORKERS = 4
 POINTS_BELOW = 0.5

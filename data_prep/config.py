@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from data_prep.config_vectors import VectorsConfig
+from celltune.data_prep.vector_config import VectorsConfig
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Share = Annotated[float, Field(strict=True, gt=0, lt=1)]

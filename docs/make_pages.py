@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from search.cli import app
+from celltune.search.cli.app import app
 
 COMMANDS = Path(__file__).parent / "commands"
 INDEX = "README.md"

@@ -1,1 +1,1 @@
-"""One sentiment model, many recurrent cells: built, trained, saved. Knows nothing of searches."""
+"""Recurrent text classifiers: cells, training, checkpoints; imports nothing of search."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_prep.errors import CelltuneError
+from celltune.errors import CelltuneError
 
 
 class TrialError(CelltuneError):

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 import typer
 
-from search.cli import app
+from celltune.search.cli.app import app
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-PACKAGES = ("data_prep", "models", "search")
+PACKAGES = ("api", "data_prep", "models", "search")
 FILES = sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py"))
 
 
@@ -64,13 +64,13 @@ def test_nothing_is_asserted_printed_or_left_for_later_outside_tests() -> None:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("search.leaderboard", {"ray", "torch", "optuna", "pandas"}),
+        ("celltune.search.leaderboard", {"ray", "torch", "optuna", "pandas"}),
         ("data_prep", {"ray", "torch"}),
-        ("models.training", {"ray", "optuna"}),
-        ("search.conductor", {"ray", "torch"}),
-        ("search.trial", {"ray", "optuna"}),
-        ("search.predictor", {"ray", "optuna"}),
-        ("search.cli", {"ray", "torch", "optuna"}),
+        ("celltune.models.training.trainer", {"ray", "optuna"}),
+        ("celltune.search.tuning.controller", {"ray", "torch"}),
+        ("celltune.search.tuning.trial", {"ray", "optuna"}),
+        ("celltune.search.bundles.predictor", {"ray", "optuna"}),
+        ("celltune.search.cli.app", {"ray", "torch", "optuna"}),
     ],
 )
 def test_imports_stay_light(module: str, absent: set[str]) -> None:

@@ -73,7 +73,7 @@ def stock(trials: int, *, reuse: bool) -> dict[str, Any]:
 
 def no_work(task: Any, data: Any) -> Iterator[Any]:  # noqa: ARG001 (a worker's work gets data)
     """Give the metrics that a real epoch gives, at once and without a checkpoint's files."""
-    from search.trial import EpochResult
+    from celltune.search.tuning.trial import EpochResult
 
     epoch = len(task.checkpoints)
     while True:
@@ -87,7 +87,7 @@ def no_work(task: Any, data: Any) -> Iterator[Any]:  # noqa: ARG001 (a worker's 
 
 
 def config_of(trials: int, epochs: int, *, stop_early: bool = True) -> Any:
-    from search.config import parse_config
+    from celltune.search.config.loading import parse_config
 
     return parse_config(
         {
@@ -113,19 +113,21 @@ def search(
     """Run our engine as `search.experiment` does; gives the seconds that it took and the state."""
     import ray
 
-    from search import engine, folder
-    from search.conductor import Conductor
-    from search.events import ExperimentCreated
-    from search.keeper import CheckpointKeeper
+    from celltune.search.cluster import tune_engine as engine
+    from celltune.search.ledger.events import ExperimentCreated
+    from celltune.search.storage.base import create
+    from celltune.search.storage.locate import experiment_at
+    from celltune.search.storage.retention import CheckpointRetention
+    from celltune.search.tuning.controller import SearchController
 
     ray.init("local", num_cpus=SIDE_BY_SIDE, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as storage:
-        place = folder.at(config.name, Path(storage))
-        folder.create(place, config, ExperimentCreated(at=time.time(), fingerprint="none"))
+        place = experiment_at(config.name, Path(storage))
+        create(place, config, ExperimentCreated(at=time.time(), fingerprint="none"))
         begun = time.perf_counter()
         with place.open_ledger() as ledger:
-            conductor = Conductor(config, ledger, clock=time.time)
-            conductor.observe(CheckpointKeeper(place, config.metric))
+            conductor = SearchController(config, ledger, clock=time.time)
+            conductor.observe(CheckpointRetention(place, config.metric))
             conductor.observe(observer)
             engine.run(conductor, config, place, None, should_stop, lambda: None, no_work)
         seconds = time.perf_counter() - begun

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import TensorizedSplit
+from celltune.data_prep.dataset.tensorized import TensorizedSplit
 
 REVIEWS = [
     ("a fine film , really", 1),

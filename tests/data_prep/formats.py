@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep import DataConfig
+from celltune.data_prep.config import DataConfig
 
 Review = tuple[str, int]
 Write = Callable[[Path, Sequence[Review]], DataConfig]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from data_prep import DataConfig
+from celltune.data_prep.config import DataConfig
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import checkpoint
-from models.errors import CheckpointError
-from search import folder as folders
-from search.checkpoints import LocalCheckpoints
-from search.errors import ExperimentError
-from search.events import EpochReported, Event, ExperimentCreated, TrialCreated
-from search.ledger import Ledger, encode, read
-from search.local_folder import LocalFolder
+from celltune.models.errors import CheckpointError
+from celltune.models.training import checkpoint
+from celltune.search.errors import ExperimentError
+from celltune.search.ledger.codec import encode
+from celltune.search.ledger.events import EpochReported, Event, ExperimentCreated, TrialCreated
+from celltune.search.ledger.ledger import Ledger, read
+from celltune.search.storage.base import create
+from celltune.search.storage.checkpoints import LocalCheckpoints
+from celltune.search.storage.local import LocalExperiment
+from celltune.search.storage.locate import experiment_names, find_experiment, reserve_name
 from tests.faults.machine import Machine, changes, crash
 from tests.search.support import make_config
 
@@ -136,17 +138,17 @@ def test_of_tidying_and_setting_aside(tmp_path: Path, power: bool) -> None:
 
 def test_of_creating_an_experiment(tmp_path: Path, power: bool) -> None:
     def make(place: Path) -> Callable[[], None]:
-        folder = LocalFolder(place / "storage" / "demo")
-        return lambda: folders.create(folder, make_config(), FIRST)
+        folder = LocalExperiment(place / "storage" / "demo")
+        return lambda: create(folder, make_config(), FIRST)
 
     for place in every_crash(make, tmp_path, power):
         storage = place / "storage"
-        if folders.names(storage):
-            found = folders.find("demo", storage)
+        if experiment_names(storage):
+            found = find_experiment("demo", storage)
             assert found.config() == make_config()
             assert found.events() == [FIRST]
             with pytest.raises(ExperimentError, match="exists already"):
-                folders.reserve_name("demo", storage)
+                reserve_name("demo", storage)
             shutil.rmtree(found.path)
-        folders.create(folders.reserve_name("demo", storage), make_config(), FIRST)
-        assert folders.find("demo", storage).events() == [FIRST]
+        create(reserve_name("demo", storage), make_config(), FIRST)
+        assert find_experiment("demo", storage).events() == [FIRST]

@@ -16,15 +16,17 @@ from typing import Any
 import pytest
 import torch
 
-from models import checkpoint
-from models.errors import CheckpointError
-from search import folder as folders
-from search.checkpoints import LocalCheckpoints
-from search.conductor import Conductor
-from search.errors import ExperimentError, LedgerError
-from search.events import EpochReported, Event, ExperimentCreated, TrialCreated
-from search.ledger import Ledger, encode, read
-from search.local_folder import LocalFolder
+from celltune.models.errors import CheckpointError
+from celltune.models.training import checkpoint
+from celltune.search.errors import ExperimentError, LedgerError
+from celltune.search.ledger.codec import encode
+from celltune.search.ledger.events import EpochReported, Event, ExperimentCreated, TrialCreated
+from celltune.search.ledger.ledger import Ledger, read
+from celltune.search.storage.base import create, state_of
+from celltune.search.storage.checkpoints import LocalCheckpoints
+from celltune.search.storage.local import LocalExperiment
+from celltune.search.storage.locate import find_experiment, reserve_name
+from celltune.search.tuning.controller import SearchController
 from tests.faults.machine import Machine, changes
 from tests.search.support import make_config, start_ledger, steps
 
@@ -38,15 +40,15 @@ STATE = ({"w": torch.arange(6.0)}, {"epoch": 17, "seconds": 1.25, "order": [3, 1
 
 
 def search_a_little(place: Path) -> None:
-    folder = LocalFolder(place / "demo")
-    folders.create(folder, make_config(), FIRST)
+    folder = LocalExperiment(place / "demo")
+    create(folder, make_config(), FIRST)
     with folder.locked(), folder.open_ledger() as ledger:
         ledger.append(EVENTS[1])
         folder.checkpoints(0).save(STATE, "epoch-1")
         ledger.append(EVENTS[2])
 
 
-def check_sound(folder: LocalFolder) -> None:
+def check_sound(folder: LocalExperiment) -> None:
     seen = folder.events()
     assert seen == EVENTS[: len(seen)]
     if len(seen) == len(EVENTS):
@@ -69,7 +71,7 @@ def test_a_disk_that_fills_at_any_change_is_told_and_loses_nothing(tmp_path: Pat
         except (ExperimentError, LedgerError, OSError) as error:
             assert "No space left" in str(error)  # noqa: PT017 (some changes only tidy)
             told.add(type(error))
-        folder = LocalFolder(place / "demo")
+        folder = LocalExperiment(place / "demo")
         if folder.exists():
             check_sound(folder)
         else:
@@ -91,7 +93,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
     search_a_little(tiny_disk)
-    folder = LocalFolder(tiny_disk / "demo")
+    folder = LocalExperiment(tiny_disk / "demo")
     with pytest.raises(OSError, match="No space left"):
         _fill_with_checkpoints(folder)
     (tiny_disk / "rest").write_bytes(b"x" * sum(_fitting(tiny_disk)))
@@ -107,7 +109,7 @@ def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
         assert folder.state().trials[0].epochs_done == len(ledger.events) - 2
 
 
-def _fill_with_checkpoints(folder: LocalFolder) -> None:
+def _fill_with_checkpoints(folder: LocalExperiment) -> None:
     for number in itertools.count(2):
         folder.checkpoints(number).save(({"w": torch.zeros(2000)}, {"epoch": 1}), "epoch-1")
 
@@ -125,7 +127,7 @@ def _fitting(place: Path) -> Iterator[int]:
 def test_a_folder_that_can_not_be_written(tiny_disk: Path) -> None:
     search_a_little(tiny_disk)
     subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
-    folder = folders.find("demo", tiny_disk)
+    folder = find_experiment("demo", tiny_disk)
     assert folder.events() == EVENTS
     assert not folder.is_locked()
     with pytest.raises(ExperimentError, match=r"can't be written: Read-only file system. Give"):
@@ -135,7 +137,7 @@ def test_a_folder_that_can_not_be_written(tiny_disk: Path) -> None:
     with pytest.raises(OSError, match="Read-only file system"):
         folder.checkpoints(0).save(STATE, "epoch-2")
     with pytest.raises(ExperimentError, match=r"storage .* can't be written: Read-only"):
-        folders.create(folders.reserve_name("other", tiny_disk), make_config(), FIRST)
+        create(reserve_name("other", tiny_disk), make_config(), FIRST)
     assert folder.checkpoints(0).load("epoch-1")[1] == STATE[1]
 
 
@@ -197,11 +199,11 @@ def test_a_clock_that_jumps_decides_nothing(tmp_path: Path) -> None:
         cut = 3
         while cut == 3:  # until a run has nothing left to do
             with start_ledger(path) as ledger:
-                conductor = Conductor(make_config(), ledger, clock=clock)
+                conductor = SearchController(make_config(), ledger, clock=clock)
                 cut = len(list(itertools.islice(steps(conductor), 3)))
         return [
             (trial.number, trial.params, trial.status, [epoch.metrics for epoch in trial.epochs])
-            for trial in folders.state_of(path, read(path)).trials
+            for trial in state_of(path, read(path)).trials
         ]
 
     even = trials("even", time.time)

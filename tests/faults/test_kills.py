@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.events import Event, TrialCreated
-from search.ledger import read
-from search.local_folder import LocalFolder
+from celltune.search.ledger.events import Event, TrialCreated
+from celltune.search.ledger.ledger import read
+from celltune.search.storage.local import LocalExperiment
 from tests.integration.conftest import Run, begin, workers_of
 from tests.integration.test_resume import CONFIG, numbers, write
 
@@ -30,11 +30,11 @@ LONG: dict[str, Any] = {
 }
 
 
-def events_of(folder: LocalFolder) -> list[Event]:
+def events_of(folder: LocalExperiment) -> list[Event]:
     return read(folder.ledger) if folder.ledger.exists() else []
 
 
-def check_whole(folder: LocalFolder) -> None:
+def check_whole(folder: LocalExperiment) -> None:
     """No trial twice, none without an end, none failed."""
     created = [event.number for event in events_of(folder) if isinstance(event, TrialCreated)]
     state = folder.state()
@@ -43,7 +43,7 @@ def check_whole(folder: LocalFolder) -> None:
     assert state.count("failed") == 0
 
 
-def epochs_in_flight(folder: LocalFolder) -> list[int]:
+def epochs_in_flight(folder: LocalExperiment) -> list[int]:
     """How far the checkpoints on the disk are ahead of the ledger, for each unfinished trial."""
     ahead = []
     for trial in folder.state().trials:
@@ -60,7 +60,7 @@ def test_the_driver_is_killed_ten_times(
 ) -> None:
     moments = np.random.default_rng(1)
     config = write(tmp_path / "c.yaml", **LONG, resources={"concurrent_trials": 1})
-    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     before: list[Event] = []
     for kill in range(KILLS):
         command = ("resume", "cut") if folder.path.exists() else ("launch", config)
@@ -80,10 +80,10 @@ def test_the_driver_is_killed_ten_times(
     check_whole(folder)
     uncut = celltune("launch", config, "--name", "uncut", "--address", address)
     assert uncut.returncode == 0
-    assert numbers(folder) == numbers(LocalFolder(folder.path.parent / "uncut"))
+    assert numbers(folder) == numbers(LocalExperiment(folder.path.parent / "uncut"))
 
 
-def _wait_for_news(folder: LocalFolder, known: int, process: subprocess.Popen[str]) -> None:
+def _wait_for_news(folder: LocalExperiment, known: int, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while len(events_of(folder)) < known + 2 and process.poll() is None:
         assert time.monotonic() < deadline
@@ -93,7 +93,7 @@ def _wait_for_news(folder: LocalFolder, known: int, process: subprocess.Popen[st
 def test_workers_are_killed_ten_times(env: dict[str, str], address: str, tmp_path: Path) -> None:
     moments = np.random.default_rng(2)
     process = begin(env, "launch", write(tmp_path / "c.yaml", **LONG), "--address", address)
-    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     killed = 0
     while killed < KILLS and process.poll() is None:
         if events_of(folder) and (workers := workers_of(address)):
@@ -126,7 +126,7 @@ def test_a_node_is_killed_ten_times(env: dict[str, str], cluster: Any, tmp_path:
     node = cluster.add_node(num_cpus=2)
     config = write(tmp_path / "c.yaml", **LONG)
     process = begin(env, "launch", config, "--address", cluster.address)
-    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     _wait_for_news(folder, 0, process)
     killed = 0
     while killed < KILLS and process.poll() is None:

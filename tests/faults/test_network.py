@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from search.events import EpochReported, WorkerLost
-from search.ledger import read
-from search.local_folder import LocalFolder
+from celltune.search.ledger.events import EpochReported, WorkerLost
+from celltune.search.ledger.ledger import read
+from celltune.search.storage.local import LocalExperiment
 from tests.faults.test_kills import LONG, check_whole
 from tests.integration.conftest import begin
 from tests.integration.test_resume import write
@@ -101,7 +101,7 @@ def test_a_node_behind_a_cut_link_is_given_up_and_its_trials_go_on_elsewhere(
     here = [str(RAY), "start", "--head", f"--node-ip-address={NEAR}", "--port=46399"]
     there = ["ip", "netns", "exec", NAMESPACE, str(RAY), "start", f"--address={head}"]
     config = write(tmp_path / "c.yaml", **LONG, resources={"concurrent_trials": 3})
-    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
 
     def trials_under_way() -> bool:
         if not folder.ledger.exists():

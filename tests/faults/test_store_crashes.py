@@ -10,11 +10,17 @@ from uuid import uuid4
 import pytest
 import torch
 
-from search import folder as folders
-from search import lease, segments
-from search.events import EpochReported, Event, ExperimentCreated, TrialCreated
-from search.folder import Folder, Root
-from search.remote_path import RemotePath
+from celltune.search.ledger.events import EpochReported, Event, ExperimentCreated, TrialCreated
+from celltune.search.storage import lease
+from celltune.search.storage import ledger_segments as segments
+from celltune.search.storage.base import ExperimentFolder, StorageRoot, create, storage_root
+from celltune.search.storage.locate import (
+    experiment_at,
+    experiment_names,
+    find_experiment,
+    reserve_name,
+)
+from celltune.search.storage.object_path import ObjectPath
 from tests.faults.machine import Crash
 from tests.search.support import make_config
 
@@ -38,7 +44,7 @@ def dying(die_at: int, *, answered: bool) -> Iterator[list[str]]:
     made: list[str] = []
 
     def wrapped(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(path: RemotePath, *args: Any) -> Any:
+        def call(path: ObjectPath, *args: Any) -> Any:
             made.append(name)
             if len(made) == die_at and answered:
                 real(path, *args)
@@ -53,16 +59,19 @@ def dying(die_at: int, *, answered: bool) -> Iterator[list[str]]:
         patch.setattr(lease, "BEAT_SECONDS", 3600.0)
         patch.setattr(lease.Lease, "release", lambda self: self._done.set())
         for name in REQUESTS:
-            patch.setattr(RemotePath, name, wrapped(name, getattr(RemotePath, name)))
+            patch.setattr(ObjectPath, name, wrapped(name, getattr(ObjectPath, name)))
         yield made
 
 
 def every_crash(
-    root: Root, prepare: Callable[[Folder], None], act: Callable[[Folder], None], answered: bool
-) -> Iterator[Folder]:
+    root: StorageRoot,
+    prepare: Callable[[ExperimentFolder], None],
+    act: Callable[[ExperimentFolder], None],
+    answered: bool,
+) -> Iterator[ExperimentFolder]:
     """Give an experiment after a crash at the first request, at the second, ..."""
     for die_at in range(1, 100):
-        folder = folders.at(f"e{uuid4().hex[:12]}", root)
+        folder = experiment_at(f"e{uuid4().hex[:12]}", root)
         prepare(folder)
         try:
             with dying(die_at, answered=answered):
@@ -75,20 +84,20 @@ def every_crash(
 
 
 @pytest.fixture
-def root(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Root:
+def root(bucket: str, monkeypatch: pytest.MonkeyPatch) -> StorageRoot:
     monkeypatch.setattr(lease, "_lives_here", lambda content: False)
     monkeypatch.setattr(segments, "MERGE_AT", 3)
-    return folders.storage_root(bucket)
+    return storage_root(bucket)
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_of_the_ledger_and_its_merges(root: Root, answered: bool) -> None:
+def test_of_the_ledger_and_its_merges(root: StorageRoot, answered: bool) -> None:
     acknowledged: dict[str, int] = {}
 
-    def prepare(folder: Folder) -> None:
-        folders.create(folder, make_config(), FIRST)
+    def prepare(folder: ExperimentFolder) -> None:
+        create(folder, make_config(), FIRST)
 
-    def act(folder: Folder) -> None:
+    def act(folder: ExperimentFolder) -> None:
         acknowledged[folder.name] = 1
         with folder.locked(), folder.open_ledger() as ledger:
             for event in EVENTS[1:]:
@@ -96,7 +105,7 @@ def test_of_the_ledger_and_its_merges(root: Root, answered: bool) -> None:
                 acknowledged[folder.name] += 1
 
     for folder in every_crash(root, prepare, act, answered):
-        again = folders.at(folder.name, root)
+        again = experiment_at(folder.name, root)
         seen = again.events()
         assert seen == EVENTS[: len(seen)]
         assert len(seen) >= acknowledged[folder.name]
@@ -108,11 +117,11 @@ def test_of_the_ledger_and_its_merges(root: Root, answered: bool) -> None:
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_of_a_checkpoint_that_replaces_another(root: Root, answered: bool) -> None:
-    def prepare(folder: Folder) -> None:
+def test_of_a_checkpoint_that_replaces_another(root: StorageRoot, answered: bool) -> None:
+    def prepare(folder: ExperimentFolder) -> None:
         folder.checkpoints(0).save(OLD, "epoch-1")
 
-    def act(folder: Folder) -> None:
+    def act(folder: ExperimentFolder) -> None:
         folder.checkpoints(0).save(NEW, "epoch-1")
 
     for folder in every_crash(root, prepare, act, answered):
@@ -122,13 +131,13 @@ def test_of_a_checkpoint_that_replaces_another(root: Root, answered: bool) -> No
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_of_creating_an_experiment(root: Root, answered: bool) -> None:
-    def act(folder: Folder) -> None:
-        folders.create(folder, make_config(), FIRST)
+def test_of_creating_an_experiment(root: StorageRoot, answered: bool) -> None:
+    def act(folder: ExperimentFolder) -> None:
+        create(folder, make_config(), FIRST)
 
     for folder in every_crash(root, lambda folder: None, act, answered):
-        if folder.name in folders.names(root):
-            assert folders.find(folder.name, root).config() == make_config()
+        if folder.name in experiment_names(root):
+            assert find_experiment(folder.name, root).config() == make_config()
         else:
-            folders.create(folders.reserve_name(folder.name, root), make_config(), FIRST)
-        assert folders.find(folder.name, root).events() == [FIRST]
+            create(reserve_name(folder.name, root), make_config(), FIRST)
+        assert find_experiment(folder.name, root).events() == [FIRST]

@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 
-from search import engine, launch, resume
-from search import folder as folders
-from search import leaderboard as ranking
-from search.conductor import Conductor
-from search.config import parse_config
-from search.errors import ExperimentError, LedgerError, ResourceError, StorageError
-from search.events import ExperimentCreated
-from search.ledger import Ledger
-from search.trial import EpochResult
+from celltune.search.cluster import tune_engine as engine
+from celltune.search.config.loading import parse_config
+from celltune.search.errors import ExperimentError, LedgerError, ResourceError, StorageError
+from celltune.search.leaderboard import leaderboard as ranking
+from celltune.search.ledger.events import ExperimentCreated
+from celltune.search.ledger.ledger import Ledger
+from celltune.search.runs.launch import launch, resume
+from celltune.search.storage.base import create
+from celltune.search.storage.locate import reserve_name
+from celltune.search.tuning.controller import SearchController
+from celltune.search.tuning.trial import EpochResult
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -139,8 +141,8 @@ def test_epochs_of_next_to_no_time_come_several_in_a_report(
             yield EpochResult(epoch, {"valid_accuracy": 0.5 + task.number / 10}, f"epoch-{epoch}")
 
     config = parse_config({**CONFIG, "budget": {"trials": 3, "max_epochs": 50}})
-    folder = folders.reserve_name("demo", tmp_path)
-    folders.create(folder, config, ExperimentCreated(at=0.0, fingerprint="none"))
+    folder = reserve_name("demo", tmp_path)
+    create(folder, config, ExperimentCreated(at=0.0, fingerprint="none"))
     written: list[int] = []
     real = Ledger.append
 
@@ -150,7 +152,7 @@ def test_epochs_of_next_to_no_time_come_several_in_a_report(
 
     monkeypatch.setattr(Ledger, "append", append)
     with folder.open_ledger() as ledger:
-        conductor = Conductor(config, ledger, clock=time.time)
+        conductor = SearchController(config, ledger, clock=time.time)
         engine.run(conductor, config, folder, None, lambda: False, lambda: None, no_work)
     assert [trial.epochs_done for trial in folder.state().trials] == [50, 50, 50]
     assert folder.state().count("completed") == 3

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import prepare
-from search.evaluation import summaries
-from search.events import BaselineReported, EvaluationReported, ExperimentCreated
-from search.folder import create
-from search.ledger import Ledger, read
-from search.local_folder import LocalFolder
+from celltune.data_prep.preparation.pipeline import prepare
+from celltune.search.evaluation.summaries import summaries
+from celltune.search.ledger.events import BaselineReported, EvaluationReported, ExperimentCreated
+from celltune.search.ledger.ledger import Ledger, read
+from celltune.search.storage.base import create
+from celltune.search.storage.local import LocalExperiment
 from tests.integration.conftest import CELLTUNE, Run
 from tests.search.support import RAW, make_conductor, make_config, steps
 
@@ -24,7 +24,7 @@ DATA = {"source": "synthetic", "reviews": 500, "max_tokens": 40, "test_size": 0.
 
 
 @pytest.fixture
-def judged(env: dict[str, str], shared_cache: Path) -> LocalFolder:
+def judged(env: dict[str, str], shared_cache: Path) -> LocalExperiment:
     """A search of three small trials; evaluating needs nothing of it but its ledger."""
     config = make_config(
         name="judged",
@@ -32,7 +32,7 @@ def judged(env: dict[str, str], shared_cache: Path) -> LocalFolder:
         space={**RAW["space"], "hidden_size": {"low": 4, "high": 8}},
         budget={"trials": 3, "max_epochs": 2},
     )
-    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "judged")
+    folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "judged")
     data = prepare(config.data, cache_dir=shared_cache)
     create(folder, config, ExperimentCreated(at=0.0, fingerprint=data.fingerprint))
     with Ledger(folder.ledger) as ledger:
@@ -40,11 +40,13 @@ def judged(env: dict[str, str], shared_cache: Path) -> LocalFolder:
     return folder
 
 
-def measured(folder: LocalFolder) -> list[tuple[int, int]]:
+def measured(folder: LocalExperiment) -> list[tuple[int, int]]:
     return [(e.number, e.seed) for e in read(folder.ledger) if isinstance(e, EvaluationReported)]
 
 
-def kill_after(folder: LocalFolder, command: list[str], env: dict[str, str], count: int) -> None:
+def kill_after(
+    folder: LocalExperiment, command: list[str], env: dict[str, str], count: int
+) -> None:
     process = subprocess.Popen(
         command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -57,7 +59,7 @@ def kill_after(folder: LocalFolder, command: list[str], env: dict[str, str], cou
 
 
 def test_a_killed_evaluation_goes_on_and_nothing_is_measured_twice(
-    judged: LocalFolder, env: dict[str, str], address: str, celltune: Run
+    judged: LocalExperiment, env: dict[str, str], address: str, celltune: Run
 ) -> None:
     arguments = ["evaluate", "judged", "--address", address, "--top", "2", "--seeds", "3"]
     kill_after(judged, [str(CELLTUNE), *arguments], env, 2)
@@ -85,7 +87,9 @@ def test_a_killed_evaluation_goes_on_and_nothing_is_measured_twice(
     assert judged.ledger.read_bytes() == content
 
 
-def test_what_else_is_asked_for_is_added(judged: LocalFolder, address: str, celltune: Run) -> None:
+def test_what_else_is_asked_for_is_added(
+    judged: LocalExperiment, address: str, celltune: Run
+) -> None:
     base = ["evaluate", "judged", "--address", address, "--top", "1", "--no-baselines"]
     for more in (["--seeds", "1"], ["--seeds", "1", "--on", "train+valid"]):
         done = celltune(*base, *more)
@@ -106,7 +110,9 @@ def test_what_else_is_asked_for_is_added(judged: LocalFolder, address: str, cell
     assert joint["epochs"] == [chosen.epoch]
 
 
-def test_a_running_search_is_left_alone(judged: LocalFolder, address: str, celltune: Run) -> None:
+def test_a_running_search_is_left_alone(
+    judged: LocalExperiment, address: str, celltune: Run
+) -> None:
     before = judged.ledger.read_bytes()
     with judged.locked():
         refused = celltune("evaluate", "judged", "--address", address)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from search import launch, resume
-from search.events import BudgetChanged, RunEnded, WorkerLost
-from search.extension import Changes
-from search.ledger import read
-from search.local_folder import LocalFolder
+from celltune.search.ledger.events import BudgetChanged, RunEnded, WorkerLost
+from celltune.search.ledger.ledger import read
+from celltune.search.runs.launch import launch, resume
+from celltune.search.storage.local import LocalExperiment
+from celltune.search.tuning.budget_changes import Changes
 from tests.integration.conftest import Run, begin, workers_of
 from tests.integration.test_resume import CONFIG, write
 
@@ -32,7 +32,7 @@ def storage(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(env["CELLTUNE_STORAGE"])
 
 
-def wait_for_epochs(folder: LocalFolder, epochs: int, process: subprocess.Popen[str]) -> None:
+def wait_for_epochs(folder: LocalExperiment, epochs: int, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         if folder.ledger.exists():
@@ -46,7 +46,7 @@ def wait_for_epochs(folder: LocalFolder, epochs: int, process: subprocess.Popen[
 @pytest.mark.usefixtures("local_ray")
 def test_a_finished_search_goes_on_with_more_trials_and_epochs(storage: Path) -> None:
     launch(SMALL, storage=storage)
-    folder = LocalFolder(storage / "cut")
+    folder = LocalExperiment(storage / "cut")
     before = read(folder.ledger)
     result = resume("cut", storage=storage, changes=Changes(trials="+2", max_epochs=4))
     assert read(folder.ledger)[: len(before)] == before
@@ -68,7 +68,7 @@ def test_another_terminal_stops_a_search_that_then_goes_on(
 ) -> None:
     long = write(tmp_path / "c.yaml", budget={"trials": 500, "max_epochs": 6})
     process = begin(env, "launch", long, "--address", address)
-    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     wait_for_epochs(folder, 2, process)
     stopped = celltune("stop", "cut")
     assert stopped.returncode == 0, stopped.stderr
@@ -97,7 +97,7 @@ def test_a_trial_that_hangs_is_set_back_and_the_search_ends_whole(
     before = set(workers_of(address))
     config = write(tmp_path / "c.yaml", trial_timeout="10s", resources={"concurrent_trials": 1})
     process = begin(env, "launch", config, "--address", address)
-    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     wait_for_epochs(folder, 2, process)
     os.kill((set(workers_of(address)) - before).pop(), signal.SIGSTOP)
     output, _ = process.communicate(timeout=180)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from search import launch, resume
-from search.errors import ConfigError
-from search.extension import Changes
-from search.ledger import read
-from search.local_folder import LocalFolder
+from celltune.search.errors import ConfigError
+from celltune.search.ledger.ledger import read
+from celltune.search.runs.launch import launch, resume
+from celltune.search.storage.local import LocalExperiment
+from celltune.search.tuning.budget_changes import Changes
 from tests.integration.test_engine import CONFIG
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -28,7 +28,7 @@ def _own_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("release", sorted(path.name for path in EARLIER.iterdir()))
 def test_a_search_of_an_earlier_release_goes_on(release: str, tmp_path: Path) -> None:
     shutil.copytree(EARLIER / release, tmp_path / "renamed")
-    folder = LocalFolder(tmp_path / "renamed")
+    folder = LocalExperiment(tmp_path / "renamed")
     before, began = read(folder.ledger), folder.state()
     assert began.count("unfinished") == 1
     state = resume("renamed", storage=tmp_path, changes=Changes(trials="+1")).state

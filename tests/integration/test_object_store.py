@@ -8,8 +8,9 @@ import subprocess
 import time
 from pathlib import Path
 
-from search import folder as folders
-from search.events import TrialCreated
+from celltune.search.ledger.events import TrialCreated
+from celltune.search.storage.base import storage_root
+from celltune.search.storage.locate import experiment_at
 from tests.integration.conftest import CELLTUNE, Run
 from tests.integration.test_resume import write
 
@@ -26,7 +27,7 @@ def test_a_search_in_an_object_store_is_killed_resumed_and_ranked(
         stderr=subprocess.STDOUT,
         text=True,
     )
-    folder = folders.at("cut", folders.storage_root(bucket))
+    folder = experiment_at("cut", storage_root(bucket))
     deadline = time.monotonic() + 120
     while driver.poll() is None and time.monotonic() < deadline:
         if folder.exists() and sum(trial.epochs_done for trial in folder.state().trials) >= 3:

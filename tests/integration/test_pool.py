@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from data_prep.errors import DataError
-from search.config import Resources
-from search.pool import Job, WorkerDiedError, run_all, submit
+from celltune.data_prep.errors import DataError
+from celltune.search.cluster.task_pool import Job, WorkerDiedError, run_tasks, submit
+from celltune.search.config.schema import Resources
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 ONE = Resources()
@@ -28,7 +28,7 @@ def test_a_job_is_sent_what_its_steps_give() -> None:
         return
         yield
 
-    run_all([job(2), nothing_to_do(), job(6), job(8)], slots=2)
+    run_tasks([job(2), nothing_to_do(), job(6), job(8)], slots=2)
     assert sorted(found) == [2, 4, 5]
 
 
@@ -48,7 +48,7 @@ def test_jobs_are_begun_only_when_there_is_room() -> None:
             begun += 1
             yield job()
 
-    run_all(jobs(), slots=2)
+    run_tasks(jobs(), slots=2)
     assert (most, begun, running) == (2, 5, 0)
 
 
@@ -61,7 +61,7 @@ def test_a_job_meets_the_error_of_its_step_itself() -> None:
         except ZeroDivisionError as error:
             met.append(error)
 
-    run_all([job()], slots=1)
+    run_tasks([job()], slots=1)
     assert str(met[0]) == "division by zero"
 
 
@@ -80,7 +80,7 @@ def test_an_error_that_a_job_lets_through_ends_all_of_them() -> None:
 
     begun = time.monotonic()
     with pytest.raises(DataError, match="no such thing"):
-        run_all([slow(), broken()], slots=2)
+        run_tasks([slow(), broken()], slots=2)
     assert closed == ["slow"]
     assert time.monotonic() - begun < 60
 
@@ -91,7 +91,7 @@ def test_a_stop_that_is_asked_for_ends_all_of_them() -> None:
 
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run_all([slow()], slots=1, should_stop=lambda: True)
+        run_tasks([slow()], slots=1, should_stop=lambda: True)
     assert time.monotonic() - begun < 60
 
 
@@ -104,5 +104,5 @@ def test_a_worker_that_dies_again_and_again_is_told() -> None:
         except WorkerDiedError as error:
             met.append(str(error))
 
-    run_all([job()], slots=1)
+    run_tasks([job()], slots=1)
     assert met[0].startswith("its worker died: ")

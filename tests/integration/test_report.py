@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from search.report import page, subject_of
+from celltune.search.report.page import page
+from celltune.search.report.subject import subject_of
 from tests.search.support import finished_search, make_config
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

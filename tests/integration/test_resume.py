@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from search import folder as folders
-from search.events import TrialCreated
-from search.ledger import read
-from search.local_folder import LocalFolder
+from celltune.search.ledger.events import TrialCreated
+from celltune.search.ledger.ledger import read
+from celltune.search.storage.local import LocalExperiment
+from celltune.search.storage.locate import experiment_names
 from tests.integration.conftest import Run, begin, workers_of
 
 CONFIG: dict[str, Any] = {
@@ -40,10 +40,10 @@ def write(path: Path, **changes: Any) -> Path:
 
 def cut(
     env: dict[str, str], address: str, config: Path, number: int, epochs: int
-) -> tuple[LocalFolder, int, str]:
+) -> tuple[LocalExperiment, int, str]:
     """Launch, and signal the driver once the ledger holds so many epochs."""
     process = begin(env, "launch", config, "--address", address)
-    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         if folder.ledger.exists() and _epochs(folder) >= epochs:
@@ -54,11 +54,11 @@ def cut(
     return folder, process.returncode, output
 
 
-def _epochs(folder: LocalFolder) -> int:
+def _epochs(folder: LocalExperiment) -> int:
     return sum(trial.epochs_done for trial in folder.state().trials)
 
 
-def numbers(folder: LocalFolder) -> list[Any]:
+def numbers(folder: LocalExperiment) -> list[Any]:
     """What a search came to, without what a clock says."""
     timed = ("seconds", "tokens_per_second")
     return [
@@ -88,7 +88,7 @@ def test_a_killed_search_goes_on_and_is_the_search_that_was_never_killed(
 
     uncut = celltune("launch", one_worker, "--name", "uncut", "--address", address)
     assert uncut.returncode == 0
-    assert numbers(folder) == numbers(LocalFolder(folder.path.parent / "uncut"))
+    assert numbers(folder) == numbers(LocalExperiment(folder.path.parent / "uncut"))
 
 
 def test_ctrl_c_stops_cleanly_and_names_the_command_to_go_on(
@@ -136,7 +136,7 @@ def test_a_killed_worker_costs_its_trial_one_epoch_at_most(
     env: dict[str, str], address: str, tmp_path: Path
 ) -> None:
     process = begin(env, "launch", write(tmp_path / "c.yaml"), "--address", address)
-    folder = LocalFolder(Path(env["CELLTUNE_STORAGE"]) / "cut")
+    folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     _wait(lambda: folder.ledger.exists() and _epochs(folder) >= 2)
     os.kill(workers_of(address)[0], signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
@@ -163,4 +163,4 @@ def test_the_storage_in_use_is_named_for_every_command(
     config = write(tmp_path / "c.yaml", budget={"trials": 1, "max_epochs": 2})
     done = celltune("launch", config, "--address", address, "--storage", elsewhere)
     assert f"celltune leaderboard cut --storage {elsewhere}" in done.stdout
-    assert folders.names(elsewhere) == ["cut"]
+    assert experiment_names(elsewhere) == ["cut"]

@@ -13,16 +13,17 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from data_prep import PreparedData, prepare
-from search import folder as folders
-from search.local_folder import LocalFolder
-from search.state import ExperimentState
+from celltune.data_prep.dataset.tensorized import PreparedData
+from celltune.data_prep.preparation.pipeline import prepare
+from celltune.search.ledger.state import ExperimentState
+from celltune.search.storage.local import LocalExperiment
+from celltune.search.storage.locate import find_experiment
 from tests.integration.conftest import CELLTUNE, REPOSITORY
 
 
 @dataclass
 class Sample:
-    folder: LocalFolder
+    folder: LocalExperiment
     output: str
     env: dict[str, str]
 
@@ -50,7 +51,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    return Sample(folders.find("sample", root / "storage"), done.stdout, env)
+    return Sample(find_experiment("sample", root / "storage"), done.stdout, env)
 
 
 def test_it_ends_with_a_leaderboard_and_the_next_commands(sample: Sample) -> None:

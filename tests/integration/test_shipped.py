@@ -19,7 +19,7 @@ import yaml
 from jsonschema import Draft7Validator
 from ray.autoscaler import __file__ as autoscaler
 
-from search.config import load_config
+from celltune.search.config.loading import load_config
 from tests.integration.conftest import REPOSITORY, Run
 from tests.search.support import finished_search, make_config
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from search.state import ExperimentState
-from search.tracking_mlflow import MlflowTracker
+from celltune.search.ledger.state import ExperimentState
+from celltune.search.tracking.mlflow import MlflowTracker
 from tests.search.support import make_conductor, make_config, start_ledger, steps
 
 

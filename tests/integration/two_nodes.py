@@ -15,8 +15,10 @@ from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as NodeAffinity
 from typer.testing import CliRunner
 
-from data_prep import DataConfig, prepare, store
-from search.cli import app
+from celltune.data_prep.cache import ray_store as store
+from celltune.data_prep.config import DataConfig
+from celltune.data_prep.preparation.pipeline import prepare
+from celltune.search.cli.app import app
 
 STORE_BYTES = 80 << 20
 TRIALS = 2
@@ -55,7 +57,7 @@ def main(cache_dir: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"sum": int(data.train.ids.sum())}
     try:
         ray.init(address=cluster.address, namespace=store.NAMESPACE, log_to_driver=False)
-        with store.held(data) as handle:
+        with store.published(data) as handle:
             found["while searching"] = command("cache", "clear", "--address", cluster.address)
         ray.shutdown()
 

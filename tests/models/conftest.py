@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from data_prep.dataset import TensorizedSplit
+from celltune.data_prep.dataset.tensorized import TensorizedSplit
 from tests.models.model_splits import make_split
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep.dataset import TensorizedSplit
+from celltune.data_prep.dataset.tensorized import TensorizedSplit
 
 
 def make_split(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from search import folder as folders
-from search.local_folder import LocalFolder
+from celltune.search.storage.local import LocalExperiment
+from celltune.search.storage.locate import find_experiment
 from tests.search.trained import make_experiment
 
 
@@ -19,8 +19,8 @@ def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def trained(_trained: Path, monkeypatch: pytest.MonkeyPatch) -> LocalFolder:
+def trained(_trained: Path, monkeypatch: pytest.MonkeyPatch) -> LocalExperiment:
     """A finished experiment, shared by all tests: not to be changed."""
     monkeypatch.setenv("CELLTUNE_STORAGE", str(_trained / "storage"))
     monkeypatch.setenv("CELLTUNE_CACHE", str(_trained / "cache"))
-    return folders.find("small", _trained / "storage")
+    return find_experiment("small", _trained / "storage")

@@ -10,12 +10,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from search import folder as folders
-from search.conductor import Assignment, Conductor
-from search.config import SearchConfig, parse_config
-from search.events import Event, ExperimentCreated, ParameterValue
-from search.ledger import Ledger
-from search.local_folder import LocalFolder
+from celltune.search.config.loading import parse_config
+from celltune.search.config.schema import SearchConfig
+from celltune.search.ledger.events import Event, ExperimentCreated
+from celltune.search.ledger.ledger import Ledger
+from celltune.search.storage.base import create
+from celltune.search.storage.local import LocalExperiment
+from celltune.search.storage.locate import reserve_name
+from celltune.search.tuning.controller import Assignment, SearchController
+from celltune.search.types import ParameterValue
 
 RAW: dict[str, Any] = {
     "name": "demo",
@@ -46,8 +49,8 @@ def start_ledger(path: Path) -> Ledger:
     return ledger
 
 
-def make_conductor(config: SearchConfig, ledger: Ledger) -> Conductor:
-    return Conductor(config, ledger, clock=lambda: 1.0)
+def make_conductor(config: SearchConfig, ledger: Ledger) -> SearchController:
+    return SearchController(config, ledger, clock=lambda: 1.0)
 
 
 def formula(params: dict[str, ParameterValue], epoch: int) -> dict[str, float]:
@@ -60,7 +63,7 @@ def formula(params: dict[str, ParameterValue], epoch: int) -> dict[str, float]:
     return {"valid_accuracy": accuracy, "valid_loss": 1 - accuracy, "seconds": 0.5}
 
 
-def steps(conductor: Conductor, workers: int = 1) -> Iterator[None]:
+def steps(conductor: SearchController, workers: int = 1) -> Iterator[None]:
     """Run trials side by side in turn; yields after each report, so a caller can cut anywhere."""
     running: list[tuple[Assignment, int]] = []
     while True:
@@ -79,10 +82,10 @@ def steps(conductor: Conductor, workers: int = 1) -> Iterator[None]:
         yield
 
 
-def finished_search(storage: Path, config: SearchConfig) -> LocalFolder:
+def finished_search(storage: Path, config: SearchConfig) -> LocalExperiment:
     """An experiment on the disk whose search has run to its end."""
-    folder = folders.reserve_name(config.name, storage)
-    folders.create(folder, config, *_finished_events(config.model_dump_json()))
+    folder = reserve_name(config.name, storage)
+    create(folder, config, *_finished_events(config.model_dump_json()))
     return folder
 
 

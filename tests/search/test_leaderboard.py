@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from search import folder as folders
-from search import leaderboard as frame_of
-from search.errors import ExperimentError, OptionError
-from search.leaderboard import load, rows
+from celltune.search.errors import ExperimentError, OptionError
+from celltune.search.leaderboard import leaderboard as frame_of
+from celltune.search.results.ranking import load, rows
+from celltune.search.storage.locate import find_experiment
 from tests.search.support import finished_search, make_config
 
 
@@ -19,7 +19,7 @@ def storage(tmp_path: Path) -> Path:
 
 
 def test_the_best_epoch_ranks(storage: Path) -> None:
-    table = rows(folders.find("demo", storage).state(), "valid_accuracy")
+    table = rows(find_experiment("demo", storage).state(), "valid_accuracy")
     accuracies = [row["valid_accuracy"] for row in table]
     assert accuracies == sorted(accuracies, reverse=True)
     assert [row["rank"] for row in table] == list(range(1, 13))
@@ -29,7 +29,7 @@ def test_the_best_epoch_ranks(storage: Path) -> None:
 
 
 def test_only_the_top_is_given(storage: Path) -> None:
-    state = folders.find("demo", storage).state()
+    state = find_experiment("demo", storage).state()
     assert [row["rank"] for row in rows(state, "valid_loss", 3)] == [1, 2, 3]
 
 
@@ -46,14 +46,14 @@ def test_searches_of_different_metrics_want_one(storage: Path) -> None:
 
 
 def test_a_search_that_is_driven_is_running(storage: Path) -> None:
-    with folders.find("demo", storage).locked():
+    with find_experiment("demo", storage).locked():
         assert load(["demo"], storage)[0][0].running
     assert not load(["demo"], storage)[0][0].running
 
 
 def test_python_gets_a_data_frame(storage: Path) -> None:
     frame = frame_of("demo", storage=storage, top=5)
-    table = rows(folders.find("demo", storage).state(), "valid_accuracy", 5)
+    table = rows(find_experiment("demo", storage).state(), "valid_accuracy", 5)
     assert list(frame["trial"]) == [row["trial"] for row in table]
     both = frame_of("demo", "other", storage=storage, metric="valid_accuracy", best_per=["cell"])
     assert sorted(both["cell"]) == ["gru", "lstm"]

@@ -6,12 +6,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_prep import prepare
-from search import folder as folders
-from search.config import parse_config
-from search.events import EpochReported, ExperimentCreated, TrialCreated, TrialFailed, TrialStopped
-from search.local_folder import LocalFolder
-from search.trial import TrialTask, run_trial
+from celltune.data_prep.preparation.pipeline import prepare
+from celltune.search.config.loading import parse_config
+from celltune.search.ledger.events import (
+    EpochReported,
+    ExperimentCreated,
+    TrialCreated,
+    TrialFailed,
+    TrialStopped,
+)
+from celltune.search.storage.base import create
+from celltune.search.storage.local import LocalExperiment
+from celltune.search.storage.locate import reserve_name
+from celltune.search.tuning.trial import TrialTask, run_trial
 
 PARAMS: dict[str, Any] = {
     "cell": "gru",
@@ -26,7 +33,9 @@ EPOCHS = (3, 1)
 """Of the trials 0 and 1; trial 2 failed before its first."""
 
 
-def make_experiment(storage: Path, cache: Path, name: str = "small", **data: Any) -> LocalFolder:
+def make_experiment(
+    storage: Path, cache: Path, name: str = "small", **data: Any
+) -> LocalExperiment:
     """Trials 0 and 1 with checkpoints and trial 2 that failed; trial 0 leads."""
     raw = {
         "name": name,
@@ -36,8 +45,8 @@ def make_experiment(storage: Path, cache: Path, name: str = "small", **data: Any
     }
     config = parse_config(raw)
     prepared = prepare(config.data, cache_dir=cache)
-    folder = folders.reserve_name(name, storage)
-    folders.create(folder, config, ExperimentCreated(at=1.0, fingerprint=prepared.fingerprint))
+    folder = reserve_name(name, storage)
+    create(folder, config, ExperimentCreated(at=1.0, fingerprint=prepared.fingerprint))
     with folder.open_ledger() as ledger:
         for number, epochs in enumerate(EPOCHS):
             params = {**PARAMS, "hidden_size": 8 - 4 * number}

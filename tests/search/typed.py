@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from search import cli
+from celltune.search.cli import app as cli
 
 
 def run(

@@ -1,0 +1,53 @@
+"""Search for the best small recurrent text classifier for labelled data.
+
+    from celltune import Changes, evaluate, export, launch, leaderboard, load_model, resume
+
+Importing this package loads neither Ray, torch, Optuna nor pandas. Each name is imported from its
+module when it is first used (PEP 562).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from celltune.search.bundles.export import export, load_model
+    from celltune.search.evaluation.evaluate import evaluate
+    from celltune.search.leaderboard import leaderboard
+    from celltune.search.runs.launch import RunResult, launch, resume
+    from celltune.search.tuning.budget_changes import Changes
+
+_HOMES = {
+    "Changes": "celltune.search.tuning.budget_changes",
+    "RunResult": "celltune.search.runs.launch",
+    "evaluate": "celltune.search.evaluation.evaluate",
+    "export": "celltune.search.bundles.export",
+    "launch": "celltune.search.runs.launch",
+    "leaderboard": "celltune.search.leaderboard",
+    "load_model": "celltune.search.bundles.export",
+    "resume": "celltune.search.runs.launch",
+}
+
+__all__ = [
+    "Changes",
+    "RunResult",
+    "evaluate",
+    "export",
+    "launch",
+    "leaderboard",
+    "load_model",
+    "resume",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'celltune' has no attribute '{name}'")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Prepared data on the disk and in the object store of a Ray cluster."""

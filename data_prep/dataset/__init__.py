@@ -1,0 +1,1 @@
+"""Tensorized splits, their vocabulary and their batches."""

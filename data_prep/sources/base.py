@@ -1,0 +1,57 @@
+"""What every source gives: rows of (id, text, label, group), and a digest of what it read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+Part = Literal["train", "test", "unlabelled"]
+"""What a row is for: learning (validation is taken from it), the final test, or words only."""
+
+TRAIN: tuple[Part, ...] = ("train",)
+
+NO_LABEL = -1
+"""The label of a row of the unlabelled part."""
+
+
+class Document(NamedTuple):
+    """One review.
+
+    Attributes:
+        id: names the review in messages: its path inside aclImdb, its row of the file, or what
+            the file itself calls it.
+        text: the review as it was written, never blank.
+        label: index into the source's ``classes``; ``NO_LABEL`` in the unlabelled part.
+        group: reviews of one group (a film, an author) belong on the same side of a split.
+        part: what the review is for.
+    """
+
+    id: str
+    text: str
+    label: int
+    group: str | None
+    part: Part = "train"
+
+
+class Source(Protocol):
+    """A reader of one format.
+
+    Rows come in an order that depends on the content alone, never on the file system; two
+    calls of ``rows`` give the same. A part that isn't asked for is never looked at, and neither
+    the rows nor the digest of a part depend on the others. Whatever goes wrong with the input is
+    a DataError.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; a row's label is an index into them."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that can be asked for; train is always one of them."""
+
+    def digest(self, parts: Sequence[Part] = TRAIN) -> str:
+        """A hexadecimal digest of all content that the rows of ``parts`` depend on."""
+
+    def rows(self, parts: Sequence[Part] = TRAIN) -> Iterator[Document]:
+        """Every review of ``parts``."""

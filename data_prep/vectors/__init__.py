@@ -1,0 +1,1 @@
+"""Pretrained and learned word vectors."""

@@ -1,0 +1,1 @@
+"""C++ loops and the loader that compiles them."""

@@ -1,0 +1,1 @@
+"""The text classifier: forward pass, input checks, prediction, ONNX export."""

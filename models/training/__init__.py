@@ -1,0 +1,1 @@
+"""Training of a classifier: epochs, optimizers, checkpoints."""

@@ -1,0 +1,1 @@
+"""Export of a trained model, and prediction with it."""

@@ -1,0 +1,139 @@
+"""The command line: one table of commands, each a thin coat over the Python API."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+
+import typer
+from rich.table import Table
+
+from celltune.errors import CelltuneError, InputError
+from celltune.search.cli import data as cli_data
+from celltune.search.cli import evaluation as cli_evaluate
+from celltune.search.cli import model as cli_model
+from celltune.search.cli import results as cli_results
+from celltune.search.cli import run as cli_run
+from celltune.search.cli.options import (
+    ConfigPath,
+    Name,
+    Overrides,
+    Storage,
+    data_in_words,
+    make_console,
+    plan_in_words,
+)
+from celltune.search.runs.session import resolve_for_run
+from celltune.search.runs.status import _standing
+from celltune.search.storage.base import ExperimentFolder, storage_root
+from celltune.search.storage.locate import experiment_at, experiment_names, find_experiment
+from celltune.search.storage.snapshot import with_budget
+from celltune.search.tuning.stopping import end_reason, explain_end
+from celltune.search.wording import metric_text
+
+BAD_INPUT = 2
+
+app = typer.Typer(
+    help="Finds the best small recurrent text classifier for your labelled data, on a laptop or "
+    "on a Ray cluster, and never loses a search.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+cli_run.register(app)
+
+
+@app.command("list")
+def list_experiments(storage: Storage = None) -> None:
+    """List the experiments of a storage."""
+    root = storage_root(storage)
+    found = [experiment_at(name, root) for name in experiment_names(root)]
+    if not found:
+        typer.echo(f"No experiments in {root} yet. Start one with: celltune launch CONFIG")
+        return
+    table = Table(header_style="bold")
+    for column in ("experiment", "state", "trials", "best", "last event"):
+        table.add_column(column, justify="right" if column in ("trials", "best") else "left")
+    for folder in found:
+        table.add_row(folder.name, *_summary(folder))
+    make_console().print(table)
+
+
+def _summary(folder: ExperimentFolder) -> tuple[str, str, str, str]:
+    try:
+        state = folder.state()
+        config = with_budget(folder.config(), state)
+    except InputError:
+        return ("damaged", "", "", f"see: celltune status {folder.arguments()}")
+    ended = len(state.trials) - state.count("unfinished")
+    ranked = state.ranked(config.metric)
+    best = metric_text(config.metric, ranked[0].best_value(config.metric) if ranked else None)
+    when = datetime.fromtimestamp(state.updated_at).astimezone()
+    return (
+        _standing(folder, config, state),
+        f"{ended}/{config.budget.trials}",
+        best,
+        f"{when:%Y-%m-%d %H:%M:%S}",
+    )
+
+
+@app.command()
+def status(name: Name, storage: Storage = None) -> None:
+    """Say how a search stands and what to type next."""
+    folder = find_experiment(name, storage_root(storage))
+    state = folder.state()
+    config = with_budget(folder.config(), state)
+    standing = _standing(folder, config, state)
+    typer.echo(f"{folder.name}: {standing}, in {folder.where}")
+    counts = {
+        "completed": state.count("completed"),
+        "pruned": state.count("pruned"),
+        "failed": state.count("failed"),
+        "running" if standing == "running" else "unfinished": state.count("unfinished"),
+        "to come": max(0, config.budget.trials - len(state.trials)),
+    }
+    typer.echo("trials: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+    epochs = sum(trial.epochs_done for trial in state.trials)
+    most = config.budget.trials * config.budget.max_epochs
+    typer.echo(f"epochs: {epochs} of at most {most}")
+    ranked = state.ranked(config.metric)
+    if ranked:
+        best = metric_text(config.metric, ranked[0].best_value(config.metric))
+        typer.echo(f"best {config.metric}: {best} (trial {ranked[0].number})")
+    for trial in state.trials:
+        if trial.status == "failed":
+            typer.echo(f"trial {trial.number} failed: {trial.error}")
+    reason = end_reason(config, state)
+    if standing == "finished" and reason is not None:
+        typer.echo(explain_end(config, state, reason))
+    elif standing != "running":
+        typer.echo(f"go on with: celltune resume {folder.arguments()}")
+
+
+@app.command()
+def validate(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Check a config and the data that it names; start nothing."""
+    resolved = resolve_for_run(config, overrides or ())
+    data = data_in_words(resolved)
+    typer.echo(f"{plan_in_words(resolved)}\n{data}\n{config} is valid.")
+
+
+cli_data.register(app)
+cli_evaluate.register(app)
+cli_results.register(app)
+cli_model.register(app)
+
+
+def main() -> None:
+    """Run the command line; what a person got wrong is told in words, with exit code 2."""
+    try:
+        app()
+    except CelltuneError as error:
+        typer.echo(f"celltune: {error}", err=True)
+        sys.exit(BAD_INPUT if isinstance(error, InputError) else 1)
+    except OSError as error:
+        typer.echo(f"celltune: {error.filename or 'A file'}: {error.strerror}", err=True)
+        sys.exit(1)

@@ -1,0 +1,203 @@
+"""Progress display of a running search in a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from celltune.search.config.schema import SearchConfig
+from celltune.search.ledger.events import (
+    CAUSES,
+    EpochReported,
+    Event,
+    TrialCreated,
+    TrialFailed,
+    TrialStopped,
+    WorkerLost,
+)
+from celltune.search.ledger.state import ExperimentState, TrialRecord
+from celltune.search.runs.view import SilentView
+from celltune.search.storage.base import ExperimentFolder
+from celltune.search.types import Metric
+from celltune.search.wording import describe_params, metric_text
+
+_ROWS = 12
+
+
+class PlainView(SilentView):
+    """One line for each thing that happens: for log files and pipes."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        """Write lines with `write`."""
+        self._write = write
+        self._stage = ""
+        self._config: SearchConfig | None = None
+
+    def stage(self, text: str) -> None:
+        """Write a line."""
+        self._write(f"{text} ...")
+
+    def tell(self, line: str) -> None:
+        """Write the line."""
+        self._write(line)
+
+    def progress(self, stage: str, done: int, total: int | None) -> None:  # noqa: ARG002
+        """Write a line when a stage begins."""
+        if stage != self._stage:
+            self._stage = stage
+            self.stage(stage)
+
+    def running(
+        self, folder: ExperimentFolder, config: SearchConfig, state: ExperimentState
+    ) -> AbstractContextManager[None]:
+        """Write a line about the whole."""
+        self._config = config
+        done = len(state.trials) - state.count("unfinished")
+        self._write(
+            f"Searching: {config.budget.trials} trials of up to {config.budget.max_epochs} epochs, "
+            f"{done} done; results in {folder.where}"
+        )
+        return nullcontext()
+
+    def event(self, event: Event, state: ExperimentState) -> None:
+        """Write a line about a trial's event."""
+        if self._config is None:
+            return
+        metric = self._config.metric
+        if isinstance(event, TrialCreated):
+            self._write(f"trial {event.number} starts: {describe_params(event.params)}")
+        elif isinstance(event, EpochReported):
+            trial = state.trials[event.number]
+            self._write(
+                f"trial {event.number} epoch {event.epoch}/{trial.max_epochs}: "
+                f"{metric} {metric_text(metric, event.metrics[metric])} "
+                f"({event.metrics.get('seconds', 0.0):.1f} s)"
+            )
+        elif isinstance(event, TrialStopped):
+            best = metric_text(metric, state.trials[event.number].best_value(metric))
+            self._write(f"trial {event.number} {event.reason}: best {metric} {best}")
+        elif isinstance(event, TrialFailed):
+            self._write(f"trial {event.number} failed: {event.error}")
+        elif isinstance(event, WorkerLost):
+            self._write(
+                f"trial {event.number} is set back, {CAUSES[event.cause]}, and goes on: "
+                f"{event.error}"
+            )
+
+
+class LiveView(SilentView):
+    """A table that is drawn again as things happen: for terminals."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        """Draw on `console`; `clock` gives seconds."""
+        self._console = console
+        self._clock = clock
+        self._bars: Progress | None = None
+
+    def stage(self, text: str) -> None:
+        """Print a line."""
+        self._close_bars()
+        self._console.print(Text(f"{text} ...", style="dim"))
+
+    def tell(self, line: str) -> None:
+        """Print the line, above the bars if there are some."""
+        self._console.print(Text(line))
+
+    def progress(self, stage: str, done: int, total: int | None) -> None:
+        """Draw a bar for each stage."""
+        if self._bars is None:
+            self._bars = Progress(
+                TextColumn("[dim]{task.description}[/dim]"),
+                BarColumn(bar_width=30),
+                TextColumn("{task.completed:,}"),
+                TimeElapsedColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._bars.start()
+        known = {task.description: task.id for task in self._bars.tasks}
+        task = known[stage] if stage in known else self._bars.add_task(stage, total=total)
+        self._bars.update(task, completed=done, total=total)
+
+    def _close_bars(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    @contextmanager
+    def _live(self, draw: Callable[[], Group]) -> Iterator[None]:
+        with Live(get_renderable=draw, console=self._console, refresh_per_second=4, transient=True):
+            yield
+
+    def running(
+        self, folder: ExperimentFolder, config: SearchConfig, state: ExperimentState
+    ) -> AbstractContextManager[None]:
+        """Draw the search until the context closes."""
+        self._close_bars()
+        begun = self._clock()
+        return self._live(lambda: drawing(folder, config, state, self._clock() - begun))
+
+
+def drawing(
+    folder: ExperimentFolder, config: SearchConfig, state: ExperimentState, seconds: float
+) -> Group:
+    """Draw the state of a running search: a headline and a table of the trials that matter."""
+    ended = len(state.trials) - state.count("unfinished")
+    minutes, rest = divmod(int(seconds), 60)
+    ranked = state.ranked(config.metric)
+    best = metric_text(config.metric, ranked[0].best_value(config.metric) if ranked else None)
+    headline = Text.assemble(
+        (folder.name, "bold"),
+        f"  {ended} of {config.budget.trials} trials done, ",
+        f"{state.count('pruned')} of them pruned, {state.count('failed')} failed  ",
+        (f"best {best}", "bold green"),
+        f"  {minutes}:{rest:02d}",
+    )
+    hint = Text("Ctrl-C stops cleanly; nothing that is shown here is lost", style="dim")
+    return Group(headline, _table(config, state, ranked), hint)
+
+
+_COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
+    ("trial", "right", 5),
+    ("status", "left", 9),
+    ("epochs", "right", 6),
+    ("best", "right", 8),
+)
+
+
+def _table(config: SearchConfig, state: ExperimentState, ranked: list[TrialRecord]) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name, justify, width in _COLUMNS:
+        table.add_column(name, justify=justify, width=width, no_wrap=True)
+    # Not no_wrap for the column: Rich narrows only columns that may wrap. Its cells don't wrap.
+    table.add_column("parameters")
+    running = [trial for trial in state.trials if trial.status == "unfinished"][-_ROWS // 2 :]
+    leading = [trial for trial in ranked if trial.status != "unfinished"]
+    for trial in [*running, *leading[: _ROWS - len(running)]]:
+        table.add_row(*_cells(config.metric, trial), style=_style(trial, ranked))
+    return table
+
+
+def _cells(metric: Metric, trial: TrialRecord) -> tuple[Any, ...]:
+    status = "running" if trial.status == "unfinished" else trial.status
+    return (
+        str(trial.number),
+        status,
+        f"{trial.epochs_done}/{trial.max_epochs}",
+        metric_text(metric, trial.best_value(metric)),
+        Text(describe_params(trial.params), no_wrap=True, overflow="ellipsis"),
+    )
+
+
+def _style(trial: TrialRecord, ranked: list[TrialRecord]) -> str:
+    if ranked and trial is ranked[0]:
+        return "bold green"
+    return "" if trial.status == "unfinished" else "dim"

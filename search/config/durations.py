@@ -1,0 +1,46 @@
+"""Durations as people write them: 90, 90s, 30m, 2h, 1d."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_FORM = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
+
+
+def parse_duration(value: Any) -> Any:
+    """Read a duration.
+
+    Args:
+        value: a number of seconds, or a text such as 90s, 30m, 2h, 1d. What is neither is given
+            back as it is, for the caller's own check.
+
+    Raises:
+        ValueError: a text that is no duration, or a duration that isn't above 0.
+    """
+    if isinstance(value, str):
+        match = _FORM.fullmatch(value.strip().lower())
+        if match is None:
+            raise ValueError("must be a number of seconds, or a number with s, m, h or d: 90s, 30m")
+        value = float(match[1]) * _SECONDS[match[2] or "s"]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not 0 < value < math.inf:
+            raise ValueError("must be above 0 seconds")
+        return float(value)
+    return value
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration in its largest whole unit: 1800 is 30m."""
+    for unit in ("d", "h", "m"):
+        if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:.12g}{unit}"
+    return f"{seconds:.12g}s"
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+"""Seconds, above 0."""

@@ -1,0 +1,1 @@
+"""Retrain the best trials and measure them on the test split."""

@@ -1,0 +1,1 @@
+"""The events of an experiment and their durable record."""

@@ -1,0 +1,1 @@
+"""A run of a search from start to end."""

@@ -1,0 +1,1 @@
+"""Export of metrics to TensorBoard and MLflow while a search runs."""

@@ -1,0 +1,1 @@
+"""Which trial runs next, and when a trial or a search ends."""

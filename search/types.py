@@ -1,0 +1,24 @@
+"""Types that several subpackages of `celltune.search` share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+ParameterValue = bool | int | float | str | None
+"""One value of a hyperparameter, as YAML and JSON represent it."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+"""A float that is neither infinite nor NaN."""
+
+Metric = Literal["valid_accuracy", "valid_loss"]
+"""A validation metric that can decide a search."""
+
+TrainingParts = Literal["train", "train+valid"]
+"""The splits that a model is trained on."""
+
+
+def sign(metric: Metric) -> int:
+    """Return +1 if larger values of the metric are better, -1 if smaller ones are."""
+    return -1 if metric == "valid_loss" else 1

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import multiprocessing.synchronize
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import numpy as np
+import pytest
+
+from celltune.data_prep.cache.disk import PREPARED, TEST, load_or_build
+from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest, TensorizedSplit
+from celltune.data_prep.errors import DataError
+
+NAME = "0123abcd"
+
+
+def built() -> PreparedData:
+    part = TensorizedSplit(
+        np.array([2, 3, 0], dtype=np.int32),
+        np.array([0, 1, 3], dtype=np.int64),
+        np.array([0, 1], dtype=np.int64),
+    )
+    words = ("<unk>", "<pad>", "schön", "a\u2028b")
+    return PreparedData(NAME, part, part, ("neg", "pos"), words, {"reviews": 4})
+
+
+def never() -> PreparedData:
+    pytest.fail("built again")
+
+
+def test_what_was_built_is_opened_the_same(tmp_path: Path) -> None:
+    first = load_or_build(tmp_path / "new" / "cache", NAME, built, PREPARED)
+    second = load_or_build(tmp_path / "new" / "cache", NAME, never, PREPARED)
+    assert (second.fingerprint, second.classes) == (NAME, ("neg", "pos"))
+    assert (second.words, second.info) == (first.words, first.info)
+    for part in ("train", "valid"):
+        for name in ("ids", "offsets", "labels"):
+            one, other = (getattr(getattr(data, part), name) for data in (first, second))
+            assert one.dtype == other.dtype
+            assert one.tolist() == other.tolist()
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 0xFF
+    path.write_bytes(content)
+
+
+def alter(path: Path, one: str, other: str) -> None:
+    content = path.read_text()
+    assert one in content
+    path.write_text(content.replace(one, other))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: flip(folder / "train-ids.npy"),
+        lambda folder: flip(folder / "words.json"),
+        lambda folder: (folder / "valid-labels.npy").unlink(),
+        lambda folder: (folder / "manifest.json").unlink(),
+        lambda folder: alter(folder / "manifest.json", '"neg"', '"pos"'),
+        lambda folder: (folder / "manifest.json").write_text("[1]"),
+        lambda folder: (folder / "manifest.json").write_text('{"format": 0, "fingerprint": "x"}'),
+    ],
+    ids=[
+        "array",
+        "words",
+        "array lost",
+        "manifest lost",
+        "classes",
+        "manifest odd",
+        "older format",
+    ],
+)
+def test_a_damaged_folder_is_rebuilt_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
+) -> None:
+    load_or_build(tmp_path, NAME, built, PREPARED)
+    damage(tmp_path / NAME)
+    with caplog.at_level(logging.WARNING, "data_prep"):
+        load_or_build(tmp_path, NAME, built, PREPARED)
+    assert "is damaged" in caplog.text
+    assert load_or_build(tmp_path, NAME, never, PREPARED).words == built().words
+
+
+def test_a_build_that_fails_leaves_the_cache_as_it_was(tmp_path: Path) -> None:
+    def fails() -> PreparedData:
+        raise DataError("row 7 is empty")
+
+    with pytest.raises(DataError, match="row 7 is empty"):
+        load_or_build(tmp_path, NAME, fails, PREPARED)
+    assert [file.name for file in tmp_path.iterdir()] == [f"{NAME}.lock"]
+
+
+def with_vectors() -> PreparedData:
+    return replace(built(), vectors=np.zeros((4, 2), np.float32))
+
+
+TEST_NAME = "4567cdef"
+FILES = (
+    *(f"{part}-{name}.npy" for part in ("train", "valid") for name in ("ids", "offsets", "labels")),
+    "vectors.npy",
+    "words.json",
+    "manifest.json",
+)
+TEST_FILES = ("test-ids.npy", "test-offsets.npy", "test-labels.npy", "manifest.json")
+
+
+def load_all(cache: Path) -> None:
+    load_or_build(cache, NAME, with_vectors, PREPARED)
+    load_or_build(cache, TEST_NAME, lambda: PreparedTest(TEST_NAME, built().train), TEST)
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A disk that has room for half of the file of this name."""
+
+    def opened(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> IO[Any]:
+        file = open_path(self, mode, *arguments, **options)
+        return Full(file) if "w" in mode and self.name == name else file
+
+    class Full:
+        def __init__(self, file: IO[Any]) -> None:
+            self.file = file
+
+        def __getattr__(self, attribute: str) -> Any:
+            return getattr(self.file, attribute)
+
+        def __enter__(self) -> Full:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()
+
+        def write(self, content: Any) -> NoReturn:
+            self.file.write(content[: len(content) // 2])
+            self.file.flush()
+            raise OSError(28, "No space left on device")
+
+    open_path = Path.open
+    monkeypatch.setattr(Path, "open", opened)
+
+
+def files_of(cache: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(cache)): path.read_bytes()
+        for path in cache.rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    }
+
+
+def test_these_are_all_files_that_are_written(tmp_path: Path) -> None:
+    load_all(tmp_path)
+    assert {path.name for path in (tmp_path / NAME).iterdir()} == set(FILES)
+    assert {path.name for path in (tmp_path / TEST_NAME).iterdir()} == set(TEST_FILES)
+
+
+@pytest.mark.parametrize("name", [*FILES, *TEST_FILES[:-1]])
+def test_a_full_disk_leaves_the_cache_as_it_was(tmp_path: Path, name: str) -> None:
+    load_or_build(tmp_path, "other", lambda: replace(built(), fingerprint="other"), PREPARED)
+    if name in TEST_FILES[:-1]:
+        load_or_build(tmp_path, NAME, with_vectors, PREPARED)
+    before = files_of(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        fill_disk(patch, name)
+        with pytest.raises(
+            DataError, match=r"can't be written .No space left on device.*Make room"
+        ):
+            load_all(tmp_path)
+    assert files_of(tmp_path) == before
+    load_all(tmp_path)
+    assert len(load_or_build(tmp_path, NAME, never, PREPARED).train) == 2
+
+
+def test_a_full_disk_leaves_a_damaged_set_where_it_is(tmp_path: Path) -> None:
+    load_all(tmp_path)
+    flip(tmp_path / NAME / "words.json")
+    before = files_of(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        fill_disk(patch, "manifest.json")
+        with pytest.raises(DataError, match="No space left on device"):
+            load_all(tmp_path)
+    assert files_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("target", ["tempfile.mkdtemp", "pathlib.Path.rename"])
+def test_a_full_disk_has_no_room_for_a_name(tmp_path: Path, target: str) -> None:
+    def full(*_: object, **__: object) -> NoReturn:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, full)
+        with pytest.raises(DataError, match="No space left on device"):
+            load_all(tmp_path)
+    assert files_of(tmp_path) == {}
+    load_all(tmp_path)
+
+
+def test_a_cache_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("mine")
+    with pytest.raises(DataError, match=r"cache can't be written .*set CELLTUNE_CACHE"):
+        load_or_build(tmp_path / "cache", NAME, built, PREPARED)
+    assert (tmp_path / "cache").read_text() == "mine"
+
+
+def test_a_read_only_cache_opens_what_it_has_and_refuses_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_or_build(tmp_path, NAME, built, PREPARED)
+
+    def read_only(_: Path) -> NoReturn:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("celltune.data_prep.cache.disk.locked", read_only)
+    assert len(load_or_build(tmp_path, NAME, never, PREPARED).train) == 2
+    with pytest.raises(DataError, match=r"can't be written .Read-only file system"):
+        load_or_build(tmp_path, "other", built, PREPARED)
+
+
+def test_leftovers_of_a_killed_process_are_swept_away(tmp_path: Path) -> None:
+    leftover = tmp_path / f".{NAME}-abc"
+    leftover.mkdir(parents=True)
+    (leftover / "train-ids.npy").write_text("half")
+    load_or_build(tmp_path, NAME, built, PREPARED)
+    assert not leftover.exists()
+
+
+def _open_and_count(cache: Path, builds: Path, ready: multiprocessing.synchronize.Barrier) -> None:
+    def counted() -> PreparedData:
+        with builds.open("a") as file:
+            file.write("built\n")
+        return built()
+
+    ready.wait()
+    load_or_build(cache, NAME, counted, PREPARED)
+
+
+def test_two_processes_build_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    ready = context.Barrier(2)
+    builds = tmp_path / "builds"
+    arguments = (tmp_path / "cache", builds, ready)
+    processes = [context.Process(target=_open_and_count, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert builds.read_text() == "built\n"

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celltune.data_prep.config import DataConfig
+from celltune.data_prep.errors import DataError
+from celltune.data_prep.preparation.pipeline import prepare, prepare_test
+from celltune.data_prep.preparation.splits import split
+from celltune.data_prep.sources.base import Document
+from celltune.data_prep.sources.registry import open_source
+
+WriteCsv = Callable[..., Path]
+
+
+@given(
+    reviews=st.lists(
+        st.tuples(st.integers(0, 1), st.none() | st.integers(0, 30).map(str)),
+        min_size=20,
+        max_size=80,
+    ),
+    valid=st.integers(1, 6),
+    test=st.integers(0, 6),
+    train=st.none() | st.integers(1, 6),
+    seed=st.integers(0, 5),
+)
+def test_no_group_stands_in_two_parts(
+    reviews: list[tuple[int, str | None]], valid: int, test: int, train: int | None, seed: int
+) -> None:
+    labels = np.array([label for label, _ in reviews], dtype=np.int64)
+    groups = [group for _, group in reviews]
+    try:
+        parts = split(labels, train, valid, seed, test_size=test, groups=groups)
+    except DataError as error:
+        assert "groups" in str(error) or "class" in str(error)  # noqa: PT017 (or a split)
+        return
+    held = [{groups[i] for i in part if groups[i] is not None} for part in parts]
+    assert not held[0] & held[1] | held[0] & held[2] | held[1] & held[2]
+    assert (len(parts.valid), len(parts.test)) == (valid, test)
+    assert train is None or len(parts.train) == train
+    assert len(set(np.concatenate(parts).tolist())) == sum(map(len, parts))
+    again = split(labels, train, valid, seed, test_size=test, groups=groups)
+    assert all((one == other).all() for one, other in zip(parts, again, strict=True))
+
+
+def test_parts_of_groups_are_stratified() -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.permutation(np.repeat([0, 1], [600, 400]))
+    groups = [str(group) for group in rng.integers(0, 120, 1_000)]
+    parts = split(labels, 300, 0.2, 1, groups=groups)
+    assert abs(int((labels[parts.valid] == 1).sum()) - 80) <= 1
+    assert abs(int((labels[parts.train] == 1).sum()) - 120) <= 6
+
+
+def test_groups_that_cannot_be_parted_are_refused() -> None:
+    labels = np.array([0, 1] * 10)
+    with pytest.raises(DataError, match=r"0 reviews are left to train on, of 1 wanted"):
+        split(labels, None, 4, 1, groups=["one"] * 20)
+    with pytest.raises(DataError, match="groups are too large to be parted"):
+        split(labels, None, 4, 1, test_size=4, groups=["one"] * 20)
+
+
+@given(st.integers(0, 9), st.integers(1, 20), st.integers(0, 20))
+def test_what_is_held_out_does_not_depend_on_the_rest(seed: int, test: int, valid: int) -> None:
+    labels = np.repeat([0, 1], [50, 40])
+    one = split(labels, None, 30, seed, test_size=test)
+    other = split(labels, 20, valid + 1, seed, test_size=test)
+    assert (one.test == other.test).all()
+    assert len(one.test) == test
+
+
+def grouped(path: Path, groups: Path, **fields: Any) -> list[Document]:
+    config = DataConfig(source="imdb", path=path, groups=groups, **fields)
+    return list(open_source(config, cache_dir=path).rows(["train", "test"]))
+
+
+def test_a_file_of_groups_is_joined_by_id(imdb_folder: Path, tmp_path: Path) -> None:
+    rows = list(open_source(DataConfig(source="imdb", path=imdb_folder), cache_dir=tmp_path).rows())
+    groups = tmp_path / "movies.csv"
+    groups.write_text("id,movie\n" + "".join(f"{row.id},m{i % 2}\n" for i, row in enumerate(rows)))
+    found = grouped(imdb_folder, groups)
+    assert [row.group for row in found[:6]] == ["m0", "m1"] * 3
+    assert {row.group for row in found[6:]} == {None}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"has the columns \[\]; data.groups needs a csv file"),
+        ("id,a,b\n", "needs a csv file with the column id and one other"),
+        ("id,movie\nx\n", "row 1 doesn't have 2 cells"),
+        ("id,movie\nx,1\nx,2\n", "row 2 puts the review 'x' into '2', an earlier row into '1'"),
+        ("id,movie\nx,1\n", "tells no group of the review 'train/neg/1_1'"),
+    ],
+)
+def test_a_file_of_groups_that_does_not_fit_is_refused(
+    imdb_folder: Path, tmp_path: Path, content: str, message: str
+) -> None:
+    path = tmp_path / "movies.csv"
+    path.write_text(content)
+    with pytest.raises(DataError, match=message):
+        grouped(imdb_folder, path)
+
+
+def test_a_cell_of_groups_that_is_too_long_is_refused(imdb_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "movies.csv"
+    path.write_text("id,movie\nx,long\n")
+    before = csv.field_size_limit(3)  # the process's; readers of reviews raise it
+    try:
+        with pytest.raises(DataError, match=r"isn't csv \(field larger than .*column id and one"):
+            grouped(imdb_folder, path)
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_a_group_column_keeps_groups_together(write_csv: WriteCsv, tmp_path: Path) -> None:
+    rows = [(f"word{i % 7} film{i // 2}", i % 2, f"film{i // 2}") for i in range(40)]
+    path = write_csv(rows, ["text", "label", "film"])
+    config = DataConfig(source="csv", path=path, group_column="film", valid_size=8, test_size=8)
+    data = prepare(config, cache_dir=tmp_path / "cache")
+    films = [{w for w in data.words if w.startswith("film")}]
+    assert (len(data.train), len(data.valid)) == (24, 8)
+    assert len(films[0]) == 12
+    unknown = data.valid.ids.reshape(8, 2)[:, 1]
+    assert (unknown == 0).all()
+    assert len(prepare_test(config, cache_dir=tmp_path / "cache").split) == 8

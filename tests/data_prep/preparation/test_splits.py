@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from celltune.data_prep.errors import DataError
+from celltune.data_prep.preparation.splits import split
+
+LABELS = st.lists(st.integers(2, 60), min_size=2, max_size=6).flatmap(
+    lambda counts: st.permutations(np.repeat(np.arange(len(counts)), counts).tolist())
+)
+
+
+def labels_of(*counts: int) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(counts)), counts)
+
+
+@given(LABELS, st.data())
+def test_parts_are_exact_apart_and_stratified(labels: list[int], data: st.DataObject) -> None:
+    array = np.array(labels, dtype=np.int64)
+    total, counts = len(array), np.bincount(array)
+    # From here on every class has a whole review to its share of the training part.
+    train_size = data.draw(st.integers(-(-total // counts.min()), total - 1))
+    valid_size = data.draw(st.integers(1, total - train_size))
+    train, valid, _ = split(array, train_size, valid_size, seed=data.draw(st.integers(0, 9)))
+    assert (len(train), len(valid)) == (train_size, valid_size)
+    assert train.dtype == valid.dtype == np.int64
+    assert not set(train) & set(valid)
+    for part in (train, valid):
+        assert (np.diff(part) > 0).all()
+        held = np.bincount(array[part], minlength=len(counts))
+        assert (np.abs(held - counts * len(part) / total) < 1).all()
+
+
+@given(st.integers(0, 2**32), st.floats(0.01, 0.9))
+def test_the_seed_decides_and_a_share_is_rounded(seed: int, share: float) -> None:
+    labels = labels_of(60, 40)
+    train, valid, _ = split(labels, None, share, seed)
+    again = split(labels, None, share, seed)
+    assert (train == again[0]).all()
+    assert (valid == again[1]).all()
+    assert len(valid) == max(1, round(100 * share))
+    assert len(train) + len(valid) == 100
+
+
+def test_other_seeds_give_other_splits() -> None:
+    labels = labels_of(500, 500)
+    assert (split(labels, None, 0.2, 1)[1] != split(labels, None, 0.2, 2)[1]).any()
+
+
+def test_validation_does_not_depend_on_how_many_are_trained_on() -> None:
+    labels = labels_of(50, 50)
+    small, large = split(labels, 20, 30, 1), split(labels, 60, 30, 1)
+    assert (small[1] == large[1]).all()
+    assert set(small[0]) < set(large[0])
+
+
+@pytest.mark.parametrize(
+    ("counts", "train_size", "valid_size", "message"),
+    [
+        ((5,), None, 0.2, "all 5 reviews have class 0; .* at least two classes"),
+        ((), None, 0.2, "there are no reviews; .* at least two classes"),
+        ((5, 5), 8, 3, r"there are 10 reviews, but data.train_size 8 .* 3 ask for 11; lower"),
+        ((5, 5), None, 10, r"10 reviews, but data.valid_size takes 10 and leaves none"),
+        ((99, 1), 3, 1, r"3 reviews would hold none of class 1, which has 1 of 100 .* raise"),
+    ],
+)
+def test_what_cannot_be_split_is_refused(
+    counts: tuple[int, ...], train_size: int | None, valid_size: float, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        split(labels_of(*counts), train_size, valid_size, 1)

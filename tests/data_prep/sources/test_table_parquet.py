@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from celltune.data_prep.config import DataConfig
+from celltune.data_prep.errors import DataError
+from celltune.data_prep.sources.base import Document
+from celltune.data_prep.sources.registry import open_source
+
+KINDS = [
+    pa.string(),
+    pa.large_string(),
+    pa.string_view(),
+    pa.binary(),
+    pa.dictionary(pa.int32(), pa.string()),
+]
+
+
+def write(path: Path, texts: list[bytes], kind: Any, **columns: list[Any]) -> Path:
+    values = pa.array(texts, pa.binary())
+    if kind in (pa.string(), pa.large_string()):
+        values = values.cast(pa.large_binary() if kind == pa.large_string() else pa.binary())
+        values = pa.Array.from_buffers(kind, len(values), values.buffers())
+    elif pa.types.is_dictionary(kind):
+        words = pa.Array.from_buffers(pa.string(), len(values), values.buffers())
+        values = pa.DictionaryArray.from_arrays(pa.array(range(len(words)), pa.int32()), words)
+    elif kind == pa.string_view():
+        values = pa.Array.from_buffers(pa.string(), len(values), values.buffers()).cast(kind)
+    pq.write_table(pa.table({"text": values, **columns}), path)
+    return path
+
+
+def rows(path: Path, **columns: Any) -> list[Document]:
+    config = DataConfig(source="parquet", path=path, **columns)
+    return list(open_source(config, cache_dir=path.parent).rows())
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_text_is_read_from_every_type_that_holds_it(tmp_path: Path, kind: Any) -> None:
+    path = write(tmp_path / "r.parquet", ["schön".encode(), b"dull"], kind, label=[1, 0])
+    assert [(row.text, row.label) for row in rows(path)] == [("schön", 1), ("dull", 0)]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_broken_utf8_is_refused_by_row(tmp_path: Path, kind: Any) -> None:
+    path = write(tmp_path / "r.parquet", [b"dull", b"sch\xf6n"], kind, label=[0, 1])
+    message = r"r\.parquet, row 2: byte 0xf6 at character 4 of the review isn't utf-8; save"
+    with pytest.raises(DataError, match=message):
+        rows(path)
+
+
+def test_broken_utf8_in_a_label_is_refused_by_row(tmp_path: Path) -> None:
+    labels = pa.array([b"0", b"1\xf6"], pa.binary())
+    path = write(tmp_path / "r.parquet", [b"dull", b"fine"], pa.string(), label=labels)
+    with pytest.raises(DataError, match=r"row 2: the label in column 'label' is '1\\udcf6'"):
+        rows(path)
+
+
+@pytest.mark.parametrize("cell", [["a", "list"], {"a": 1}])
+def test_a_cell_that_holds_more_than_text_is_refused(tmp_path: Path, cell: Any) -> None:
+    path = write(tmp_path / "r.parquet", [b"fine"], pa.string(), label=[cell])
+    with pytest.raises(DataError, match=r"a cell holds a (list|dict); it must be plain text"):
+        rows(path)
+
+
+def test_a_damaged_page_is_told_as_damage(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.parquet", [b"dull", b"fine"] * 9, pa.string(), label=[0, 1] * 9)
+    content = path.read_bytes()
+    path.write_bytes(content[:20] + b"\xff" * 40 + content[60:])
+    with pytest.raises(DataError, match=r"r\.parquet isn't a whole parquet file .*get the file"):
+        rows(path)

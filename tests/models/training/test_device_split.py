@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from celltune.data_prep.dataset.batching import batches, training_plan
+from celltune.models.config import ModelConfig, TrainingConfig
+from celltune.models.training.device_split import DeviceSplit
+from celltune.models.training.trainer import Trainer
+from tests.models.model_splits import make_split
+
+
+@given(st.integers(1, 30), st.integers(1, 9), st.integers(0, 3))
+def test_batches_cut_on_a_device_are_those_cut_on_the_cpu(
+    reviews: int, size: int, seed: int
+) -> None:
+    split = make_split(reviews, seed)
+    for array in (split.ids, split.offsets, split.labels):
+        array.flags.writeable = False
+    on_device = DeviceSplit(split, torch.device("cpu"))
+    wanted = batches(split, size, seed=seed, epoch=1)
+    for chosen, batch in zip(training_plan(split, size, seed=seed, epoch=1), wanted, strict=True):
+        ids, lengths, labels = on_device.batch(chosen)
+        assert (ids.numpy() == batch.ids).all()
+        assert (lengths.numpy() == batch.lengths).all()
+        assert (labels.numpy() == batch.labels).all()
+        assert ids.dtype == lengths.dtype == labels.dtype == torch.int64
+
+
+def test_a_trainer_learns_the_same_from_a_resident_split() -> None:
+    def figures(resident: bool) -> list[float]:
+        trainer = Trainer(
+            ModelConfig(cell="gru", hidden_size=4, embedding_size=4, dropout=0.2),
+            TrainingConfig(batch_size=8, batch_tokens=60),
+            train=make_split(40, 1),
+            valid=make_split(12, 2),
+            vocabulary_size=30,
+            num_classes=2,
+            seed=1,
+            resident=resident,
+        )
+        return [value for _ in range(2) for value in (*trainer.train_epoch(), trainer.epoch)]
+
+    assert figures(resident=True) == figures(resident=False)
+
+
+def test_a_token_budget_makes_smaller_batches() -> None:
+    split = make_split(40, 1)
+    sizes = [batch.ids.size for batch in batches(split, 8, seed=1, epoch=0, token_budget=30)]
+    assert max(sizes) <= 30
+    assert len(sizes) > 5
+    assert np.sum(sizes) >= split.tokens

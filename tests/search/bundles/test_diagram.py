@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from celltune.models.config import CELL_NAMES, ModelConfig
+from celltune.models.network.classifier import TextClassifier
+from celltune.search.bundles.diagram import draw, middle, rows
+from celltune.search.config.space import Choice, Range
+from celltune.search.errors import ModelError
+from tests.search.support import RAW
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    cell=st.sampled_from(CELL_NAMES),
+    layers=st.integers(2, 3),
+    both=st.booleans(),
+    classes=st.integers(2, 4),
+    readout=st.sampled_from(["final", "mean", "max", "last_two_layers"]),
+)
+def test_every_weight_is_in_the_picture(
+    cell: str, layers: int, both: bool, classes: int, readout: str
+) -> None:
+    config = ModelConfig(
+        cell=cell, hidden_size=3, num_layers=layers, bidirectional=both, readout=readout
+    )
+    classifier = TextClassifier(config, 9, classes)
+    parts = rows(classifier, 9, classes, 5)
+    drawn = sum(box.weights for row in parts for box in row.boxes)
+    assert drawn == sum(values.numel() for values in classifier.parameters())
+    assert [len(row.boxes) for row in parts].count(2) == (layers if both else 0)
+    assert parts[-2].leaves == str(1 if classes == 2 else classes)
+
+
+@pytest.mark.parametrize(
+    ("dimension", "value"),
+    [
+        (Choice(("lstm", "gru")), "lstm"),
+        (Range(16, 64, log=True, integer=True), 32),
+        (Range(0.0, 0.5), 0.25),
+        (Range(0, 10, step=4, integer=True), 4),
+    ],
+)
+def test_the_middle_stands_for_a_range(dimension: Choice | Range, value: object) -> None:
+    assert middle(dimension) == value
+
+
+def test_without_matplotlib_its_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    config = tmp_path / "demo.yaml"
+    config.write_text(yaml.safe_dump(RAW))
+    with pytest.raises(ModelError, match=r"pip install 'celltune\[graph\]'"):
+        draw(str(config), "png")

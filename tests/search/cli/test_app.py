@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from celltune.search.ledger.events import ExperimentCreated, RunEnded, RunStarted
+from celltune.search.ledger.ledger import Ledger
+from celltune.search.storage.base import CONFIG, create
+from celltune.search.storage.local import LEDGER, LocalExperiment
+from celltune.search.storage.locate import reserve_name
+from tests.search.support import RAW, make_conductor, make_config, steps
+from tests.search.typed import run
+
+
+@pytest.fixture
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CELLTUNE_STORAGE", str(tmp_path / "storage"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "storage"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "demo.yaml"
+    path.write_text(yaml.safe_dump(RAW))
+    return path
+
+
+@pytest.fixture
+def experiment(storage: Path) -> LocalExperiment:
+    folder = reserve_name("demo", storage)
+    create(folder, make_config(), ExperimentCreated(at=1.0, fingerprint="f"))
+    with Ledger(folder.ledger) as ledger:
+        ledger.append(RunStarted(at=1.0, resumed=False, celltune="1", host="h", pid=1))
+        running = steps(make_conductor(make_config(), ledger))
+        for _ in range(9):
+            next(running)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["launch", "none.yaml"], "none.yaml can't be read: No such file"),
+        (["launch", "demo.yaml", "--set", "budget.trials=x"], "budget.trials: input should be"),
+        (["launch", "demo.yaml", "--set", "x"], "must have the form key.path=value"),
+        (["launch", "demo.yaml", "--name", "a/b", "--dry-run"], "name: "),
+        (["launch", "demo.yaml", "--dry-run"], "exists already.*celltune resume demo"),
+        (["launch", "demo.yaml"], "exists already.*celltune resume demo"),
+        (
+            [
+                "launch",
+                "demo.yaml",
+                "--name=x",
+                "--dry-run",
+                "--set=data={source: csv, path: none.csv}",
+            ],
+            "none.csv doesn't exist",
+        ),
+        (["resume", "none"], "no experiment 'none'"),
+        (["status", "dmo"], "Did you mean 'demo'"),
+        (["validate", "demo.yaml", "--set", "data.reviews=x"], "data.reviews: "),
+        (
+            [
+                "validate",
+                "demo.yaml",
+                "--set",
+                "data={source: csv, path: none.csv}",
+            ],
+            "none.csv doesn't exist",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("experiment", "config")
+def test_bad_input_is_one_clear_error_with_exit_code_2(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    storage: Path,
+) -> None:
+    before = sorted(storage.rglob("*"))
+    code, out, err = run(capsys, monkeypatch, *arguments)
+    assert code == 2
+    assert out == ""
+    assert err.count("celltune: ") == 1
+    assert "Traceback" not in err
+    assert re.search(message, err, re.DOTALL), err
+    assert sorted(storage.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("storage", "config")
+def test_a_dry_run_shows_the_plan_and_starts_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, storage: Path
+) -> None:
+    code, out, _ = run(capsys, monkeypatch, "launch", "demo.yaml", "--dry-run", "--set", "seed=9")
+    assert code == 0
+    assert "seed: 9" in out
+    assert "Plan: 12 trials of up to 4 epochs, ASHA by valid_loss from epoch 1 with factor 2" in out
+    assert "Nothing was started" in out
+    assert not storage.exists()
+
+
+@pytest.mark.usefixtures("storage", "config")
+def test_validate_reads_the_data(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = run(capsys, monkeypatch, "validate", "demo.yaml")
+    assert code == 0
+    assert "Data: 40 reviews to learn from" in out
+    assert "demo.yaml is valid." in out
+
+
+def test_status_tells_how_it_stands_and_what_to_type(
+    experiment: LocalExperiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, out, _ = run(capsys, monkeypatch, "status", "demo")
+    assert out.startswith("demo: killed")
+    assert "epochs: 9 of at most 48" in out
+    assert "go on with: celltune resume demo" in out
+    with experiment.locked():
+        assert run(capsys, monkeypatch, "status", "demo")[1].startswith("demo: running")
+    with Ledger(experiment.ledger) as ledger:
+        ledger.append(RunEnded(at=2.0, reason="interrupted"))
+    assert run(capsys, monkeypatch, "status", "demo")[1].startswith("demo: stopped")
+    with Ledger(experiment.ledger) as ledger:
+        list(steps(make_conductor(make_config(), ledger)))
+    _, out, _ = run(capsys, monkeypatch, "status", "demo")
+    assert out.startswith("demo: finished")
+    assert "resume" not in out
+
+
+def test_list_shows_every_experiment_also_a_damaged_one(
+    experiment: LocalExperiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = experiment.path.parent / "broken"
+    damaged.mkdir()
+    for name in (CONFIG, LEDGER):
+        (damaged / name).write_bytes(b"x\n" + (experiment.path / name).read_bytes())
+    headless = experiment.path.parent / "headless"
+    headless.mkdir()
+    (headless / CONFIG).write_bytes((experiment.path / CONFIG).read_bytes())
+    code, out, _ = run(capsys, monkeypatch, "list")
+    assert code == 0
+    broken, demo, without = (
+        line for line in out.splitlines() if "/12" in line or "damaged" in line
+    )
+    assert "broken" in broken
+    assert "headless" in without
+    assert "killed" in demo
+    assert "/12" in demo
+
+
+@pytest.mark.usefixtures("storage")
+def test_list_of_nothing_says_how_to_start(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "celltune launch CONFIG" in run(capsys, monkeypatch, "list")[1]
+
+
+def test_a_finished_search_is_not_run_again(
+    experiment: LocalExperiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger(experiment.ledger) as ledger:
+        list(steps(make_conductor(make_config(), ledger)))
+    before = experiment.ledger.read_bytes()
+    code, out, _ = run(capsys, monkeypatch, "resume", "demo")
+    assert code == 0
+    assert "Leaderboard of demo" in out
+    assert experiment.ledger.read_bytes() == before

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from celltune.search.errors import ExperimentError
+from celltune.search.evaluation import evaluate as evaluating
+from celltune.search.evaluation.evaluator import Evaluator
+from celltune.search.ledger.events import ExperimentCreated
+from celltune.search.storage.base import create
+from celltune.search.storage.local import LocalExperiment
+from celltune.search.storage.locate import find_experiment
+from tests.search.cli.test_app import run
+from tests.search.evaluation.test_summaries import baseline, retrained
+from tests.search.support import RAW, make_conductor, make_config, steps
+
+
+def experiment(storage: Path, name: str, reports: int, **data: Any) -> LocalExperiment:
+    """An experiment of so many reports, whose data are there."""
+    config = make_config(name=name, data={**RAW["data"], **data})
+    folder = LocalExperiment(storage / name)
+    create(folder, config, ExperimentCreated(at=1.0, fingerprint="f"))
+    with folder.open_ledger() as ledger:
+        running = steps(make_conductor(config, ledger))
+        for _ in range(reports):
+            next(running)
+    return folder
+
+
+@pytest.fixture
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CELLTUNE_STORAGE", str(tmp_path / "storage"))
+    monkeypatch.setenv("CELLTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "searches.yaml").write_text(yaml.safe_dump(RAW))
+    experiment(tmp_path / "storage", "empty", 0, test_size=10)
+    experiment(tmp_path / "storage", "testless", 9)
+    experiment(tmp_path / "storage", "changed", 9, test_size=10)
+    return tmp_path / "storage"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "none"], "no experiment 'none'"),
+        (["evaluate", "empty"], "none of the 0 trials has finished"),
+        (["evaluate", "testless"], r"the config names no test part; set data\.test_path"),
+        (["evaluate", "changed"], "'changed' was launched on other data"),
+        (["evaluate", "changed", "--on", "valid"], "--on is 'valid'.*train, train.valid"),
+        (["evaluate", "changed", "--format", "csv"], "'csv' is not a format.*table, json"),
+        (["compare", "none.yaml"], "none.yaml can't be read: No such file"),
+        (["compare", "."], "has no section published"),
+        (["compare", ".", "--only", "search"], "Did you mean 'searches'"),
+        (["compare", ".", "--format", "html"], "'html' is not a format"),
+    ],
+)
+def test_bad_input_is_one_clear_error_with_exit_code_2(
+    arguments: list[str],
+    message: str,
+    storage: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = {path: path.read_bytes() for path in storage.rglob("*.*") if path.is_file()}
+    code, _, err = run(capsys, monkeypatch, *arguments)
+    assert code == 2
+    assert err.count("celltune: ") == 1
+    assert "Traceback" not in err
+    assert re.search(message, err, re.DOTALL), err
+    assert {path: path.read_bytes() for path in storage.rglob("*.*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("scale", ["0", "1.5", "x"])
+def test_a_scale_is_a_share(
+    scale: str,
+    storage: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code, _, err = run(capsys, monkeypatch, "compare", ".", "--scale", scale)
+    assert code == 2
+    assert "--scale" in err
+
+
+def test_ctrl_c_names_the_command_to_go_on_with(
+    storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluating, "_prepared", cut)
+    code, _, err = run(capsys, monkeypatch, "evaluate", "testless", "--seeds", 2)
+    assert code == 130
+    assert "celltune evaluate testless --top 3 --seeds 2 --on train" in err
+
+
+def test_another_test_split_than_before_is_refused(storage: Path) -> None:
+    folder = find_experiment("changed", storage)
+    data: Any = SimpleNamespace(classes=("neg", "pos"), info={})
+    test: Any = SimpleNamespace(fingerprint="other", split=[])
+    for event in (retrained(0, 1, 300), baseline("nb_svm", 300)):
+        with folder.open_ledger() as ledger:
+            ledger.append(event)
+            with pytest.raises(ExperimentError, match="isn't the one that was read before"):
+                Evaluator(
+                    folder,
+                    make_config(),
+                    ledger,
+                    data,
+                    test,
+                    clock=lambda: 1.0,
+                    tell=lambda _: None,
+                )

@@ -1,0 +1,215 @@
+"""``celltune export | predict | graph`` as a person types them."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+
+from celltune.search.storage.local import LocalExperiment
+from tests.search.support import RAW
+from tests.search.trained import PARAMS
+from tests.search.typed import run
+
+GOOD, BAD = "the plot was great .", "the plot was awful ."
+ODD = ["", "xyzzy", "bad \udcff byte"]
+NOTES = ["it holds no word", "it holds no word that the model knows", "it isn't utf-8"]
+
+
+Capsys = pytest.CaptureFixture[str]
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture
+def place(trained: LocalExperiment, tmp_path: Path, monkeypatch: Patch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_export_says_what_it_wrote_and_what_to_type(
+    place: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    code, out, err = run(capsys, monkeypatch, "export", "small", "-o", "model")
+    assert (code, err) == (0, "")
+    assert "Wrote trial 0 of small (gru 8x1 bidirectional" in out
+    assert "celltune predict ./model TEXT" in out
+    code, out, _ = run(capsys, monkeypatch, "predict", "./model", GOOD)
+    assert code == 0
+    assert out.startswith("positive")
+
+
+def test_a_text_gets_a_label_and_a_probability(
+    place: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    _, out, _ = run(capsys, monkeypatch, "predict", "small", GOOD, "--format", "jsonl")
+    (record,) = map(json.loads, out.splitlines())
+    assert (record["row"], record["label"], record["note"]) == (1, "positive", "")
+    assert record["probabilities"]["positive"] == record["probability"] > 0.5
+    code, out, err = run(capsys, monkeypatch, "predict", "small", GOOD, BAD, "")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["label", "positive", "negative", "-"]
+    assert "(it holds no word)" in out
+    assert "1 of 3 texts have no answer" in err
+
+
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "tsv", "jsonl", "txt"])
+def test_a_files_rows_are_all_answered_in_their_order(
+    form: str, place: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    texts = [GOOD, *ODD, BAD]
+    content = {
+        "csv": "id,body\n" + "".join(f'{n},"{text}"\n' for n, text in enumerate(texts)),
+        "tsv": "id\tbody\n" + "".join(f"{n}\t{text}\n" for n, text in enumerate(texts)),
+        "jsonl": "".join(f'{{"body": "{text}"}}\n' for text in texts),
+        "txt": "".join(f"{text}\n" for text in texts),
+    }[form.removesuffix(".gz")].encode("utf-8", "surrogateescape")
+    path = place / f"reviews.{form}"
+    path.write_bytes(gzip.compress(content) if form.endswith(".gz") else content)
+    arguments = ("predict", "small", "--file", path, "--text-column", "body", "--format", "csv")
+    code, out, err = run(capsys, monkeypatch, *arguments)
+    assert code == 0
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["row"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert [row["label"] for row in rows] == ["positive", "", "", "", "negative"]
+    assert [row["note"] for row in rows] == ["", *NOTES, ""]
+    assert [bool(row["probability"]) for row in rows] == [True, False, False, False, True]
+    assert rows[0]["text"] == GOOD
+    assert "3 of 5 texts have no answer" in err
+
+
+@pytest.mark.parametrize("arguments", [["-"], ["--file", "-"]])
+def test_standard_input_is_a_text_a_line_answered_block_by_block(
+    arguments: list[str], place: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr("celltune.search.cli.prediction_input.AT_ONCE", 2)
+    monkeypatch.setattr("celltune.search.bundles.predictor.TEXTS_AT_ONCE", 1)
+    stream = io.TextIOWrapper(io.BytesIO(f"{GOOD}\r\n{BAD}\n\n{GOOD}".encode()))
+    monkeypatch.setattr(sys, "stdin", stream)
+    code, out, _ = run(capsys, monkeypatch, "predict", "small", *arguments, "--format", "csv")
+    assert code == 0
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["label"] for row in rows] == ["positive", "negative", "", "positive"]
+    assert [row["row"] for row in rows] == ["1", "2", "3", "4"]
+
+
+def test_a_text_cant_steer_the_terminal(place: Path, capsys: Capsys, monkeypatch: Patch) -> None:
+    _, out, _ = run(capsys, monkeypatch, "predict", "small", "the plot was \x1b[2J great .")
+    assert "\x1b" not in out
+    assert "positive" in out
+
+
+def test_explain_shows_every_word(place: Path, capsys: Capsys, monkeypatch: Patch) -> None:
+    text = "The plot was not great , xyzzy !"
+    _, out, _ = run(capsys, monkeypatch, "predict", "small", text, "--explain")
+    assert re.match(r"(positive|negative) 0\.\d{4}\nThe probability of '", out)
+    assert "xyzzy  (unknown)" in out
+    words = [line.split()[-1] for line in out.splitlines() if re.match(r" *\d+ ", line)]
+    assert words == ["the", "plot", "was", "not", "great", ",", "(unknown)", "(unknown)"]
+    _, out, _ = run(capsys, monkeypatch, "predict", "small", text, "--explain", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["known"] for row in rows][-3:] == ["True", "False", "False"]
+    _, out, _ = run(capsys, monkeypatch, "predict", "small", text, "--explain", "--format", "jsonl")
+    steps = [json.loads(line) for line in out.splitlines()]
+    assert steps[0]["change"] is None
+    for before, after in pairwise(steps):
+        moved = after["probability"] - before["probability"]
+        assert after["change"] == pytest.approx(moved)
+
+
+def test_in_a_terminal_a_long_text_is_coloured(
+    place: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    text = "the plot was great . " * 3 + "the cast was awful ."
+    _, out, _ = run(capsys, monkeypatch, "predict", "small", text, "--explain")
+    assert "The largest changes:" in out
+    assert "\x1b[" in out
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", out)
+    assert f"{text} " in plain
+    assert len(plain[plain.index("The largest") :].splitlines()) < 16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export", "none", "-o", "x"], "no experiment 'none'"),
+        (["export", "small", "-o", "full"], "full isn't empty; nothing was written"),
+        (["export", "small", "-o", "x", "--trial", "7"], "has no trial 7"),
+        (["export", "small", "-o", "x", "--trial", "2"], "no finished epoch"),
+        (["predict", "none", GOOD], "no experiment 'none'"),
+        (["predict", "./none", GOOD], "manifest.json: it is missing"),
+        (["predict", "small"], "Give texts, or a file with --file, and not both"),
+        (["predict", "small", GOOD, "--file", "reviews.csv"], "and not both"),
+        (["predict", "small", ""], "can't be classified: it holds no word"),
+        (["predict", "small", "xyzzy"], "no word that the model knows"),
+        (["predict", "small", GOOD, "--format", "xls"], "'xls' is not a format"),
+        (["predict", "small", GOOD, BAD, "--explain"], "--explain takes one text"),
+        (["predict", "small", "--file", "reviews.csv", "--explain"], "--explain takes one text"),
+        (["predict", "small", "-", "--explain"], "--explain takes one text"),
+        (["predict", "small", "", "--explain"], "it holds no word"),
+        (["predict", "small", "--file", "none.csv"], "none.csv can't be read"),
+        (["predict", "small", "--file", "reviews.doc"], "no known format. Allowed: csv"),
+        (["predict", "small", "--file", "full"], "no known format"),
+        (
+            ["predict", "small", "--file", "reviews.csv", "--text-column", "txt"],
+            r"no column 'txt' \(did you mean 'text'\?\).*Set --text-column to one of them",
+        ),
+        (["predict", "small", "--file", "list.jsonl"], r'lines such as \{"text": "\.\.\."\}'),
+        (["predict", "small", "--file", "nothing.txt"], "There is no text to classify"),
+        (["graph", "none", "-o", "x.png"], "no experiment 'none'"),
+        (["graph", "none.yaml", "-o", "x.png"], "none.yaml can't be read"),
+        (["graph", "small", "-o", "x.gif"], "not a picture format. .*png"),
+        (["graph", "small", "-o", "there.png"], "there.png exists already"),
+        (["graph", "demo.yaml", "-o", "x.png", "--trial", "1"], "a config has none"),
+        (["graph", "small", "-o", "x.png", "--set", "seed=2"], "overrides change a config"),
+        (["graph", "small", "-o", "x.png", "--trial", "2"], "no finished epoch"),
+    ],
+)
+def test_bad_input_is_one_clear_error_with_exit_code_2(
+    arguments: list[str], message: str, place: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    (place / "full").mkdir()
+    (place / "full" / "note").write_text("mine")
+    (place / "reviews.csv").write_text(f"text\n{GOOD}\n")
+    (place / "nothing.txt").write_text("")
+    (place / "list.jsonl").write_text(f'["{GOOD}"]\n')
+    (place / "there.png").write_text("mine")
+    (place / "demo.yaml").write_text(yaml.safe_dump(RAW))
+    before = sorted(place.rglob("*"))
+    code, out, err = run(capsys, monkeypatch, *arguments)
+    assert code == 2
+    assert out == ""
+    assert err.count("celltune: ") == 1
+    assert re.search(message, err, re.DOTALL), err
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize("form", ["png", "svg", "pdf"])
+def test_a_trials_model_is_drawn(
+    form: str, place: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    pytest.importorskip("matplotlib", reason="needs celltune[graph]")
+    code, out, _ = run(capsys, monkeypatch, "graph", "small", "-o", f"model.{form}")
+    assert code == 0
+    assert f"Drew small, trial 0: gru 8x1 bidirectional to model.{form}" in out
+    starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
+    assert (place / f"model.{form}").read_bytes().startswith(starts[form])
+
+
+def test_a_configs_model_is_drawn_with_what_is_set(
+    place: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    pytest.importorskip("matplotlib", reason="needs celltune[graph]")
+    (place / "demo.yaml").write_text(yaml.safe_dump({**RAW, "space": PARAMS}))
+    arguments = ["graph", "demo.yaml", "-o", "model.png", "--set", "space.cell=mgu"]
+    assert "demo: mgu 8x1 bidirectional" in run(capsys, monkeypatch, *arguments)[1]
+    assert run(capsys, monkeypatch, *arguments, "--overwrite")[0] == 0

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from celltune.search.ledger.codec import encode
+from celltune.search.ledger.events import ExperimentCreated
+from celltune.search.storage.local import LocalExperiment
+from celltune.search.storage.locate import find_experiment
+from tests.search.support import finished_search, make_config
+from tests.search.typed import run
+
+Celltune = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CELLTUNE_STORAGE", str(tmp_path / "storage"))
+    monkeypatch.chdir(tmp_path)
+    finished_search(tmp_path / "storage", make_config())
+    return tmp_path / "storage"
+
+
+@pytest.fixture
+def demo(storage: Path) -> LocalExperiment:
+    return find_experiment("demo", storage)
+
+
+@pytest.fixture
+def celltune(
+    storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Celltune:
+    return partial(run, capsys, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["leaderboard", "none"], "no experiment 'none'"),
+        (["leaderboard", "demo", "dmo"], "no experiment 'dmo'.*Did you mean 'demo'"),
+        (["leaderboard", "demo", "--metric", "acc"], "'acc' is not a metric"),
+        (["leaderboard", "demo", "--format", "xls"], "'xls' is not a format"),
+        (["leaderboard", "demo", "--format", "parquet"], "name a file with --output"),
+        (["leaderboard", "demo", "-o", "board.xls"], "'xls' is not a format"),
+        (["leaderboard", "demo", "-o", "there.csv"], "there.csv exists already.*--overwrite"),
+        (["leaderboard", "demo", "-o", "none/board.csv"], "folder none doesn't exist"),
+        (["leaderboard", "demo", "-o", "storage", "--format", "csv"], "storage is a folder"),
+        (["leaderboard", "demo", "--sort", "celll"], "Did you mean 'cell'"),
+        (["leaderboard", "demo", "--best-per", "celll"], "Did you mean 'cell'"),
+        (["leaderboard", "demo", "--where", "celll == 1"], "Did you mean 'cell'"),
+        (["leaderboard", "demo", "--where", "cell = 1"], "doesn't parse at character"),
+        (["report", "none"], "no experiment 'none'"),
+        (["report", "demo", "-o", "there.csv"], "there.csv exists already.*--overwrite"),
+        (["report", "demo", "-o", "none/page.html"], "folder none doesn't exist"),
+        (["export-study", "dmo", "--storage", "sqlite:///x.db"], "Did you mean 'demo'"),
+        (["export-study", "demo", "--storage", "x.db"], "'x.db' can't be used"),
+    ],
+)
+def test_bad_input_is_one_clear_error_with_exit_code_2(
+    arguments: list[str], message: str, celltune: Celltune, storage: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "there.csv").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = celltune(*arguments)
+    assert code == 2
+    assert out == ""
+    assert err.count("celltune: ") == 1
+    assert "Traceback" not in err
+    assert re.search(message, err, re.DOTALL), err
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "there.csv").read_text() == "mine"
+
+
+def test_the_leaderboard_is_sorted_filtered_and_cut(celltune: Celltune) -> None:
+    options = ["--where", "cell == 'gru'", "--sort", "-hidden_size", "--top", 2]
+    code, out, _ = celltune("leaderboard", "demo", *options, "--format", "json")
+    assert code == 0
+    rows = json.loads(out)
+    assert [row["cell"] for row in rows] == ["gru", "gru"]
+    assert rows[0]["hidden_size"] >= rows[1]["hidden_size"]
+    _, out, _ = celltune("leaderboard", "demo", "--best-per", "cell", "--format", "json")
+    assert sorted(row["cell"] for row in json.loads(out)) == ["gru", "lstm"]
+
+
+def test_several_searches_are_ranked_together(celltune: Celltune, storage: Path) -> None:
+    finished_search(storage, make_config(name="other", seed=4))
+    code, out, err = celltune("leaderboard", "demo", "other")
+    assert code == 0
+    assert err == ""
+    assert len(out.splitlines()) == 2 + 24
+    assert {"demo", "other"} <= set(out.split())
+
+
+def test_a_ranking_over_different_data_is_told_as_one(celltune: Celltune, storage: Path) -> None:
+    finished_search(storage, make_config(name="other"))
+    ledger = storage / "other" / "ledger.jsonl"
+    lines = ledger.read_bytes().split(b"\n")
+    lines[0] = encode(0, ExperimentCreated(at=1.0, fingerprint="else")).rstrip(b"\n")
+    ledger.write_bytes(b"\n".join(lines))
+    code, out, err = celltune("leaderboard", "demo", "other", "--format", "csv")
+    assert code == 0
+    assert out.startswith("experiment,data,rank")
+    assert "stand on different data" in err
+
+
+@pytest.mark.parametrize("name", ["board.csv", "board.parquet", "board.txt", "board.html"])
+def test_a_file_is_written_whole_and_only_once(name: str, celltune: Celltune) -> None:
+    code, out, _ = celltune("leaderboard", "demo", "-o", name)
+    assert (code, out) == (0, f"Written: {name}\n")
+    first = Path(name).read_bytes()
+    assert len(first) > 100
+    assert celltune("leaderboard", "demo", "-o", name)[0] == 2
+    assert celltune("leaderboard", "demo", "-o", name, "--top", 1, "--overwrite")[0] == 0
+    assert len(Path(name).read_bytes()) < len(first)
+    assert [path.name for path in Path().iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_report_is_one_file_and_is_not_written_over(celltune: Celltune) -> None:
+    code, out, _ = celltune("report", "demo")
+    assert code == 0
+    assert re.fullmatch(r"Written: demo.html \(\d\.\d MB\)\n", out)
+    assert Path("demo.html").read_text().startswith("<!DOCTYPE html>")
+    assert celltune("report", "demo")[0] == 2
+
+
+def test_a_study_is_exported_once(celltune: Celltune) -> None:
+    options = ["--storage", "sqlite:///study.db", "--study-name", "mine"]
+    code, out, _ = celltune("export-study", "demo", *options)
+    assert code == 0
+    assert out.endswith("optuna-dashboard sqlite:///study.db\n")
+    code, _, err = celltune("export-study", "demo", *options)
+    assert code == 2
+    assert "holds a study 'mine' already" in err
+
+
+def test_a_file_that_can_not_be_written_is_told(
+    celltune: Celltune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int, mode: str) -> None:
+        os.close(handle)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("celltune.search.cli.output_files.os.fdopen", full)
+    code, _, err = celltune("leaderboard", "demo", "-o", "board.csv")
+    assert code == 2
+    assert "board.csv can't be written: No space left on device" in err
+    assert not list(Path().glob(".board*"))
+
+
+def test_the_table_is_instant(storage: Path) -> None:
+    code = (
+        "import sys; from celltune.search.cli.app import app\n"
+        "try:\n    app(['leaderboard', 'demo'])\n"
+        "finally:\n    print(*({'ray', 'torch', 'optuna', 'pandas', 'pyarrow', 'plotly'}"
+        " & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "accuracy" in done.stdout
+    assert done.stderr.strip() == ""

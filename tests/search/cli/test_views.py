@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from celltune.search.cli.views import LiveView, PlainView, drawing
+from celltune.search.ledger.events import TrialCreated, TrialFailed
+from celltune.search.runs.view import View
+from celltune.search.storage.local import LocalExperiment
+from celltune.search.wording import describe_params, metric_text
+from tests.search.support import make_conductor, make_config, start_ledger, steps
+
+
+def test_parameters_in_words() -> None:
+    params = {
+        "cell": "gru",
+        "hidden_size": 32,
+        "num_layers": 2,
+        "bidirectional": True,
+        "dropout": 0.25,
+        "learning_rate": 0.00123456,
+    }
+    assert describe_params(params) == "gru 32x2 bidirectional, lr 0.00123, dropout 0.25"
+    assert describe_params({"cell": "mgu"}) == "mgu"
+
+
+def test_metrics_in_words() -> None:
+    assert metric_text("valid_accuracy", 0.98765) == "98.77 %"
+    assert metric_text("valid_loss", 0.12345) == "0.1235"
+    assert metric_text("valid_loss", None) == "-"
+
+
+def watch(view: View, folder: LocalExperiment) -> None:
+    folder.path.mkdir(exist_ok=True)
+    with start_ledger(folder.ledger) as ledger:
+        conductor = make_conductor(make_config(), ledger)
+        conductor.observe(view.event)
+        view.stage("Starting")
+        view.progress("read", 10, None)
+        view.progress("read", 20, None)
+        with view.running(folder, make_config(), conductor.state):
+            running = steps(conductor)
+            for _ in range(6):
+                next(running)
+            while (assignment := conductor.next()) is None or assignment.checkpoints:
+                pass
+            conductor.fail(assignment.number, "it broke")
+
+
+def test_plain_lines_tell_what_happens(tmp_path: Path) -> None:
+    lines: list[str] = []
+    watch(PlainView(lines.append), LocalExperiment(tmp_path / "demo"))
+    assert lines[:2] == ["Starting ...", "read ..."]
+    assert lines[2].startswith("Searching: 12 trials of up to 4 epochs, 0 done; results in")
+    assert lines[3].startswith("trial 0 starts: ")
+    assert lines[4].startswith("trial 0 epoch 1/4: valid_accuracy ")
+    assert lines[4].endswith("% (0.5 s)")
+    assert any(line.startswith("trial 0 completed: best valid_accuracy ") for line in lines)
+    assert lines[-1].endswith("failed: it broke")
+
+
+def test_the_live_view_draws_and_leaves_a_clean_terminal(tmp_path: Path) -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=100, height=30)
+    watch(LiveView(console, clock=lambda: 0.0), LocalExperiment(tmp_path / "demo"))
+    text = out.getvalue()
+    assert "Starting ..." in text
+    assert "of 12 trials done" in text
+    assert text.endswith("\x1b[2K") or text.count("\x1b[?25l") == text.count("\x1b[?25h")
+
+
+@pytest.mark.parametrize("width", [50, 80, 200])
+def test_the_drawing_fits_the_terminal(width: int, tmp_path: Path) -> None:
+    with start_ledger(tmp_path / "ledger.jsonl") as ledger:
+        conductor = make_conductor(make_config(budget={"trials": 40, "max_epochs": 4}), ledger)
+        list(steps(conductor, workers=3))
+        state = conductor.state
+    state.apply(TrialCreated(at=1.0, number=40, params={"cell": "gru"}, max_epochs=4))
+    state.apply(TrialCreated(at=1.0, number=41, params={"cell": "gru"}, max_epochs=4))
+    state.apply(TrialFailed(at=1.0, number=41, error="no"))
+    console = Console(file=io.StringIO(), width=width)
+    config = make_config(budget={"trials": 42, "max_epochs": 4})
+    console.print(drawing(LocalExperiment(tmp_path / "demo"), config, state, 754.0))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert len(lines) <= 17
+    shown = " ".join(" ".join(lines).split())
+    assert "demo 41 of 42 trials done" in shown
+    assert "1 failed" in shown
+    assert "12:34" in shown
+    assert "40 running 0/4" in shown

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from celltune.search.config.loading import dump_config, load_config, parse_config
+from celltune.search.config.schema import SearchConfig
+from celltune.search.config.space import Choice, Range
+from celltune.search.errors import ConfigError
+from tests.search.support import RAW, make_config
+
+
+def mistakes(**changes: Any) -> str:
+    with pytest.raises(ConfigError, match="The config has") as caught:
+        make_config(**changes)
+    return str(caught.value)
+
+
+def test_a_config_survives_being_written(tmp_path: Path) -> None:
+    config = make_config()
+    path = tmp_path / "experiment.yaml"
+    path.write_text(dump_config(config))
+    assert load_config(path) == config
+    assert set(yaml.safe_load(dump_config(config))) == set(SearchConfig.model_fields)
+
+
+def test_all_mistakes_come_at_once_with_the_nearest_right_name() -> None:
+    text = mistakes(
+        sed=1,
+        name="a b",
+        data={"source": "csv", "path": "x.csv", "label_colum": "y"},
+        space={"cell": ["gruu"], "hiden_size": 3, "dropout": 1.5},
+        budget={"trails": 3, "trials": "many"},
+    )
+    lines = text.splitlines()
+    assert lines[0] == "The config has 8 mistakes:"
+    for expected in (
+        "sed: is unknown. Did you mean 'seed'?",
+        "name: ",
+        "data.label_colum: is unknown. Did you mean 'label_column'?",
+        "space.cell.0: unknown cell 'gruu'; allowed are rnn, lstm, gru, gru_reset_before, mgu",
+        "space.hiden_size: is not a hyperparameter. Did you mean 'hidden_size'?",
+        "space.dropout: input should be less than 1 (is 1.5)",
+        "budget.trails: is unknown. Did you mean 'trials'?",
+        "budget.trials: input should be a valid integer",
+    ):
+        assert any(line.strip().startswith(expected) for line in lines), expected
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        ({"hidden_size": {"low": 64, "high": 16}}, "hidden_size: is inverted: low 64 is above"),
+        ({"hidden_size": {"low": 8, "high": 8}}, "hidden_size: is empty: low and high are both 8"),
+        ({"hidden_size": {"low": 8}}, "hidden_size.high: is missing"),
+        ({"hidden_size": {"low": 8.5, "high": 16}}, "hidden_size.low: must be a whole number"),
+        ({"hidden_size": {"low": 0, "high": 16}}, "hidden_size.low: input should be greater"),
+        ({"hidden_size": {"low": 8, "high": 16, "step": 9}}, "hidden_size: has the step 9"),
+        ({"dropout": {"low": 0, "high": 0.5, "log": True}}, "dropout: is logarithmic, so low must"),
+        (
+            {"learning_rate": {"low": 0.1, "high": 0.5, "log": True, "step": 0.1}},
+            "learning_rate: is logarithmic, so it can't have a step",
+        ),
+        ({"dropout": {"low": 0, "high": 0.5, "lgo": 1}}, "dropout.lgo: is unknown. Did you mean"),
+        ({"dropout": {"low": 0, "high": 0.5, "log": "x"}}, "dropout.log: must be true or false"),
+        ({"bidirectional": {"low": 0, "high": 1}}, "bidirectional: can't be a range"),
+        ({"num_layers": []}, "num_layers: is an empty choice"),
+        ({"num_layers": [1, 1]}, "num_layers: names a value twice"),
+        ({"num_layers": [1, "two"]}, "num_layers.1: input should be a valid integer"),
+        ({"hidden_size": True}, "hidden_size: input should be a valid integer"),
+        ({"learning_rate": "fast"}, "learning_rate: input should be a valid number"),
+    ],
+)
+def test_a_space_that_can_not_be_is_told(space: dict[str, Any], expected: str) -> None:
+    assert f"space.{expected}" in mistakes(space={"cell": "gru", **space})
+
+
+def test_a_space_without_what_it_needs_is_told() -> None:
+    assert "space.cell: is missing" in mistakes(space={})
+    assert "space: must map hyperparameters to values" in mistakes(space=[1])
+
+
+def test_what_does_not_fit_together_is_told() -> None:
+    text = mistakes(early_stopping={"grace_period": 9})
+    assert "early_stopping.grace_period is 9, above budget.max_epochs, which is 4" in text
+    text = mistakes(resources={"cpus_per_trial": float("inf")})
+    assert "resources.cpus_per_trial: input should be a finite number" in text
+    text = mistakes(early_stopping={"reduction_factor": 1e308})
+    assert "early_stopping.reduction_factor: input should be less than or equal to 100" in text
+    text = mistakes(budget={"trials": True, "max_epochs": "4"}, seed=True)
+    assert text.splitlines()[0] == "The config has 3 mistakes:"
+    text = mistakes(resources={"cpus_per_trial": 1.5})
+    assert "cpus_per_trial must be whole when it is above 1, is 1.5" in text
+
+
+def test_the_space_is_read_in_all_its_forms() -> None:
+    space = make_config(
+        space={
+            "cell": ["gru", "mgu"],
+            "hidden_size": {"low": 8, "high": 32, "step": 8},
+            "dropout": {"low": 0, "high": 0.5},
+            "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+            "num_layers": [2],
+            "bidirectional": True,
+        }
+    ).space
+    assert space.searched == {
+        "cell": Choice(("gru", "mgu")),
+        "hidden_size": Range(8, 32, step=8, integer=True),
+        "dropout": Range(0, 0.5),
+        "learning_rate": Range(1e-4, 1e-2, log=True),
+    }
+    assert space.fixed == {"num_layers": 2, "bidirectional": True}
+
+
+def test_dropout_between_layers_is_asked_only_where_there_are_layers() -> None:
+    class Lowest:
+        def suggest_categorical(self, name: str, choices: Any) -> Any:
+            return choices[0]
+
+        def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
+            return low
+
+        def suggest_float(
+            self, name: str, low: float, high: float, *, step: float | None, log: bool
+        ) -> float:
+            return low
+
+    space = {**RAW["space"], "num_layers": [1, 2]}
+    assert "layer_dropout" not in make_config(space=space).space.suggest(Lowest())
+    space["num_layers"] = [2, 1]
+    assert make_config(space=space).space.suggest(Lowest())["layer_dropout"] == 0.0
+    space["num_layers"] = 1
+    assert "layer_dropout" not in make_config(space=space).space.suggest(Lowest())
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+MINIMAL = "name: x\ndata: {source: synthetic}\nspace: {cell: gru, learning_rate: 1e-3}\n"
+
+
+def test_numbers_may_be_written_as_people_write_them(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path / "c.yaml", MINIMAL), ["budget.trials=5", "seed=7"])
+    assert config.space.fixed["learning_rate"] == 0.001
+    assert (config.budget.trials, config.seed) == (5, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: x\nname: y\n", "isn't valid YAML: the key 'name' stands twice"),
+        ("name: [\n", "isn't valid YAML"),
+        ("", "must map keys to values .* it holds nothing"),
+        ("- 1\n", "must map keys to values .* it holds list"),
+        ("[" * 3000, "is nested too deeply|isn't valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_config_is_told(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(write(tmp_path / "c.yaml", text))
+
+
+def test_a_file_that_can_not_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="can't be read: No such file"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(ConfigError, match="isn't UTF-8 text"):
+        load_config(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trials", "must have the form key.path=value"),
+        ("=3", "must have the form key.path=value"),
+        ("budget.trials=[", "has no valid YAML value"),
+        ("budget.trails=3", "budget.trails: is unknown. Did you mean 'trials'"),
+    ],
+)
+def test_an_override_that_can_not_be_is_told(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config(RAW, overrides=[override])
+
+
+def test_overrides_leave_the_given_config_alone() -> None:
+    parse_config(RAW, overrides=["budget.trials=3", "space.hidden_size.low=8"])
+    assert RAW["budget"]["trials"] == 12
+    assert RAW["space"]["hidden_size"]["low"] == 4

@@ -1,0 +1,55 @@
+"""Word vectors from a config to a trial."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from celltune.data_prep.config import DataConfig
+from celltune.data_prep.dataset.tensorized import PreparedData
+from celltune.data_prep.preparation.pipeline import prepare
+from celltune.search.config.loading import parse_config
+from celltune.search.config.schema import SearchConfig
+from celltune.search.errors import ConfigError
+from celltune.search.runs.session import _check_vectors
+from celltune.search.storage.checkpoints import LocalCheckpoints
+from celltune.search.tuning.trial import TrialTask, run_trial
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> PreparedData:
+    plain = prepare(DataConfig(source="synthetic", reviews=40), cache_dir=tmp_path / "cache")
+    vectors = np.ones((plain.vocabulary_size, 7), np.float32)
+    vectors[1] = 0
+    return replace(plain, vectors=vectors, vectors_tuned=False)
+
+
+def config(**space: Any) -> SearchConfig:
+    raw = {"name": "x", "data": {"source": "synthetic"}, "space": {"cell": "gru", **space}}
+    return parse_config(raw)
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(8, "is 8"), ([7, 8], "is searched"), ({"low": 4, "high": 9}, "is searched")],
+)
+def test_another_size_is_refused_before_anything_starts(
+    data: PreparedData, size: Any, shown: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"embedding_size {shown}.* 7 numbers each. Leave"):
+        _check_vectors(config(embedding_size=size), data)
+    for fits in ({}, {"embedding_size": 7}):
+        _check_vectors(config(**fits), data)
+
+
+def test_a_trial_takes_the_vectors_and_their_size(data: PreparedData, tmp_path: Path) -> None:
+    params = {"cell": "gru", "hidden_size": 3}
+    task = TrialTask(number=0, params=params, seed=1, storage=LocalCheckpoints(tmp_path / "trial"))
+    result = next(run_trial(task, data))
+    words = data.vocabulary_size
+    recurrent = 3 * 3 * (7 + 3) + 2 * 3 * 3
+    assert result.metrics["parameters"] == words * 7 + recurrent + 3 + 1

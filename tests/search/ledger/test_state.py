@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+
+from celltune.search.ledger.events import (
+    EpochReported,
+    Event,
+    ExperimentCreated,
+    RunEnded,
+    RunStarted,
+    TrialCreated,
+    TrialFailed,
+    TrialStopped,
+)
+from celltune.search.ledger.state import ExperimentState
+
+
+def created(number: int) -> TrialCreated:
+    return TrialCreated(at=0.0, number=number, params={"cell": "gru"}, max_epochs=3)
+
+
+def epoch(number: int, epoch: int, accuracy: float) -> EpochReported:
+    metrics = {"valid_accuracy": accuracy, "valid_loss": 1 - accuracy}
+    return EpochReported(
+        at=1.0, number=number, epoch=epoch, metrics=metrics, checkpoint=f"epoch-{epoch}"
+    )
+
+
+def test_events_fold_into_trials() -> None:
+    state = ExperimentState(
+        [
+            ExperimentCreated(at=0.0, fingerprint="f"),
+            RunStarted(at=0.0, resumed=False, celltune="1", host="h", pid=1),
+            created(0),
+            created(1),
+            created(2),
+            epoch(1, 1, 0.7),
+            epoch(0, 1, 0.6),
+            TrialStopped(at=2.0, number=0, reason="pruned"),
+            epoch(1, 2, 0.9),
+            epoch(1, 3, 0.8),
+            TrialStopped(at=2.0, number=1, reason="completed"),
+            TrialFailed(at=2.0, number=2, error="no", details="trace"),
+            RunEnded(at=9.0, reason="finished"),
+        ]
+    )
+    assert [trial.status for trial in state.trials] == ["pruned", "completed", "failed"]
+    assert state.finished(3)
+    assert not state.finished(4)
+    assert [trial.number for trial in state.ranked("valid_accuracy")] == [1, 0]
+    best = state.trials[1].best("valid_accuracy")
+    assert best is not None
+    assert best.epoch == 2
+    assert state.trials[2].best_value("valid_loss") is None
+    assert state.updated_at == 9.0
+
+
+def test_less_loss_is_better_and_the_earlier_of_equals_leads() -> None:
+    state = ExperimentState(
+        [created(0), created(1), created(2), epoch(0, 1, 0.5), epoch(1, 1, 0.7), epoch(2, 1, 0.7)]
+    )
+    assert [trial.number for trial in state.ranked("valid_loss")] == [1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        ([created(1)], "trial 1 can't be created, the next one is 0"),
+        ([created(0), created(0)], "trial 0 can't be created, the next one is 1"),
+        ([epoch(0, 1, 0.5)], "trial 0 was never created"),
+        ([created(0), epoch(0, 2, 0.5)], "trial 0 reports epoch 2 after 0"),
+        ([created(0), epoch(0, 1, 0.5), epoch(0, 1, 0.5)], "reports epoch 1 after 1"),
+        (
+            [created(0), TrialStopped(at=0.0, number=0, reason="pruned"), epoch(0, 1, 0.5)],
+            "trial 0 is pruned already",
+        ),
+    ],
+)
+def test_what_can_not_be_is_refused(events: list[Event], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ExperimentState(events)
+
+
+def test_a_run_that_goes_on_is_not_ended() -> None:
+    started = RunStarted(at=0.0, resumed=True, celltune="1", host="h", pid=1)
+    state = ExperimentState([started, RunEnded(at=0.0, reason="interrupted"), started])
+    assert state.ended is None

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from celltune.search.config.schema import SearchConfig
+from celltune.search.errors import ConfigError
+from celltune.search.ledger.events import BudgetChanged, TrialCreated
+from celltune.search.ledger.ledger import Ledger, read
+from celltune.search.ledger.state import ExperimentState
+from celltune.search.tuning.budget_changes import Changes, budget_event, config_after
+from celltune.search.tuning.controller import SearchController
+from tests.search.support import make_conductor, make_config, start_ledger, steps
+
+quickly = settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def small(trials: int, max_epochs: int = 4, **changes: Any) -> SearchConfig:
+    return make_config(budget={"trials": trials, "max_epochs": max_epochs}, **changes)
+
+
+def extend(config: SearchConfig, path: Path, changes: Changes) -> BudgetChanged | None:
+    with Ledger(path) as ledger:
+        state = make_conductor(config, ledger).state
+        event = budget_event(config, ledger, state, changes, at=2.0)
+        if event is not None:
+            ledger.append(event)
+        return event
+
+
+def run(config: SearchConfig, path: Path, reports: int | None = None, workers: int = 1) -> Any:
+    with start_ledger(path) as ledger:
+        conductor = make_conductor(config, ledger)
+        list(islice(steps(conductor, workers), reports))
+        return conductor
+
+
+@quickly
+@given(first=st.integers(1, 8), more=st.integers(1, 6))
+def test_a_search_with_more_trials_is_the_search_that_had_them_from_the_start(
+    first: int, more: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("more")
+    whole = run(small(first + more), folder / "whole.jsonl")
+    run(small(first), folder / "part.jsonl")
+    assert extend(small(first), folder / "part.jsonl", Changes(trials=f"+{more}"))
+    part = run(small(first), folder / "part.jsonl")
+    assert part.state.trials == whole.state.trials
+    assert part.end_reason == "finished"
+
+
+@quickly
+@given(cut=st.integers(0, 20), workers=st.integers(1, 3), again=st.integers(0, 15))
+def test_more_epochs_train_on_what_passes_and_nothing_twice(
+    cut: int, workers: int, again: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("epochs") / "ledger.jsonl"
+    config = small(8)
+    run(config, path, cut, workers)
+    with Ledger(path) as ledger:
+        before = make_conductor(config, ledger).state
+    event = extend(config, path, Changes(max_epochs=16))
+    assert event is not None
+    for number in event.extended:
+        assert before.trials[number].status in ("unfinished", "completed")
+    run(config, path, again, workers)
+    live = run(config, path, None, workers)
+    after = ExperimentState(read(path))
+    assert live.end_reason == "finished"
+    for old, new in zip(before.trials, after.trials, strict=False):
+        assert new.epochs[: len(old.epochs)] == old.epochs
+        if old.number not in event.extended:
+            assert new == old
+    assert any(trial.epochs_done == 16 for trial in after.trials)
+    assert [e.number for e in read(path) if isinstance(e, TrialCreated)] == list(range(8))
+
+
+def test_of_the_completed_trials_the_upper_part_of_the_last_rung_goes_on(tmp_path: Path) -> None:
+    path, config = tmp_path / "ledger.jsonl", small(4, 2)
+    with start_ledger(path) as ledger:
+        conductor = make_conductor(config, ledger)
+        for number, accuracy in enumerate((0.5, 0.6, 0.7, 0.8)):
+            conductor.next()
+            for epoch in (1, 2):
+                metrics = {"valid_accuracy": accuracy, "valid_loss": 1 - accuracy}
+                conductor.report(number, epoch, metrics, f"epoch-{epoch}")
+    event = extend(config, path, Changes(max_epochs=4))
+    assert event is not None
+    assert event.extended == [2, 3]
+    with Ledger(path) as ledger:
+        conductor = make_conductor(config, ledger)
+        going_on = [conductor.next(), conductor.next(), conductor.next()]
+        assert [a and (a.number, a.max_epochs, a.checkpoints[0]) for a in going_on] == [
+            (2, 4, "epoch-2"),
+            (3, 4, "epoch-2"),
+            None,
+        ]
+
+
+def test_without_early_stopping_every_completed_trial_goes_on(tmp_path: Path) -> None:
+    path, config = tmp_path / "ledger.jsonl", small(3, 2, early_stopping=None)
+    run(config, path)
+    event = extend(config, path, Changes(max_epochs=3))
+    assert event is not None
+    assert event.extended == [0, 1, 2]
+
+
+def test_failed_trials_go_on_where_they_were_and_may_be_set_back_again(tmp_path: Path) -> None:
+    path, config = tmp_path / "ledger.jsonl", small(2, retries=0)
+    with start_ledger(path) as ledger:
+        conductor = make_conductor(config, ledger)
+        conductor.next()
+        conductor.report(0, 1, {"valid_accuracy": 0.6, "valid_loss": 0.5}, "epoch-1")
+        conductor.set_back(0, "raised", "the disk of the data was away", "trace")
+        assert conductor.state.trials[0].status == "failed"
+        assert conductor.state.trials[0].error == "the disk of the data was away"
+    event = extend(config, path, Changes(retry_failed=True))
+    assert event is not None
+    assert event.retried == [0]
+    with Ledger(path) as ledger:
+        conductor = make_conductor(config, ledger)
+        trial = conductor.state.trials[0]
+        assert (trial.status, trial.error, trial.losses) == ("unfinished", "", 0)
+        again = conductor.next()
+        assert again is not None
+        assert (again.number, again.checkpoints) == (0, ("epoch-1",))
+    assert extend(config, path, Changes(retry_failed=True)) is None
+
+
+def test_a_failed_trial_gets_the_epochs_that_are_in_force(tmp_path: Path) -> None:
+    path, config = tmp_path / "ledger.jsonl", small(1, retries=0)
+    with start_ledger(path) as ledger:
+        conductor = make_conductor(config, ledger)
+        conductor.next()
+        conductor.fail(0, "broke")
+    more = config.budget.max_epochs + 3
+    extend(config, path, Changes(max_epochs=more, retry_failed=True))
+    with Ledger(path) as ledger:
+        again = make_conductor(config, ledger).next()
+    assert again is not None
+    assert (again.number, again.max_epochs) == (0, more)
+
+
+def test_the_same_change_twice_is_one_change(tmp_path: Path) -> None:
+    path, config = tmp_path / "ledger.jsonl", small(2)
+    run(config, path)
+    assert extend(config, path, Changes(trials=4, target="0.99")) is not None
+    assert extend(config, path, Changes(trials=4, target=0.99)) is None
+    assert extend(config, path, Changes()) is None
+    lifted = extend(config, path, Changes(target="none"))
+    assert lifted is not None
+    assert lifted.target is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (Changes(trials="many"), r"--trials is 'many'; it must be .* \(\+20\)"),
+        (Changes(trials="-3"), "--trials is '-3'"),
+        (Changes(trials=1), "--trials is 1, but 3 trials were begun already"),
+        (Changes(max_epochs=3), "--max-epochs is 3, below the 4 .* can only grow"),
+        (Changes(max_epochs=0), "budget.max_epochs: input should be greater than"),
+        (Changes(target="high"), "--target is 'high'; it must be a number, or none"),
+        (Changes(target=89), "budget.target is 89, .* write 0.9 for 90 %"),
+        (Changes(patience="1.5"), "--patience is '1.5'; it must be a whole number, or none"),
+        (Changes(patience=0), "budget.patience: input should be greater than"),
+    ],
+)
+def test_a_change_that_can_not_be_had_is_told(
+    changes: Changes, message: str, tmp_path: Path
+) -> None:
+    conductor: SearchController = run(small(3), tmp_path / "ledger.jsonl")
+    with pytest.raises(ConfigError, match=message):
+        config_after(small(3), conductor.state, changes)
+
+
+def test_a_change_of_trials_that_can_not_go_on_is_damage() -> None:
+    created = TrialCreated(at=0, number=0, params={}, max_epochs=2)
+    for event, message in (
+        (BudgetChanged(at=0, trials=1, max_epochs=4, retried=[0]), "trial 0 is unfinished and"),
+        (BudgetChanged(at=0, trials=1, max_epochs=4, extended=[1]), "trial 1 was never created"),
+    ):
+        state = ExperimentState([created])
+        with pytest.raises(ValueError, match=message):
+            state.apply(event)
+        assert state.budget is None

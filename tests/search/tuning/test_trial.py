@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from celltune.data_prep.config import DataConfig
+from celltune.data_prep.dataset.tensorized import PreparedData
+from celltune.data_prep.preparation.pipeline import prepare
+from celltune.models.errors import TrialError
+from celltune.search.errors import StorageError
+from celltune.search.storage.checkpoints import LocalCheckpoints
+from celltune.search.tuning.trial import EpochResult, TrialTask, run_trial, trial_seed
+
+PARAMS = {"cell": "gru", "hidden_size": 4, "embedding_size": 4, "dropout": 0.3, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
+    config = DataConfig(source="synthetic", reviews=60, max_tokens=20)
+    return prepare(config, cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+def epochs(task: TrialTask, data: PreparedData, count: int) -> list[EpochResult]:
+    return list(islice(run_trial(task, data), count))
+
+
+def numbers(results: list[EpochResult]) -> list[dict[str, float]]:
+    timed = ("seconds", "tokens_per_second")
+    return [{k: v for k, v in r.metrics.items() if k not in timed} for r in results]
+
+
+def test_a_trial_yields_epochs_with_whole_checkpoints(tmp_path: Path, data: PreparedData) -> None:
+    results = epochs(TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path)), data, 2)
+    assert [result.epoch for result in results] == [1, 2]
+    assert [result.checkpoint for result in results] == ["epoch-1", "epoch-2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-1", "epoch-2"]
+    assert {"train_loss", "valid_loss", "valid_accuracy", "seconds", "parameters"} <= set(
+        results[0].metrics
+    )
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_resumed_trial_is_the_uncut_one_bit_for_bit(
+    cut: int, tmp_path: Path, data: PreparedData
+) -> None:
+    uncut = epochs(TrialTask(3, PARAMS, 1, LocalCheckpoints(tmp_path / "uncut")), data, 3)
+    first = epochs(TrialTask(3, PARAMS, 1, LocalCheckpoints(tmp_path / "cut")), data, cut)
+    names = tuple(result.checkpoint for result in reversed(first))
+    rest = epochs(TrialTask(3, PARAMS, 1, LocalCheckpoints(tmp_path / "cut"), names), data, 3 - cut)
+    assert numbers([*first, *rest]) == numbers(uncut)
+
+
+def test_a_damaged_checkpoint_is_set_aside_told_and_the_one_before_it_used(
+    tmp_path: Path, data: PreparedData
+) -> None:
+    uncut = epochs(TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path)), data, 2)
+    (weights,) = (tmp_path / "epoch-2").glob("*.safetensors")
+    damaged = weights.read_bytes()[:-1]
+    weights.write_bytes(damaged)
+    task = TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path), ("epoch-2", "epoch-1"))
+    again = epochs(task, data, 2)
+    assert numbers(again[:1]) == numbers(uncut[1:])
+    (warning,) = again[0].warnings
+    assert warning.startswith("Trial 0 goes back one checkpoint: The checkpoint file ")
+    aside = tmp_path / "epoch-2.damaged"
+    assert warning.endswith(f"It is kept to be looked at, in {aside}.")
+    assert (aside / weights.name).read_bytes() == damaged
+    assert again[1].warnings == ()
+
+
+def test_a_storage_out_of_reach_sends_no_trial_back(
+    tmp_path: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epochs(TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path)), data, 1)
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    task = TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path), ("epoch-1",))
+    with pytest.raises(StorageError, match=r"Trial 0 can't read its checkpoint .*: Permission"):
+        epochs(task, data, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-1"]
+
+
+def test_without_a_whole_checkpoint_a_trial_starts_anew(tmp_path: Path, data: PreparedData) -> None:
+    task = TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path), ("epoch-1",))
+    assert epochs(task, data, 1)[0].epoch == 1
+
+
+def test_a_loss_that_is_no_number_is_a_trials_error(tmp_path: Path, data: PreparedData) -> None:
+    task = TrialTask(
+        0, {**PARAMS, "learning_rate": 1e38, "gradient_clip": None}, 1, LocalCheckpoints(tmp_path)
+    )
+    with pytest.raises(TrialError, match="learning rate"):
+        epochs(task, data, 3)
+
+
+def test_a_checkpoint_that_can_not_be_written_is_no_fault_of_the_trial(
+    tmp_path: Path, data: PreparedData
+) -> None:
+    (tmp_path / "file").write_text("x")
+    task = TrialTask(4, PARAMS, 1, LocalCheckpoints(tmp_path / "file"))
+    with pytest.raises(StorageError, match=r"Trial 4 can't write its checkpoint .*epoch-1: "):
+        epochs(task, data, 1)
+
+
+def test_trials_have_seeds_of_their_own() -> None:
+    seeds = {trial_seed(seed, number) for seed in range(5) for number in range(50)}
+    assert len(seeds) == 250
