@@ -96,7 +96,7 @@ class LazyRowUpdates:
         """Update the rows of the last ``gather`` with the gradient that they were given."""
         if self._used is None or self._used.grad is None:
             raise RuntimeError(
-                "LazyRowUpdates.step was called without a gradient: call gather and backward before."
+                "step was called without a gradient: call gather and backward before."
             )
         self._call("step_rows", self._rows, self._used.grad.contiguous())
         self._now += 1

@@ -30,8 +30,8 @@ def make_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.Op
 class Updater:
     """Brings gradients into a model's weights.
 
-    The embedding is updated by rows where that gives the dense result (``LazyRowUpdates``). So between
-    ``words`` and ``settle`` the table isn't the dense optimizer's yet.
+    The embedding is updated by rows where that gives the dense result (``LazyRowUpdates``). So
+    between ``words`` and ``settle`` the table isn't the dense optimizer's yet.
 
     Attributes:
         optimizer: torch's; with ``loss_scale`` it holds the whole state once ``settle`` was called.
