@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Collection, Mapping
 
 from celltune.search.types import Metric, ParameterValue
 
@@ -51,14 +50,6 @@ def metric_text(metric: Metric, value: float | None) -> str:
 def percent_text(value: float) -> str:
     """Write a share for people, in percent."""
     return f"{100 * value:.2f} %"
-
-
-def closest_match(word: str, allowed: Iterable[str]) -> str:
-    """Say which allowed word is nearest to `word`, and which are allowed at all."""
-    words = list(allowed)
-    close = get_close_matches(word, words, n=1)
-    hint = f"Did you mean '{close[0]}'? " if close else ""
-    return f"{hint}Allowed: {', '.join(words) if words else 'none'}."
 
 
 def approximate_duration(seconds: float) -> str:

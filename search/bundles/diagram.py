@@ -19,7 +19,8 @@ from celltune.search.config.space import Choice, Dimension, split
 from celltune.search.errors import ModelError, OptionError
 from celltune.search.storage.base import storage_root
 from celltune.search.storage.locate import find_experiment
-from celltune.search.wording import closest_match, describe_params
+from celltune.search.wording import describe_params
+from celltune.spelling import closest_match
 
 if TYPE_CHECKING:
     from celltune.models.network.classifier import TextClassifier

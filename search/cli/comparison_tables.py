@@ -11,7 +11,8 @@ from rich.table import Table
 from celltune.search.errors import OptionError
 from celltune.search.evaluation.comparison import notes
 from celltune.search.results.formats import as_csv, as_json
-from celltune.search.wording import closest_match, percent_text
+from celltune.search.wording import percent_text
+from celltune.spelling import closest_match
 
 Record = Mapping[str, Any]
 

@@ -21,7 +21,7 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.base import storage_root
 from celltune.search.storage.locate import find_experiment
 from celltune.search.types import Metric
-from celltune.search.wording import closest_match
+from celltune.spelling import closest_match
 
 INTERRUPTED = 130
 PARTS = ("train", "train+valid")

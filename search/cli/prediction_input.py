@@ -11,7 +11,7 @@ from typing import BinaryIO
 from celltune.data_prep.io.files import reading, text_of
 from celltune.data_prep.sources.table_readers import FORMATS, Column
 from celltune.search.errors import OptionError
-from celltune.search.wording import closest_match
+from celltune.spelling import closest_match
 
 STANDARD_INPUT = "-"
 AT_ONCE = 20_000

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from celltune.search.bundles.predictor import Explanation, Prediction, Step
 from celltune.search.errors import OptionError
-from celltune.search.wording import closest_match
+from celltune.spelling import closest_match
 
 LARGEST_STEPS = 10
 """How many of a long text's words are listed beside the coloured text."""

@@ -18,7 +18,7 @@ from celltune.search.config.schema import (
 )
 from celltune.search.config.space import hyperparameters
 from celltune.search.errors import ConfigError
-from celltune.search.wording import closest_match
+from celltune.spelling import closest_match
 
 
 class Readable(Protocol):

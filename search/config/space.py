@@ -22,7 +22,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from celltune.models.config import ModelConfig, TrainingConfig
 from celltune.search.types import ParameterValue
-from celltune.search.wording import closest_match
+from celltune.spelling import closest_match
 
 _RANGE_KEYS = ("low", "high", "log", "step")
 

@@ -33,7 +33,7 @@ from celltune.search.runs.stop_requests import stop_signals
 from celltune.search.runs.view import SilentView, View
 from celltune.search.storage.base import ExperimentFolder, StorageRoot, create, storage_root
 from celltune.search.storage.locate import experiment_at
-from celltune.search.wording import closest_match
+from celltune.spelling import closest_match
 
 if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest

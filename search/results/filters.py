@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celltune.search.errors import OptionError
-from celltune.search.wording import closest_match
+from celltune.spelling import closest_match
 
 _Value = Callable[[Mapping[str, Any]], Any]
 

@@ -22,7 +22,8 @@ from rich.style import Style
 from celltune.search.config.space import hyperparameters
 from celltune.search.errors import OptionError
 from celltune.search.results.ranking import Row
-from celltune.search.wording import NAMING, closest_match, describe_params
+from celltune.search.wording import NAMING, describe_params
+from celltune.spelling import closest_match
 
 
 def _text(value: Any) -> str:

@@ -17,7 +17,7 @@ from celltune.search.results.filters import parse_filter
 from celltune.search.storage.base import ExperimentFolder, StorageRoot
 from celltune.search.storage.locate import find_experiment
 from celltune.search.types import Metric, sign
-from celltune.search.wording import closest_match
+from celltune.spelling import closest_match
 
 Row = Mapping[str, Any]
 

@@ -13,7 +13,7 @@ from celltune.search.storage.base import (
     unreadable,
 )
 from celltune.search.storage.object_path import ObjectPath
-from celltune.search.wording import closest_match
+from celltune.spelling import closest_match
 
 
 def experiment_at(name: str, storage: StorageRoot) -> ExperimentFolder:
