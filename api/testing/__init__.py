@@ -1,0 +1,1 @@
+"""Contract test suites for extensions of celltune; they need pytest."""

@@ -1,0 +1,1 @@
+"""Extension points of `celltune.data_prep` and their built-in implementations."""

@@ -1,0 +1,1 @@
+"""Extension points of `celltune.models` and their built-in implementations."""

@@ -1,0 +1,1 @@
+"""Extension points of `celltune.search` and their built-in implementations."""
