@@ -17,6 +17,7 @@ from celltune.search.config.space import Choice, Dimension, Space
 from celltune.search.ledger.events import Event, ExperimentCreated
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.tuning.controller import SearchController
+from celltune.search.types import EpochReport
 
 
 class Random:
@@ -99,7 +100,7 @@ class Celltune:
         return assignment.params
 
     def report(self, number: int, epoch: int, metrics: dict[str, float]) -> bool:
-        return self._conductor.report(number, epoch, metrics, None)
+        return self._conductor.report(number, [EpochReport(epoch, metrics, None)])
 
 
 def interval(

@@ -43,7 +43,8 @@ from celltune.search.ledger.events import (
 )
 from celltune.search.storage.base import ExperimentFolder, create
 from celltune.search.storage.locate import experiment_at
-from celltune.search.tuning.controller import Report, SearchController
+from celltune.search.tuning.controller import SearchController
+from celltune.search.types import EpochReport
 
 CELLTUNE = str(Path(sys.executable).with_name("celltune"))
 TRIALS = 2_000
@@ -163,9 +164,11 @@ def conductor_alone(storage: Path, seconds: float, group: int) -> float:
             if assignment is None:
                 break
             number = assignment.number
-            for first in range(1, EPOCHS + 1, group):
-                reports = [Report(e, metrics(number, e), None) for e in range(first, first + group)]
-                conductor.report_all(number, reports)
+            for start in range(1, EPOCHS + 1, group):
+                reports = [
+                    EpochReport(e, metrics(number, e), None) for e in range(start, start + group)
+                ]
+                conductor.report(number, reports)
             results += EPOCHS
         return results / (time.perf_counter() - begun)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -17,6 +18,19 @@ Metric = Literal["valid_accuracy", "valid_loss"]
 
 TrainingParts = Literal["train", "train+valid"]
 """The splits that a model is trained on."""
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """An epoch that a worker finished, as the driver receives it."""
+
+    epoch: int
+    """Epochs trained so far, so the first one is 1."""
+    metrics: dict[str, float]
+    checkpoint: str | None
+    """Name of the checkpoint's folder within the trial's folder; it is complete on the storage."""
+    warnings: tuple[str, ...] = ()
+    """Sentences to log, such as a damaged checkpoint that was skipped."""
 
 
 def sign(metric: Metric) -> int:

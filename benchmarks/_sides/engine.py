@@ -73,7 +73,7 @@ def stock(trials: int, *, reuse: bool) -> dict[str, Any]:
 
 def no_work(task: Any, data: Any) -> Iterator[Any]:  # noqa: ARG001 (a worker's work gets data)
     """Give the metrics that a real epoch gives, at once and without a checkpoint's files."""
-    from celltune.search.tuning.trial import EpochResult
+    from celltune.search.types import EpochReport
 
     epoch = len(task.checkpoints)
     while True:
@@ -83,7 +83,7 @@ def no_work(task: Any, data: Any) -> Iterator[Any]:  # noqa: ARG001 (a worker's 
             ("train_loss", "train_accuracy", "seconds", "tokens_per_second", "parameters"), 0.5
         )
         metrics.update(valid_accuracy=value, valid_loss=1 - value)
-        yield EpochResult(epoch, metrics, f"epoch-{epoch}")
+        yield EpochReport(epoch, metrics, f"epoch-{epoch}")
 
 
 def config_of(trials: int, epochs: int, *, stop_early: bool = True) -> Any:

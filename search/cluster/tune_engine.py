@@ -32,7 +32,7 @@ from celltune.search.config.schema import Resources, SearchConfig
 from celltune.search.errors import StorageError
 from celltune.search.ledger.events import Cause
 from celltune.search.storage.base import ExperimentFolder
-from celltune.search.tuning.controller import Assignment, Report, SearchController
+from celltune.search.tuning.controller import Assignment, SearchController
 from celltune.search.tuning.trial import TrialTask
 
 _log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
         error = text.splitlines()[-1]
         if self._watch.remove(trial):
             cause, error = "hung", self._watch.reason
-        self._guard(self._conductor.set_back, trial.config["number"], cause, error)
+        self._guard(self._conductor.retry_or_fail, trial.config["number"], cause, error)
 
     def _pass_on(self, trial: Any, result: dict[str, Any]) -> bool:
         number = trial.config["number"]
@@ -113,8 +113,7 @@ class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
         for warning in (text for epoch in epochs for text in epoch.warnings):
             _log.warning(warning)
         if epochs:
-            reports = [Report(e.epoch, e.metrics, e.checkpoint) for e in epochs]
-            goes_on = self._guard(self._conductor.report_all, number, reports)
+            goes_on = self._guard(self._conductor.report, number, epochs)
         if "fatal" in result:
             self._guard(self._give_up, result["fatal"])
         if "failure" in result and goes_on:
@@ -129,7 +128,7 @@ class _Scheduler(_Forgetful, FIFOScheduler):  # type: ignore[misc]
         if cause is None:
             self._conductor.fail(number, failure, details)
         else:
-            self._conductor.set_back(number, cause, failure, details)
+            self._conductor.retry_or_fail(number, cause, failure, details)
 
     def _give_up(self, reason: str) -> None:
         raise StorageError(reason)
@@ -228,8 +227,8 @@ def _describer(
             number=assignment.number,
             params=assignment.params,
             seed=config.seed,
-            storage=folder.checkpoints(assignment.number),
-            checkpoints=assignment.checkpoints,
+            checkpoints=folder.checkpoints(assignment.number),
+            restore_from=assignment.checkpoints,
             device=device,
             threads=max(1, int(config.resources.cpus_per_trial)),
             memory_gb=config.resources.memory_per_trial_gb,

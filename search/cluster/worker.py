@@ -16,16 +16,17 @@ from celltune.models.errors import TrialError
 from celltune.search.cluster.memory_limit import is_out_of_memory, limit_memory
 from celltune.search.errors import StorageError
 from celltune.search.ledger.events import Cause
-from celltune.search.tuning.trial import EpochResult, TrialTask, run_trial
+from celltune.search.tuning.trial import TrialTask, run_trial
+from celltune.search.types import EpochReport
 
-Work = Callable[[TrialTask, store.DataHandle], Iterator[EpochResult]]
+Work = Callable[[TrialTask, store.DataHandle], Iterator[EpochReport]]
 """What a worker does for a trial: an item an epoch, until it isn't asked any more."""
 
 _NEXT_TO_NO_TIME = 0.005
 """Seconds."""
 
 
-def train(task: TrialTask, data: store.DataHandle) -> Iterator[EpochResult]:
+def train(task: TrialTask, data: store.DataHandle) -> Iterator[EpochReport]:
     """Train a trial's model on published data (see `search.trial.run_trial`)."""
     import torch
 
@@ -38,7 +39,7 @@ def train(task: TrialTask, data: store.DataHandle) -> Iterator[EpochResult]:
 class TrialWorker(tune.Trainable):  # type: ignore[misc]
     """A worker process: runs one trial after another, an epoch a step."""
 
-    _epochs: Iterator[EpochResult]
+    _epochs: Iterator[EpochReport]
     _last: int
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -61,7 +62,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         Epochs that take next to no time come several in a report, so that the driver's loop and
         its disk keep pace. Real ones never do: writing a checkpoint alone takes longer.
         """
-        epochs: list[EpochResult] = []
+        epochs: list[EpochReport] = []
         begun = time.monotonic()
         while not epochs or (
             time.monotonic() - begun < _NEXT_TO_NO_TIME and epochs[-1].epoch < self._last

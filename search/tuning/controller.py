@@ -33,23 +33,13 @@ from celltune.search.storage.snapshot import with_budget
 from celltune.search.tuning.asha import make_rungs
 from celltune.search.tuning.stopping import SearchEnd, end_reason, no_new_trials_reason
 from celltune.search.tuning.tpe import TPESampler
-from celltune.search.types import ParameterValue
+from celltune.search.types import EpochReport, ParameterValue
 
 if TYPE_CHECKING:
     from optuna import Study
 
 Observer = Callable[[Event, ExperimentState], None]
 """Is shown each event after it is on the disk and in the state."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """An epoch that a trial finished."""
-
-    epoch: int
-    metrics: dict[str, float]
-    checkpoint: str | None
-    """The checkpoint's folder name within the trial's folder."""
 
 
 @dataclass(frozen=True)
@@ -149,13 +139,7 @@ class SearchController:
         )
         return self._assignment(self.state.trials[number])
 
-    def report(
-        self, number: int, epoch: int, metrics: dict[str, float], checkpoint: str | None
-    ) -> bool:
-        """Take in a finished epoch; see `report_all`."""
-        return self.report_all(number, [Report(epoch, metrics, checkpoint)])
-
-    def report_all(self, number: int, reports: Sequence[Report]) -> bool:
+    def report(self, number: int, reports: Sequence[EpochReport]) -> bool:
         """Take in a trial's finished epochs, in their order, with one write to the disk.
 
         What the ledger holds already (a trial had to go back to an older checkpoint) is read over:
@@ -170,7 +154,13 @@ class SearchController:
         for report in reports:
             if report.epoch > trial.epochs_done and outcome is None:
                 at = self._clock()
-                event = EpochReported(at=at, number=number, **vars(report))
+                event = EpochReported(
+                    at=at,
+                    number=number,
+                    epoch=report.epoch,
+                    metrics=report.metrics,
+                    checkpoint=report.checkpoint,
+                )
                 events.append(event)
                 outcome = self._outcome(trial, report.epoch, self._stands(event))
                 if outcome is not None:
@@ -190,7 +180,7 @@ class SearchController:
         self._record(TrialFailed(at=self._clock(), number=number, error=error, details=details))
         self._tpe.finish(self.state.trials[number])
 
-    def set_back(self, number: int, cause: Cause, error: str, details: str = "") -> None:
+    def retry_or_fail(self, number: int, cause: Cause, error: str, details: str = "") -> None:
         """Take in that a trial lost its worker: it waits again, or has lost too many."""
         trial = self.state.trials[number]
         if trial.losses >= self._config.retries:

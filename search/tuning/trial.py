@@ -17,7 +17,7 @@ from celltune.models.errors import CheckpointError
 from celltune.search.config.space import split
 from celltune.search.errors import StorageError
 from celltune.search.storage.checkpoints import Checkpoints
-from celltune.search.types import ParameterValue
+from celltune.search.types import EpochReport, ParameterValue
 
 if TYPE_CHECKING:
     from celltune.models.training.trainer import Trainer
@@ -31,26 +31,15 @@ class TrialTask:
     params: Mapping[str, ParameterValue]
     seed: int
     """The experiment's seed."""
-    storage: Checkpoints
-    """Where the trial's checkpoints are."""
-    checkpoints: tuple[str, ...] = ()
-    """Checkpoints to go on from, the best to start from first; empty: start anew."""
+    checkpoints: Checkpoints
+    """The store of the trial's checkpoints."""
+    restore_from: tuple[str, ...] = ()
+    """Names of the checkpoints to continue from, in order of preference; empty for a new trial."""
     device: str = "cpu"
     threads: int = 1
     """Of torch."""
     memory_gb: float | None = None
     """See `Resources.memory_per_trial_gb`."""
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """An epoch whose checkpoint is whole on the storage."""
-
-    epoch: int
-    metrics: dict[str, float]
-    checkpoint: str
-    warnings: tuple[str, ...] = ()
-    """What a person should know of the way to it."""
 
 
 def checkpoint_name(epoch: int) -> str:
@@ -97,7 +86,7 @@ def make_trainer(
     )
 
 
-def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
+def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochReport]:
     """Train without end, one epoch an item; the caller stops it by not asking on.
 
     Args:
@@ -118,14 +107,14 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochResult]:
             if name != "epoch"
         }
         metrics["parameters"] = float(trainer.parameters)
-        yield EpochResult(trainer.epoch, metrics, _save(trainer, task), warnings)
+        yield EpochReport(trainer.epoch, metrics, _save(trainer, task), warnings)
         warnings = ()
 
 
 def _save(trainer: Trainer, task: TrialTask) -> str:
     name = checkpoint_name(trainer.epoch)
     try:
-        task.storage.save(trainer.state(), name)
+        task.checkpoints.save(trainer.state(), name)
     except OSError as error:
         raise _out_of_reach(task, "write", name, error) from error
     return name
@@ -134,9 +123,9 @@ def _save(trainer: Trainer, task: TrialTask) -> str:
 def _restore(trainer: Trainer, task: TrialTask) -> tuple[str, ...]:
     """Go on from the best whole checkpoint; gives a warning for each that wasn't."""
     warnings: list[str] = []
-    for name in task.checkpoints:
+    for name in task.restore_from:
         try:
-            trainer.load_state(*task.storage.load(name))
+            trainer.load_state(*task.checkpoints.load(name))
         except CheckpointError as error:
             kept = _set_aside(task, name)
             warnings.append(f"Trial {task.number} goes back one checkpoint: {error}{kept}")
@@ -149,14 +138,14 @@ def _restore(trainer: Trainer, task: TrialTask) -> tuple[str, ...]:
 
 def _set_aside(task: TrialTask, name: str) -> str:
     try:
-        return f" It is kept to be looked at, in {task.storage.set_aside(name)}."
+        return f" It is kept to be looked at, in {task.checkpoints.set_aside(name)}."
     except OSError:
         return ""
 
 
 def _out_of_reach(task: TrialTask, what: str, name: str, error: OSError) -> StorageError:
     return StorageError(
-        f"Trial {task.number} can't {what} its checkpoint {task.storage.where(name)}: "
+        f"Trial {task.number} can't {what} its checkpoint {task.checkpoints.where(name)}: "
         f"{error.strerror}. What was acknowledged is safe and no trial is counted as failed; "
         "mend the storage, then resume."
     )

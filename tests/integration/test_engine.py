@@ -20,7 +20,7 @@ from celltune.search.runs.launch import launch, resume
 from celltune.search.storage.base import create
 from celltune.search.storage.locate import reserve_name
 from celltune.search.tuning.controller import SearchController
-from celltune.search.tuning.trial import EpochResult
+from celltune.search.types import EpochReport
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -136,9 +136,9 @@ def test_trials_never_run_in_greater_number_than_asked(tmp_path: Path) -> None:
 def test_epochs_of_next_to_no_time_come_several_in_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_work(task: Any, data: Any) -> Iterator[EpochResult]:
+    def no_work(task: Any, data: Any) -> Iterator[EpochReport]:
         for epoch in range(1, 1000):
-            yield EpochResult(epoch, {"valid_accuracy": 0.5 + task.number / 10}, f"epoch-{epoch}")
+            yield EpochReport(epoch, {"valid_accuracy": 0.5 + task.number / 10}, f"epoch-{epoch}")
 
     config = parse_config({**CONFIG, "budget": {"trials": 3, "max_epochs": 50}})
     folder = reserve_name("demo", tmp_path)

@@ -18,7 +18,7 @@ from celltune.search.ledger.ledger import Ledger, read
 from celltune.search.storage.base import create
 from celltune.search.storage.local import LocalExperiment
 from tests.integration.conftest import CELLTUNE, Run
-from tests.search.support import RAW, make_conductor, make_config, steps
+from tests.search.support import RAW, make_config, make_controller, steps
 
 DATA = {"source": "synthetic", "reviews": 500, "max_tokens": 40, "test_size": 0.2}
 
@@ -36,7 +36,7 @@ def judged(env: dict[str, str], shared_cache: Path) -> LocalExperiment:
     data = prepare(config.data, cache_dir=shared_cache)
     create(folder, config, ExperimentCreated(at=0.0, fingerprint=data.fingerprint))
     with Ledger(folder.ledger) as ledger:
-        list(steps(make_conductor(config, ledger)))
+        list(steps(make_controller(config, ledger)))
     return folder
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.tracking.mlflow import MlflowTracker
-from tests.search.support import make_conductor, make_config, start_ledger, steps
+from tests.search.support import make_config, make_controller, start_ledger, steps
 
 
 @pytest.mark.filterwarnings("ignore")  # of mlflow's own making
@@ -14,7 +14,7 @@ def test_real_mlflow_takes_what_the_tracker_sends(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     config = make_config(budget={"trials": 3, "max_epochs": 4})
     with start_ledger(tmp_path / "ledger.jsonl") as ledger:
-        list(steps(make_conductor(config, ledger)))
+        list(steps(make_controller(config, ledger)))
         events = ledger.events
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     for cut in (4, len(events)):

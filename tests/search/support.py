@@ -18,7 +18,7 @@ from celltune.search.storage.base import create
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import reserve_name
 from celltune.search.tuning.controller import Assignment, SearchController
-from celltune.search.types import ParameterValue
+from celltune.search.types import EpochReport, ParameterValue
 
 RAW: dict[str, Any] = {
     "name": "demo",
@@ -49,7 +49,7 @@ def start_ledger(path: Path) -> Ledger:
     return ledger
 
 
-def make_conductor(config: SearchConfig, ledger: Ledger) -> SearchController:
+def make_controller(config: SearchConfig, ledger: Ledger) -> SearchController:
     return SearchController(config, ledger, clock=lambda: 1.0)
 
 
@@ -77,7 +77,7 @@ def steps(conductor: SearchController, workers: int = 1) -> Iterator[None]:
         assignment, done = running.pop(0)
         epoch = done + 1
         metrics = formula(assignment.params, epoch)
-        if conductor.report(assignment.number, epoch, metrics, f"epoch-{epoch}"):
+        if conductor.report(assignment.number, [EpochReport(epoch, metrics, f"epoch-{epoch}")]):
             running.append((assignment, epoch))
         yield
 
@@ -97,7 +97,7 @@ def _finished_events(config: str) -> tuple[Event, ...]:
         tempfile.TemporaryDirectory() as folder,
         start_ledger(Path(folder) / "ledger.jsonl") as ledger,
     ):
-        conductor = make_conductor(parsed, ledger)
+        conductor = make_controller(parsed, ledger)
         conductor.start(celltune="1", host="h", pid=1, versions={"python": "3"})
         list(steps(conductor))
         conductor.end("finished")

@@ -11,7 +11,7 @@ from celltune.search.ledger.ledger import Ledger
 from celltune.search.storage.base import CONFIG, create
 from celltune.search.storage.local import LEDGER, LocalExperiment
 from celltune.search.storage.locate import reserve_name
-from tests.search.support import RAW, make_conductor, make_config, steps
+from tests.search.support import RAW, make_config, make_controller, steps
 from tests.search.typed import run
 
 
@@ -35,7 +35,7 @@ def experiment(storage: Path) -> LocalExperiment:
     create(folder, make_config(), ExperimentCreated(at=1.0, fingerprint="f"))
     with Ledger(folder.ledger) as ledger:
         ledger.append(RunStarted(at=1.0, resumed=False, celltune="1", host="h", pid=1))
-        running = steps(make_conductor(make_config(), ledger))
+        running = steps(make_controller(make_config(), ledger))
         for _ in range(9):
             next(running)
     return folder
@@ -127,7 +127,7 @@ def test_status_tells_how_it_stands_and_what_to_type(
         ledger.append(RunEnded(at=2.0, reason="interrupted"))
     assert run(capsys, monkeypatch, "status", "demo")[1].startswith("demo: stopped")
     with Ledger(experiment.ledger) as ledger:
-        list(steps(make_conductor(make_config(), ledger)))
+        list(steps(make_controller(make_config(), ledger)))
     _, out, _ = run(capsys, monkeypatch, "status", "demo")
     assert out.startswith("demo: finished")
     assert "resume" not in out
@@ -165,7 +165,7 @@ def test_a_finished_search_is_not_run_again(
     experiment: LocalExperiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Ledger(experiment.ledger) as ledger:
-        list(steps(make_conductor(make_config(), ledger)))
+        list(steps(make_controller(make_config(), ledger)))
     before = experiment.ledger.read_bytes()
     code, out, _ = run(capsys, monkeypatch, "resume", "demo")
     assert code == 0

@@ -17,7 +17,7 @@ from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import find_experiment
 from tests.search.cli.test_app import run
 from tests.search.evaluation.test_summaries import baseline, retrained
-from tests.search.support import RAW, make_conductor, make_config, steps
+from tests.search.support import RAW, make_config, make_controller, steps
 
 
 def experiment(storage: Path, name: str, reports: int, **data: Any) -> LocalExperiment:
@@ -26,7 +26,7 @@ def experiment(storage: Path, name: str, reports: int, **data: Any) -> LocalExpe
     folder = LocalExperiment(storage / name)
     create(folder, config, ExperimentCreated(at=1.0, fingerprint="f"))
     with folder.open_ledger() as ledger:
-        running = steps(make_conductor(config, ledger))
+        running = steps(make_controller(config, ledger))
         for _ in range(reports):
             next(running)
     return folder

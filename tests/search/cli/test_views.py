@@ -11,7 +11,7 @@ from celltune.search.ledger.events import TrialCreated, TrialFailed
 from celltune.search.runs.view import View
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.wording import describe_params, metric_text
-from tests.search.support import make_conductor, make_config, start_ledger, steps
+from tests.search.support import make_config, make_controller, start_ledger, steps
 
 
 def test_parameters_in_words() -> None:
@@ -36,7 +36,7 @@ def test_metrics_in_words() -> None:
 def watch(view: View, folder: LocalExperiment) -> None:
     folder.path.mkdir(exist_ok=True)
     with start_ledger(folder.ledger) as ledger:
-        conductor = make_conductor(make_config(), ledger)
+        conductor = make_controller(make_config(), ledger)
         conductor.observe(view.event)
         view.stage("Starting")
         view.progress("read", 10, None)
@@ -75,7 +75,7 @@ def test_the_live_view_draws_and_leaves_a_clean_terminal(tmp_path: Path) -> None
 @pytest.mark.parametrize("width", [50, 80, 200])
 def test_the_drawing_fits_the_terminal(width: int, tmp_path: Path) -> None:
     with start_ledger(tmp_path / "ledger.jsonl") as ledger:
-        conductor = make_conductor(make_config(budget={"trials": 40, "max_epochs": 4}), ledger)
+        conductor = make_controller(make_config(budget={"trials": 40, "max_epochs": 4}), ledger)
         list(steps(conductor, workers=3))
         state = conductor.state
     state.apply(TrialCreated(at=1.0, number=40, params={"cell": "gru"}, max_epochs=4))

@@ -48,7 +48,9 @@ def test_another_size_is_refused_before_anything_starts(
 
 def test_a_trial_takes_the_vectors_and_their_size(data: PreparedData, tmp_path: Path) -> None:
     params = {"cell": "gru", "hidden_size": 3}
-    task = TrialTask(number=0, params=params, seed=1, storage=LocalCheckpoints(tmp_path / "trial"))
+    task = TrialTask(
+        number=0, params=params, seed=1, checkpoints=LocalCheckpoints(tmp_path / "trial")
+    )
     result = next(run_trial(task, data))
     words = data.vocabulary_size
     recurrent = 3 * 3 * (7 + 3) + 2 * 3 * 3

@@ -11,7 +11,7 @@ from celltune.search.errors import OptionError
 from celltune.search.ledger.events import ExperimentCreated, TrialCreated, TrialFailed
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.results.optuna_study import copy_to_storage
-from tests.search.support import make_conductor, make_config, start_ledger, steps
+from tests.search.support import make_config, make_controller, start_ledger, steps
 
 CONFIG = make_config(budget={"trials": 6, "max_epochs": 4})
 
@@ -19,7 +19,7 @@ CONFIG = make_config(budget={"trials": 6, "max_epochs": 4})
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> ExperimentState:
     with start_ledger(tmp_path_factory.mktemp("study") / "ledger.jsonl") as ledger:
-        conductor = make_conductor(CONFIG, ledger)
+        conductor = make_controller(CONFIG, ledger)
         list(steps(conductor))
     state = conductor.state
     params = {"cell": "gru", "hidden_size": 8, "num_layers": 1, "learning_rate": 0.1}

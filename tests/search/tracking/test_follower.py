@@ -26,7 +26,7 @@ from celltune.search.tracking.follower import Follower, Tracker, check, tracked
 from celltune.search.tracking.mlflow import MlflowTracker
 from celltune.search.tracking.tensorboard import TensorBoardTracker
 from celltune.search.tuning.controller import SearchController
-from tests.search.support import make_conductor, make_config, start_ledger, steps
+from tests.search.support import make_config, make_controller, start_ledger, steps
 
 CONFIG = make_config(budget={"trials": 5, "max_epochs": 4})
 
@@ -34,7 +34,7 @@ CONFIG = make_config(budget={"trials": 5, "max_epochs": 4})
 @pytest.fixture(scope="module")
 def events(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
     with start_ledger(tmp_path_factory.mktemp("tracked") / "ledger.jsonl") as ledger:
-        conductor = make_conductor(CONFIG, ledger)
+        conductor = make_controller(CONFIG, ledger)
         list(steps(conductor))
         completed = [t.number for t in conductor.state.trials if t.status == "completed"]
         ledger.append(
@@ -279,7 +279,7 @@ def test_a_config_switches_the_trackers_on(
 
 
 def cut_after(config: Any, folder: LocalExperiment, ledger: Ledger, reports: int | None) -> None:
-    conductor: SearchController = make_conductor(config, ledger)
+    conductor: SearchController = make_controller(config, ledger)
     with tracked(conductor, config, folder, ledger.events):
         for done, _ in enumerate(steps(conductor), 1):
             if done == reports:

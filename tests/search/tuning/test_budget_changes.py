@@ -15,7 +15,8 @@ from celltune.search.ledger.ledger import Ledger, read
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.tuning.budget_changes import Changes, budget_event, config_after
 from celltune.search.tuning.controller import SearchController
-from tests.search.support import make_conductor, make_config, start_ledger, steps
+from celltune.search.types import EpochReport
+from tests.search.support import make_config, make_controller, start_ledger, steps
 
 quickly = settings(
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -28,7 +29,7 @@ def small(trials: int, max_epochs: int = 4, **changes: Any) -> SearchConfig:
 
 def extend(config: SearchConfig, path: Path, changes: Changes) -> BudgetChanged | None:
     with Ledger(path) as ledger:
-        state = make_conductor(config, ledger).state
+        state = make_controller(config, ledger).state
         event = budget_event(config, ledger, state, changes, at=2.0)
         if event is not None:
             ledger.append(event)
@@ -37,7 +38,7 @@ def extend(config: SearchConfig, path: Path, changes: Changes) -> BudgetChanged 
 
 def run(config: SearchConfig, path: Path, reports: int | None = None, workers: int = 1) -> Any:
     with start_ledger(path) as ledger:
-        conductor = make_conductor(config, ledger)
+        conductor = make_controller(config, ledger)
         list(islice(steps(conductor, workers), reports))
         return conductor
 
@@ -65,7 +66,7 @@ def test_more_epochs_train_on_what_passes_and_nothing_twice(
     config = small(8)
     run(config, path, cut, workers)
     with Ledger(path) as ledger:
-        before = make_conductor(config, ledger).state
+        before = make_controller(config, ledger).state
     event = extend(config, path, Changes(max_epochs=16))
     assert event is not None
     for number in event.extended:
@@ -85,17 +86,17 @@ def test_more_epochs_train_on_what_passes_and_nothing_twice(
 def test_of_the_completed_trials_the_upper_part_of_the_last_rung_goes_on(tmp_path: Path) -> None:
     path, config = tmp_path / "ledger.jsonl", small(4, 2)
     with start_ledger(path) as ledger:
-        conductor = make_conductor(config, ledger)
+        conductor = make_controller(config, ledger)
         for number, accuracy in enumerate((0.5, 0.6, 0.7, 0.8)):
             conductor.next()
             for epoch in (1, 2):
                 metrics = {"valid_accuracy": accuracy, "valid_loss": 1 - accuracy}
-                conductor.report(number, epoch, metrics, f"epoch-{epoch}")
+                conductor.report(number, [EpochReport(epoch, metrics, f"epoch-{epoch}")])
     event = extend(config, path, Changes(max_epochs=4))
     assert event is not None
     assert event.extended == [2, 3]
     with Ledger(path) as ledger:
-        conductor = make_conductor(config, ledger)
+        conductor = make_controller(config, ledger)
         going_on = [conductor.next(), conductor.next(), conductor.next()]
         assert [a and (a.number, a.max_epochs, a.checkpoints[0]) for a in going_on] == [
             (2, 4, "epoch-2"),
@@ -115,17 +116,17 @@ def test_without_early_stopping_every_completed_trial_goes_on(tmp_path: Path) ->
 def test_failed_trials_go_on_where_they_were_and_may_be_set_back_again(tmp_path: Path) -> None:
     path, config = tmp_path / "ledger.jsonl", small(2, retries=0)
     with start_ledger(path) as ledger:
-        conductor = make_conductor(config, ledger)
+        conductor = make_controller(config, ledger)
         conductor.next()
-        conductor.report(0, 1, {"valid_accuracy": 0.6, "valid_loss": 0.5}, "epoch-1")
-        conductor.set_back(0, "raised", "the disk of the data was away", "trace")
+        conductor.report(0, [EpochReport(1, {"valid_accuracy": 0.6, "valid_loss": 0.5}, "epoch-1")])
+        conductor.retry_or_fail(0, "raised", "the disk of the data was away", "trace")
         assert conductor.state.trials[0].status == "failed"
         assert conductor.state.trials[0].error == "the disk of the data was away"
     event = extend(config, path, Changes(retry_failed=True))
     assert event is not None
     assert event.retried == [0]
     with Ledger(path) as ledger:
-        conductor = make_conductor(config, ledger)
+        conductor = make_controller(config, ledger)
         trial = conductor.state.trials[0]
         assert (trial.status, trial.error, trial.losses) == ("unfinished", "", 0)
         again = conductor.next()
@@ -137,13 +138,13 @@ def test_failed_trials_go_on_where_they_were_and_may_be_set_back_again(tmp_path:
 def test_a_failed_trial_gets_the_epochs_that_are_in_force(tmp_path: Path) -> None:
     path, config = tmp_path / "ledger.jsonl", small(1, retries=0)
     with start_ledger(path) as ledger:
-        conductor = make_conductor(config, ledger)
+        conductor = make_controller(config, ledger)
         conductor.next()
         conductor.fail(0, "broke")
     more = config.budget.max_epochs + 3
     extend(config, path, Changes(max_epochs=more, retry_failed=True))
     with Ledger(path) as ledger:
-        again = make_conductor(config, ledger).next()
+        again = make_controller(config, ledger).next()
     assert again is not None
     assert (again.number, again.max_epochs) == (0, more)
 

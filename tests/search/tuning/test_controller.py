@@ -14,8 +14,9 @@ from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.events import Event
 from celltune.search.ledger.ledger import Ledger, read
 from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.tuning.controller import Report, SearchController
-from tests.search.support import formula, make_conductor, make_config, start_ledger, steps
+from celltune.search.tuning.controller import SearchController
+from celltune.search.types import EpochReport
+from tests.search.support import formula, make_config, make_controller, start_ledger, steps
 
 quickly = settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -26,9 +27,9 @@ def run(config: SearchConfig, path: Path, cuts: list[int], workers: int = 1) -> 
     """Run a search; after each number of reports in `cuts` the driver dies and another resumes."""
     for cut in cuts:
         with start_ledger(path) as ledger:
-            list(islice(steps(make_conductor(config, ledger), workers), cut))
+            list(islice(steps(make_controller(config, ledger), workers), cut))
     with start_ledger(path) as ledger:
-        conductor = make_conductor(config, ledger)
+        conductor = make_controller(config, ledger)
         list(steps(conductor, workers))
         return conductor
 
@@ -58,27 +59,27 @@ def test_epochs_in_one_report_are_taken_in_as_if_one_by_one(
 ) -> None:
     folder = tmp_path_factory.mktemp("groups")
     with start_ledger(folder / "one.jsonl") as one, start_ledger(folder / "many.jsonl") as many:
-        singly, grouped = (make_conductor(make_config(), ledger) for ledger in (one, many))
+        singly, grouped = (make_controller(make_config(), ledger) for ledger in (one, many))
         for size in sizes:
             waiting = [(singly.next(), grouped.next()) for _ in range(workers)]
             for assignment, same in waiting:
                 assert assignment is not None
                 assert assignment == same
                 reports = [
-                    Report(epoch, formula(assignment.params, epoch), f"epoch-{epoch}")
+                    EpochReport(epoch, formula(assignment.params, epoch), f"epoch-{epoch}")
                     for epoch in range(1, size + 1)
                 ]
                 goes_on = True
                 for report in reports:
-                    goes_on = goes_on and singly.report_all(assignment.number, [report])
-                assert grouped.report_all(assignment.number, reports) == goes_on
+                    goes_on = goes_on and singly.report(assignment.number, [report])
+                assert grouped.report(assignment.number, reports) == goes_on
         assert one.events == many.events
         assert told(singly.study.trials) == told(grouped.study.trials)
 
 
 def test_a_report_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with start_ledger(tmp_path / "ledger.jsonl") as ledger:
-        conductor = make_conductor(make_config(), ledger)
+        conductor = make_controller(make_config(), ledger)
         assignment = conductor.next()
         assert assignment is not None
         written: list[list[str]] = []
@@ -90,8 +91,8 @@ def test_a_report_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
         monkeypatch.setattr(Ledger, "append", append)
         metrics = formula(assignment.params, 1)
-        reports = [Report(epoch, metrics, None) for epoch in range(1, 7)]
-        assert not conductor.report_all(assignment.number, reports)
+        reports = [EpochReport(epoch, metrics, None) for epoch in range(1, 7)]
+        assert not conductor.report(assignment.number, reports)
         assert written == [["epoch_reported"] * 4 + ["trial_stopped"]]
 
 
@@ -127,10 +128,10 @@ def test_a_resumed_study_is_the_live_one_and_the_ledgers(
 ) -> None:
     path = tmp_path_factory.mktemp("study") / "ledger.jsonl"
     with start_ledger(path) as ledger:
-        live = make_conductor(make_config(), ledger)
+        live = make_controller(make_config(), ledger)
         list(islice(steps(live, workers), cut))
     with Ledger(path) as ledger:
-        resumed = make_conductor(make_config(), ledger)
+        resumed = make_controller(make_config(), ledger)
         assert told(resumed.study.trials) == told(live.study.trials)
         assert told(resumed.study.trials) == [expected(trial) for trial in resumed.state.trials]
 
@@ -139,14 +140,16 @@ def test_unfinished_trials_come_first_with_their_newest_checkpoint(tmp_path: Pat
     path = tmp_path / "ledger.jsonl"
     config = make_config(early_stopping=None)
     with start_ledger(path) as ledger:
-        conductor = make_conductor(config, ledger)
+        conductor = make_controller(config, ledger)
         first, second = conductor.next(), conductor.next()
         assert first is not None
         assert second is not None
         for epoch in (1, 2):
-            conductor.report(0, epoch, formula(first.params, epoch), f"epoch-{epoch}")
+            conductor.report(
+                0, [EpochReport(epoch, formula(first.params, epoch), f"epoch-{epoch}")]
+            )
     with Ledger(path) as ledger:
-        conductor = make_conductor(config, ledger)
+        conductor = make_controller(config, ledger)
         again = [conductor.next() for _ in range(3)]
         assert [assignment and assignment.number for assignment in again] == [0, 1, 2]
         assert again[0] is not None
@@ -162,18 +165,18 @@ def test_a_trial_whose_end_was_not_written_ends_at_resume(
 ) -> None:
     path = tmp_path / "ledger.jsonl"
     with start_ledger(path) as ledger:
-        conductor = make_conductor(make_config(), ledger)
+        conductor = make_controller(make_config(), ledger)
         for number, quality in ((0, 0.9), (1, 0.1 if status == "pruned" else 0.95)):
             assert conductor.next() is not None
             for epoch in range(1, 5 if number == 0 else epochs + 1):
                 value = quality + epoch / 1000
                 metrics = {"valid_accuracy": value, "valid_loss": 1 - value}
-                conductor.report(number, epoch, metrics, f"epoch-{epoch}")
+                conductor.report(number, [EpochReport(epoch, metrics, f"epoch-{epoch}")])
     lines = path.read_bytes().splitlines(keepends=True)
     assert b"trial_stopped" in lines[-1]
     path.write_bytes(b"".join(lines[:-1]))
     with Ledger(path) as ledger:
-        conductor = make_conductor(make_config(), ledger)
+        conductor = make_controller(make_config(), ledger)
         assert conductor.state.trials[1].status == status
         following = conductor.next()
         assert following is not None
@@ -183,7 +186,7 @@ def test_a_trial_whose_end_was_not_written_ends_at_resume(
 
 def test_a_failed_trial_is_told_as_fail_and_the_search_goes_on(tmp_path: Path) -> None:
     with start_ledger(tmp_path / "ledger.jsonl") as ledger:
-        conductor = make_conductor(make_config(budget={"trials": 2, "max_epochs": 2}), ledger)
+        conductor = make_controller(make_config(budget={"trials": 2, "max_epochs": 2}), ledger)
         conductor.next()
         conductor.fail(0, "it broke", "trace")
         assert conductor.study.trials[0].state == TrialState.FAIL
@@ -198,22 +201,22 @@ def test_a_trial_whose_worker_died_goes_on_until_it_died_too_often(tmp_path: Pat
     path = tmp_path / "ledger.jsonl"
     config = make_config(budget={"trials": 1, "max_epochs": 4}, retries=2)
     with start_ledger(path) as ledger:
-        conductor = make_conductor(config, ledger)
+        conductor = make_controller(config, ledger)
         first = conductor.next()
         assert first is not None
-        conductor.report(0, 1, formula(first.params, 1), "epoch-1")
-        conductor.set_back(0, "memory", "out of memory")
+        conductor.report(0, [EpochReport(1, formula(first.params, 1), "epoch-1")])
+        conductor.retry_or_fail(0, "memory", "out of memory")
         assert conductor.study.trials[0].state == TrialState.RUNNING
         again = conductor.next()
         assert again is not None
         assert (again.number, again.params) == (0, first.params)
         assert again.checkpoints == ("epoch-1",)
-        conductor.set_back(0, "memory", "out of memory")
+        conductor.retry_or_fail(0, "memory", "out of memory")
     with Ledger(path) as ledger:
-        conductor = make_conductor(config, ledger)
+        conductor = make_controller(config, ledger)
         assert conductor.next() is not None
         assert conductor.end_reason is None
-        conductor.set_back(0, "memory", "out of memory")
+        conductor.retry_or_fail(0, "memory", "out of memory")
         assert conductor.state.trials[0].error == (
             "The trial was set back 3 times, at last because it had too little memory: "
             "out of memory"
@@ -226,22 +229,22 @@ def test_a_trial_whose_worker_died_goes_on_until_it_died_too_often(tmp_path: Pat
 def test_epochs_that_the_ledger_holds_are_read_over(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     with start_ledger(path) as ledger:
-        conductor = make_conductor(make_config(), ledger)
+        conductor = make_controller(make_config(), ledger)
         first = conductor.next()
         assert first is not None
-        assert conductor.report(0, 1, formula(first.params, 1), "epoch-1")
+        assert conductor.report(0, [EpochReport(1, formula(first.params, 1), "epoch-1")])
         before = path.read_bytes()
-        assert conductor.report(0, 1, formula(first.params, 1), "epoch-1")
+        assert conductor.report(0, [EpochReport(1, formula(first.params, 1), "epoch-1")])
         assert path.read_bytes() == before
 
 
 def test_a_number_that_is_none_never_reaches_the_ledger(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     with start_ledger(path) as ledger:
-        conductor = make_conductor(make_config(), ledger)
+        conductor = make_controller(make_config(), ledger)
         conductor.next()
         with pytest.raises(ValidationError, match="finite number"):
-            conductor.report(0, 1, {"valid_accuracy": float("nan")}, None)
+            conductor.report(0, [EpochReport(1, {"valid_accuracy": float("nan")}, None)])
         assert conductor.state.trials[0].epochs == []
     assert len(read(path)) == 2
 
@@ -250,7 +253,7 @@ def test_observers_see_events_that_are_on_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     seen = []
     with start_ledger(path) as ledger:
-        conductor = make_conductor(make_config(), ledger)
+        conductor = make_controller(make_config(), ledger)
         conductor.observe(lambda event, _: seen.append((event, read(path)[-1] == event)))
         conductor.start(celltune="1", host="h", pid=1)
         conductor.next()
@@ -262,8 +265,8 @@ def test_observers_see_events_that_are_on_the_disk(tmp_path: Path) -> None:
 def test_with_less_is_better_the_lowest_loss_survives(tmp_path: Path) -> None:
     config = make_config(metric="valid_loss", budget={"trials": 2, "max_epochs": 4})
     with start_ledger(tmp_path / "ledger.jsonl") as ledger:
-        conductor = make_conductor(config, ledger)
+        conductor = make_controller(config, ledger)
         conductor.next()
         conductor.next()
-        assert conductor.report(0, 1, {"valid_loss": 0.4}, None)
-        assert not conductor.report(1, 1, {"valid_loss": 0.5}, None)
+        assert conductor.report(0, [EpochReport(1, {"valid_loss": 0.4}, None)])
+        assert not conductor.report(1, [EpochReport(1, {"valid_loss": 0.5}, None)])

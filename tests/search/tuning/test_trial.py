@@ -11,7 +11,8 @@ from celltune.data_prep.preparation.pipeline import prepare
 from celltune.models.errors import TrialError
 from celltune.search.errors import StorageError
 from celltune.search.storage.checkpoints import LocalCheckpoints
-from celltune.search.tuning.trial import EpochResult, TrialTask, run_trial, trial_seed
+from celltune.search.tuning.trial import TrialTask, run_trial, trial_seed
+from celltune.search.types import EpochReport
 
 PARAMS = {"cell": "gru", "hidden_size": 4, "embedding_size": 4, "dropout": 0.3, "batch_size": 16}
 
@@ -22,11 +23,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     return prepare(config, cache_dir=tmp_path_factory.mktemp("cache"))
 
 
-def epochs(task: TrialTask, data: PreparedData, count: int) -> list[EpochResult]:
+def epochs(task: TrialTask, data: PreparedData, count: int) -> list[EpochReport]:
     return list(islice(run_trial(task, data), count))
 
 
-def numbers(results: list[EpochResult]) -> list[dict[str, float]]:
+def numbers(results: list[EpochReport]) -> list[dict[str, float]]:
     timed = ("seconds", "tokens_per_second")
     return [{k: v for k, v in r.metrics.items() if k not in timed} for r in results]
 

@@ -14,12 +14,12 @@ from celltune.search.ledger.events import WarmStarted
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.tuning.warm_start import describe_warm_start, warm_start_event
-from tests.search.support import RAW, make_conductor, make_config, start_ledger, steps
+from tests.search.support import RAW, make_config, make_controller, start_ledger, steps
 
 
 def earlier(tmp_path: Path) -> ExperimentState:
     with start_ledger(tmp_path / "earlier.jsonl") as ledger:
-        conductor = make_conductor(make_config(seed=8), ledger)
+        conductor = make_controller(make_config(seed=8), ledger)
         list(steps(conductor))
         return conductor.state
 
@@ -89,7 +89,7 @@ def test_a_warm_started_search_cut_anywhere_is_the_uncut_one(
         with start_ledger(folder / name) as ledger:
             if len(ledger.events) == 1:
                 ledger.append(event)
-            conductor = make_conductor(config, ledger)
+            conductor = make_controller(config, ledger)
             for index, _ in enumerate(steps(conductor)):
                 if index == reports:
                     break
@@ -111,7 +111,7 @@ def test_the_knowledge_changes_what_is_proposed(tmp_path: Path) -> None:
     for name, events in (("cold", []), ("warm", [event])):
         with start_ledger(tmp_path / f"{name}.jsonl") as ledger:
             ledger.append(*events)
-            list(steps(conductor := make_conductor(config, ledger)))
+            list(steps(conductor := make_controller(config, ledger)))
             proposed.append([trial.params for trial in conductor.state.trials])
     assert proposed[0] != proposed[1]
     with Ledger(tmp_path / "warm.jsonl") as ledger:
