@@ -16,8 +16,11 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Metric = Literal["valid_accuracy", "valid_loss"]
 """A validation metric that can decide a search."""
 
-TrainingParts = Literal["train", "train+valid"]
+TrainingSplits = Literal["train", "train+valid"]
 """The splits that a model is trained on."""
+
+KeptEpoch = Literal["best", "last"]
+"""The epoch whose weights are kept: the best one by the metric, or the last one."""
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from celltune.data_prep.config import DataConfig
+from celltune.search.types import KeptEpoch, TrainingSplits
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -44,9 +45,9 @@ class Published(BaseModel):
     """Title of the publication."""
     reported: Reported = Reported()
     """What it reports."""
-    learned_from: Literal["train", "train+valid"] = "train"
-    """Which parts it learned from. With train+valid nothing is held out but the test part."""
-    keep: Literal["best", "last"] = "last"
-    """Which epoch's weights are measured: the best by the config's metric, or the last."""
+    learned_from: TrainingSplits = "train"
+    """The splits that the model is trained on. With train+valid only the test split is held out."""
+    keep: KeptEpoch = "last"
+    """Epoch whose weights are evaluated: the best one by the config's metric, or the last one."""
     stand_in: DataConfig | None = None
     """Data to take where files that `data` names aren't there; the table says so."""

@@ -10,10 +10,10 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.base import ExperimentFolder
 
 if TYPE_CHECKING:
-    from celltune.search.types import TrainingParts
+    from celltune.search.types import TrainingSplits
 
 
-def retraining_name(seed: int, on: TrainingParts) -> str:
+def retraining_name(seed: int, on: TrainingSplits) -> str:
     """What the checkpoints of a retraining are called, beside its trial's own."""
     return f"evaluation-{seed}-{on.replace('+', '-')}"
 

@@ -205,10 +205,14 @@ def _training(entry: Entry, view: View, clock: Callable[[], float]) -> Job:
             ledger.append(TrialCreated(at=clock(), number=0, params=fixed, max_epochs=epochs))
         check_same_data(entry.folder, entry.state(), data)
         bench = Evaluator(entry.folder, config, ledger, data, test, clock=clock, tell=view.tell)
-        on, keep_best = entry.published.learned_from, entry.published.keep == "best"
         (trial,) = bench.state.trials
         yield from bench.retraining(
-            trial, config.seed, on, epochs, keep_best=keep_best, called=config.name
+            trial,
+            config.seed,
+            entry.published.learned_from,
+            epochs,
+            keep=entry.published.keep,
+            label=config.name,
         )
 
 

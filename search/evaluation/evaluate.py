@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from celltune.data_prep.sources.base import Document
     from celltune.search.cluster.task_pool import Job
     from celltune.search.evaluation.evaluator import Evaluator
-    from celltune.search.types import TrainingParts
+    from celltune.search.types import TrainingSplits
 
 
 @dataclass(frozen=True)
 class Plan:
     """What of an evaluation is still to be done."""
 
-    on: TrainingParts
+    on: TrainingSplits
     pairs: Sequence[tuple[TrialRecord, int]]
     """Trials with the seeds that they are retrained with."""
     baselines: Sequence[str]
@@ -55,7 +55,7 @@ def plan(
     *,
     top: int,
     seeds: int,
-    on: TrainingParts,
+    on: TrainingSplits,
     baselines: bool,
 ) -> Plan:
     """Say what is to be done; what the ledger holds isn't done again.
@@ -81,7 +81,7 @@ def evaluate(
     *,
     top: int = 3,
     seeds: int = 5,
-    on: TrainingParts = "train",
+    on: TrainingSplits = "train",
     baselines: bool = True,
     storage: Path | str | None = None,
     address: str | None = None,
@@ -181,9 +181,9 @@ def _jobs(
     for trial, seed in todo.pairs:
         best = trial.best(config.metric)
         if todo.on == "train+valid" and best is not None:
-            yield bench.retraining(trial, seed, todo.on, best.epoch, keep_best=False)
+            yield bench.retraining(trial, seed, todo.on, best.epoch, keep="last")
         else:
-            yield bench.retraining(trial, seed, todo.on, trial.max_epochs, keep_best=True)
+            yield bench.retraining(trial, seed, todo.on, trial.max_epochs, keep="best")
 
 
 def _baseline_jobs(todo: Plan, bench: Evaluator, config: SearchConfig, view: View) -> Iterator[Job]:

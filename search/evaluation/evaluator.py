@@ -28,7 +28,7 @@ from celltune.search.ledger.events import (
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.storage.base import ExperimentFolder
-from celltune.search.types import TrainingParts
+from celltune.search.types import KeptEpoch, TrainingSplits
 from celltune.search.wording import percent_text
 
 
@@ -79,11 +79,11 @@ class Evaluator:
         self,
         trial: TrialRecord,
         seed: int,
-        on: TrainingParts,
+        on: TrainingSplits,
         epochs: int,
         *,
-        keep_best: bool,
-        called: str | None = None,
+        keep: KeptEpoch,
+        label: str | None = None,
     ) -> Job:
         """Train a trial's parameters from scratch, then read the test split once.
 
@@ -92,16 +92,16 @@ class Evaluator:
             seed: of the weights, the order of batches and dropout.
             on: what is learned from.
             epochs: how many.
-            keep_best: whether the best epoch on validation is measured, or the last.
-            called: what people know it by; None: trial and seed.
+            keep: the epoch whose weights are scored.
+            label: name of the model in messages; None: trial and seed.
         """
-        config, name = self._config, called or f"trial {trial.number}, seed {seed}"
+        config, name = self._config, label or f"trial {trial.number}, seed {seed}"
         task = Retraining(
             params=trial.params,
             seed=seed,
             on=on,
             epochs=epochs,
-            keep="best" if keep_best else "last",
+            keep=keep,
             metric=config.metric,
             storage=self._folder.checkpoints(trial.number),
             name=retraining_name(seed, on),
@@ -130,7 +130,7 @@ class Evaluator:
         each = f"{metrics['seconds_per_epoch']:.1f} s each"
         self._say(name, metrics, f"epoch {trained.epoch} of {epochs}, {each}")
 
-    def baseline(self, name: str, on: TrainingParts, train: Any, test: Any) -> Job:
+    def baseline(self, name: str, on: TrainingSplits, train: Any, test: Any) -> Job:
         """Fit a baseline and read the test split once.
 
         Args:
@@ -146,7 +146,7 @@ class Evaluator:
         metrics = found.metrics
         self._say(name, metrics, f"{metrics['seconds']:.1f} s")
 
-    def _common(self, on: TrainingParts, found: Scores) -> dict[str, Any]:
+    def _common(self, on: TrainingSplits, found: Scores) -> dict[str, Any]:
         return {
             "at": self._clock(),
             "on": on,

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
 
 from celltune.data_prep.dataset.subsets import concatenate
 from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
@@ -23,7 +22,7 @@ from celltune.search.errors import StorageError
 from celltune.search.evaluation.metrics import Scores, SplitScores, combine_scores, score_split
 from celltune.search.storage.checkpoints import Checkpoints
 from celltune.search.tuning.trial import make_trainer
-from celltune.search.types import Metric, ParameterValue, TrainingParts, sign
+from celltune.search.types import KeptEpoch, Metric, ParameterValue, TrainingSplits, sign
 
 LAST, BEST = "-last", "-best"
 MEASURING_BATCH = 64
@@ -39,10 +38,10 @@ class Retraining:
     params: Mapping[str, ParameterValue]
     seed: int
     """Of the weights, the order of batches and dropout."""
-    on: TrainingParts
+    on: TrainingSplits
     """What is learned from. With train+valid no epoch can be chosen by validation."""
     epochs: int
-    keep: Literal["best", "last"]
+    keep: KeptEpoch
     """Which epoch's weights are measured: the best by `metric`, or the last."""
     metric: Metric
     storage: Checkpoints
@@ -133,11 +132,11 @@ def _trainer(task: Retraining, data: PreparedData) -> Trainer:
     return make_trainer(task.params, learned, seed=task.seed, device=task.device)
 
 
-def _learned_from(on: TrainingParts, data: PreparedData) -> TensorizedSplit:
+def _learned_from(on: TrainingSplits, data: PreparedData) -> TensorizedSplit:
     return data.train if on == "train" else concatenate(data.train, data.valid)
 
 
-def _epoch(trainer: Trainer, on: TrainingParts) -> dict[str, float]:
+def _epoch(trainer: Trainer, on: TrainingSplits) -> dict[str, float]:
     if on == "train":
         return {name: float(value) for name, value in asdict(trainer.run_epoch()).items()}
     begun = time.perf_counter()

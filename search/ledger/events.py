@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from celltune.search.types import Finite, ParameterValue
+from celltune.search.types import Finite, ParameterValue, TrainingSplits
 
 
 class _Event(BaseModel):
@@ -187,7 +187,7 @@ class _Measured(_Event):
     part's tokens that pretrained vectors know), ...
     """
 
-    on: Literal["train", "train+valid"]
+    on: TrainingSplits
     """What it learned from."""
     metrics: dict[str, Finite]
     classes: list[str]
@@ -216,7 +216,7 @@ class EvaluationFailed(_Event):
     event: Literal["evaluation_failed"] = "evaluation_failed"
     number: int
     seed: int
-    on: Literal["train", "train+valid"]
+    on: TrainingSplits
     error: str
 
 
