@@ -11,7 +11,9 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import CHUNK_BYTES, file_digest, locked, writing
 from celltune.data_prep.types import Progress
 
-_MEND = "get aclImdb_v1.tar.gz by hand and set data.path to it (or to the unpacked folder aclImdb)"
+_ADVICE = (
+    "get aclImdb_v1.tar.gz by hand and set data.path to it (or to the unpacked folder aclImdb)"
+)
 
 TIMEOUT_SECONDS = 30
 RANGE_NOT_SATISFIABLE, PARTIAL_CONTENT = 416, 206
@@ -22,7 +24,7 @@ def fetch(
     target: Path,
     *,
     md5: str | None,
-    mend: str = _MEND,
+    advice: str = _ADVICE,
     progress: Progress | None = None,
 ) -> Path:
     """Downloads ``url`` to ``target``; a cut download goes on where it stopped.
@@ -35,7 +37,7 @@ def fetch(
         target: where the file shall lie.
         md5: the published checksum, None where none is. It guards against damage, not against
             an attacker.
-        mend: what a person can do where there is no network.
+        advice: what a person can do where there is no network.
         progress: told ``("download", bytes, total bytes)``.
 
     Raises:
@@ -48,18 +50,18 @@ def fetch(
         try:
             _receive(url, part, progress)
         except (http.client.HTTPException, ConnectionError, TimeoutError, HTTPError) as error:
-            raise DataError(_by_hand(url, error, mend)) from error
+            raise DataError(_by_hand(url, error, advice)) from error
         except OSError as error:
             # urllib's URLError is an OSError without a number; a disk's errors carry one.
             if error.errno is not None:
                 raise
-            raise DataError(_by_hand(url, error, mend)) from error
+            raise DataError(_by_hand(url, error, advice)) from error
         found = file_digest(part, "md5") if md5 is not None else None
         if found != md5:
             part.unlink()
             raise DataError(
                 f"the download of {url} is damaged: its md5 is {found}, not {md5}; it was removed. "
-                f"Try again, or {mend}"
+                f"Try again, or {advice}"
             )
         part.rename(target)
     return target
@@ -92,6 +94,6 @@ def _receive(url: str, part: Path, progress: Progress | None) -> None:
         raise http.client.IncompleteRead(b"", total - have)
 
 
-def _by_hand(url: str, error: Exception, mend: str) -> str:
+def _by_hand(url: str, error: Exception, advice: str) -> str:
     why = getattr(error, "reason", None) or error
-    return f"{url} can't be downloaded ({why}); check the network, or {mend}"
+    return f"{url} can't be downloaded ({why}); check the network, or {advice}"

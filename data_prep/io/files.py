@@ -141,7 +141,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 @contextmanager
-def text_of(path: Path) -> Iterator[TextIO]:
+def open_text(path: Path) -> Iterator[TextIO]:
     """A text file, plain or gzipped; which of the two is seen from its first bytes."""
     with path.open("rb") as raw:
         zipped = raw.read(2) == GZIP_MAGIC

@@ -36,7 +36,7 @@ class NativeCode:
 
     Attributes:
         name: begins the name of its file.
-        without: what happens without it, as a message says it.
+        fallback: what happens without it, as a message says it.
         sources: the C++ files.
         headers: what they include of ours.
         flags: for the compiler, beside those of all.
@@ -44,19 +44,19 @@ class NativeCode:
     """
 
     name: str
-    without: str
+    fallback: str
     sources: Sequence[Path]
     headers: Sequence[Path] = ()
     flags: tuple[str, ...] = ()
     extra_flags: Sequence[tuple[str, ...]] = (("-march=native",), ())
 
-    def opened(self) -> ctypes.CDLL | None:
+    def load(self) -> ctypes.CDLL | None:
         """The library, compiled first where it is missing; None where it can't be had."""
         if os.environ.get("CELLTUNE_NATIVE", "1") == "0":
             return None
         compiler = _compiler()
         if compiler is None:
-            _log.info("No C++ compiler is here: %s.", self.without)
+            _log.info("No C++ compiler is here: %s.", self.fallback)
             return None
         try:
             target = default_cache_dir() / "native" / f"{self.name}-{self._print(compiler)}.so"
@@ -65,7 +65,7 @@ class NativeCode:
                 self._compile(compiler, target)
             return ctypes.CDLL(str(target))
         except OSError as error:
-            _log.warning("The native %s can't be used, so %s: %s", self.name, self.without, error)
+            _log.warning("The native %s can't be used, so %s: %s", self.name, self.fallback, error)
             return None
 
     def _compile(self, compiler: str, target: Path) -> None:

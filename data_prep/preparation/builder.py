@@ -13,9 +13,9 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest, TensorizedSplit
 from celltune.data_prep.dataset.vocabulary import UNK, Vocabulary
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.preparation.duplicates import Chosen, compare
-from celltune.data_prep.preparation.splits import Parts, split
-from celltune.data_prep.sources.base import Document, Part, Source
+from celltune.data_prep.preparation.duplicates import SplitDocuments, compare_splits
+from celltune.data_prep.preparation.splits import SplitIndices, stratified_split
+from celltune.data_prep.sources.base import Document, Source, Split
 from celltune.data_prep.text.indexing import IndexedTexts, index_texts
 from celltune.data_prep.text.tokenizers import tokenizer
 from celltune.data_prep.text.truncation import truncate, without_unknown
@@ -43,7 +43,7 @@ class Builder:
         self._test: tuple[TensorizedSplit, dict[str, JSON]] | None = None
 
     def build(
-        self, name: str, content: str, parts: Sequence[Part], *, with_test: bool = False
+        self, name: str, content: str, parts: Sequence[Split], *, with_test: bool = False
     ) -> PreparedData:
         """Prepares training and validation part.
 
@@ -56,8 +56,8 @@ class Builder:
         Raises:
             DataError: input that can't be used.
         """
-        rows = read_rows(self._source, parts, self._progress)
-        labelled = sum(row.part == "train" for row in rows)
+        rows = load_documents(self._source, parts, self._progress)
+        labelled = sum(row.split == "train" for row in rows)
         chosen = self._chosen(rows)
         extra = [chosen.test] if with_test else []
         indexed = self._indexed([chosen.train, chosen.valid, *extra])
@@ -71,7 +71,7 @@ class Builder:
         )
         matrix, coverage = None, None
         if self._vectors is not None:
-            unlabelled = [row.text for row in rows if row.part == "unlabelled"]
+            unlabelled = [row.text for row in rows if row.split == "unlabelled"]
             matrix, known, coverage = embedding(
                 self._vectors, self._config, vocabulary.words, indexed.tokens, train, unlabelled
             )
@@ -103,7 +103,7 @@ class Builder:
             self._config.vectors is None or self._config.vectors.tuned,
         )
 
-    def build_test(self, name: str, data: PreparedData, parts: Sequence[Part]) -> PreparedTest:
+    def build_test(self, name: str, data: PreparedData, parts: Sequence[Split]) -> PreparedTest:
         """Prepares the test part in the ids of ``data``, unless `build` just did.
 
         Raises:
@@ -117,7 +117,7 @@ class Builder:
             self._test = made[0], self._test_info(made, chosen)
         return PreparedTest(name, *self._test)
 
-    def chosen(self, parts: Sequence[Part]) -> Chosen:
+    def chosen(self, parts: Sequence[Split]) -> SplitDocuments:
         """The reviews of each part, as they were written.
 
         Args:
@@ -126,14 +126,14 @@ class Builder:
         Raises:
             DataError: input that can't be used.
         """
-        return self._chosen(read_rows(self._source, parts, self._progress))
+        return self._chosen(load_documents(self._source, parts, self._progress))
 
-    def _chosen(self, rows: list[Document]) -> Chosen:
-        pool = [row for row in rows if row.part == "train"]
-        labels = checked_labels(pool, self._source, self._config)
-        found = split_of(pool, labels, self._config)
-        test = [row for row in rows if row.part == "test"] + [pool[i] for i in found.test]
-        chosen = compare(
+    def _chosen(self, rows: list[Document]) -> SplitDocuments:
+        pool = [row for row in rows if row.split == "train"]
+        labels = labels_of(pool, self._source, self._config)
+        found = split_documents(pool, labels, self._config)
+        test = [row for row in rows if row.split == "test"] + [pool[i] for i in found.test]
+        chosen = compare_splits(
             [pool[i] for i in found.train],
             [pool[i] for i in found.valid],
             test,
@@ -178,7 +178,7 @@ class Builder:
         vectors = self._config.vectors
         return vectors is not None and vectors.unknown == "dropped"
 
-    def _counted(self, chosen: Chosen) -> dict[str, JSON]:
+    def _counted(self, chosen: SplitDocuments) -> dict[str, JSON]:
         """The duplicates, without those of a test part that `prepare` by itself doesn't look at."""
         known = self._config.test_size is not None or self._config.duplicates == "drop"
         return {k: n for k, n in chosen.duplicates.items() if known or not k.endswith("_test")}
@@ -195,7 +195,9 @@ class Builder:
             "longest": int(part.lengths.max()),
         }
 
-    def _test_info(self, made: tuple[TensorizedSplit, int], chosen: Chosen) -> dict[str, JSON]:
+    def _test_info(
+        self, made: tuple[TensorizedSplit, int], chosen: SplitDocuments
+    ) -> dict[str, JSON]:
         # Counted after dropping, from the test part's side.
         also: dict[str, JSON] = {}
         for name, part in (("train", chosen.train), ("valid", chosen.valid)):
@@ -204,18 +206,18 @@ class Builder:
         return {**self._summary(*made), **also}
 
 
-def read_rows(source: Source, parts: Sequence[Part], progress: Progress | None) -> list[Document]:
+def load_documents(
+    source: Source, parts: Sequence[Split], progress: Progress | None
+) -> list[Document]:
     """All rows of some parts of a source.
 
     Raises:
         DataError: input that can't be used.
     """
-    return list(_told(source.rows(parts), progress))
+    return list(_told(source.documents(parts), progress))
 
 
-def checked_labels(
-    rows: Sequence[Document], source: Source, config: DataConfig
-) -> NDArray[np.int64]:
+def labels_of(rows: Sequence[Document], source: Source, config: DataConfig) -> NDArray[np.int64]:
     """The label of each row, ``(len(rows),)``.
 
     Raises:
@@ -234,14 +236,16 @@ def checked_labels(
     return labels
 
 
-def split_of(rows: Sequence[Document], labels: NDArray[np.int64], config: DataConfig) -> Parts:
+def split_documents(
+    rows: Sequence[Document], labels: NDArray[np.int64], config: DataConfig
+) -> SplitIndices:
     """The config's split of rows.
 
     Raises:
-        DataError: what can't be split, as `split` says.
+        DataError: what can't be split, as `stratified_split` says.
     """
     grouped = config.groups is not None or config.group_column is not None
-    return split(
+    return stratified_split(
         labels,
         config.train_size,
         config.valid_size,
@@ -251,7 +255,7 @@ def split_of(rows: Sequence[Document], labels: NDArray[np.int64], config: DataCo
     )
 
 
-def refuse_without_tokens(rows: Iterable[Document], config: DataConfig) -> None:
+def require_tokens(rows: Iterable[Document], config: DataConfig) -> None:
     """Looks whether every review holds a token, without tokenizing most of them.
 
     Raises:

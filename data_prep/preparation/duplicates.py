@@ -12,7 +12,7 @@ from celltune.data_prep.sources.base import Document
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SplitDocuments:
     """The reviews of each part, and how many of them stand in another one as well.
 
     Attributes:
@@ -29,9 +29,9 @@ class Chosen:
     duplicates: dict[str, int]
 
 
-def compare(
+def compare_splits(
     train: Sequence[Document], valid: Sequence[Document], test: Sequence[Document], *, drop: bool
-) -> Chosen:
+) -> SplitDocuments:
     """Counts duplicates between parts and drops them, if asked to.
 
     Texts are the same if they are letter by letter, but for blanks around them.
@@ -54,7 +54,7 @@ def compare(
         held_out = of_test | of_valid
         kept_train = [row for row in train if row.text.strip() not in held_out]
     dropped = len(train) - len(kept_train) + len(valid) - len(kept_valid)
-    return Chosen(kept_train, kept_valid, test, {**counted, "dropped": dropped})
+    return SplitDocuments(kept_train, kept_valid, test, {**counted, "dropped": dropped})
 
 
 def _texts(rows: Sequence[Document]) -> set[str]:

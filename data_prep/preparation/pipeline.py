@@ -15,13 +15,13 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import default_cache_dir
 from celltune.data_prep.preparation.builder import (
     Builder,
-    checked_labels,
-    read_rows,
-    refuse_without_tokens,
-    split_of,
+    labels_of,
+    load_documents,
+    require_tokens,
+    split_documents,
 )
-from celltune.data_prep.preparation.duplicates import Chosen
-from celltune.data_prep.sources.base import TRAIN, Part, Source
+from celltune.data_prep.preparation.duplicates import SplitDocuments
+from celltune.data_prep.sources.base import TRAIN, Source, Split
 from celltune.data_prep.sources.registry import open_source
 from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.vectors.embedding import VectorSource, check_vectors, open_vectors
@@ -69,7 +69,7 @@ def prepare_test(
     return _Preparation(config, cache_dir, progress).test()
 
 
-def kept(fingerprint: str, *, cache_dir: Path | None = None) -> PreparedData | None:
+def find_prepared(fingerprint: str, *, cache_dir: Path | None = None) -> PreparedData | None:
     """What was prepared before under a fingerprint, or None; the source isn't looked at.
 
     Args:
@@ -81,7 +81,7 @@ def kept(fingerprint: str, *, cache_dir: Path | None = None) -> PreparedData | N
     return find(cache_dir or default_cache_dir(), fingerprint, PREPARED)
 
 
-def read_parts(config: DataConfig, *, progress: Progress | None = None) -> Chosen:
+def read_documents(config: DataConfig, *, progress: Progress | None = None) -> SplitDocuments:
     """The reviews as they were written, parted as `prepare` and `prepare_test` part them.
 
     For models that make features of their own. Nothing is kept.
@@ -112,10 +112,10 @@ def survey(config: DataConfig, *, progress: Progress | None = None) -> dict[str,
     """
     source = open_source(config, cache_dir=default_cache_dir(), progress=progress)
     check_vectors(config)
-    rows = read_rows(source, TRAIN, progress)
-    labels = checked_labels(rows, source, config)
-    found = split_of(rows, labels, config)
-    refuse_without_tokens((rows[i] for i in (*found.train, *found.valid)), config)
+    rows = load_documents(source, TRAIN, progress)
+    labels = labels_of(rows, source, config)
+    found = split_documents(rows, labels, config)
+    require_tokens((rows[i] for i in (*found.train, *found.valid)), config)
     return {name: int(np.sum(labels == index)) for index, name in enumerate(source.classes)}
 
 
@@ -155,7 +155,7 @@ class _Preparation:
         self._name = fingerprint(config, self._content, found)
         self._builder = Builder(config, self._source, self._vectors, progress)
 
-    def data(self, parts: tuple[Part, ...], *, with_test: bool = False) -> PreparedData:
+    def data(self, parts: tuple[Split, ...], *, with_test: bool = False) -> PreparedData:
         return load_or_build(
             self._folder,
             self._name,
@@ -173,26 +173,26 @@ class _Preparation:
             self._folder, name, lambda: self._builder.build_test(name, data, parts), TEST
         )
 
-    def texts(self) -> Chosen:
+    def texts(self) -> SplitDocuments:
         return self._builder.chosen(self._with_test())
 
-    def _with_test(self) -> tuple[Part, ...]:
+    def _with_test(self) -> tuple[Split, ...]:
         config, held_out = self._config, self._config.test_size is not None
-        if not held_out and "test" not in self._source.parts:
+        if not held_out and "test" not in self._source.splits:
             raise DataError(
                 f"{config.path or config.source}: the config names no test part; set "
                 f"data.test_path to a file of its own, or data.test_size to hold a share out"
             )
         return TRAIN if held_out else ("train", "test")
 
-    def _needed(self, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    def _needed(self, parts: tuple[Split, ...]) -> tuple[Split, ...]:
         """The parts to read, in one order."""
         wanted = set(parts)
-        if self._config.duplicates == "drop" and "test" in self._source.parts:
+        if self._config.duplicates == "drop" and "test" in self._source.splits:
             wanted.add("test")
         if self._config.vectors is not None and self._config.vectors.unlabelled:
             wanted.add("unlabelled")
-        return tuple(part for part in self._source.parts if part in wanted)
+        return tuple(part for part in self._source.splits if part in wanted)
 
 
 def _digest(shaping: dict[str, JSON]) -> str:

@@ -19,7 +19,7 @@ from celltune.data_prep.errors import DataError
 Indices = NDArray[np.int64]
 
 
-class Parts(NamedTuple):
+class SplitIndices(NamedTuple):
     """The indices of each part, in rising order; they share nothing."""
 
     train: Indices
@@ -27,7 +27,7 @@ class Parts(NamedTuple):
     test: Indices
 
 
-def split(
+def stratified_split(
     labels: NDArray[np.int64],
     train_size: int | None,
     valid_size: float,
@@ -35,7 +35,7 @@ def split(
     *,
     test_size: float = 0,
     groups: Sequence[str | None] | None = None,
-) -> Parts:
+) -> SplitIndices:
     """Chooses what to train on, what to validate on, and what to hold out for the final test.
 
     Args:
@@ -79,7 +79,7 @@ def split(
             f"{counts[classes == missing[0]][0]} of {total} reviews; raise data.train_size, or "
             f"give more reviews"
         )
-    return Parts(*map(np.sort, parts))
+    return SplitIndices(*map(np.sort, parts))
 
 
 def _count(size: float, total: int) -> int:

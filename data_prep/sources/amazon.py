@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import files_digest, reading
-from celltune.data_prep.sources.base import TRAIN, Document, Part
+from celltune.data_prep.sources.base import TRAIN, Document, Split
 
 CLASSES = ("neg", "pos")
 _NAMED = {"set": set, "frozenset": frozenset}
@@ -59,15 +59,15 @@ class AmazonSource:
         return CLASSES
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def splits(self) -> tuple[Split, ...]:
         """Train, and test where there is a file of it."""
         return ("train", "test") if self.test_path else TRAIN
 
-    def digest(self, parts: Sequence[Part] = TRAIN) -> str:
+    def digest(self, parts: Sequence[Split] = TRAIN) -> str:
         """The SHA-256 of the file as it lies there, or of the digests of both files."""
         return files_digest(map(self._path, parts))
 
-    def rows(self, parts: Sequence[Part] = TRAIN) -> Iterator[Document]:
+    def documents(self, parts: Sequence[Split] = TRAIN) -> Iterator[Document]:
         """Negative before positive, categories by the alphabet, reviews as in the file.
 
         Raises:
@@ -84,7 +84,7 @@ class AmazonSource:
                         text = _text(path, name, review)
                         yield Document(name, text, label, None, part)
 
-    def _path(self, part: Part) -> Path:
+    def _path(self, part: Split) -> Path:
         return self.test_path if part == "test" and self.test_path else self.path
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-Part = Literal["train", "test", "unlabelled"]
+Split = Literal["train", "test", "unlabelled"]
 """What a row is for: learning (validation is taken from it), the final test, or words only."""
 
-TRAIN: tuple[Part, ...] = ("train",)
+TRAIN: tuple[Split, ...] = ("train",)
 
 NO_LABEL = -1
 """The label of a row of the unlabelled part."""
@@ -30,7 +30,7 @@ class Document(NamedTuple):
     text: str
     label: int
     group: str | None
-    part: Part = "train"
+    split: Split = "train"
 
 
 class Source(Protocol):
@@ -47,11 +47,11 @@ class Source(Protocol):
         """The names of the classes; a row's label is an index into them."""
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def splits(self) -> tuple[Split, ...]:
         """The parts that can be asked for; train is always one of them."""
 
-    def digest(self, parts: Sequence[Part] = TRAIN) -> str:
+    def digest(self, parts: Sequence[Split] = TRAIN) -> str:
         """A hexadecimal digest of all content that the rows of ``parts`` depend on."""
 
-    def rows(self, parts: Sequence[Part] = TRAIN) -> Iterator[Document]:
+    def documents(self, parts: Sequence[Split] = TRAIN) -> Iterator[Document]:
         """Every review of ``parts``."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.io.files import file_digest, reading, text_of
-from celltune.data_prep.sources.base import TRAIN, Document, Part, Source
+from celltune.data_prep.io.files import file_digest, open_text, reading
+from celltune.data_prep.sources.base import TRAIN, Document, Source, Split
 
 
 @dataclass(frozen=True)
@@ -31,25 +31,25 @@ class GroupedSource:
         return self.inner.classes
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def splits(self) -> tuple[Split, ...]:
         """Those of the inner source."""
-        return self.inner.parts
+        return self.inner.splits
 
-    def digest(self, parts: Sequence[Part] = TRAIN) -> str:
+    def digest(self, parts: Sequence[Split] = TRAIN) -> str:
         """Of the inner source's content and the file of groups."""
         with reading(self.path):
             groups = file_digest(self.path)
         return hashlib.sha256(f"{self.inner.digest(parts)}\n{groups}".encode()).hexdigest()
 
-    def rows(self, parts: Sequence[Part] = TRAIN) -> Iterator[Document]:
+    def documents(self, parts: Sequence[Split] = TRAIN) -> Iterator[Document]:
         """The inner source's rows; those of the training part with their group.
 
         Raises:
             DataError: a file that can't be used, or a review that it doesn't know.
         """
         groups = self._groups()
-        for row in self.inner.rows(parts):
-            if row.part != "train":
+        for row in self.inner.documents(parts):
+            if row.split != "train":
                 yield row
                 continue
             if row.id not in groups:
@@ -60,7 +60,7 @@ class GroupedSource:
             yield row._replace(group=groups[row.id])
 
     def _groups(self) -> dict[str, str]:
-        with reading(self.path), text_of(self.path) as file:
+        with reading(self.path), open_text(self.path) as file:
             try:
                 rows = list(filter(None, csv.reader(file)))
             except csv.Error as error:

@@ -16,14 +16,14 @@ from pathlib import Path
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.download import fetch
 from celltune.data_prep.io.files import file_digest, reading
-from celltune.data_prep.sources.base import NO_LABEL, TRAIN, Document, Part
+from celltune.data_prep.sources.base import NO_LABEL, TRAIN, Document, Split
 from celltune.data_prep.sources.tar_stream import plain_files
 from celltune.data_prep.types import Progress
 
 CLASSES = ("neg", "pos")
-PARTS: tuple[Part, ...] = ("train", "test", "unlabelled")
+PARTS: tuple[Split, ...] = ("train", "test", "unlabelled")
 _MEMBER = re.compile(r"(?:\./)?aclImdb/((?:train|test)/(?:neg|pos)/[^/]+|train/unsup/[^/]+)\.txt")
-_FOLDERS: dict[Part, tuple[str, ...]] = {
+_FOLDERS: dict[Split, tuple[str, ...]] = {
     "train": ("train/neg", "train/pos"),
     "test": ("test/neg", "test/pos"),
     "unlabelled": ("train/unsup",),
@@ -39,7 +39,7 @@ class _Imdb:
         return CLASSES
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def splits(self) -> tuple[Split, ...]:
         """All three."""
         return PARTS
 
@@ -50,7 +50,7 @@ class ImdbFolderSource(_Imdb):
 
     path: Path
 
-    def digest(self, parts: Sequence[Part] = TRAIN) -> str:
+    def digest(self, parts: Sequence[Split] = TRAIN) -> str:
         """The SHA-256 of all reviews of the parts with their names."""
         digest = hashlib.sha256()
         for part in parts:
@@ -59,7 +59,7 @@ class ImdbFolderSource(_Imdb):
                 digest.update(content)
         return digest.hexdigest()
 
-    def rows(self, parts: Sequence[Part] = TRAIN) -> Iterator[Document]:
+    def documents(self, parts: Sequence[Split] = TRAIN) -> Iterator[Document]:
         """The reviews, part after part, sorted by id.
 
         Raises:
@@ -69,7 +69,7 @@ class ImdbFolderSource(_Imdb):
             for name, content in self._contents(part):
                 yield _row(self.path, name, content, part)
 
-    def _contents(self, part: Part) -> Iterator[tuple[str, bytes]]:
+    def _contents(self, part: Split) -> Iterator[tuple[str, bytes]]:
         for below in _FOLDERS[part]:
             folder = self.path / below
             with reading(folder):
@@ -86,12 +86,12 @@ class ImdbArchiveSource(_Imdb):
 
     path: Path
 
-    def digest(self, parts: Sequence[Part] = TRAIN) -> str:  # noqa: ARG002 (one file holds all)
+    def digest(self, parts: Sequence[Split] = TRAIN) -> str:  # noqa: ARG002 (one file holds all)
         """The SHA-256 of the archive."""
         with reading(self.path):
             return file_digest(self.path)
 
-    def rows(self, parts: Sequence[Part] = TRAIN) -> Iterator[Document]:
+    def documents(self, parts: Sequence[Split] = TRAIN) -> Iterator[Document]:
         """The reviews, as the folder gives them, in one pass over the archive.
 
         Raises:
@@ -115,7 +115,7 @@ class ImdbArchiveSource(_Imdb):
                 yield _row(self.path, name, contents[name], folders[below])
 
 
-def _row(path: Path, name: str, content: bytes, part: Part) -> Document:
+def _row(path: Path, name: str, content: bytes, part: Split) -> Document:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:

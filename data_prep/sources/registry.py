@@ -56,7 +56,7 @@ def _source(config: DataConfig, cache_dir: Path, progress: Progress | None) -> S
     )
 
 
-def check_present(config: DataConfig) -> None:
+def check_files_exist(config: DataConfig) -> None:
     """Look whether the file or folder that a config names is there; opens nothing.
 
     Raises:

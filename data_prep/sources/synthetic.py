@@ -21,7 +21,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from celltune.data_prep.sources.base import TRAIN, Document, Part
+from celltune.data_prep.sources.base import TRAIN, Document, Split
 
 SYNTHETIC_VERSION = 1
 """Raised whenever the same arguments would give other reviews."""
@@ -143,15 +143,15 @@ class SyntheticSource:
         return CLASSES
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def splits(self) -> tuple[Split, ...]:
         """Train alone."""
         return TRAIN
 
-    def digest(self, parts: Sequence[Part] = TRAIN) -> str:  # noqa: ARG002 (there is but one)
+    def digest(self, parts: Sequence[Split] = TRAIN) -> str:  # noqa: ARG002 (there is but one)
         """Names the grammar and its arguments: they stand for the content."""
         return f"synthetic-{SYNTHETIC_VERSION}-{self.reviews}-{self.label_noise!r}-{self.seed}"
 
-    def rows(self, parts: Sequence[Part] = TRAIN) -> Iterator[Document]:  # noqa: ARG002
+    def documents(self, parts: Sequence[Split] = TRAIN) -> Iterator[Document]:  # noqa: ARG002
         """The reviews in a fixed order, their lengths spread from 5 to 200 tokens."""
         rng = random.Random(self.seed)  # noqa: S311 - a data set, not a secret
         for number in range(self.reviews):

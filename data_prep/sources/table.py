@@ -12,7 +12,7 @@ from pathlib import Path
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import files_digest, reading
-from celltune.data_prep.sources.base import TRAIN, Document, Part
+from celltune.data_prep.sources.base import TRAIN, Document, Split
 from celltune.data_prep.sources.table_readers import FORMATS, Column
 
 UNNAMED_CLASSES = ("0", "1")
@@ -43,15 +43,15 @@ class TableSource:
     test_path: Path | None = None
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def splits(self) -> tuple[Split, ...]:
         """Train, and test where there is a file of it."""
         return ("train", "test") if self.test_path else TRAIN
 
-    def digest(self, parts: Sequence[Part] = TRAIN) -> str:
+    def digest(self, parts: Sequence[Split] = TRAIN) -> str:
         """The SHA-256 of the file as it lies there, or of the digests of both files."""
         return files_digest(map(self._path, parts))
 
-    def rows(self, parts: Sequence[Part] = TRAIN) -> Iterator[Document]:
+    def documents(self, parts: Sequence[Split] = TRAIN) -> Iterator[Document]:
         """The rows in the order of the files.
 
         Raises:
@@ -62,10 +62,10 @@ class TableSource:
         for part in parts:
             yield from self._rows_of(self._path(part), part)
 
-    def _path(self, part: Part) -> Path:
+    def _path(self, part: Split) -> Path:
         return self.test_path if part == "test" and self.test_path else self.path
 
-    def _rows_of(self, path: Path, part: Part) -> Iterator[Document]:
+    def _rows_of(self, path: Path, part: Split) -> Iterator[Document]:
         wanted = [
             Column("data.text_column", self.text_column),
             Column("data.label_column", self.label_column),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.io.files import text_of
+from celltune.data_prep.io.files import open_text
 
 LONGEST_CELL = 1 << 30
 ROWS_AT_ONCE = 4_096
@@ -40,7 +40,7 @@ def csv_cells(path: Path, wanted: Sequence[Column], delimiter: str = ",") -> Cel
     """
     # The limit is the process's, so it is only ever raised: reviews may be long.
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
-    with text_of(path) as file:
+    with open_text(path) as file:
         reader = csv.reader(file, strict=True, delimiter=delimiter)
         rows = _csv_rows(path, reader, delimiter)
         header = next(rows, None)
@@ -67,7 +67,7 @@ def jsonl_cells(path: Path, wanted: Sequence[Column]) -> Cells:
         DataError: an empty file, a line that isn't a JSON object or lacks a wanted key.
     """
     empty = True
-    with text_of(path) as file:
+    with open_text(path) as file:
         for line_number, line in enumerate(file, start=1):
             if not line.strip():
                 continue

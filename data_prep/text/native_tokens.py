@@ -88,7 +88,7 @@ def number_texts(texts: Sequence[str], name: str, *, lowercase: bool) -> Numbere
 
 @functools.lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL | None:
-    library = TOKENS.opened()
+    library = TOKENS.load()
     if library is not None:
         pointer, number = ctypes.c_void_p, ctypes.c_int64
         index = library.celltune_tokens_index

@@ -59,10 +59,10 @@ def open_vectors(
         return _Trained(wanted, config.seed, progress)
     if wanted.name is not None:
         url, name, member = _torchtext(wanted.name)
-        mend = f"get {name} by hand and set data.vectors.path to it in place of the name"
+        advice = f"get {name} by hand and set data.vectors.path to it in place of the name"
         path = cache_dir / "downloads" / name
         if not path.exists():
-            fetch(url, path, md5=None, mend=mend, progress=progress)
+            fetch(url, path, md5=None, advice=advice, progress=progress)
         return _Filed(path, member)
     path = wanted.path or Path()
     with reading(path):

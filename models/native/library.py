@@ -80,4 +80,4 @@ def function(name: str, dtype: torch.dtype) -> ctypes._NamedFuncPointer:
 
 @functools.lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL | None:
-    return LOOPS.opened()
+    return LOOPS.load()

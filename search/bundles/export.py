@@ -274,10 +274,10 @@ def _data(
     progress: Progress | None,
 ) -> PreparedData:
     """The search's prepared data: of the cache, or prepared again where it isn't there."""
-    from celltune.data_prep.preparation.pipeline import kept, prepare
+    from celltune.data_prep.preparation.pipeline import find_prepared, prepare
 
     wanted = state.created.fingerprint if state.created else ""
-    found = kept(wanted)
+    found = find_prepared(wanted)
     if found is not None:
         return found
     data = prepare(config.data, progress=progress)

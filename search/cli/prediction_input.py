@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from celltune.data_prep.io.files import reading, text_of
+from celltune.data_prep.io.files import open_text, reading
 from celltune.data_prep.sources.table_readers import FORMATS, Column
 from celltune.search.errors import OptionError
 from celltune.spelling import closest_match
@@ -53,7 +53,7 @@ def texts_of(path: Path, column: str) -> Iterator[str]:
             wanted = [Column("--text-column", column)]
             yield from (cells[0] for _, cells in FORMATS[form](path, wanted))
             return
-        with text_of(path) as file:
+        with open_text(path) as file:
             for line in file:
                 yield line.rstrip("\r\n")
 

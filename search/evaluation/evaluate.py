@@ -193,7 +193,7 @@ def _baseline_jobs(todo: Plan, bench: Evaluator, config: SearchConfig, view: Vie
 
     from celltune.data_prep.preparation import pipeline
 
-    chosen = pipeline.read_parts(config.data, progress=view.progress)
+    chosen = pipeline.read_documents(config.data, progress=view.progress)
     rows = [*chosen.train, *(chosen.valid if todo.on == "train+valid" else ())]
     train, test = ray.put(_labelled(rows)), ray.put(_labelled(chosen.test))
     for name in todo.baselines:

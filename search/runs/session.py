@@ -73,13 +73,13 @@ def connected_cluster(
         InputError: the data aren't there, the cluster isn't, it is too small, or a node of it
             doesn't see the storage.
     """
-    from celltune.data_prep.sources.registry import check_present
+    from celltune.data_prep.sources.registry import check_files_exist
 
     set_ray_environment()
     from celltune.search.cluster.connection import connected, trial_slots
     from celltune.search.cluster.storage_check import check_storage_shared
 
-    check_present(config.data)
+    check_files_exist(config.data)
     view.stage(f"Joining the Ray cluster at {address}" if address else "Starting a local Ray")
     with connected(address):
         trial_slots(config.resources)

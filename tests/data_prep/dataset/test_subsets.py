@@ -12,7 +12,7 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.subsets import concatenate, stratified_subset
 from celltune.data_prep.dataset.tensorized import TensorizedSplit
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.preparation.pipeline import prepare, prepare_test, read_parts
+from celltune.data_prep.preparation.pipeline import prepare, prepare_test, read_documents
 from celltune.data_prep.text.tokenizers import basic_english
 from celltune.data_prep.text.truncation import without_unknown
 from tests.models.model_splits import make_split
@@ -71,7 +71,7 @@ def test_unknown_words_are_left_out_and_no_review_gets_empty(reviews: list[list[
 
 def test_the_texts_of_the_parts_are_those_of_the_prepared_ones() -> None:
     config = DataConfig(source="synthetic", reviews=60, test_size=12, max_tokens=200)
-    data, test, written = prepare(config), prepare_test(config), read_parts(config)
+    data, test, written = prepare(config), prepare_test(config), read_documents(config)
     known = {word: index for index, word in enumerate(data.words)}
     for split, rows in (
         (data.train, written.train),
@@ -84,4 +84,4 @@ def test_the_texts_of_the_parts_are_those_of_the_prepared_ones() -> None:
 
 def test_texts_without_a_test_part_are_refused() -> None:
     with pytest.raises(DataError, match=r"the config names no test part; set data\.test_path"):
-        read_parts(DataConfig(source="synthetic", reviews=60))
+        read_documents(DataConfig(source="synthetic", reviews=60))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.preparation.duplicates import compare
+from celltune.data_prep.preparation.duplicates import compare_splits
 from celltune.data_prep.preparation.pipeline import prepare, prepare_test
 from celltune.data_prep.sources.base import Document
 
@@ -27,7 +27,7 @@ def rows(texts: list[str]) -> list[Document]:
 def test_what_is_dropped_leaves_no_duplicate(
     train: list[str], valid: list[str], test: list[str], drop: bool
 ) -> None:
-    found = compare(rows(train), rows(valid), rows(test), drop=drop)
+    found = compare_splits(rows(train), rows(valid), rows(test), drop=drop)
     assert found.duplicates["train_valid"] == sum(text in valid for text in train)
     assert found.duplicates["train_test"] == sum(text in test for text in train)
     assert found.duplicates["valid_test"] == sum(text in test for text in valid)

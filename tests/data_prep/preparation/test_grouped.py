@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.preparation.pipeline import prepare, prepare_test
-from celltune.data_prep.preparation.splits import split
+from celltune.data_prep.preparation.splits import stratified_split
 from celltune.data_prep.sources.base import Document
 from celltune.data_prep.sources.registry import open_source
 
@@ -37,7 +37,7 @@ def test_no_group_stands_in_two_parts(
     labels = np.array([label for label, _ in reviews], dtype=np.int64)
     groups = [group for _, group in reviews]
     try:
-        parts = split(labels, train, valid, seed, test_size=test, groups=groups)
+        parts = stratified_split(labels, train, valid, seed, test_size=test, groups=groups)
     except DataError as error:
         assert "groups" in str(error) or "class" in str(error)  # noqa: PT017 (or a split)
         return
@@ -46,7 +46,7 @@ def test_no_group_stands_in_two_parts(
     assert (len(parts.valid), len(parts.test)) == (valid, test)
     assert train is None or len(parts.train) == train
     assert len(set(np.concatenate(parts).tolist())) == sum(map(len, parts))
-    again = split(labels, train, valid, seed, test_size=test, groups=groups)
+    again = stratified_split(labels, train, valid, seed, test_size=test, groups=groups)
     assert all((one == other).all() for one, other in zip(parts, again, strict=True))
 
 
@@ -54,7 +54,7 @@ def test_parts_of_groups_are_stratified() -> None:
     rng = np.random.default_rng(3)
     labels = rng.permutation(np.repeat([0, 1], [600, 400]))
     groups = [str(group) for group in rng.integers(0, 120, 1_000)]
-    parts = split(labels, 300, 0.2, 1, groups=groups)
+    parts = stratified_split(labels, 300, 0.2, 1, groups=groups)
     assert abs(int((labels[parts.valid] == 1).sum()) - 80) <= 1
     assert abs(int((labels[parts.train] == 1).sum()) - 120) <= 6
 
@@ -62,27 +62,29 @@ def test_parts_of_groups_are_stratified() -> None:
 def test_groups_that_cannot_be_parted_are_refused() -> None:
     labels = np.array([0, 1] * 10)
     with pytest.raises(DataError, match=r"0 reviews are left to train on, of 1 wanted"):
-        split(labels, None, 4, 1, groups=["one"] * 20)
+        stratified_split(labels, None, 4, 1, groups=["one"] * 20)
     with pytest.raises(DataError, match="groups are too large to be parted"):
-        split(labels, None, 4, 1, test_size=4, groups=["one"] * 20)
+        stratified_split(labels, None, 4, 1, test_size=4, groups=["one"] * 20)
 
 
 @given(st.integers(0, 9), st.integers(1, 20), st.integers(0, 20))
 def test_what_is_held_out_does_not_depend_on_the_rest(seed: int, test: int, valid: int) -> None:
     labels = np.repeat([0, 1], [50, 40])
-    one = split(labels, None, 30, seed, test_size=test)
-    other = split(labels, 20, valid + 1, seed, test_size=test)
+    one = stratified_split(labels, None, 30, seed, test_size=test)
+    other = stratified_split(labels, 20, valid + 1, seed, test_size=test)
     assert (one.test == other.test).all()
     assert len(one.test) == test
 
 
 def grouped(path: Path, groups: Path, **fields: Any) -> list[Document]:
     config = DataConfig(source="imdb", path=path, groups=groups, **fields)
-    return list(open_source(config, cache_dir=path).rows(["train", "test"]))
+    return list(open_source(config, cache_dir=path).documents(["train", "test"]))
 
 
 def test_a_file_of_groups_is_joined_by_id(imdb_folder: Path, tmp_path: Path) -> None:
-    rows = list(open_source(DataConfig(source="imdb", path=imdb_folder), cache_dir=tmp_path).rows())
+    rows = list(
+        open_source(DataConfig(source="imdb", path=imdb_folder), cache_dir=tmp_path).documents()
+    )
     groups = tmp_path / "movies.csv"
     groups.write_text("id,movie\n" + "".join(f"{row.id},m{i % 2}\n" for i, row in enumerate(rows)))
     found = grouped(imdb_folder, groups)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.preparation.builder import refuse_without_tokens
+from celltune.data_prep.preparation.builder import require_tokens
 from celltune.data_prep.preparation.pipeline import fingerprint, prepare, survey
 from celltune.data_prep.sources.base import Document
 from celltune.data_prep.sources.synthetic import SyntheticSource
@@ -60,7 +60,7 @@ def test_the_vocabulary_knows_the_training_part_only(write_csv: WriteCsv, opened
 
 def test_a_second_preparation_opens_the_cache(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = opened(source="synthetic", reviews=60)
-    monkeypatch.setattr(SyntheticSource, "rows", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(SyntheticSource, "documents", lambda *_: pytest.fail("read again"))
     second = opened(source="synthetic", reviews=60)
     assert first.fingerprint == second.fingerprint
     assert (first.train.ids == second.train.ids).all()
@@ -151,10 +151,10 @@ def test_a_survey_finds_the_reviews_without_a_token(name: str, text: str) -> Non
     config = DataConfig(source="synthetic", tokenizer=name)  # type: ignore[arg-type]
     row = Document("row 1", text, 0, None)
     if tokenizer(name)(text):
-        refuse_without_tokens([row], config)
+        require_tokens([row], config)
     else:
         with pytest.raises(DataError, match=f"row 1: the review is empty, .* that {name} calls"):
-            refuse_without_tokens([row], config)
+            require_tokens([row], config)
 
 
 def test_max_tokens_cuts_every_review(opened: Any) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.preparation.splits import split
+from celltune.data_prep.preparation.splits import stratified_split
 
 LABELS = st.lists(st.integers(2, 60), min_size=2, max_size=6).flatmap(
     lambda counts: st.permutations(np.repeat(np.arange(len(counts)), counts).tolist())
@@ -25,7 +25,9 @@ def test_parts_are_exact_apart_and_stratified(labels: list[int], data: st.DataOb
     # From here on every class has a whole review to its share of the training part.
     train_size = data.draw(st.integers(-(-total // counts.min()), total - 1))
     valid_size = data.draw(st.integers(1, total - train_size))
-    train, valid, _ = split(array, train_size, valid_size, seed=data.draw(st.integers(0, 9)))
+    train, valid, _ = stratified_split(
+        array, train_size, valid_size, seed=data.draw(st.integers(0, 9))
+    )
     assert (len(train), len(valid)) == (train_size, valid_size)
     assert train.dtype == valid.dtype == np.int64
     assert not set(train) & set(valid)
@@ -38,8 +40,8 @@ def test_parts_are_exact_apart_and_stratified(labels: list[int], data: st.DataOb
 @given(st.integers(0, 2**32), st.floats(0.01, 0.9))
 def test_the_seed_decides_and_a_share_is_rounded(seed: int, share: float) -> None:
     labels = labels_of(60, 40)
-    train, valid, _ = split(labels, None, share, seed)
-    again = split(labels, None, share, seed)
+    train, valid, _ = stratified_split(labels, None, share, seed)
+    again = stratified_split(labels, None, share, seed)
     assert (train == again[0]).all()
     assert (valid == again[1]).all()
     assert len(valid) == max(1, round(100 * share))
@@ -48,12 +50,14 @@ def test_the_seed_decides_and_a_share_is_rounded(seed: int, share: float) -> Non
 
 def test_other_seeds_give_other_splits() -> None:
     labels = labels_of(500, 500)
-    assert (split(labels, None, 0.2, 1)[1] != split(labels, None, 0.2, 2)[1]).any()
+    assert (
+        stratified_split(labels, None, 0.2, 1)[1] != stratified_split(labels, None, 0.2, 2)[1]
+    ).any()
 
 
 def test_validation_does_not_depend_on_how_many_are_trained_on() -> None:
     labels = labels_of(50, 50)
-    small, large = split(labels, 20, 30, 1), split(labels, 60, 30, 1)
+    small, large = stratified_split(labels, 20, 30, 1), stratified_split(labels, 60, 30, 1)
     assert (small[1] == large[1]).all()
     assert set(small[0]) < set(large[0])
 
@@ -72,4 +76,4 @@ def test_what_cannot_be_split_is_refused(
     counts: tuple[int, ...], train_size: int | None, valid_size: float, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        split(labels_of(*counts), train_size, valid_size, 1)
+        stratified_split(labels_of(*counts), train_size, valid_size, 1)

@@ -18,12 +18,12 @@ from tests.data_prep.formats import amazon
 
 def rows_of(path: Path, content: bytes) -> list[Document]:
     path.write_bytes(gzip.compress(content))
-    return list(AmazonSource(path).rows())
+    return list(AmazonSource(path).documents())
 
 
 def test_categories_come_in_order_negative_first(tmp_path: Path) -> None:
     config = amazon(tmp_path, [("good one", 1), ("bad one", 0), ("fine", 1)], words=False)
-    rows = list(open_source(config, cache_dir=tmp_path).rows())
+    rows = list(open_source(config, cache_dir=tmp_path).documents())
     assert [(row.id, row.text, row.label) for row in rows] == [
         ("neg/music/0", "bad one", 0),
         ("pos/books/0", "good one", 1),
@@ -92,6 +92,6 @@ def test_a_test_file_is_read_only_if_asked_for(tmp_path: Path) -> None:
     train, test = amazon(tmp_path, [("good", 1)]), amazon(tmp_path / "t", [("bad", 0)])
     config = DataConfig(source="amazon", path=train.path, test_path=test.path)
     source = open_source(config, cache_dir=tmp_path)
-    assert [row.text for row in source.rows()] == ["good"]
-    assert [row.text for row in source.rows(["test"])] == ["bad"]
+    assert [row.text for row in source.documents()] == ["good"]
+    assert [row.text for row in source.documents(["test"])] == ["bad"]
     assert len({source.digest(), source.digest(["test"]), source.digest(["train", "test"])}) == 3

@@ -32,17 +32,17 @@ def opened(config: DataConfig) -> Source:
 @every_format
 def test_texts_and_labels_come_as_they_were_written(write: Write, tmp_path: Path) -> None:
     source = opened(write(tmp_path, REVIEWS))
-    rows = list(source.rows())
+    rows = list(source.documents())
     assert sorted((row.text, row.label) for row in rows) == sorted(REVIEWS)
     assert len({row.id for row in rows}) == len(rows)
-    assert {row.part for row in rows} == {"train"}
+    assert {row.split for row in rows} == {"train"}
     assert len(source.classes) == 2
 
 
 @every_format
 def test_two_readings_give_the_same(write: Write, tmp_path: Path) -> None:
     config = write(tmp_path, REVIEWS)
-    assert list(opened(config).rows()) == list(opened(config).rows())
+    assert list(opened(config).documents()) == list(opened(config).documents())
     assert opened(config).digest() == opened(config).digest()
 
 
@@ -67,7 +67,7 @@ def test_every_format_prepares(write: Write, tmp_path: Path) -> None:
 def test_a_blank_review_is_refused_by_name(write: Write, tmp_path: Path) -> None:
     config = write(tmp_path, [*REVIEWS, (" \t ", 0)])
     with pytest.raises(DataError, match=r"(row 7|6_5\.txt|neg/books/\d).*: the review .*is empty"):
-        list(opened(config).rows())
+        list(opened(config).documents())
 
 
 @every_format
@@ -80,7 +80,7 @@ def test_a_file_that_is_missing_or_empty_is_refused(write: Write, tmp_path: Path
         return
     path.write_bytes(b"")
     with pytest.raises(DataError, match=r"is empty; .*needs|is damaged or cut short"):
-        list(opened(config).rows())
+        list(opened(config).documents())
 
 
 @every_format
@@ -91,4 +91,4 @@ def test_a_file_that_was_cut_is_refused(write: Write, tmp_path: Path) -> None:
         return
     path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(DataError, match=r"is damaged or cut short|isn't a whole parquet file"):
-        list(opened(config).rows())
+        list(opened(config).documents())

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.sources.base import NO_LABEL, Document, Part
+from celltune.data_prep.sources.base import NO_LABEL, Document, Split
 from celltune.data_prep.sources.registry import open_source
 
 
 def read(path: Path) -> list[Document]:
     source = open_source(DataConfig(source="imdb", path=path), cache_dir=path.parent)
     assert source.classes == ("neg", "pos")
-    return list(source.rows())
+    return list(source.documents())
 
 
 def test_folder_and_archive_give_the_same_rows(imdb_folder: Path, imdb_archive: Path) -> None:
@@ -163,15 +163,15 @@ def test_a_damaged_header_is_told(imdb_folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["test", "unlabelled"])
 def test_other_parts_come_when_they_are_asked_for(
-    imdb_folder: Path, imdb_archive: Path, part: Part
+    imdb_folder: Path, imdb_archive: Path, part: Split
 ) -> None:
     both = []
     for path in (imdb_folder, imdb_archive):
         source = open_source(DataConfig(source="imdb", path=path), cache_dir=path.parent)
-        assert part in source.parts
-        rows = list(source.rows([part]))
-        assert {row.part for row in rows} == {part}
-        assert list(source.rows(["train", part])) == [*source.rows(), *rows]
+        assert part in source.splits
+        rows = list(source.documents([part]))
+        assert {row.split for row in rows} == {part}
+        assert list(source.documents(["train", part])) == [*source.documents(), *rows]
         both.append(rows)
     assert both[0] == both[1]
     if part == "test":

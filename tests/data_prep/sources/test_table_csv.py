@@ -18,7 +18,7 @@ WriteCsv = Callable[..., Path]
 
 def read(path: Path, **fields: Any) -> list[Document]:
     config = DataConfig(source="csv", path=path, **fields)
-    return list(open_source(config, cache_dir=path.parent).rows())
+    return list(open_source(config, cache_dir=path.parent).documents())
 
 
 @pytest.mark.parametrize("name", ["reviews.csv", "reviews.csv.gz", "misnamed.gz.csv"])

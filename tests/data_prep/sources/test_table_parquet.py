@@ -37,7 +37,7 @@ def write(path: Path, texts: list[bytes], kind: Any, **columns: list[Any]) -> Pa
 
 def rows(path: Path, **columns: Any) -> list[Document]:
     config = DataConfig(source="parquet", path=path, **columns)
-    return list(open_source(config, cache_dir=path.parent).rows())
+    return list(open_source(config, cache_dir=path.parent).documents())
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)

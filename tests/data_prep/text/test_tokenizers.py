@@ -65,7 +65,7 @@ def test_nasty_texts_give_torchtexts_tokens(text: str) -> None:
 
 
 def test_synthetic_reviews_give_torchtexts_tokens() -> None:
-    for row in SyntheticSource(200, 0.02, seed=1).rows():
+    for row in SyntheticSource(200, 0.02, seed=1).documents():
         assert basic_english(row.text) == theirs(row.text) == row.text.split()
 
 
