@@ -51,6 +51,10 @@ class Registry(Generic[T]):
         self.group = group
         self._builtin = dict(builtin)
 
+    def builtin_names(self) -> tuple[str, ...]:
+        """Return the names of the built-in implementations, without a look at other packages."""
+        return tuple(self._builtin)
+
     def names(self) -> tuple[str, ...]:
         """Return all names: built-in ones in their order, then installed ones, sorted."""
         installed = {point.name for point in _installed(self.group)}

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celltune.registry import Registry
+
+if TYPE_CHECKING:
+    from celltune.search.results.formats import LeaderboardFormat
 
 SAMPLERS: Registry[Any] = Registry(
     "sampler", "celltune.samplers", {"tpe": "celltune.search.tuning.tpe:TPESampler"}
 )
 """Samplers, which propose hyperparameters."""
+
+LEADERBOARD_FORMATS: Registry[LeaderboardFormat] = Registry(
+    "leaderboard format",
+    "celltune.leaderboard_formats",
+    {
+        "table": "celltune.search.results.formats:as_table",
+        "md": "celltune.search.results.formats:as_markdown",
+        "csv": "celltune.search.results.formats:as_csv",
+        "json": "celltune.search.results.formats:as_json",
+        "html": "celltune.search.results.formats:as_html",
+        "parquet": "celltune.search.results.formats:as_parquet",
+        "latex": "celltune.search.results.formats:as_latex",
+    },
+)
+"""Formats of the leaderboard."""

@@ -1,6 +1,6 @@
-"""From ledgers to a ranking, for people and for programs.
+"""The leaderboard of one or more searches as a pandas DataFrame.
 
-Imports neither Ray nor torch, and pandas only for a data frame: reading results is instant.
+Importing this module imports neither Ray nor torch nor pandas.
 """
 
 from __future__ import annotations
@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celltune.search.errors import OptionError
-from celltune.search.results.ranking import (
-    Selection,
-    load,
-    ranking,
-)
-from celltune.search.storage import base as folders
+from celltune.search.results.ranking import Selection, ranking
+from celltune.search.results.searches import read_searches
+from celltune.search.storage.base import storage_root
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,25 +26,26 @@ def leaderboard(
     where: str | None = None,
     best_per: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Give the ranking of one or more searches as a pandas DataFrame; works while they run.
+    """Return the ranked trials of one or more searches; works while they run.
 
     Args:
-        names: of the experiments.
-        storage: the folder of experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
-        metric: what ranks; None: what the searches themselves were decided by.
-        top: only this many trials; None: all.
-        where: only trials of which this holds, such as ``"cell == 'gru'"``.
-        best_per: only the best trial for each value of these columns.
+        names: the experiments.
+        storage: the folder or URI that contains the experiments; None: $CELLTUNE_STORAGE or
+            ~/celltune_results.
+        metric: the metric that ranks; None: the metric that the searches optimized.
+        top: the largest number of rows; None: all trials.
+        where: a filter that the trials must match, such as `"cell == 'gru'"`.
+        best_per: keep only the best trial for each combination of values of these columns.
 
     Raises:
-        ExperimentError: there is no such experiment.
-        LedgerError: its ledger is damaged.
-        OptionError: a filter or a column can't be used, or the searches have no common metric.
+        ExperimentError: an experiment does not exist.
+        LedgerError: a ledger is damaged.
+        OptionError: the filter or a column is invalid, or the searches optimized different metrics.
     """
     import pandas as pd
 
     if not names:
-        raise OptionError("Name at least one experiment.")
-    searches, ranks = load(names, folders.storage_root(storage), metric)
+        raise OptionError("No experiment is named. Give at least one of `names`.")
+    searches, ranking_metric = read_searches(names, storage_root(storage), metric)
     selection = Selection(where=where, best_per=tuple(best_per), top=top)
-    return pd.DataFrame(selection.apply(ranking(searches, ranks)))
+    return pd.DataFrame(selection.apply(ranking(searches, ranking_metric)))

@@ -1,4 +1,4 @@
-"""The release of celltune, and of what shapes its numbers."""
+"""Versions of celltune and of the libraries that affect its results."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ VERSION = metadata.version("celltune")
 
 
 def library_versions() -> dict[str, str]:
-    """Give the versions of Python and of the libraries that shape a search's numbers."""
+    """Return the versions of Python and of the libraries that affect the results of a search."""
     libraries = {name: metadata.version(name) for name in ("numpy", "optuna", "ray", "torch")}
     return {"python": platform.python_version(), **libraries}

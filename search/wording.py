@@ -1,4 +1,4 @@
-"""Parameters and metrics in words, for people."""
+"""Text for parameters, metrics, percentages and durations: one formatter for each."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ from collections.abc import Collection, Mapping
 
 from celltune.search.types import Metric, ParameterValue
 
-_SHORT = {"learning_rate": "lr"}
+NAMING = ("cell", "hidden_size", "num_layers", "bidirectional")
+"""Hyperparameters that identify the architecture."""
+
+_ABBREVIATIONS = {"learning_rate": "lr"}
 
 
 def describe_params(params: Mapping[str, ParameterValue]) -> str:
-    """Sum up a trial's parameters in a few words: `gru 32x2 bidirectional, dropout 0.1`."""
-    rest = dict(params)
-    size = f"{rest.pop('cell', '')} {rest.pop('hidden_size', '')}".strip()
-    layers = rest.pop("num_layers", None)
-    words = [
+    """Summarize hyperparameters in one line: `gru 32x2 bidirectional, dropout 0.1`."""
+    remaining = dict(params)
+    size = f"{remaining.pop('cell', '')} {remaining.pop('hidden_size', '')}".strip()
+    layers = remaining.pop("num_layers", None)
+    architecture = [
         f"{size}x{layers}" if layers is not None else size,
-        "bidirectional" if rest.pop("bidirectional", False) else "",
+        "bidirectional" if remaining.pop("bidirectional", False) else "",
     ]
-    # What is looked for first comes first: a narrow terminal cuts the end.
-    first = {name: rest.pop(name) for name in _SHORT if name in rest}
-    named = {**{_SHORT[name]: value for name, value in first.items()}, **rest}
+    # The learning rate comes first because a narrow terminal cuts the end of the line.
+    first = {name: remaining.pop(name) for name in _ABBREVIATIONS if name in remaining}
+    named = {**{_ABBREVIATIONS[name]: value for name, value in first.items()}, **remaining}
     others = (f"{name} {_short(value)}" for name, value in named.items())
-    return ", ".join([" ".join(word for word in words if word), *others])
-
-
-NAMING = ("cell", "hidden_size", "num_layers", "bidirectional")
-"""Hyperparameters that say which model it is."""
+    return ", ".join([" ".join(word for word in architecture if word), *others])
 
 
 def distinguishing_params(
     params: Mapping[str, ParameterValue], searched: Collection[str]
 ) -> dict[str, ParameterValue]:
-    """Give the parameters worth a place: what names the model, and what was searched."""
+    """Return the hyperparameters that identify the architecture or were searched."""
     return {name: value for name, value in params.items() if name in NAMING or name in searched}
 
 
@@ -41,19 +40,54 @@ def _short(value: ParameterValue) -> str:
 
 
 def metric_text(metric: Metric, value: float | None) -> str:
-    """Write a value of a metric for people."""
+    """Format the value of a metric: `87.50 %` for an accuracy, `0.3142` for a loss."""
     if value is None:
         return "-"
     return percent_text(value) if metric == "valid_accuracy" else f"{value:.4f}"
 
 
-def percent_text(value: float) -> str:
-    """Write a share for people, in percent."""
-    return f"{100 * value:.2f} %"
+def percent_text(fraction: float, digits: int | None = 2) -> str:
+    """Format a fraction as a percentage: `87.50 %` for 0.875.
+
+    Args:
+        fraction: between 0 and 1.
+        digits: decimals; None: as few as the value needs.
+    """
+    return f"{_percent(fraction, digits)} %"
+
+
+def percent_range(low: float, high: float, digits: int | None = 2) -> str:
+    """Format two fractions as a range of percentages: `86.10 to 88.90 %`."""
+    return f"{_percent(low, digits)} to {_percent(high, digits)} %"
+
+
+def percent_spread(mean: float, std: float | None) -> str:
+    """Format a mean and its standard deviation as percentages: `87.50 ± 0.42 %`."""
+    return percent_text(mean) if std is None else f"{_percent(mean, 2)} ± {_percent(std, 2)} %"
+
+
+def points_text(difference: float) -> str:
+    """Format a difference of two fractions in percentage points: `+1.25 points`."""
+    return f"{100 * difference:+.2f} points"
+
+
+def _percent(fraction: float, digits: int | None) -> str:
+    return f"{100 * fraction:g}" if digits is None else f"{100 * fraction:.{digits}f}"
 
 
 def approximate_duration(seconds: float) -> str:
-    """Write a duration for people: `45 s`, `12 min`, `3.4 h`."""
+    """Format a duration in rounded units: `45 s`, `12 min`, `3.4 h`."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def clock_duration(seconds: float) -> str:
+    """Format a duration in hours, minutes and seconds: `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def single_line(text: str) -> str:
+    """Return the text on one line, without characters that control a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -13,7 +13,7 @@ from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.events import EpochReported
 from celltune.search.ledger.state import TrialRecord
 from celltune.search.version import VERSION
-from celltune.search.wording import describe_params
+from celltune.search.wording import describe_params, percent_range, percent_text
 
 _SOURCES: Mapping[str, tuple[str, str]] = {
     "synthetic": (
@@ -154,9 +154,8 @@ def _by_part(evaluations: Sequence[Any]) -> dict[str, list[float]]:
 
 
 def _percents(shares: Sequence[float]) -> str:
-    middle = 100 * sum(shares) / len(shares)
-    ends = f" ({100 * min(shares):.2f} to {100 * max(shares):.2f})" if len(shares) > 1 else ""
-    return f"{middle:.2f} %{ends}"
+    mean = percent_text(sum(shares) / len(shares))
+    return f"{mean} ({percent_range(min(shares), max(shares))})" if len(shares) > 1 else mean
 
 
 def _seeds(count: int) -> str:
@@ -183,8 +182,8 @@ def _data(facts: Facts) -> str:
             classes = ", ".join(f"{key} {count:,}" for key, count in part["classes"].items())
             lines.append(
                 f"- {part['reviews']:,} reviews {use} ({classes}), {part['tokens']:,} words, "
-                f"{100 * part['unknown_share']:.1f} % of them unknown, {part['cut_reviews']:,} "
-                "reviews cut"
+                f"{percent_text(part['unknown_share'], digits=1)} of them unknown, "
+                f"{part['cut_reviews']:,} reviews cut"
             )
     lines.append(
         f"- Tokens by `{data.tokenizer}`; of a longer review {data.max_tokens} words are read "
@@ -224,7 +223,7 @@ def _settings(facts: Facts) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f} %"
+    return "" if value is None else percent_text(value)
 
 
 def _number(value: float | None, digits: int = 4) -> str:

@@ -6,7 +6,6 @@ import sys
 from datetime import datetime
 
 import typer
-from rich.table import Table
 
 from celltune.errors import CelltuneError, InputError
 from celltune.search.cli import data as cli_data
@@ -23,6 +22,7 @@ from celltune.search.cli.options import (
     make_console,
     plan_in_words,
 )
+from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
 from celltune.search.runs.status import _standing
 from celltune.search.storage.base import ExperimentFolder, storage_root
@@ -54,12 +54,12 @@ def list_experiments(storage: Storage = None) -> None:
     if not found:
         typer.echo(f"No experiments in {root} yet. Start one with: celltune launch CONFIG")
         return
-    table = Table(header_style="bold")
-    for column in ("experiment", "state", "trials", "best", "last event"):
-        table.add_column(column, justify="right" if column in ("trials", "best") else "left")
-    for folder in found:
-        table.add_row(folder.name, *_summary(folder))
-    make_console().print(table)
+    columns = [
+        Column(name, right=name in ("trials", "best"))
+        for name in ("experiment", "state", "trials", "best", "last event")
+    ]
+    rows = [(folder.name, *_summary(folder)) for folder in found]
+    make_console().print(TextTable(columns, rows))
 
 
 def _summary(folder: ExperimentFolder) -> tuple[str, str, str, str]:

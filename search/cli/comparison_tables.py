@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
-from celltune.search.errors import OptionError
 from celltune.search.evaluation.comparison import notes
-from celltune.search.results.formats import as_csv, as_json
-from celltune.search.wording import percent_text
-from celltune.spelling import closest_match
+from celltune.search.results.formats import as_csv, as_json, check_format
+from celltune.search.results.tables import Column, TextTable
+from celltune.search.wording import clock_duration, percent_text
 
 Record = Mapping[str, Any]
 
@@ -27,47 +23,31 @@ _PAIRS = {
 COLUMNS = ("model", *_PAIRS.values(), "scale", "data")
 
 
-def check_format(form: str) -> None:
-    """Refuse what isn't one of `FORMATS`.
-
-    Raises:
-        OptionError: it isn't.
-    """
-    if form not in FORMATS:
-        raise OptionError(f"'{form}' is not a format. {closest_match(form, FORMATS)}")
-
-
-def render(records: Sequence[Record], form: str) -> str | Table:
-    """Write a comparison in one of `FORMATS`; those for programs hold all digits.
+def render(records: Sequence[Record], form: str) -> str | TextTable:
+    """Return a comparison in one of `FORMATS`; csv and json keep every digit.
 
     Args:
-        records: as `search.compare.compare` gives them.
+        records: from `celltune.search.evaluation.comparison.compare`.
         form: one of `FORMATS`.
 
     Raises:
         OptionError: there is no such format.
     """
-    check_format(form)
+    check_format(form, FORMATS)
     if form == "csv":
         return as_csv(records)
     if form == "json":
         return as_json(records)
-    lines = [_cells(record) for record in records]
+    table = TextTable(
+        [
+            Column(name, right=name not in ("model", "data"), wrap=name != "model")
+            for name in COLUMNS
+        ],
+        [_cells(record) for record in records],
+    )
     if form == "table":
-        return _drawn(lines)
-    ruled = [list(COLUMNS), ["---"] * len(COLUMNS), *lines]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in ruled)
-    return f"{table}\n\n" + "\n".join(f"- {note}" for note in notes(records))
-
-
-def _drawn(lines: Sequence[Sequence[str]]) -> Table:
-    drawn = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in COLUMNS:
-        left = name in ("model", "data")
-        drawn.add_column(name, justify="left" if left else "right", no_wrap=name == "model")
-    for cells in lines:
-        drawn.add_row(*cells)
-    return drawn
+        return table
+    return f"{table.markdown()}\n\n" + "\n".join(f"- {note}" for note in notes(records))
 
 
 def _cells(record: Record) -> list[str]:
@@ -86,9 +66,4 @@ def _text(name: str, value: float | None) -> str:
         return percent_text(value)
     if name == "parameters":
         return f"{value:,}"
-    return _duration(value) if name == "seconds" else f"{value:.4f}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+    return clock_duration(value) if name == "seconds" else f"{value:.4f}"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from celltune.data_prep.cache.inventory import cached_datasets, clear
 from celltune.data_prep.io.files import default_cache_dir
 from celltune.search.cli.options import ConfigPath, Overrides, make_console, make_view
+from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
 
 cache_app = typer.Typer(
@@ -138,13 +138,9 @@ def _short(fingerprints: Iterable[str]) -> str:
     return ", ".join(each[:12] for each in fingerprints) or "-"
 
 
-def _show(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    table = Table(header_style="bold")
-    for column in columns:
-        numbers = column in ("MB", "reviews", "searches")
-        table.add_column(column, justify="right" if numbers else "left")
-    for row in rows:
-        table.add_row(*row)
+def _show(columns: Iterable[str], rows: Sequence[Sequence[str]]) -> None:
+    numeric = ("MB", "reviews", "searches")
+    table = TextTable([Column(name, right=name in numeric) for name in columns], rows)
     make_console().print(table)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from celltune.search.cli.comparison_tables import FORMATS, check_format, render
+from celltune.search.cli.comparison_tables import FORMATS, render
 from celltune.search.cli.evaluation_tables import as_table, confusion_table
 from celltune.search.cli.options import Address, Name, Overrides, Storage, make_console, make_view
 from celltune.search.errors import OptionError
@@ -18,6 +17,7 @@ from celltune.search.evaluation.evaluate import evaluate as run_evaluation
 from celltune.search.evaluation.metrics import RESAMPLES
 from celltune.search.evaluation.summaries import summaries, verdict
 from celltune.search.ledger.state import ExperimentState
+from celltune.search.results.formats import as_json, check_format
 from celltune.search.storage.base import storage_root
 from celltune.search.storage.locate import find_experiment
 from celltune.search.types import Metric
@@ -46,8 +46,7 @@ def evaluate(
     """Retrain the leaders of a search with several seeds and read the test split for each once."""
     if on not in PARTS:
         raise OptionError(f"--on is '{on}'. {closest_match(on, PARTS)}")
-    if form not in ("table", "json"):
-        raise OptionError(f"'{form}' is not a format. {closest_match(form, ('table', 'json'))}")
+    check_format(form, ("table", "json"))
     try:
         state = run_evaluation(
             name,
@@ -70,7 +69,7 @@ def evaluate(
         raise typer.Exit(INTERRUPTED) from None
     metric = find_experiment(name, storage_root(storage)).config().metric
     if form == "json":
-        typer.echo(json.dumps(summaries(state, metric), indent=2))
+        typer.echo(as_json(summaries(state, metric)))
     else:
         _show(state, metric)
 
@@ -118,7 +117,7 @@ def compare(
     storage: Storage = None,
 ) -> None:
     """Train published models as they were published, and print reported beside measured."""
-    check_format(form)
+    check_format(form, FORMATS)
     chosen = entries(path, scale=scale, only=only or (), overrides=overrides or (), storage=storage)
     view = make_view() if form == "table" else None
     try:

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from celltune.search.evaluation.metrics import row_shares
-from celltune.search.wording import percent_text
+from celltune.search.results.tables import Column, TextTable
+from celltune.search.wording import percent_range, percent_spread, percent_text
 
 Record = Mapping[str, Any]
 
@@ -32,15 +31,12 @@ FIRM = ("test accuracy", "95 % interval")
 """Columns that a narrow terminal doesn't break."""
 
 
-def as_table(records: Sequence[Record]) -> Table:
-    """Draw what was measured, a line for each record of `search.evaluation.summaries`."""
-    drawn = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in COLUMNS:
-        left = name in ("model", "on")
-        drawn.add_column(name, justify="left" if left else "right", no_wrap=name in FIRM)
-    for record in records:
-        drawn.add_row(*cells(record))
-    return drawn
+def as_table(records: Sequence[Record]) -> TextTable:
+    """Return a table with one row for each record of `celltune.search.evaluation.summaries`."""
+    columns = [
+        Column(name, right=name not in ("model", "on"), wrap=name not in FIRM) for name in COLUMNS
+    ]
+    return TextTable(columns, [cells(record) for record in records])
 
 
 def cells(record: Record) -> list[str]:
@@ -53,8 +49,8 @@ def cells(record: Record) -> list[str]:
         record["name"],
         record["on"],
         seeds,
-        _plus_minus(accuracy),
-        f"{100 * accuracy['low']:.2f} to {100 * accuracy['high']:.2f}",
+        percent_spread(accuracy["mean"] or 0.0, accuracy["std"]),
+        percent_range(accuracy["low"], accuracy["high"]),
         f"{record['test_f1']['mean']:.4f}",
         "-" if loss is None else f"{loss['mean']:.4f}",
         percent_text(record["train_accuracy"]["mean"]),
@@ -64,27 +60,18 @@ def cells(record: Record) -> list[str]:
     ]
 
 
-def _plus_minus(spread: Mapping[str, float | None]) -> str:
-    mean, std = spread["mean"] or 0.0, spread["std"]
-    return percent_text(mean) if std is None else f"{100 * mean:.2f} ± {100 * std:.2f} %"
-
-
-def confusion_table(record: Record, part: str) -> Table:
-    """Draw a confusion matrix: rows the truth, counts of all seeds and shares of the row.
+def confusion_table(record: Record, part: str) -> TextTable:
+    """Return a confusion matrix: a row for each true class, with counts and shares of the row.
 
     Args:
-        record: of `search.evaluation.summaries`.
+        record: from `celltune.search.evaluation.summaries`.
         part: train or test.
     """
     matrix = np.array(record[f"{part}_confusion"])
-    shares = row_shares(matrix)
-    drawn = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    drawn.add_column(f"{part}: truth \\ answer")
-    for name in record["classes"]:
-        drawn.add_column(str(name), justify="right")
-    for name, counts, parts in zip(record["classes"], matrix, shares, strict=True):
-        drawn.add_row(
-            str(name),
-            *(f"{c:,} ({percent_text(s)})" for c, s in zip(counts, parts, strict=True)),
-        )
-    return drawn
+    names = [str(name) for name in record["classes"]]
+    columns = [Column(f"{part}: true class"), *(Column(name, right=True) for name in names)]
+    rows = [
+        [name, *(f"{c:,} ({percent_text(s)})" for c, s in zip(counts, shares, strict=True))]
+        for name, counts, shares in zip(names, matrix, row_shares(matrix), strict=True)
+    ]
+    return TextTable(columns, rows)

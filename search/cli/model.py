@@ -102,9 +102,10 @@ def predict(
     A single text that can't be answered (no word, or none that the model knows) is an error. Among
     several, and in a file, it gets an empty label and a note, and the others are answered.
     """
-    from celltune.search.cli.prediction_output import check_format
+    from celltune.search.cli.prediction_output import FORMATS
+    from celltune.search.results.formats import check_format
 
-    check_format(form)
+    check_format(form, FORMATS)
     given = list(texts or ())
     if explain and (file is not None or len(given) != 1 or given == ["-"]):
         raise OptionError("--explain takes one text: celltune predict NAME TEXT --explain")

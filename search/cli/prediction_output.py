@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from celltune.search.bundles.predictor import Explanation, Prediction, Step
-from celltune.search.errors import OptionError
-from celltune.spelling import closest_match
+from celltune.search.results.tables import Cell, Column, TextTable, csv_text
+from celltune.search.wording import single_line
 
 LARGEST_STEPS = 10
 """How many of a long text's words are listed beside the coloured text."""
@@ -33,8 +29,7 @@ def as_lines(rows: Sequence[Row], header: bool) -> str:
     wide = max([5, *(len(found.label or "") for _, found, _ in rows)])
     lines = [f"{'label':<{wide}}  probability  text"] if header else []
     for _, found, text in rows:
-        # A text may hold whatever a terminal would obey.
-        shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        shown = single_line(text)
         if found.probability is None:
             lines.append(f"{'-':<{wide}}  {'-':>11}  ({found.note}) {shown}".rstrip())
         else:
@@ -44,7 +39,7 @@ def as_lines(rows: Sequence[Row], header: bool) -> str:
 
 def as_csv(rows: Sequence[Row], header: bool) -> str:
     """CSV with the columns `COLUMNS`; label and probability are empty where there is no answer."""
-    return _csv(COLUMNS, [_record(row).values() for row in rows], header)
+    return csv_text(COLUMNS, [_record(row).values() for row in rows], header)
 
 
 def as_jsonl(rows: Sequence[Row], header: bool) -> str:  # noqa: ARG001 (JSON lines have none)
@@ -61,16 +56,6 @@ FORMATS: Mapping[str, Callable[[Sequence[Row], bool], str]] = {
 }
 
 
-def check_format(form: str) -> None:
-    """Check that a format is one of `FORMATS`.
-
-    Raises:
-        OptionError: it isn't.
-    """
-    if form not in FORMATS:
-        raise OptionError(f"'{form}' is not a format. {closest_match(form, FORMATS)}")
-
-
 def _record(row: Row) -> dict[str, object]:
     number, found, text = row
     # What can't be written as utf-8 is written as a question mark, as its note says.
@@ -80,18 +65,11 @@ def _record(row: Row) -> dict[str, object]:
     )
 
 
-def _csv(columns: Sequence[str], records: Sequence[Iterable[object]], header: bool) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    if header:
-        writer.writerow(columns)
-    writer.writerows(records)
-    return out.getvalue().rstrip("\n")
-
-
 def explained_as_csv(found: Explanation) -> str:
     """Every word with its probability, as CSV."""
-    return _csv(STEP_COLUMNS, [_step_record(step).values() for step in found.steps], header=True)
+    return csv_text(
+        STEP_COLUMNS, [_step_record(step).values() for step in found.steps], header=True
+    )
 
 
 def explained_as_jsonl(found: Explanation) -> str:
@@ -140,25 +118,22 @@ def _style(step: Step) -> str:
     return colour if abs(change) >= SLIGHT else ""
 
 
-def step_table(found: Explanation, *, largest: int | None = None) -> Table:
+def step_table(found: Explanation, *, largest: int | None = None) -> TextTable:
     """The words with their probabilities; only the largest changes if asked, in their order."""
     numbered = list(enumerate(found.steps))
     if largest is not None and len(numbered) > largest:
         ranked = sorted(numbered, key=lambda each: -abs(each[1].change or 0.0))
         numbered = sorted(ranked[:largest])
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for name in ("place", "probability", "change"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
-    table.add_column("word")
+    numbers = [Column(name, right=True, wrap=False) for name in ("place", "probability", "change")]
+    rows: list[list[Cell]] = []
     for number, step in numbered:
         change = "" if step.change is None else f"{step.change:+.4f}"
         word = Text(step.word, style=_style(step))
         if not step.known:
             word.append("  (unknown)")
         cells = (str(number + 1), f"{step.probability:.4f}", change)
-        table.add_row(*cells, _bar(step.probability), word)
-    return table
+        rows.append([*cells, _bar(step.probability), word])
+    return TextTable([*numbers, Column("", wrap=False), Column("word")], rows)
 
 
 def _bar(probability: float) -> str:

@@ -14,15 +14,17 @@ from rich.console import Console
 from celltune.search.cli import output_files as outputs
 from celltune.search.cli.options import Name, Storage, make_console, make_view
 from celltune.search.errors import OptionError
-from celltune.search.results.formats import (
-    FORMATS,
-    AlignedTable,
-    Drawn,
-    check_format,
-    format_of,
-    render,
+from celltune.search.extensions import LEADERBOARD_FORMATS
+from celltune.search.results.formats import Rendered, format_of, render
+from celltune.search.results.ranking import (
+    RankedSearch,
+    Selection,
+    SortOrder,
+    fingerprint,
+    ranking,
 )
-from celltune.search.results.ranking import RankedSearch, Selection, fingerprint, load, ranking
+from celltune.search.results.searches import read_searches
+from celltune.search.results.tables import TextTable
 from celltune.search.storage.base import storage_root
 from celltune.search.storage.locate import find_experiment
 from celltune.search.storage.snapshot import with_budget
@@ -61,8 +63,8 @@ def leaderboard(
         str | None,
         typer.Option(
             "--format",
-            help=f"One of: {', '.join(FORMATS)}. If not given: what the name of --output ends "
-            "in, or table.",
+            help=f"One of: {', '.join(LEADERBOARD_FORMATS.builtin_names())}, or an installed "
+            "extension's. If not given: what the name of --output ends in, or table.",
         ),
     ] = None,
     output: Annotated[
@@ -78,13 +80,19 @@ def leaderboard(
     chosen = _format(form, output)
     if output is not None:
         outputs.check_output_free(output, overwrite)
-    selection = Selection(where, tuple(best_per or ()), sort, descending, top)
-    searches, ranks = load(names, storage_root(storage), metric)
-    drawn = render(selection.apply(ranking(searches, ranks)), chosen)
+    order = SortOrder.parse(sort, reverse=descending)
+    selection = Selection(where, tuple(best_per or ()), order, top)
+    searches, ranking_metric = read_searches(names, storage_root(storage), metric)
+    drawn = render(selection.apply(ranking(searches, ranking_metric)), chosen)
     _note_other_data(searches)
     if output is not None:
         outputs.write(output, _content(drawn), overwrite)
         typer.echo(f"Written: {output}")
+    elif isinstance(drawn, bytes):
+        raise OptionError(
+            f"The format '{chosen}' is binary, so a terminal cannot show it. Write it into a file "
+            "with --output."
+        )
     elif isinstance(drawn, str):
         typer.echo(drawn)
     else:
@@ -94,13 +102,11 @@ def leaderboard(
 def _format(form: str | None, output: Path | None) -> str:
     if form is None:
         return "table" if output is None else format_of(output.suffix)
-    if form == "parquet" and output is None:
-        raise OptionError("Parquet isn't text; name a file with --output FILE.parquet.")
-    return check_format(form)
+    return LEADERBOARD_FORMATS.check(form)
 
 
-def _content(drawn: Drawn) -> str | bytes:
-    if isinstance(drawn, AlignedTable):
+def _content(drawn: Rendered) -> str | bytes:
+    if isinstance(drawn, TextTable):
         with (console := Console(width=200, file=io.StringIO())).capture() as captured:
             console.print(drawn)
         return captured.get()

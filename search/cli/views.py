@@ -27,7 +27,7 @@ from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.runs.view import SilentView
 from celltune.search.storage.base import ExperimentFolder
 from celltune.search.types import Metric
-from celltune.search.wording import describe_params, metric_text
+from celltune.search.wording import clock_duration, describe_params, metric_text
 
 _ROWS = 12
 
@@ -151,7 +151,6 @@ def drawing(
 ) -> Group:
     """Draw the state of a running search: a headline and a table of the trials that matter."""
     ended = len(state.trials) - state.count("unfinished")
-    minutes, rest = divmod(int(seconds), 60)
     ranked = state.ranked(config.metric)
     best = metric_text(config.metric, ranked[0].best_value(config.metric) if ranked else None)
     headline = Text.assemble(
@@ -159,7 +158,7 @@ def drawing(
         f"  {ended} of {config.budget.trials} trials done, ",
         f"{state.count('pruned')} of them pruned, {state.count('failed')} failed  ",
         (f"best {best}", "bold green"),
-        f"  {minutes}:{rest:02d}",
+        f"  {clock_duration(seconds)}",
     )
     hint = Text("Ctrl-C stops cleanly; nothing that is shown here is lost", style="dim")
     return Group(headline, _table(config, state, ranked), hint)

@@ -33,6 +33,7 @@ from celltune.search.runs.stop_requests import stop_signals
 from celltune.search.runs.view import SilentView, View
 from celltune.search.storage.base import ExperimentFolder, StorageRoot, create, storage_root
 from celltune.search.storage.locate import experiment_at
+from celltune.search.wording import percent_text
 from celltune.spelling import closest_match
 
 if TYPE_CHECKING:
@@ -259,7 +260,7 @@ def notes(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "Each cell is reported / measured; measured with one seed, the test part read once."
     scales = sorted({each["scale"] for each in records})
     if scales != [1.0]:
-        shares = " or ".join(f"{100 * scale:g} %" for scale in scales)
+        shares = " or ".join(percent_text(scale, digits=None) for scale in scales)
         yield (
             f"Trained and tested on {shares} of the reviews, so this doesn't say that a reported "
             "figure is met or missed. The vocabulary is that of all."
@@ -269,7 +270,9 @@ def notes(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"{names}: not the source's data but {data}, so the figures can't be compared."
     known = sorted({e["vector_coverage"] for e in records if e["vector_coverage"] is not None})
     if known:
-        ends = " to ".join(f"{100 * share:.1f} %" for share in dict.fromkeys((known[0], known[-1])))
+        ends = " to ".join(
+            percent_text(share, digits=1) for share in dict.fromkeys((known[0], known[-1]))
+        )
         yield f"The word vectors that were at hand know {ends} of the training part's tokens."
     for each in records:
         if each["error"]:

@@ -16,7 +16,7 @@ from celltune.search.evaluation.metrics import Measure, accuracy, f1, interval, 
 from celltune.search.ledger.events import BaselineReported, EvaluationFailed, EvaluationReported
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.types import Metric
-from celltune.search.wording import describe_params, percent_text
+from celltune.search.wording import describe_params, percent_text, points_text
 
 _BOUNDED: Mapping[str, Measure] = {"test_accuracy": accuracy, "test_f1": f1}
 _SPREAD = ("test_loss", "train_accuracy", "train_f1", "train_loss")
@@ -98,8 +98,8 @@ def verdict(state: ExperimentState, metric: Metric) -> str:
     seconds = float(np.mean([event.metrics["seconds"] for event in events]))
     facts = (
         f"trial {number} is right on {percent_text(mine)} of the test reviews, {linear.name} on "
-        f"{percent_text(theirs)} (difference {_points(mine - theirs)}, 95 % interval "
-        f"{_points(low)} to {_points(high)}; trained in {seconds:,.0f} s and "
+        f"{percent_text(theirs)} (difference {points_text(mine - theirs)}, 95 % interval "
+        f"{points_text(low)} to {points_text(high)}; trained in {seconds:,.0f} s and "
         f"{linear.metrics['seconds']:,.0f} s)."
     )
     if low > 0:
@@ -107,10 +107,6 @@ def verdict(state: ExperimentState, metric: Metric) -> str:
     if high < 0:
         return f"A recurrent model isn't worth it here: {facts}"
     return f"The recurrent model isn't clearly better than counting words: {facts}"
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.2f} points"
 
 
 def _measured(

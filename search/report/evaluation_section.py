@@ -9,7 +9,7 @@ from typing import Any
 from celltune.search.evaluation.summaries import summaries, verdict
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.report.markup import Section, paragraphs, scrollable
-from celltune.search.results.formats import html_table
+from celltune.search.results.formats import readable_table
 from celltune.search.types import Metric
 
 _NO_SEEDS = "One seed each: how far a trial moves with its seed was not measured."
@@ -41,7 +41,7 @@ def test_split(state: ExperimentState, metric: Metric) -> Section | None:
             "Each trial was trained anew with every seed; the interval is a 95 % bootstrap over "
             f"reviews and seeds. The test split was read {times} in this experiment's life.",
         ),
-        scrollable("Measured on the test split", html_table(*_test_rows(found))),
+        scrollable("Measured on the test split", readable_table(*_test_rows(found)).html()),
     ]
     parts += [
         _confusion(f"{one['name']} ({one['on']}), {part}", one, part)
@@ -84,7 +84,7 @@ def _confusion(title: str, one: Mapping[str, Any], part: str) -> str:
             for other, count in zip(classes, row, strict=True)
         }
         rows.append({"truth": name, **told})
-    table = html_table(rows, ["truth", *classes])
+    table = readable_table(rows, ["truth", *classes]).html()
     return (
         f"<details><summary>Confusion matrix: {html.escape(title)}</summary>"
         f"{scrollable(html.escape(title, quote=True), table)}</details>"

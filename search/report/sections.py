@@ -16,7 +16,7 @@ from celltune.search.report.cost import cost
 from celltune.search.report.evaluation_section import on_the_test_split, test_split
 from celltune.search.report.markup import Section, paragraphs, scrollable
 from celltune.search.report.subject import Subject
-from celltune.search.results.formats import html_table
+from celltune.search.results.formats import readable_table
 from celltune.search.wording import (
     approximate_duration,
     describe_params,
@@ -193,9 +193,9 @@ def ranking(subject: Subject) -> Section | None:
         for name in told
         if name in subject.rows[0] and any(row[name] is not None for row in subject.rows)
     ]
-    shown = scrollable("The leaderboard", html_table(subject.rows[:SHOWN_ROWS], columns))
+    shown = scrollable("The leaderboard", readable_table(subject.rows[:SHOWN_ROWS], columns).html())
     if len(subject.rows) > SHOWN_ROWS:
-        rest = scrollable("The rest", html_table(subject.rows[SHOWN_ROWS:], columns))
+        rest = scrollable("The rest", readable_table(subject.rows[SHOWN_ROWS:], columns).html())
         shown += f"<details><summary>The other {len(subject.rows) - SHOWN_ROWS:,} trials</summary>"
         shown += f"{rest}</details>"
     note = "accuracy and loss are those of a trial's best epoch, last_... those of its last."

@@ -1,114 +1,83 @@
-"""A ranking in the formats that people and programs read.
+"""Formats of a leaderboard: the built-in ones and the extension point for others.
 
-Formats for people (table, md, html, latex) round and leave empty columns out; formats for programs
-(csv, json, parquet) keep every digit and every column.
+Formats that people read (table, md, html, latex) round numbers and omit empty columns. Formats that
+programs read (csv, json, parquet) keep every digit and every column.
 """
 
 from __future__ import annotations
 
-import csv
-import html
-import io
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
-
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console, ConsoleOptions
-from rich.segment import Segment
-from rich.style import Style
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 from celltune.search.config.space import hyperparameters
 from celltune.search.errors import OptionError
+from celltune.search.extensions import LEADERBOARD_FORMATS
 from celltune.search.results.ranking import Row
-from celltune.search.wording import NAMING, describe_params
+from celltune.search.results.tables import Column, TextTable, csv_text
+from celltune.search.wording import NAMING, describe_params, percent_text, single_line
 from celltune.spelling import closest_match
 
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else _line(str(value))
+Rendered = str | bytes | TextTable
+"""A leaderboard in some format: text, the content of a binary file, or a table for a terminal."""
 
 
-def _line(text: str) -> str:
-    """A text on one line, without what could move a terminal's cursor."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+class LeaderboardFormat(Protocol):
+    """A format of the leaderboard: a function of its rows.
+
+    The function is pure: it neither changes the rows nor reads or writes anything else. The name
+    under which it is registered is also the suffix of the files that have this format.
+    """
+
+    def __call__(self, rows: Sequence[Row], /) -> Rendered:
+        """Return the rows in this format.
+
+        Args:
+            rows: the trials in the order in which they are shown, all with the same columns; empty
+                if no trial is selected. Values are text, numbers, booleans or None (no value).
+        """
+        ...
 
 
-def shown(key: str, value: Any) -> str:
-    """Write a row's value for people."""
-    if key.endswith("_accuracy") and value is not None:
-        return f"{100 * value:.2f} %"
-    if key == "seconds":
-        return f"{value:.1f}"
-    if key.endswith("_loss") and value is not None:
-        return f"{value:.4f}"
-    return _text(value)
+def render(rows: Sequence[Row], format_name: str) -> Rendered:
+    """Return a leaderboard in one of the registered formats.
+
+    Raises:
+        ExtensionError: no such format is installed.
+    """
+    leaderboard_format = LEADERBOARD_FORMATS.load(format_name)
+    return leaderboard_format(rows)
 
 
-def _columns(table: Sequence[Row]) -> list[str]:
-    """Columns for people: those where anything stands."""
-    keys = list(table[0]) if table else []
-    return [key for key in keys if any(row[key] is not None for row in table)]
+_SUFFIXES = {".txt": "table", ".markdown": "md", ".htm": "html", ".pq": "parquet", ".tex": "latex"}
 
 
-def _cells(table: Sequence[Row], columns: Sequence[str]) -> Iterator[list[str]]:
-    return ([shown(key, row[key]) for key in columns] for row in table)
+def format_of(suffix: str) -> str:
+    """Return the format of files with a suffix, such as csv for ".csv".
+
+    Raises:
+        ExtensionError: no format with this suffix is installed.
+    """
+    name = _SUFFIXES.get(suffix.lower(), suffix.lower().removeprefix("."))
+    return LEADERBOARD_FORMATS.check(name)
 
 
-def _is_number(table: Sequence[Row], key: str) -> bool:
-    kinds = {type(row[key]) for row in table} - {type(None)}
-    return kinds <= {int, float}
+def check_format(name: str, allowed: Collection[str]) -> str:
+    """Return the name of an output format if it is allowed.
+
+    Raises:
+        OptionError: it is not; the message lists the allowed formats.
+    """
+    if name not in allowed:
+        raise OptionError(f"'{name}' is not a format. {closest_match(name, allowed)}")
+    return name
 
 
 # ---------------------------------------------------------------------------------------------
-# For a terminal
+# Formats that people read
 
 
-class AlignedTable:
-    """Columns of text, drawn by rich. Rich's own table takes 0.7 ms a row, this 0.01 ms."""
-
-    def __init__(
-        self, head: Sequence[str], right: Sequence[bool], rows: Sequence[tuple[Sequence[str], str]]
-    ) -> None:
-        """Lay out a table.
-
-        Args:
-            head: the columns' titles.
-            right: whether a column is aligned to the right.
-            rows: the cells of each row, and the row's style. The last column is cut where the
-                terminal ends.
-        """
-        self._head = head
-        self._right = right
-        self._rows = rows
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        """Draw the table."""
-        columns = list(zip(self._head, *(cells for cells, _ in self._rows), strict=True))
-        widths = [max(map(cell_len, column)) for column in columns]
-        rules = ["─" * width for width in [*widths[:-1], cell_len(self._head[-1])]]
-        lines = [(self._head, "bold"), (rules, "dim"), *self._rows]
-        for cells, style in lines:
-            line = "  ".join(map(_padded, cells, widths, self._right)).rstrip()
-            if cell_len(line) > options.max_width:
-                line = set_cell_size(line, options.max_width - 1) + "…"
-            yield Segment(line, Style.parse(style))
-            yield Segment.line()
-
-
-def _padded(text: str, width: int, right: bool) -> str:
-    space = " " * (width - cell_len(text))
-    return space + text if right else text + space
-
-
-_FOR_PEOPLE = {
+_TERMINAL_TITLES = {
     "rank": "rank",
     "experiment": "experiment",
     "data": "data",
@@ -121,49 +90,94 @@ _FOR_PEOPLE = {
 }
 
 
-def as_table(table: Sequence[Row]) -> AlignedTable:
-    """Draw the ranking for a terminal: what matters first, the parameters in a few words.
+def as_table(rows: Sequence[Row]) -> TextTable:
+    """Return a table for a terminal: the main columns, and the hyperparameters in one column.
 
-    `accuracy` and `loss` are those of the best epoch, `last` is the accuracy of the last.
+    `accuracy` and `loss` are those of the best epoch, `last` is the accuracy of the last epoch.
     """
-    columns = [key for key in _FOR_PEOPLE if not table or key in table[0]]
-    if not table:
-        columns = [key for key in columns if key not in ("experiment", "data")]
-    told = _told_parameters(table)
-    rows = []
-    for row in table:
-        cells = [_epochs(row) if key == "epochs" else shown(key, row[key]) for key in columns]
-        params = describe_params({name: row[name] for name in told if row[name] is not None})
-        # Why it broke comes first: a narrow terminal cuts the end.
-        said = f"{row['error']} ({params})" if row["error"] else params
-        style = "bold green" if row["rank"] == 1 else "red" if row["status"] == "failed" else ""
-        rows.append(([*cells, _line(said)], style))
-    right = [key not in ("status", "experiment", "data") for key in columns]
-    return AlignedTable(
-        [*(_FOR_PEOPLE[key] for key in columns), "parameters"], [*right, False], rows
+    keys = [key for key in _TERMINAL_TITLES if not rows or key in rows[0]]
+    if not rows:
+        keys = [key for key in keys if key not in ("experiment", "data")]
+    shown_params = _params_to_show(rows)
+    cells = []
+    for row in rows:
+        params = describe_params(
+            {name: row[name] for name in shown_params if row[name] is not None}
+        )
+        # The error comes first because a narrow terminal cuts the end of the line.
+        last = f"{row['error']} ({params})" if row["error"] else params
+        cells.append([*(_terminal_cell(row, key) for key in keys), single_line(last)])
+    columns = [
+        Column(_TERMINAL_TITLES[key], right=key not in ("status", "experiment", "data"))
+        for key in keys
+    ]
+    return TextTable(
+        [*columns, Column("parameters")], cells, [_row_style(row) for row in rows], cut=True
     )
 
 
-def _epochs(row: Row) -> str:
-    return f"{row['epochs']}/{row['max_epochs']}"
+def _terminal_cell(row: Row, key: str) -> str:
+    return f"{row['epochs']}/{row['max_epochs']}" if key == "epochs" else value_text(key, row[key])
 
 
-def _told_parameters(table: Sequence[Row]) -> list[str]:
-    """Parameters worth a place: those that name the model, and those that differ."""
-    known = [name for name in (table[0] if table else ()) if name in hyperparameters()]
-    return [name for name in known if name in NAMING or len({row[name] for row in table}) > 1]
+def _row_style(row: Row) -> str:
+    if row["rank"] == 1:
+        return "bold green"
+    return "red" if row["status"] == "failed" else ""
 
 
-# ---------------------------------------------------------------------------------------------
-# For documents
+def _params_to_show(rows: Sequence[Row]) -> list[str]:
+    """Return the hyperparameters that identify the architecture or differ between rows."""
+    known = [name for name in (rows[0] if rows else ()) if name in hyperparameters()]
+    return [name for name in known if name in NAMING or len({row[name] for row in rows}) > 1]
 
 
-def as_markdown(table: Sequence[Row]) -> str:
-    """Write the ranking as a Markdown table."""
-    columns = _columns(table)
-    lines = [columns, ["---:" if _is_number(table, key) else "---" for key in columns]]
-    lines += [[cell.replace("|", "\\|") for cell in cells] for cells in _cells(table, columns)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def value_text(key: str, value: Any) -> str:
+    """Return a leaderboard value as rounded text; None is empty."""
+    if value is None:
+        return ""
+    if key.endswith("_accuracy"):
+        return percent_text(value)
+    if key == "seconds":
+        return f"{value:.1f}"
+    if key.endswith("_loss"):
+        return f"{value:.4f}"
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return (
+        f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else single_line(str(value))
+    )
+
+
+def readable_table(rows: Sequence[Row], keys: Sequence[str] | None = None) -> TextTable:
+    """Return rows as a table with rounded values.
+
+    Args:
+        rows: with the same keys each.
+        keys: the columns; None: those in which any row has a value.
+    """
+    if keys is None:
+        keys = [
+            key for key in (rows[0] if rows else ()) if any(row[key] is not None for row in rows)
+        ]
+    columns = [Column(key, right=_is_numeric(rows, key)) for key in keys]
+    return TextTable(columns, [[value_text(key, row[key]) for key in keys] for row in rows])
+
+
+def _is_numeric(rows: Sequence[Row], key: str) -> bool:
+    kinds = {type(row[key]) for row in rows} - {type(None)}
+    return kinds <= {int, float}
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """Return the leaderboard as a Markdown table."""
+    return readable_table(rows).markdown()
 
 
 _PAGE = """<!DOCTYPE html>
@@ -185,150 +199,46 @@ th, td {{ padding: .3rem .6rem; border-bottom: 1px solid #8884; text-align: left
 </html>"""
 
 
-def as_html(table: Sequence[Row]) -> str:
-    """Write the ranking as an HTML page of its own."""
-    return _PAGE.format(table=html_table(table))
+def as_html(rows: Sequence[Row]) -> str:
+    """Return the leaderboard as a complete HTML page."""
+    return _PAGE.format(table=readable_table(rows).html())
 
 
-def html_table(table: Sequence[Row], columns: Sequence[str] | None = None) -> str:
-    """Write rows as an HTML table.
-
-    Args:
-        table: the rows.
-        columns: which columns; None: those where anything stands.
-    """
-    columns = _columns(table) if columns is None else columns
-    kinds = [' class="n"' if _is_number(table, key) else "" for key in columns]
-    head = "".join(
-        f'<th scope="col"{kind}>{html.escape(key)}</th>'
-        for key, kind in zip(columns, kinds, strict=True)
-    )
-    body = (
-        "".join(
-            f"<td{kind}>{html.escape(cell)}</td>" for cell, kind in zip(cells, kinds, strict=True)
-        )
-        for cells in _cells(table, columns)
-    )
-    lines = "\n".join(f"<tr>{cells}</tr>" for cells in body)
-    return f"<table>\n<thead>\n<tr>{head}</tr>\n</thead>\n<tbody>\n{lines}\n</tbody>\n</table>"
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
-
-
-def _latex_text(text: str) -> str:
-    return re.sub(r"[\\~^<>|&%$#_{}]", lambda match: _LATEX[match[0]], text)
-
-
-def as_latex(table: Sequence[Row]) -> str:
-    """Write the ranking as a LaTeX tabular, in the manner of the package booktabs."""
-    columns = _columns(table)
-    kinds = "".join("r" if _is_number(table, key) else "l" for key in columns) or "l"
-    lines = [[_latex_text(cell) for cell in cells] for cells in _cells(table, columns)]
-    return "\n".join(
-        [
-            "% in the preamble: \\usepackage{booktabs}",
-            f"\\begin{{tabular}}{{{kinds}}}",
-            "\\toprule",
-            f"{' & '.join(map(_latex_text, columns))} \\\\",
-            "\\midrule",
-            *(f"{' & '.join(cells)} \\\\" for cells in lines),
-            "\\bottomrule",
-            "\\end{tabular}",
-        ]
-    )
+def as_latex(rows: Sequence[Row]) -> str:
+    """Return the leaderboard as a LaTeX tabular that needs the package booktabs."""
+    return readable_table(rows).latex()
 
 
 # ---------------------------------------------------------------------------------------------
-# For programs
+# Formats that programs read
 
 
-def as_csv(table: Sequence[Row]) -> str:
-    """Write the ranking as CSV with all digits."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(table[0]) if table else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return out.getvalue().rstrip("\n")
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV with a header and every digit."""
+    columns = list(rows[0]) if rows else []
+    return csv_text(columns, (row.values() for row in rows))
 
 
-def as_json(table: Sequence[Row]) -> str:
-    """Write the ranking as a JSON array with all digits."""
-    return json.dumps(list(table), indent=2)
+def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as a JSON array of objects with every digit."""
+    return json.dumps(list(rows), indent=2)
 
 
-def as_parquet(table: Sequence[Row]) -> bytes:
-    """Write the ranking as a Parquet file; a column that mixes words and numbers holds words."""
+def as_parquet(rows: Sequence[Row]) -> bytes:
+    """Return the content of a Parquet file; columns with numbers and text become text."""
     import pyarrow
     import pyarrow.parquet
 
-    columns = {
-        key: _of_one_kind([row[key] for row in table]) for key in (table[0] if table else ())
-    }
+    columns = {key: _with_one_type([row[key] for row in rows]) for key in (rows[0] if rows else ())}
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.table(columns), sink)
-    written: bytes = sink.getvalue().to_pybytes()
-    return written
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
-def _of_one_kind(values: list[Any]) -> list[Any]:
+def _with_one_type(values: list[Any]) -> list[Any]:
     kinds = {type(value) for value in values} - {type(None)}
     if len(kinds) <= 1:
         return values
     kind = float if kinds == {int, float} else str
     return [None if value is None else kind(value) for value in values]
-
-
-# ---------------------------------------------------------------------------------------------
-
-Drawn = str | bytes | AlignedTable
-
-FORMATS: Mapping[str, Callable[[Sequence[Row]], Drawn]] = {
-    "table": as_table,
-    "md": as_markdown,
-    "csv": as_csv,
-    "json": as_json,
-    "html": as_html,
-    "parquet": as_parquet,
-    "latex": as_latex,
-}
-
-_SUFFIXES = {".txt": "table", ".markdown": "md", ".htm": "html", ".pq": "parquet", ".tex": "latex"}
-
-
-def format_of(suffix: str) -> str:
-    """Give the format that files with this suffix hold, such as csv of ".csv".
-
-    Raises:
-        OptionError: it isn't known of any.
-    """
-    form = _SUFFIXES.get(suffix.lower(), suffix.lower().removeprefix("."))
-    return check_format(form)
-
-
-def check_format(form: str) -> str:
-    """Give a format's name back.
-
-    Raises:
-        OptionError: there is no such format.
-    """
-    if form not in FORMATS:
-        raise OptionError(f"'{form}' is not a format. {closest_match(form, FORMATS)}")
-    return form
-
-
-def render(table: Sequence[Row], form: str) -> Drawn:
-    """Write a ranking in one of `FORMATS`: text, bytes, or something that rich draws.
-
-    Raises:
-        OptionError: there is no such format.
-    """
-    return FORMATS[check_format(form)](table)

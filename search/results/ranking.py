@@ -1,21 +1,18 @@
-"""The rows of a ranking: plain values, one row a trial, from the states of one or more searches.
+"""The rows of a leaderboard: plain values, one row for each trial of one or more searches.
 
-What is sorted, filtered and written in some format is always made here, so that a terminal, a
-spreadsheet and a report can't disagree. Pure: no files, no clock.
+The terminal, the exported files and the report all use these rows. Pure: no files, no clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, get_args
+from dataclasses import dataclass, field
+from typing import Any
 
 from celltune.search.errors import OptionError
 from celltune.search.ledger.events import EpochReported
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.results.filters import parse_filter
-from celltune.search.storage.base import ExperimentFolder, StorageRoot
-from celltune.search.storage.locate import find_experiment
 from celltune.search.types import Metric, sign
 from celltune.spelling import closest_match
 
@@ -24,40 +21,42 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class RankedSearch:
-    """One search that is ranked."""
+    """A search that takes part in a ranking."""
 
     name: str
     state: ExperimentState
     running: bool = False
-    """Whether a driver works on it now: its unfinished trials run, else they were cut."""
+    """Whether a driver is working on it, so that its unfinished trials are running."""
 
 
 def ranking(searches: Sequence[RankedSearch], metric: Metric) -> list[dict[str, Any]]:
-    """Rank the trials of all searches by their best epoch, the best first.
+    """Return the trials of all searches, ranked by their best epoch, the best first.
 
-    Equal values share a rank and stand in the order in which they were proposed; the rank after
-    them counts them all. Trials without an epoch come last, without a rank. `valid_accuracy`,
-    `valid_loss` and `train_accuracy` are those of the best epoch, `last_...` those of the last;
-    `seconds` is the trial's training and validation time in all.
+    Trials with equal values share a rank and keep the order in which they were proposed; the next
+    rank counts all of them (1, 1, 3). Trials without a finished epoch come last and have no rank.
+    `valid_accuracy`, `valid_loss` and `train_accuracy` are those of the best epoch, `last_...`
+    those of the last epoch. `seconds` is the time for training and validation over all epochs.
 
     Args:
-        searches: what is ranked together; with more than one a column `experiment` names each
-            row's, and a column `data` the fingerprint's start where their data differ.
-        metric: what ranks.
+        searches: the searches to rank together. With more than one, the column `experiment` names
+            the search of each row. If their data differ, the column `data` contains the first
+            characters of the fingerprint.
+        metric: the metric that ranks.
     """
     entries = [(search, trial) for search in searches for trial in search.state.trials]
     direction = sign(metric)
     values = [trial.best_value(metric) for _, trial in entries]
     scores = [None if value is None else direction * value for value in values]
-    # Python's sort is stable, also when reversed: equals stay in the order of the ledger.
+    # sort() is stable, also in reverse: equal scores keep the order of the ledger.
     scored = [(score, index) for index, score in enumerate(scores) if score is not None]
     scored.sort(key=lambda pair: pair[0], reverse=True)
     unranked = [index for index, score in enumerate(scores) if score is None]
     ranks: dict[int, int] = {}
     for place, (score, index) in enumerate(scored, 1):
-        above, other = scored[max(0, place - 2)]
-        ranks[index] = ranks[other] if place > 1 and above == score else place
-    origins = _origins(searches)
+        previous_score, previous_index = scored[max(0, place - 2)]
+        is_tie = place > 1 and previous_score == score
+        ranks[index] = ranks[previous_index] if is_tie else place
+    origins = _origin_columns(searches)
     names = list(dict.fromkeys(name for _, trial in entries for name in trial.params))
     return [
         {
@@ -68,20 +67,34 @@ def ranking(searches: Sequence[RankedSearch], metric: Metric) -> list[dict[str, 
     ]
 
 
-def _origins(searches: Sequence[RankedSearch]) -> dict[str, dict[str, str]]:
-    """What says of a row where it comes from, by search."""
+def rows(
+    state: ExperimentState, metric: Metric, top: int | None = None, *, running: bool = False
+) -> list[dict[str, Any]]:
+    """Return the ranked trials of one search, the best first (see `ranking`).
+
+    Args:
+        state: the state of the experiment.
+        metric: the metric that ranks.
+        top: the largest number of rows; None: all.
+        running: whether a driver is working on the experiment.
+    """
+    return ranking([RankedSearch("", state, running)], metric)[:top]
+
+
+def _origin_columns(searches: Sequence[RankedSearch]) -> dict[str, dict[str, str]]:
+    """Return the columns that say which search a row belongs to, by the search's name."""
     if len(searches) == 1:
         return {searches[0].name: {}}
-    prints = {search.name: fingerprint(search.state) for search in searches}
-    alike = len(set(prints.values())) == 1
+    fingerprints = {search.name: fingerprint(search.state) for search in searches}
+    same_data = len(set(fingerprints.values())) == 1
     return {
-        name: {"experiment": name} if alike else {"experiment": name, "data": value[:12]}
-        for name, value in prints.items()
+        name: {"experiment": name} if same_data else {"experiment": name, "data": value[:12]}
+        for name, value in fingerprints.items()
     }
 
 
 def fingerprint(state: ExperimentState) -> str:
-    """Which prepared data an experiment stands on."""
+    """Return the fingerprint of the prepared data of an experiment."""
     return state.created.fingerprint if state.created else ""
 
 
@@ -89,23 +102,23 @@ def _row(
     rank: int | None, search: RankedSearch, trial: TrialRecord, metric: Metric, names: Sequence[str]
 ) -> dict[str, Any]:
     best = trial.best(metric)
-    at_best = best.metrics if best else {}
-    at_last: Mapping[str, Any] = trial.epochs[-1].metrics if trial.epochs else {}
-    parameters = at_best.get("parameters")
-    runs = trial.status == "unfinished" and search.running
+    best_metrics = best.metrics if best else {}
+    last_metrics: Mapping[str, Any] = trial.epochs[-1].metrics if trial.epochs else {}
+    parameters = best_metrics.get("parameters")
+    is_running = trial.status == "unfinished" and search.running
     return {
         "rank": rank,
         "trial": trial.number,
-        "status": "running" if runs else trial.status,
+        "status": "running" if is_running else trial.status,
         "epochs": trial.epochs_done,
         "max_epochs": trial.max_epochs,
         "stopped": why_stopped(trial, search.running),
         "best_epoch": best.epoch if best else None,
-        "valid_accuracy": at_best.get("valid_accuracy"),
-        "valid_loss": at_best.get("valid_loss"),
-        "last_valid_accuracy": at_last.get("valid_accuracy"),
-        "last_valid_loss": at_last.get("valid_loss"),
-        "train_accuracy": at_best.get("train_accuracy"),
+        "valid_accuracy": best_metrics.get("valid_accuracy"),
+        "valid_loss": best_metrics.get("valid_loss"),
+        "last_valid_accuracy": last_metrics.get("valid_accuracy"),
+        "last_valid_loss": last_metrics.get("valid_loss"),
+        "train_accuracy": best_metrics.get("train_accuracy"),
         "parameters": None if parameters is None else int(parameters),
         "seconds": round(training_seconds(trial.epochs), 3),
         **{name: trial.params.get(name) for name in names},
@@ -114,136 +127,93 @@ def _row(
 
 
 def training_seconds(epochs: Sequence[EpochReported]) -> float:
-    """Seconds that epochs took to train and validate, by the workers' clocks."""
+    """Return the seconds that epochs took to train and validate, measured by the workers."""
     return sum(epoch.metrics.get("seconds", 0.0) for epoch in epochs)
 
 
 def why_stopped(trial: TrialRecord, running: bool) -> str | None:
-    """Say why a trial trains no more, in a few words; None while it runs."""
+    """Return why a trial stopped, in a few words; None while it is running."""
     if trial.status == "completed":
         return f"after all {trial.max_epochs} epochs"
     if trial.status == "pruned":
         return f"by ASHA after epoch {trial.epochs_done}"
     if trial.status == "failed":
         return f"by an error after epoch {trial.epochs_done}"
-    return None if running else "with its search; a resume goes on"
+    return None if running else "with its search; a resume continues it"
 
 
 # ---------------------------------------------------------------------------------------------
-# What of a ranking is shown
+# Selecting rows
+
+
+@dataclass(frozen=True)
+class SortOrder:
+    """The column that orders a leaderboard, and the direction."""
+
+    column: str = "rank"
+    descending: bool = False
+
+    @classmethod
+    def parse(cls, text: str | None, *, reverse: bool = False) -> SortOrder:
+        """Read a sort option.
+
+        Args:
+            text: a column, or "-column" for descending order; None: by rank.
+            reverse: whether to reverse the order that `text` asks for.
+        """
+        column = text or cls.column
+        return cls(column.removeprefix("-"), column.startswith("-") != reverse)
+
+    def apply(self, table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows in order; rows without a value come last in both directions."""
+        known = [row for row in table if row[self.column] is not None]
+        unknown = [row for row in table if row[self.column] is None]
+        known.sort(key=lambda row: _sort_key(row[self.column]), reverse=self.descending)
+        return [*known, *unknown]
+
+
+def _sort_key(value: Any) -> tuple[bool, Any]:
+    # A column may contain numbers and text; numbers come first.
+    return (isinstance(value, str), value)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a ranking is shown, and in which order."""
+    """Which rows of a ranking are shown, and in which order."""
 
     where: str | None = None
-    """Only trials of which this holds, such as `cell == 'gru'` (see `search.where`)."""
+    """A filter, such as `cell == 'gru'` (see `celltune.search.results.filters`)."""
     best_per: tuple[str, ...] = ()
-    """Only the best trial for each value (or combination of values) of these columns."""
-    sort: str | None = None
-    """By this column instead of by rank, small first; `-column`: large first."""
-    descending: bool = False
-    """Turn the order round."""
+    """Show only the best trial for each combination of values of these columns."""
+    order: SortOrder = field(default_factory=SortOrder)
     top: int | None = None
-    """Only the first so many of what is left."""
+    """The largest number of rows; None: all."""
 
     def apply(self, table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Give the rows that are shown. Ranks stay those among all trials.
+        """Return the selected rows. Ranks stay those among all trials.
 
         Raises:
-            OptionError: the filter doesn't parse, or a column that is named isn't there.
+            OptionError: the filter is invalid, or a column does not exist.
         """
-        shown = list(table)
-        columns = list(shown[0]) if shown else None
+        selected = list(table)
+        columns = list(selected[0]) if selected else None
         if self.where is not None:
-            holds = parse_filter(self.where, columns)
-            shown = [row for row in shown if holds(row)]
+            matches = parse_filter(self.where, columns)
+            selected = [row for row in selected if matches(row)]
         for name in self.best_per:
-            _check_column("--best-per", name, columns)
+            _check_column("best_per", name, columns)
+        _check_column("sort", self.order.column, columns)
         if self.best_per:
-            first: dict[tuple[Any, ...], dict[str, Any]] = {}
-            for row in shown:
-                first.setdefault(tuple(row[name] for name in self.best_per), row)
-            shown = list(first.values())
-        return self._sorted(shown, columns)[: self.top]
-
-    def _sorted(
-        self, table: list[dict[str, Any]], columns: Sequence[str] | None
-    ) -> list[dict[str, Any]]:
-        column = (self.sort or "rank").removeprefix("-")
-        _check_column("--sort", column, columns)
-        descending = self.descending != (self.sort or "").startswith("-")
-        known = [row for row in table if row[column] is not None]
-        unknown = [row for row in table if row[column] is None]
-        return [*sorted(known, key=lambda row: _order(row[column]), reverse=descending), *unknown]
+            best: dict[tuple[Any, ...], dict[str, Any]] = {}
+            for row in selected:
+                best.setdefault(tuple(row[name] for name in self.best_per), row)
+            selected = list(best.values())
+        return self.order.apply(selected)[: self.top]
 
 
-def _order(value: Any) -> tuple[bool, Any]:
-    # A choice may mix numbers and words; numbers come first.
-    return (True, value) if isinstance(value, str) else (False, value)
-
-
-def _check_column(option: str, name: str, columns: Sequence[str] | None) -> None:
+def _check_column(argument: str, name: str, columns: Sequence[str] | None) -> None:
     if columns is not None and name not in columns:
-        raise OptionError(f"{option} names no column: '{name}'. {closest_match(name, columns)}")
-
-
-def rows(
-    state: ExperimentState, metric: Metric, top: int | None = None, *, running: bool = False
-) -> list[dict[str, Any]]:
-    """Rank the trials of one search, the best first (see `search.ranking.ranking`).
-
-    Args:
-        state: of the experiment.
-        metric: what ranks.
-        top: only this many; None: all.
-        running: whether a driver works on it now.
-    """
-    return ranking([RankedSearch("", state, running)], metric)[:top]
-
-
-def load(
-    names: Sequence[str], root: StorageRoot, metric: str | None = None
-) -> tuple[list[RankedSearch], Metric]:
-    """Read searches that are ranked together.
-
-    Args:
-        names: of the experiments; one that is named twice is read once.
-        root: the storage of the experiments.
-        metric: what ranks; None: what the searches themselves were decided by.
-
-    Returns:
-        The searches, and what ranks.
-
-    Raises:
-        ExperimentError: there is no such experiment.
-        LedgerError: a ledger is damaged.
-        OptionError: the searches were decided by different metrics and none is given, or it is
-            none.
-    """
-    found = [find_experiment(name, root) for name in dict.fromkeys(names)]
-    decided = {folder.name: folder.config().metric for folder in found}
-    return [_search(folder) for folder in found], _common(decided, metric)
-
-
-def _search(folder: ExperimentFolder) -> RankedSearch:
-    # Asked first: a search that ends in between is told as running, never one that runs as cut.
-    running = folder.is_locked()
-    return RankedSearch(folder.name, folder.state(), running)
-
-
-def _common(decided: dict[str, Metric], metric: str | None) -> Metric:
-    allowed: tuple[Metric, ...] = get_args(Metric)
-    if metric is not None:
-        for known in allowed:
-            if known == metric:
-                return known
-        raise OptionError(f"'{metric}' is not a metric. {closest_match(metric, allowed)}")
-    if len(set(decided.values())) > 1:
-        told = ", ".join(f"{name} by {value}" for name, value in decided.items())
         raise OptionError(
-            f"The searches were decided by different metrics ({told}), so they have no common "
-            f"ranking by themselves. Choose one with --metric: {' or '.join(allowed)}."
+            f"`{argument}` names the column '{name}', which does not exist. "
+            f"{closest_match(name, columns)}"
         )
-    return next(iter(decided.values()))

@@ -6,7 +6,8 @@ import pytest
 
 from celltune.search.errors import ExperimentError, OptionError
 from celltune.search.leaderboard import leaderboard as frame_of
-from celltune.search.results.ranking import load, rows
+from celltune.search.results.ranking import rows
+from celltune.search.results.searches import read_searches
 from celltune.search.storage.locate import find_experiment
 from tests.search.support import finished_search, make_config
 
@@ -34,21 +35,21 @@ def test_only_the_top_is_given(storage: Path) -> None:
 
 
 def test_searches_of_different_metrics_want_one(storage: Path) -> None:
-    told = "demo by valid_accuracy, other by valid_loss.*--metric: valid_accuracy or valid_loss"
+    told = "'demo' valid_accuracy, 'other' valid_loss.*Set `metric` to valid_accuracy or valid_loss"
     with pytest.raises(OptionError, match=told):
-        load(["demo", "other"], storage)
+        read_searches(["demo", "other"], storage)
     with pytest.raises(OptionError, match=r"'accuracy' is not a metric. Did you mean 'valid_accu"):
-        load(["demo"], storage, "accuracy")
-    searches, metric = load(["demo", "other", "demo"], storage, "valid_loss")
+        read_searches(["demo"], storage, "accuracy")
+    searches, metric = read_searches(["demo", "other", "demo"], storage, "valid_loss")
     assert [search.name for search in searches] == ["demo", "other"]
     assert metric == "valid_loss"
-    assert load(["other"], storage)[1] == "valid_loss"
+    assert read_searches(["other"], storage)[1] == "valid_loss"
 
 
 def test_a_search_that_is_driven_is_running(storage: Path) -> None:
     with find_experiment("demo", storage).locked():
-        assert load(["demo"], storage)[0][0].running
-    assert not load(["demo"], storage)[0][0].running
+        assert read_searches(["demo"], storage)[0][0].running
+    assert not read_searches(["demo"], storage)[0][0].running
 
 
 def test_python_gets_a_data_frame(storage: Path) -> None:
@@ -62,7 +63,7 @@ def test_python_gets_a_data_frame(storage: Path) -> None:
 
 
 def test_python_is_told_what_is_missing(storage: Path) -> None:
-    with pytest.raises(OptionError, match="Name at least one experiment"):
+    with pytest.raises(OptionError, match="No experiment is named"):
         frame_of(storage=storage)
     with pytest.raises(ExperimentError, match=r"no experiment 'dmo'.*Did you mean 'demo'"):
         frame_of("demo", "dmo", storage=storage)

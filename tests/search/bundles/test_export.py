@@ -314,7 +314,7 @@ def test_what_was_measured_on_the_test_split_is_told_with_its_seeds(
     )
     assert (
         "| Test accuracy of the same settings trained anew on train, mean of 2 seeds (smallest to "
-        "largest) | 85.00 % (80.00 to 90.00) |" in card(facts)
+        "largest) | 85.00 % (80.00 to 90.00 %) |" in card(facts)
     )
     assert "wasn't measured" not in card(facts)
 

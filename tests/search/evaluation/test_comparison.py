@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from rich.table import Table
 
 from celltune.search.cli.comparison_tables import COLUMNS, render
 from celltune.search.config.loading import load_config
@@ -21,6 +20,7 @@ from celltune.search.ledger.events import (
     ExperimentCreated,
     TrialCreated,
 )
+from celltune.search.results.tables import TextTable
 from celltune.search.storage.base import create
 from tests.integration.conftest import REPOSITORY
 
@@ -163,9 +163,9 @@ def test_every_format_shows_reported_beside_measured(tmp_path: Path) -> None:
     finish(found)
     records = compare([found])
     drawn = render(records, "table")
-    assert isinstance(drawn, Table)
-    cells = [next(iter(column.cells)) for column in drawn.columns]
-    assert dict(zip(COLUMNS, cells, strict=True)) == {
+    assert isinstance(drawn, TextTable)
+    assert [column.title for column in drawn.columns] == list(COLUMNS)
+    assert dict(zip(COLUMNS, drawn.rows[0], strict=True)) == {
         "model": "old",
         "test accuracy": "90.00 % / 100.00 %",
         "cross-entropy": "- / -",

@@ -200,6 +200,6 @@ def test_the_table_has_a_cell_for_every_column() -> None:
         "ms/review": "0.50",
     }
     assert cells(linear)[3:8:3] == ["85.00 %", "-"]
-    assert as_table([trial, linear]).row_count == 2
-    shown = list(confusion_table(trial, "test").columns[1].cells)
+    assert len(as_table([trial, linear]).rows) == 2
+    shown = [cells[1] for cells in confusion_table(trial, "test").rows]
     assert shown == ["355 (88.75 %)", "45 (11.25 %)"]

@@ -15,10 +15,12 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from celltune.search.errors import OptionError
+from celltune.registry import ExtensionError
+from celltune.search.extensions import LEADERBOARD_FORMATS
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.results.formats import FORMATS, AlignedTable, format_of, render
+from celltune.search.results.formats import format_of, render
 from celltune.search.results.ranking import RankedSearch, ranking
+from celltune.search.results.tables import TextTable
 from tests.search.results.test_ranking import MIXED, state_of
 
 HOSTILE = 'a|b,"c"\n<i>&amp; $x_1$ \\ 50 % #{y}~^ \x1b[31m[red]日本'
@@ -125,10 +127,10 @@ def board(state: ExperimentState = MIXED) -> list[dict[str, Any]]:
 
 
 def test_every_format_has_a_reader() -> None:
-    assert list(READERS) == list(FORMATS)
+    assert list(READERS) == list(LEADERBOARD_FORMATS.names())
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", READERS)
 def test_every_trial_is_found_again(form: str) -> None:
     table = board()
     head, *lines = READERS[form](table)
@@ -142,12 +144,12 @@ def test_every_trial_is_found_again(form: str) -> None:
     assert any("it broke" in cell for cell in lines[-1])
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", READERS)
 def test_an_empty_search_is_borne(form: str) -> None:
     assert len(READERS[form]([])) <= 1
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", READERS)
 def test_no_text_breaks_out_of_its_cell(form: str) -> None:
     table = board(state_of(({"cell": HOSTILE}, [0.5], "completed"), ({"cell": "gru"}, [0.4], "")))
     for row in table:
@@ -190,7 +192,7 @@ def test_the_table_fits_the_terminal(width: int) -> None:
 def test_the_leader_and_the_failed_are_marked() -> None:
     console = Console(width=120, file=io.StringIO(), force_terminal=True, color_system="standard")
     drawn = render(board(), "table")
-    assert isinstance(drawn, AlignedTable)
+    assert isinstance(drawn, TextTable)
     console.print(drawn)
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
@@ -209,7 +211,9 @@ def test_a_file_s_name_says_its_format() -> None:
 
 
 def test_an_unknown_format_is_told() -> None:
-    with pytest.raises(OptionError, match=r"'xls' is not a format. .*Allowed: table, md, csv"):
+    with pytest.raises(
+        ExtensionError, match=r"'xls' is not a leaderboard format. .*Allowed: table, md, csv"
+    ):
         render([], "xls")
-    with pytest.raises(OptionError, match=r"'' is not a format"):
+    with pytest.raises(ExtensionError, match=r"'' is not a leaderboard format"):
         format_of("")

@@ -16,7 +16,7 @@ from celltune.search.ledger.events import (
     TrialStopped,
 )
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.results.ranking import RankedSearch, Selection, ranking
+from celltune.search.results.ranking import RankedSearch, Selection, SortOrder, ranking
 from celltune.search.types import ParameterValue
 
 Trial = tuple[dict[str, ParameterValue], list[float], str]
@@ -85,7 +85,7 @@ def test_why_a_trial_trains_no_more(running: bool) -> None:
         "by an error after epoch 0",
     ]
     assert (rows[4]["status"], rows[4]["stopped"]) == (
-        ("running", None) if running else ("unfinished", "with its search; a resume goes on")
+        ("running", None) if running else ("unfinished", "with its search; a resume continues it")
     )
 
 
@@ -108,16 +108,28 @@ def test_different_data_are_told() -> None:
 
 def test_any_column_sorts_and_missing_values_come_last() -> None:
     rows = board()
-    assert column(Selection(sort="hidden_size").apply(rows)) == [1, 2, 4, 0, 3]
-    assert column(Selection(sort="-hidden_size").apply(rows)) == [0, 4, 2, 1, 3]
-    assert column(Selection(sort="hidden_size", descending=True).apply(rows)) == [0, 4, 2, 1, 3]
-    assert column(Selection(sort="cell").apply(rows)) == [0, 4, 1, 2, 3]
-    assert column(Selection(descending=True).apply(rows)) == [2, 4, 0, 1, 3]
+    assert column(Selection(order=SortOrder.parse("hidden_size")).apply(rows)) == [1, 2, 4, 0, 3]
+    assert column(Selection(order=SortOrder.parse("-hidden_size")).apply(rows)) == [0, 4, 2, 1, 3]
+    assert column(Selection(order=SortOrder.parse("hidden_size", reverse=True)).apply(rows)) == [
+        0,
+        4,
+        2,
+        1,
+        3,
+    ]
+    assert column(Selection(order=SortOrder.parse("cell")).apply(rows)) == [0, 4, 1, 2, 3]
+    assert column(Selection(order=SortOrder.parse(None, reverse=True)).apply(rows)) == [
+        2,
+        4,
+        0,
+        1,
+        3,
+    ]
 
 
 def test_a_column_that_mixes_words_and_numbers_sorts() -> None:
     state = state_of(({"readout": "max"}, [0.5], ""), ({"readout": 2}, [0.6], ""))
-    assert column(Selection(sort="readout").apply(board(state))) == [1, 0]
+    assert column(Selection(order=SortOrder.parse("readout")).apply(board(state))) == [1, 0]
 
 
 def test_the_best_per_value_keeps_its_rank() -> None:
@@ -129,15 +141,26 @@ def test_the_best_per_value_keeps_its_rank() -> None:
         2,
         3,
     ]
-    assert column(Selection(best_per=("cell",), sort="-seconds", top=1).apply(board())) == [0]
+    assert column(
+        Selection(best_per=("cell",), order=SortOrder.parse("-seconds"), top=1).apply(board())
+    ) == [0]
 
 
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        (Selection(sort="celll"), "--sort names no column: 'celll'. Did you mean 'cell'"),
-        (Selection(sort="-acc"), "--sort names no column: 'acc'.*Allowed: rank, trial"),
-        (Selection(best_per=("cel",)), "--best-per names no column: 'cel'. Did you mean 'cell'"),
+        (
+            Selection(order=SortOrder.parse("celll")),
+            "`sort` names the column 'celll', which does not exist. Did you mean 'cell'",
+        ),
+        (
+            Selection(order=SortOrder.parse("-acc")),
+            "`sort` names the column 'acc'.*Allowed: rank, trial",
+        ),
+        (
+            Selection(best_per=("cel",)),
+            "`best_per` names the column 'cel', which does not exist. Did you mean 'cell'",
+        ),
         (Selection(where="cel == 1"), "names no column: 'cel'. Did you mean 'cell'"),
     ],
 )
@@ -147,7 +170,9 @@ def test_an_unknown_column_is_told_with_the_nearest(selection: Selection, messag
 
 
 def test_an_empty_search_has_no_columns_to_miss() -> None:
-    selection = Selection(where="cell == 'gru'", sort="-dropout", best_per=("cell",))
+    selection = Selection(
+        where="cell == 'gru'", order=SortOrder.parse("-dropout"), best_per=("cell",)
+    )
     assert selection.apply(board(ExperimentState())) == []
 
 
