@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 from celltune.search.types import Metric, ParameterValue
+
+if TYPE_CHECKING:
+    from celltune.models.config import ModelConfig
 
 NAMING = ("cell", "hidden_size", "num_layers", "bidirectional")
 """Hyperparameters that identify the architecture."""
@@ -26,6 +30,11 @@ def describe_params(params: Mapping[str, ParameterValue]) -> str:
     named = {**{_ABBREVIATIONS[name]: value for name, value in first.items()}, **remaining}
     others = (f"{name} {_short(value)}" for name, value in named.items())
     return ", ".join([" ".join(word for word in architecture if word), *others])
+
+
+def describe_architecture(model: ModelConfig) -> str:
+    """Describe the architecture of a model: `gru 32x2 bidirectional`."""
+    return describe_params({name: getattr(model, name) for name in NAMING})
 
 
 def distinguishing_params(

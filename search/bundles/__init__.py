@@ -1,1 +1,1 @@
-"""Export of a trained model, and prediction with it."""
+"""Export of trained models, and predictions with them."""

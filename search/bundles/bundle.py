@@ -1,17 +1,17 @@
-"""A model in a folder of its own, which needs neither the experiment nor its data.
+"""Bundles: a model in a folder of its own, which needs neither the experiment nor its data.
 
 ::
 
     DIR/manifest.json       format, size and sha256 of every other file
-        model.safetensors   the weights, under the classifier's names
-        config.json         the model, how text is read, the classes, where the model comes from
+        model.safetensors   the weights, by the names of the classifier's parameters
+        config.json         the model, the text rules, the classes, the model's origin
         vocabulary.json     the words in the order of their ids, unk and pad first
         README.md           the model card
-        DATA-TERMS.md       where the data come from and on what terms
-        model.onnx          the same model for other runtimes, if asked for
+        DATA-TERMS.md       the origin and the terms of the data
+        model.onnx          the same model for other runtimes (optional)
 
-Nothing in it is ever unpickled. A folder is written aside and renamed; every file is verified
-against the manifest before anything of it is used.
+No file is unpickled. A bundle is written to a temporary folder, which is then renamed. Before any
+content of a bundle is used, all its files are verified against the manifest.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,221 +40,233 @@ if TYPE_CHECKING:
     from celltune.search.bundles.predictor import TrainedModel
 
 FORMAT = 1
-MANIFEST, WEIGHTS, CONFIG, WORDS = (
-    "manifest.json",
-    "model.safetensors",
-    "config.json",
-    "vocabulary.json",
-)
-CARD, TERMS, ONNX = "README.md", "DATA-TERMS.md", "model.onnx"
+MANIFEST = "manifest.json"
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+VOCABULARY = "vocabulary.json"
+MODEL_CARD = "README.md"
+TERMS = "DATA-TERMS.md"
+ONNX = "model.onnx"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class BundleConfig(BaseModel):
-    """What ``config.json`` holds."""
+    """Content of config.json."""
 
-    # A later release may add fields, with a default that says what was done before.
+    # A later release may add fields whose default is the earlier behaviour.
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
 
     model: ModelConfig
-    """What the weights belong to."""
+    """Architecture that the weights belong to."""
     text: TextRules
-    """How text becomes ids."""
+    """Rules by which text is converted to word ids."""
     classes: tuple[str, ...]
     """Names of the classes, in the order of the logits."""
     origin: dict[str, Any] = {}
-    """Which experiment, trial and epoch it is of, what came of it, and the versions."""
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """What is written: a model, and what people want to know about it."""
-
-    config: BundleConfig
-    words: tuple[str, ...]
-    tensors: Mapping[str, Tensor]
-    card: str
-    terms: str
-    extra: Mapping[str, bytes] = field(default_factory=dict)
-    """Further files, by their name."""
+    """Experiment, trial, epoch, metrics, hyperparameters, data and library versions."""
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a folder says that it is a bundle."""
+    """Return whether a folder contains the manifest of a bundle."""
     return (path / MANIFEST).is_file()
 
 
-def check_free(path: Path) -> None:
-    """Check that a bundle can be written here, before the work for it is done.
+def check_output_folder(path: Path) -> None:
+    """Check that a bundle can be written to a path, before the work for it starts.
 
     Raises:
-        ModelError: it is a file or a folder with something in it, or can't be looked at.
+        ModelError: the path is a file or a folder that is not empty, or cannot be accessed.
     """
     try:
         if path.is_symlink() or (path.exists() and not path.is_dir()):
-            raise ModelError(f"{path} is no folder; name a new or an empty one with -o.")
+            raise ModelError(
+                f"`output` is {path}, which is not a folder. Give a new or an empty folder."
+            )
         if path.is_dir() and any(path.iterdir()):
             raise ModelError(
-                f"The folder {path} isn't empty; nothing was written. Name a new or an empty one "
-                "with -o, or remove it first."
+                f"`output` is {path}, a folder that is not empty. Nothing was written. Give a new "
+                "or an empty folder."
             )
     except OSError as error:
-        raise ModelError(f"{path} can't be looked at: {error.strerror}.") from error
+        raise ModelError(f"`output` is {path}, which cannot be read: {error.strerror}.") from error
 
 
-def write(bundle: Bundle, path: Path) -> None:
-    """Write a bundle, whole or not at all; its parent folders are made.
+def write_bundle(
+    path: Path,
+    config: BundleConfig,
+    words: Sequence[str],
+    tensors: Mapping[str, Tensor],
+    other_files: Mapping[str, bytes],
+) -> None:
+    """Write a bundle atomically, and create its parent folders.
+
+    Args:
+        path: the folder to write; it must be new or empty.
+        config: content of config.json.
+        words: the vocabulary in the order of the word ids.
+        tensors: the weights, by the names of the classifier's parameters.
+        other_files: content of the other files by file name.
 
     Raises:
-        ModelError: the folder isn't free, or can't be written.
+        ModelError: the folder is not empty, or cannot be written.
     """
-    check_free(path)
+    check_output_folder(path)
+    files = _add_manifest(
+        {
+            WEIGHTS: _weights_file(tensors),
+            CONFIG: _json(config.model_dump(mode="json")),
+            VOCABULARY: json.dumps(list(words)).encode(),
+            **other_files,
+        }
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
-            aside.chmod(0o755)
-            for name, content in _files(bundle).items():
-                _write(aside / name, content)
-            # Over an empty folder a rename is allowed, over one that was filled meanwhile not.
-            aside.rename(path)
+            temporary.chmod(0o755)
+            for name, content in files.items():
+                _write_durably(temporary / name, content)
+            # A rename replaces an empty folder, but fails if the folder was filled meanwhile.
+            temporary.rename(path)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise ModelError(
-            f"The bundle {path} can't be written: {error.strerror}. Nothing was left there; make "
-            "room, or choose another folder with -o."
+            f"The bundle {path} cannot be written: {error.strerror}. Nothing was left behind. Free "
+            "some space, or choose another `output` folder."
         ) from error
 
 
-def _files(bundle: Bundle) -> dict[str, bytes]:
+def _weights_file(tensors: Mapping[str, Tensor]) -> bytes:
     from safetensors.torch import save
 
-    tensors = {name: values.contiguous() for name, values in bundle.tensors.items()}
-    files = {
-        WEIGHTS: save(tensors, metadata={"format": "pt"}),
-        CONFIG: _json(bundle.config.model_dump(mode="json")),
-        WORDS: json.dumps(list(bundle.words)).encode(),
-        CARD: bundle.card.encode(),
-        TERMS: bundle.terms.encode(),
-        **bundle.extra,
-    }
-    sums: dict[str, JSON] = {
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return save(contiguous, metadata={"format": "pt"})
+
+
+def _add_manifest(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    checksums: dict[str, JSON] = {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         for name, content in sorted(files.items())
     }
-    return {**files, MANIFEST: _json({"format": FORMAT, "files": sums})}
+    return {**files, MANIFEST: _json({"format": FORMAT, "files": checksums})}
 
 
 def _json(content: Any) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write_durably(path: Path, content: bytes) -> None:
     with path.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def load(path: Path) -> TrainedModel:
-    """Read and verify a bundle.
+def load_bundle(path: Path) -> TrainedModel:
+    """Load and verify a bundle.
 
     Raises:
-        ModelError: there is none, a file of it is missing or altered, or it is of a later format.
+        ModelError: there is no bundle, one of its files is missing or modified, or its format is
+            not supported.
     """
     from celltune.search.bundles.predictor import TrainedModel
 
-    files = _verified(path)
-    config = _config(path, files[CONFIG])
-    words = _words(path, files[WORDS])
-    classifier = _classifier(path, config, len(words), files[WEIGHTS])
+    files = _read_verified(path)
+    config = _parse_config(path, files[CONFIG])
+    words = _parse_vocabulary(path, files[VOCABULARY])
+    classifier = _load_classifier(path, config, len(words), files[WEIGHTS])
     return TrainedModel(classifier, TextReader(config.text, words), config.classes)
 
 
-def _verified(path: Path) -> dict[str, bytes]:
+def _read_verified(path: Path) -> dict[str, bytes]:
+    """Read all files that the manifest lists, and check their sizes and checksums."""
     try:
         manifest = json.loads(_read(path, MANIFEST))
-        listed = {str(name): dict(each) for name, each in manifest["files"].items()}
+        listed = {str(name): dict(entry) for name, entry in manifest["files"].items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _broken(path, MANIFEST, "it is cut short or altered") from error
+        raise _invalid(path, MANIFEST, "is truncated or modified") from error
     if manifest.get("format") != FORMAT:
-        raise _broken(path, MANIFEST, f"it is of format {manifest.get('format')!r}, not {FORMAT}")
+        raise _invalid(
+            path,
+            MANIFEST,
+            f"has the format {manifest.get('format')!r}; this version supports {FORMAT}",
+        )
     files = {}
-    for name in sorted({WEIGHTS, CONFIG, WORDS, *listed}):
+    for name in sorted({WEIGHTS, CONFIG, VOCABULARY, *listed}):
         if name not in listed:
-            raise _broken(path, MANIFEST, f"it doesn't list {name}")
+            raise _invalid(path, MANIFEST, f"does not list {name}")
         if not _FILE_NAME.fullmatch(name):
-            raise _broken(path, MANIFEST, f"it lists {name!r}, which is no file of a bundle")
+            raise _invalid(path, MANIFEST, f"lists {name!r}, which is not a valid file name")
         files[name] = _read(path, name)
-        _check(path, name, files[name], listed[name])
+        _verify(path, name, files[name], listed[name])
     return files
 
 
-def _check(path: Path, name: str, content: bytes, listed: Mapping[str, Any]) -> None:
-    size = listed.get("bytes")
+def _verify(path: Path, name: str, content: bytes, entry: Mapping[str, Any]) -> None:
+    size = entry.get("bytes")
     if len(content) != size:
-        raise _broken(path, name, f"it has {len(content):,} bytes instead of {size}")
-    if hashlib.sha256(content).hexdigest() != listed.get("sha256"):
-        raise _broken(path, name, "it is altered: its sha256 isn't the one in manifest.json")
+        raise _invalid(path, name, f"has {len(content):,} bytes instead of {size}")
+    if hashlib.sha256(content).hexdigest() != entry.get("sha256"):
+        raise _invalid(path, name, f"is modified: its sha256 differs from the one in {MANIFEST}")
 
 
 def _read(path: Path, name: str) -> bytes:
     try:
         return (path / name).read_bytes()
     except FileNotFoundError as error:
-        raise _broken(path, name, "it is missing") from error
+        raise _invalid(path, name, "is missing") from error
     except OSError as error:
-        raise _broken(path, name, f"it can't be read ({error.strerror})") from error
+        raise _invalid(path, name, f"cannot be read ({error.strerror})") from error
 
 
-def _config(path: Path, content: bytes) -> BundleConfig:
+def _parse_config(path: Path, content: bytes) -> BundleConfig:
     try:
         return BundleConfig.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise _broken(
-            path, CONFIG, f"this version can't use it ({where}: {first['msg']})"
+        key = ".".join(str(part) for part in first["loc"])
+        raise _invalid(
+            path, CONFIG, f"is not supported by this version ({key}: {first['msg']})"
         ) from error
 
 
-def _words(path: Path, content: bytes) -> list[str]:
+def _parse_vocabulary(path: Path, content: bytes) -> list[str]:
     try:
         words = json.loads(content)
     except ValueError as error:
-        raise _broken(path, WORDS, f"it isn't JSON ({error})") from error
+        raise _invalid(path, VOCABULARY, f"is not valid JSON ({error})") from error
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise _broken(path, WORDS, "it isn't a list of words")
+        raise _invalid(path, VOCABULARY, "is not a list of words")
     return words
 
 
-def _classifier(
+def _load_classifier(
     path: Path, config: BundleConfig, vocabulary_size: int, weights: bytes
 ) -> TextClassifier:
     from safetensors import SafetensorError
-    from safetensors.torch import load as tensors_of
+    from safetensors.torch import load as load_tensors
 
     try:
-        tensors = tensors_of(weights)
-        return build(config.model, vocabulary_size, len(config.classes), tensors)
+        tensors = load_tensors(weights)
+        return build_classifier(config.model, vocabulary_size, len(config.classes), tensors)
     except (SafetensorError, ValueError) as error:
-        raise _broken(path, WEIGHTS, str(error)) from error
+        raise _invalid(path, WEIGHTS, f"does not match the model: {error}") from error
 
 
-def build(
+def build_classifier(
     model: ModelConfig, vocabulary_size: int, num_classes: int, tensors: Mapping[str, Tensor]
 ) -> TextClassifier:
-    """Make a classifier with given weights.
+    """Build a classifier in evaluation mode from its weights.
 
     Args:
-        model: what the weights belong to.
+        model: architecture that the weights belong to.
         vocabulary_size: V.
         num_classes: C.
-        tensors: by the names of the classifier's parameters.
+        tensors: the weights, by the names of the classifier's parameters.
 
     Raises:
-        ValueError: the weights are of another model.
+        ValueError: the weights belong to another architecture.
     """
     from celltune.models.network.classifier import TextClassifier
 
@@ -263,12 +274,12 @@ def build(
     try:
         classifier.load_state_dict(dict(tensors))
     except RuntimeError as error:
-        raise ValueError(f"its weights are of another model: {error}") from error
+        raise ValueError(f"the weights belong to another model ({error})") from error
     return classifier.eval()
 
 
-def _broken(path: Path, name: str, reason: str) -> ModelError:
+def _invalid(path: Path, name: str, reason: str) -> ModelError:
     return ModelError(
-        f"{path} can't be used as a model: {name}: {reason}. Get the whole folder again, or write "
-        "it anew with celltune export."
+        f"The bundle {path} is invalid: {name} {reason}. Copy the complete folder again, or export "
+        "the model again."
     )

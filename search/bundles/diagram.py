@@ -1,7 +1,4 @@
-"""A picture of a model: layers, shapes and weights, from text to probability.
-
-Drawn with matplotlib from the classifier's own parameters, so it needs no program beside Python.
-"""
+"""Diagrams of a model: its layers, their shapes and weights, from text to probability."""
 
 from __future__ import annotations
 
@@ -19,7 +16,8 @@ from celltune.search.config.space import Choice, Dimension, split
 from celltune.search.errors import ModelError, OptionError
 from celltune.search.storage.base import storage_root
 from celltune.search.storage.locate import find_experiment
-from celltune.search.wording import describe_params
+from celltune.search.types import ParameterValue
+from celltune.search.wording import describe_architecture
 from celltune.spelling import closest_match
 
 if TYPE_CHECKING:
@@ -27,136 +25,208 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "svg", "pdf")
 _READOUTS = {
-    "final": "each direction's final state",
+    "final": "final state of each direction",
     "mean": "mean over the words",
     "max": "maximum over the words",
     "last_two_layers": "final states of the last two layers",
 }
-_COLOURS = {
+_COLORS = {
     "text": "#f2f2f2",
     "embedding": "#d7e8f7",
     "recurrent": "#fde3c0",
     "readout": "#e3f1d9",
     "output": "#ecdff2",
 }
-_WIDTH, _HEIGHT, _GAP = 3.5, 0.78, 0.46
-"""Of a box, and between two rows, in inches."""
+_BOX_WIDTH, _BOX_HEIGHT = 3.5, 0.78
+"""Size of a box, in inches."""
+_GAP = 0.46
+"""Distance between two boxes, in inches."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """One part of a model."""
+    """One component of a model."""
 
     kind: str
+    """Key of `_COLORS`."""
     title: str
-    about: str
-    weights: int = 0
+    description: str
+    num_weights: int = 0
 
 
 @dataclass(frozen=True)
-class Row:
-    """Parts side by side, and the shape of what leaves them."""
+class Stage:
+    """Components that work side by side, such as the two directions of a layer."""
 
     boxes: tuple[Box, ...]
-    leaves: str
+    output_shape: str
 
 
 @dataclass(frozen=True)
-class _Subject:
-    model: ModelConfig
-    vocabulary_size: int
-    classes: int
+class Diagram:
+    """A model to draw."""
+
+    classifier: TextClassifier
     max_tokens: int
-    title: str
-    note: str
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A drawn model."""
-
-    picture: bytes
-    """The content of the picture file."""
+    """Number of words that the model reads of a text."""
     title: str
     """The model in words."""
+    note: str
+    """Where the model comes from; may be empty."""
+
+    def stages(self) -> list[Stage]:
+        """Return the components from text to probability; their weights are all of the model's."""
+        classifier, config = self.classifier, self.classifier.config
+        vocabulary_size, embedding_size = classifier.embedding.shape
+        num_logits, features = classifier.output_weight.shape
+        output_weights = classifier.output_weight.numel() + classifier.output_bias.numel()
+        dropout = _dropout_text(config.dropout)
+        activation = ", relu" if config.output_relu else ""
+        table = f"{vocabulary_size:,} words x {embedding_size}{dropout}"
+        readout = f"{_READOUTS[config.readout]}{activation}{dropout}"
+        link = "sigmoid" if num_logits == 1 else "softmax"
+        return [
+            Stage((Box("text", "text", f"at most {self.max_tokens} words (T)"),), "T word ids"),
+            Stage(
+                (Box("embedding", "embedding", table, classifier.embedding.numel()),),
+                f"T x {embedding_size}",
+            ),
+            *_recurrent_stages(classifier),
+            Stage((Box("readout", "readout", readout),), f"{features}"),
+            Stage(
+                (Box("output", "output layer", f"{features} to {num_logits}", output_weights),),
+                f"{num_logits}",
+            ),
+            Stage((Box("text", link, f"probabilities of {classifier.num_classes} classes"),), ""),
+        ]
+
+    def render(self, picture_format: str) -> bytes:
+        """Return the content of a picture file.
+
+        Args:
+            picture_format: one of `FORMATS`.
+
+        Raises:
+            ModelError: matplotlib is not installed.
+        """
+        try:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ModelError(
+                "Diagrams need matplotlib, which is not installed. Run pip install "
+                "'celltune[graph]'."
+            ) from error
+        stages = self.stages()
+        width = max(len(stage.boxes) for stage in stages) * (_BOX_WIDTH + _GAP) + 1.6
+        height = len(stages) * (_BOX_HEIGHT + _GAP) + 0.9
+        figure = Figure(figsize=(width, height))
+        FigureCanvasAgg(figure)
+        axes: Any = figure.add_axes((0, 0, 1, 1))
+        axes.set(xlim=(0, width), ylim=(height, 0))
+        axes.axis("off")
+        total = sum(box.num_weights for stage in stages for box in stage.boxes)
+        subtitle = ", ".join(text for text in (f"{total:,} weights", self.note) if text)
+        centered = {"ha": "center", "va": "center"}
+        axes.text(width / 2, 0.3, self.title, size=12, weight="bold", **centered)
+        axes.text(width / 2, 0.58, subtitle, size=8.5, color="#555555", **centered)
+        _draw_stages(axes, stages, width)
+        content = io.BytesIO()
+        figure.savefig(content, format=picture_format, dpi=150)
+        return content.getvalue()
 
 
-def draw(
+def diagram(
     source: str,
-    form: str,
     *,
     trial: int | None = None,
     overrides: Sequence[str] = (),
     storage: Path | str | None = None,
-) -> Drawing:
-    """Draw the model of a config or of an experiment's trial.
+) -> Diagram:
+    """Return the diagram of a trial's model, or of a model in the space of a config.
+
+    A space contains many models. The one with the first value of each choice and the middle of each
+    range is drawn.
 
     Args:
-        source: a YAML file, or the name of an experiment.
-        form: the picture's format, one of `FORMATS`.
-        trial: number of the experiment's trial; None: the best one.
-        overrides: of the config, `key.path=value` each.
-        storage: the folder of experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
+        source: path of a config (.yaml or .yml), or name of an experiment.
+        trial: number of the experiment's trial; None: the best trial.
+        overrides: changes of the config, each `key.path=value`.
+        storage: folder or URI of the experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
 
     Raises:
         InputError: an argument is invalid.
     """
-    if form not in FORMATS:
-        raise OptionError(f"'{form}' is not a picture format. {closest_match(form, FORMATS)}")
-    is_config = source.endswith((".yaml", ".yml"))
-    if is_config and trial is not None:
-        raise OptionError("trial selects a trial of an experiment; a config has none. Omit it.")
-    if not is_config and overrides:
-        raise OptionError("overrides change a config; a trial is fixed. Omit them.")
-    subject = _of_config(source, overrides) if is_config else _of_trial(source, trial, storage)
-    return Drawing(_picture(subject, form), subject.title)
+    if source.endswith((".yaml", ".yml")):
+        if trial is not None:
+            raise OptionError(
+                f"`trial` is {trial}, but the config {source} has no trials. Omit it."
+            )
+        return _config_diagram(source, overrides)
+    if overrides:
+        raise OptionError("`overrides` only apply to a config, not to a trial. Omit `overrides`.")
+    return _trial_diagram(source, trial, storage)
 
 
-def _of_trial(name: str, number: int | None, storage: Path | str | None) -> _Subject:
-    from celltune.search.bundles.export import load_best_epoch
+def check_picture_format(picture_format: str) -> None:
+    """Check that a picture format is one of `FORMATS`.
 
-    found = load_best_epoch(find_experiment(name, storage_root(storage)), number)
-    return _Subject(
-        found.model,
-        len(found.tensors["embedding"]),
-        found.classes,
-        found.config.data.max_tokens,
-        f"{name}, trial {found.trial.number}: {_described(found.model)}",
-        f"weights of epoch {found.epoch.epoch}",
+    Raises:
+        OptionError: it is not.
+    """
+    if picture_format not in FORMATS:
+        raise OptionError(
+            f"'{picture_format}' is not a picture format. {closest_match(picture_format, FORMATS)}"
+        )
+
+
+def _trial_diagram(name: str, number: int | None, storage: Path | str | None) -> Diagram:
+    from celltune.search.bundles.trial_model import load_trial_model
+
+    model = load_trial_model(find_experiment(name, storage_root(storage)), number)
+    architecture = describe_architecture(model.classifier.config)
+    return Diagram(
+        model.classifier,
+        model.config.data.max_tokens,
+        title=f"{name}, trial {model.trial.number}: {architecture}",
+        note=f"after epoch {model.epoch.epoch}",
     )
 
 
-def _of_config(path: str, overrides: Sequence[str]) -> _Subject:
+def _config_diagram(path: str, overrides: Sequence[str]) -> Diagram:
+    from celltune.models.network.classifier import TextClassifier
+
     config = resolve(path, overrides)
-    params = {**config.space.fixed}
-    params.update({name: middle(each) for name, each in config.space.searched.items()})
+    searched = config.space.searched
+    params = {**config.space.fixed, **{name: middle(searched[name]) for name in searched}}
     model = split(params)[0]
-    searched = [name for name in ModelConfig.model_fields if name in config.space.searched]
-    note = f"one model of the space; searched: {', '.join(searched)}" if searched else ""
-    size = _vector_size(config)
-    return _Subject(
-        model.model_copy(update={"embedding_size": size}) if size else model,
-        config.data.vocabulary_size + 2,
-        len(config.data.classes or ("0", "1")),
+    vector_size = _vector_size(config)
+    if vector_size is not None:
+        model = model.model_copy(update={"embedding_size": vector_size})
+    names = ", ".join(name for name in ModelConfig.model_fields if name in searched)
+    # The vocabulary also contains the unknown word and padding. Without data, two classes are
+    # assumed.
+    return Diagram(
+        TextClassifier(model, config.data.vocabulary_size + 2, len(config.data.classes or "01")),
         config.data.max_tokens,
-        f"{config.name}: {_described(model)}",
-        note,
+        title=f"{config.name}: {describe_architecture(model)}",
+        note=f"one model of the space; searched: {names}" if names else "",
     )
 
 
 def _vector_size(config: SearchConfig) -> int | None:
-    """The size of the config's word vectors where it is known without reading them."""
+    """Return the size of the config's word vectors, if it is known without reading them."""
     vectors = config.data.vectors
     if vectors is None or "embedding_size" in config.space.fixed:
         return None
     if vectors.train is not None:
         return vectors.size
-    named = re.search(r"(\d+)d$", vectors.name or "")
-    return int(named[1]) if named else None
+    dimensions = re.search(r"(\d+)d$", vectors.name or "")
+    return int(dimensions[1]) if dimensions else None
 
 
-def middle(dimension: Dimension) -> Any:
-    """The first of a choice; the middle of a range, on its own scale."""
+def middle(dimension: Dimension) -> ParameterValue:
+    """Return the first value of a choice, or the middle of a range on the range's own scale."""
     if isinstance(dimension, Choice):
         return dimension.values[0]
     low, high = dimension.low, dimension.high
@@ -166,136 +236,67 @@ def middle(dimension: Dimension) -> Any:
     return round(value) if dimension.integer else value
 
 
-def _described(model: ModelConfig) -> str:
-    names = ("cell", "hidden_size", "num_layers", "bidirectional")
-    return describe_params({name: getattr(model, name) for name in names})
-
-
-def rows(
-    classifier: TextClassifier, vocabulary_size: int, classes: int, max_tokens: int
-) -> list[Row]:
-    """The parts of a classifier from text to probability; their weights add up to all it has."""
-    config = classifier.config
-    parts = [
-        Row((Box("text", "text", f"at most {max_tokens} words, T of them"),), "T word ids"),
-        Row(
-            (
-                Box(
-                    "embedding",
-                    "embedding",
-                    f"{vocabulary_size:,} words x {config.embedding_size}{_drop(config.dropout)}",
-                    classifier.embedding.numel(),
-                ),
-            ),
-            f"T x {config.embedding_size}",
-        ),
-        *_layers(classifier),
-    ]
-    features = classifier.output_weight.shape[1]
-    shape = _READOUTS[config.readout] + (", relu" if config.output_relu else "")
-    parts.append(
-        Row((Box("readout", "readout", f"{shape}{_drop(config.dropout)}"),), f"{features}")
-    )
-    logits, bias = classifier.output_weight, classifier.output_bias
-    weights = logits.numel() + bias.numel()
-    linear = Box("output", "output layer", f"{features} to {len(bias)}", weights)
-    curve = "sigmoid" if classes == 2 else "softmax"
-    return [
-        *parts,
-        Row((linear,), f"{len(bias)}"),
-        Row((Box("text", curve, f"probabilities of {classes} classes"),), ""),
-    ]
-
-
-def _layers(classifier: TextClassifier) -> Iterator[Row]:
+def _recurrent_stages(classifier: TextClassifier) -> Iterator[Stage]:
     config, stack = classifier.config, classifier.recurrent
-    curve = " (relu)" if config.cell == "rnn" and config.nonlinearity == "relu" else ""
-    for number, layer in enumerate(stack.layer_weights()):
-        below = layer[0].weight_ih.shape[1]
-        last = number == stack.num_layers - 1
+    relu = " (relu)" if config.cell == "rnn" and config.nonlinearity == "relu" else ""
+    for number, layer in enumerate(stack.layer_weights(), start=1):
+        input_size = layer[0].weight_ih.shape[1]
+        dropout = _dropout_text(config.between_layers) if number < stack.num_layers else ""
+        directions = ("",) if len(layer) == 1 else (", forward", ", backward")
         boxes = tuple(
             Box(
                 "recurrent",
-                f"{config.cell}{curve}, layer {number + 1}{way}",
-                f"{below} to {config.hidden_size}{'' if last else _drop(config.between_layers)}",
-                sum(values.numel() for values in weights if values is not None),
+                f"{config.cell}{relu}, layer {number}{direction}",
+                f"{input_size} to {config.hidden_size}{dropout}",
+                sum(tensor.numel() for tensor in weights if tensor is not None),
             )
-            for weights, way in zip(layer, _ways(len(layer)), strict=True)
+            for weights, direction in zip(layer, directions, strict=True)
         )
-        yield Row(boxes, f"T x {len(layer) * config.hidden_size}")
+        yield Stage(boxes, f"T x {len(layer) * config.hidden_size}")
 
 
-def _ways(directions: int) -> tuple[str, ...]:
-    return ("",) if directions == 1 else (", forwards", ", backwards")
-
-
-def _drop(share: float) -> str:
+def _dropout_text(share: float) -> str:
     return f", dropout {share:.2g}" if share else ""
 
 
-def _picture(subject: _Subject, form: str) -> bytes:
-    from celltune.models.network.classifier import TextClassifier
-
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ModelError(
-            "celltune graph needs matplotlib, which isn't installed; run "
-            "pip install 'celltune[graph]'."
-        ) from error
-    classifier = TextClassifier(subject.model, subject.vocabulary_size, subject.classes)
-    parts = rows(classifier, subject.vocabulary_size, subject.classes, subject.max_tokens)
-    width = max(len(row.boxes) for row in parts) * (_WIDTH + _GAP) + 1.6
-    height = len(parts) * (_HEIGHT + _GAP) + 0.9
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, width), ylim=(height, 0))
-    axes.axis("off")
-    total = sum(values.numel() for values in classifier.parameters())
-    axes.text(width / 2, 0.3, subject.title, ha="center", va="center", size=12, weight="bold")
-    under = ", ".join(part for part in (f"{total:,} weights", subject.note) if part)
-    axes.text(width / 2, 0.58, under, ha="center", va="center", size=8.5, color="#555555")
-    _draw_rows(axes, parts, width)
-    content = io.BytesIO()
-    figure.savefig(content, format=form, dpi=150)
-    return content.getvalue()
+def _draw_stages(axes: Any, stages: Sequence[Stage], width: float) -> None:
+    top = 0.85
+    previous_centers: list[float] = []
+    for index, stage in enumerate(stages):
+        count = len(stage.boxes)
+        centers = [
+            width / 2 + (place - (count - 1) / 2) * (_BOX_WIDTH + _GAP) for place in range(count)
+        ]
+        for center, box in zip(centers, stage.boxes, strict=True):
+            _draw_box(axes, center, top, box)
+        for start in previous_centers:
+            for end in centers:
+                arrow = {"arrowstyle": "-|>", "lw": 1}
+                axes.annotate("", (end, top), (start, top - _GAP), arrowprops=arrow)
+        if previous_centers:
+            right = max(*previous_centers, *centers) + 0.12
+            shape = stages[index - 1].output_shape
+            axes.text(right, top - _GAP / 2, shape, va="center", size=8.5)
+        previous_centers, top = centers, top + _BOX_HEIGHT + _GAP
 
 
-def _draw_rows(axes: Any, parts: Sequence[Row], width: float) -> None:
-    top, above = 0.85, list[float]()
-    for number, row in enumerate(parts):
-        count = len(row.boxes)
-        centres = [width / 2 + (i - (count - 1) / 2) * (_WIDTH + _GAP) for i in range(count)]
-        for centre, box in zip(centres, row.boxes, strict=True):
-            _draw_box(axes, centre, top, box)
-        for start in above:
-            for end in centres:
-                axes.annotate(
-                    "", (end, top), (start, top - _GAP), arrowprops={"arrowstyle": "-|>", "lw": 1}
-                )
-        if above:
-            side = max(*above, *centres)
-            axes.text(side + 0.12, top - _GAP / 2, parts[number - 1].leaves, va="center", size=8.5)
-        above, top = centres, top + _HEIGHT + _GAP
-
-
-def _draw_box(axes: Any, centre: float, top: float, box: Box) -> None:
+def _draw_box(axes: Any, center: float, top: float, box: Box) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     axes.add_patch(
         FancyBboxPatch(
-            (centre - _WIDTH / 2, top),
-            _WIDTH,
-            _HEIGHT,
+            (center - _BOX_WIDTH / 2, top),
+            _BOX_WIDTH,
+            _BOX_HEIGHT,
             boxstyle="round,pad=0,rounding_size=0.08",
-            facecolor=_COLOURS[box.kind],
+            facecolor=_COLORS[box.kind],
             edgecolor="#666666",
         )
     )
-    lines = [box.about, *([f"{box.weights:,} weights"] if box.weights else [])]
-    first = top + _HEIGHT / 2 - 0.1 * len(lines)
-    axes.text(centre, first, box.title, ha="center", va="center", size=10, weight="bold")
-    for number, line in enumerate(lines, 1):
-        axes.text(centre, first + 0.2 * number, line, ha="center", va="center", size=8.5)
+    lines = [box.description]
+    if box.num_weights:
+        lines.append(f"{box.num_weights:,} weights")
+    title_y = top + _BOX_HEIGHT / 2 - 0.1 * len(lines)
+    axes.text(center, title_y, box.title, ha="center", va="center", size=10, weight="bold")
+    for number, line in enumerate(lines, start=1):
+        axes.text(center, title_y + 0.2 * number, line, ha="center", va="center", size=8.5)

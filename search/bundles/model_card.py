@@ -1,19 +1,17 @@
-"""The pages that go with a model: what it is and how good, and the terms of its data."""
+"""The pages of a bundle for its readers: the model card, and the terms of the data."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from celltune.data_prep.config import DataConfig
-from celltune.models.config import ModelConfig
-from celltune.search.config.schema import SearchConfig
-from celltune.search.ledger.events import EpochReported
-from celltune.search.ledger.state import TrialRecord
+from celltune.data_prep.dataset.tensorized import PreparedData
+from celltune.search.bundles.trial_model import TrialModel
+from celltune.search.ledger.events import EvaluationReported
 from celltune.search.version import VERSION
-from celltune.search.wording import describe_params, percent_range, percent_text
+from celltune.search.wording import describe_architecture, percent_range, percent_text
 
 _SOURCES: Mapping[str, tuple[str, str]] = {
     "synthetic": (
@@ -41,194 +39,154 @@ _OWN_FILE = (
 )
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What a model card tells.
+def model_card(model: TrialModel, data: PreparedData, *, has_onnx: bool) -> str:
+    """Return the model card, in Markdown.
 
-    Attributes:
-        experiment: its name.
-        config: of the search.
-        trial: whose model it is.
-        epoch: whose weights they are.
-        model: what was built.
-        classes: names of the classes.
-        info: of the prepared data.
-        evaluations: what the ledger holds of this trial's parameters on the test split: records
-            with `on`, `test_confusion` and `metrics`.
-        files: further files of the bundle.
+    Args:
+        model: the exported model.
+        data: the prepared data that it was trained on.
+        has_onnx: whether the bundle contains model.onnx.
     """
-
-    experiment: str
-    config: SearchConfig
-    trial: TrialRecord
-    epoch: EpochReported
-    model: ModelConfig
-    classes: Sequence[str]
-    info: Mapping[str, Any]
-    evaluations: Sequence[Any] = ()
-    files: Sequence[str] = ()
-
-
-def card(facts: Facts) -> str:
-    """The model card, in Markdown."""
-    parts = [
-        f"# {facts.experiment}, trial {facts.trial.number}: {describe_params(_told(facts))}",
-        _lead(facts),
-        "## How good it is",
-        _numbers(facts),
-        _caution(facts),
-        "## What it was trained on",
-        _data(facts),
-        "## How to use it",
-        _use(facts),
-        "## What it is",
-        _settings(facts),
+    architecture = describe_architecture(model.classifier.config)
+    sections = [
+        f"# {model.experiment}, trial {model.trial.number}: {architecture}",
+        _introduction(model, data),
+        "## Quality",
+        _quality_table(model),
+        _limits(model),
+        "## Training data",
+        _training_data(model.config.data, data),
+        "## Usage",
+        _usage(data.num_classes, has_onnx),
+        "## Hyperparameters",
+        _hyperparameters(model),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(sections) + "\n"
 
 
-def terms(data: DataConfig) -> str:
-    """Where the data come from and on what terms, in Markdown."""
-    what, note = _SOURCES.get(data.source, (f"a {data.source} file{_named(data)}", _OWN_FILE))
-    lines = [
-        "# The data's terms",
-        f"The model was trained on {what}.",
-        note,
-        "The vocabulary in `vocabulary.json` holds words of these texts, no text as a whole.",
+def data_terms(data: DataConfig) -> str:
+    """Return the page about the origin and the terms of the data, in Markdown."""
+    origin, terms = _origin_and_terms(data)
+    paragraphs = [
+        "# Terms of the data",
+        f"The model was trained on {origin}.",
+        terms,
+        "`vocabulary.json` contains single words of these texts, but no complete text.",
     ]
     if data.vectors is not None:
-        lines.append(
-            "The word vectors started from pretrained or learned ones (`data.vectors`: "
-            f"{json.dumps(data.vectors.model_dump(mode='json', exclude_none=True))}); the terms of "
-            "whoever published them hold as well. GloVe's are in the public domain (PDDL)."
+        settings = json.dumps(data.vectors.model_dump(mode="json", exclude_none=True))
+        paragraphs.append(
+            f"Training started from word vectors (`data.vectors`: {settings}). If they were "
+            "published by others, their terms apply as well. The GloVe vectors are in the public "
+            "domain (PDDL)."
         )
-    return "\n\n".join(lines) + "\n"
+    return "\n\n".join(paragraphs) + "\n"
 
 
-def _named(data: DataConfig) -> str:
-    return f" named `{data.path.name}`" if data.path else ""
+def _origin_and_terms(data: DataConfig) -> tuple[str, str]:
+    name = f" named `{data.path.name}`" if data.path else ""
+    return _SOURCES.get(data.source, (f"a {data.source} file{name}", _OWN_FILE))
 
 
-def _told(facts: Facts) -> Mapping[str, Any]:
-    wanted = ("cell", "hidden_size", "num_layers", "bidirectional")
-    return {name: getattr(facts.model, name) for name in wanted}
-
-
-def _lead(facts: Facts) -> str:
-    names = ", ".join(f"`{name}`" for name in facts.classes)
+def _introduction(model: TrialModel, data: PreparedData) -> str:
+    names = ", ".join(f"`{name}`" for name in data.classes)
     return (
-        f"A recurrent text classifier that tells {names} apart, found by a search of celltune "
-        f"{VERSION} over {facts.config.budget.trials} trials and taken from trial "
-        f"{facts.trial.number} after its best epoch, {facts.epoch.epoch} of "
-        f"{facts.trial.epochs_done}."
+        f"A recurrent text classifier for the classes {names}. It was found by a search of "
+        f"{model.config.budget.trials} trials with celltune {VERSION}. Its weights are those of "
+        f"trial {model.trial.number} after epoch {model.epoch.epoch} of "
+        f"{model.trial.epochs_done}, the trial's best epoch by {model.config.metric}."
     )
 
 
-def _numbers(facts: Facts) -> str:
-    metrics, rows = facts.epoch.metrics, []
-    shown = {
-        "Validation accuracy": _percent(metrics.get("valid_accuracy")),
-        "Validation cross-entropy": _number(metrics.get("valid_loss")),
-        "Training accuracy, in the epoch, with dropout": _percent(metrics.get("train_accuracy")),
-        "Parameters": _count(metrics.get("parameters")),
-        "Seconds an epoch": _number(metrics.get("seconds"), 1),
+def _quality_table(model: TrialModel) -> str:
+    metrics = model.epoch.metrics
+    formats = {
+        "valid_accuracy": ("Validation accuracy", percent_text),
+        "valid_loss": ("Validation cross-entropy", "{:.4f}".format),
+        "train_accuracy": ("Training accuracy (during the epoch, with dropout)", percent_text),
+        "parameters": ("Parameters", "{:,.0f}".format),
+        "seconds": ("Training time per epoch, in seconds", "{:.1f}".format),
     }
-    rows += [(name, value) for name, value in shown.items() if value]
-    rows += [
-        (f"Test accuracy of the same settings trained anew on {on}, {_seeds(len(found))}", value)
-        for on, found in _by_part(facts.evaluations).items()
-        if (value := _percents(found))
+    rows = [
+        (label, to_text(metrics[name]))
+        for name, (label, to_text) in formats.items()
+        if name in metrics
     ]
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
-
-
-def _by_part(evaluations: Sequence[Any]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
-    for each in evaluations:
-        counts = getattr(each, "test_confusion", None)
-        if counts:
-            right = sum(row[index] for index, row in enumerate(counts))
-            share = right / sum(map(sum, counts))
-            found.setdefault(str(getattr(each, "on", "train")), []).append(share)
-    return found
-
-
-def _percents(shares: Sequence[float]) -> str:
-    mean = percent_text(sum(shares) / len(shares))
-    return f"{mean} ({percent_range(min(shares), max(shares))})" if len(shares) > 1 else mean
-
-
-def _seeds(count: int) -> str:
-    return "one seed" if count == 1 else f"mean of {count} seeds (smallest to largest)"
-
-
-def _caution(facts: Facts) -> str:
-    text = (
-        f"Validation chose this trial and this epoch, by {facts.config.metric}, so its figures are "
-        "a little better than what new reviews will give."
+    rows += _test_rows(model.evaluations)
+    return "\n".join(
+        ["| metric | value |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)]
     )
-    if not _by_part(facts.evaluations):
-        text += " It wasn't measured on a test split."
-    return f"{text} The probabilities aren't calibrated."
 
 
-def _data(facts: Facts) -> str:
-    info, data = facts.info, facts.config.data
-    what, _ = _SOURCES.get(data.source, (f"a {data.source} file{_named(data)}", ""))
-    lines = [f"From {what}; the terms are in [DATA-TERMS.md](DATA-TERMS.md)."]
-    for name, use in (("train", "to learn from"), ("valid", "to choose by")):
-        part = info.get(name)
-        if isinstance(part, Mapping):
-            classes = ", ".join(f"{key} {count:,}" for key, count in part["classes"].items())
-            lines.append(
-                f"- {part['reviews']:,} reviews {use} ({classes}), {part['tokens']:,} words, "
-                f"{percent_text(part['unknown_share'], digits=1)} of them unknown, "
-                f"{part['cut_reviews']:,} reviews cut"
-            )
-    lines.append(
-        f"- Tokens by `{data.tokenizer}`; of a longer review {data.max_tokens} words are read "
-        f"(`keep: {data.keep}`)."
-    )
-    return "\n".join(lines)
+def _test_rows(evaluations: Sequence[EvaluationReported]) -> Iterator[tuple[str, str]]:
+    """Yield the test accuracy of the retrained models, for each kind of training data."""
+    accuracies: dict[str, list[float]] = {}
+    for event in evaluations:
+        accuracies.setdefault(event.on, []).append(event.metrics["test_accuracy"])
+    for on, values in accuracies.items():
+        mean = percent_text(sum(values) / len(values))
+        label = f"Test accuracy after retraining on {on}"
+        if len(values) == 1:
+            yield f"{label} (one seed)", mean
+        else:
+            bounds = percent_range(min(values), max(values))
+            yield f"{label} (mean of {len(values)} seeds, minimum to maximum)", f"{mean} ({bounds})"
 
 
-def _use(facts: Facts) -> str:
+def _limits(model: TrialModel) -> str:
+    sentences = [
+        f"The trial and the epoch were chosen by {model.config.metric}, so the validation figures "
+        "are slightly better than the figures to expect on new texts."
+    ]
+    if not model.evaluations:
+        sentences.append("The model was not evaluated on a test split.")
+    sentences.append("The probabilities are not calibrated.")
+    return " ".join(sentences)
+
+
+def _training_data(config: DataConfig, data: PreparedData) -> str:
+    origin, _ = _origin_and_terms(config)
     lines = [
-        "```sh",
-        'celltune predict ./THIS-FOLDER "a text of your own"',
-        "celltune predict ./THIS-FOLDER --file reviews.csv --text-column text --format csv",
-        "```",
+        f"The texts are {origin}; their terms are in [DATA-TERMS.md](DATA-TERMS.md).",
         "",
-        "```python",
-        "from celltune import load_model",
-        "",
-        'load_model("./THIS-FOLDER").predict(["a text of your own"])',
-        "```",
+        *(_split_line(name, data.info[name]) for name in ("train", "valid") if name in data.info),
+        f"- Texts are split into words by the tokenizer `{config.tokenizer}`. Texts are truncated "
+        f"to {config.max_tokens} words (`keep: {config.keep}`).",
     ]
-    if "model.onnx" in facts.files:
-        last = "(batch,)" if len(facts.classes) == 2 else f"(batch, {len(facts.classes)})"
-        lines += [
-            "",
-            "`model.onnx` takes `ids` (batch, time) int64, padded at the end, and `lengths` "
-            f"(batch,) int64, at least 1, and gives `logits` {last} and `probabilities` (batch, "
-            f"{len(facts.classes)}). A word's id is its place in `vocabulary.json`, 0 if it isn't "
-            "there; padding is 1. `config.json` says under `text` how texts are cut into words.",
-        ]
     return "\n".join(lines)
 
 
-def _settings(facts: Facts) -> str:
-    settings = {**facts.model.model_dump(mode="json"), **facts.trial.params}
+def _split_line(name: str, counts: Any) -> str:
+    classes = ", ".join(f"{label}: {count:,}" for label, count in counts["classes"].items())
+    return (
+        f"- {name}: {counts['reviews']:,} documents ({classes}) with {counts['tokens']:,} words, "
+        f"{percent_text(counts['unknown_share'], digits=1)} of them unknown; {counts['cut_reviews']:,} "
+        "documents were truncated"
+    )
+
+
+def _usage(num_classes: int, has_onnx: bool) -> str:
+    text = """```sh
+celltune predict ./THIS-FOLDER "a text of your own"
+celltune predict ./THIS-FOLDER --file documents.csv --text-column text --format csv
+```
+
+```python
+from celltune import load_model
+
+load_model("./THIS-FOLDER").predict(["a text of your own"])
+```"""
+    if not has_onnx:
+        return text
+    logits = "(batch,)" if num_classes == 2 else f"(batch, {num_classes})"
+    return f"""{text}
+
+The inputs of `model.onnx` are `ids` (batch, time), int64 and padded at the end, and `lengths`
+(batch,), int64 and at least 1. Its outputs are `logits` {logits} and `probabilities`
+(batch, {num_classes}). The id of a word is its index in `vocabulary.json`, 0 if it is not there;
+padding is 1. `text` in `config.json` contains the rules by which texts are split into words."""
+
+
+def _hyperparameters(model: TrialModel) -> str:
+    settings = {**model.classifier.config.model_dump(mode="json"), **model.trial.params}
     return "```json\n" + json.dumps(settings, indent=2) + "\n```"
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else percent_text(value)
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def _count(value: float | None) -> str:
-    return "" if value is None else f"{int(value):,}"

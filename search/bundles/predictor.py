@@ -1,6 +1,6 @@
-"""A trained model that answers: text in, label and probability out.
+"""Predictions of a trained model: from text to label and probability.
 
-Needs torch and this package: neither Ray nor Optuna is imported.
+Imports neither Ray nor Optuna.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ from celltune.models.network.predict import log_probabilities
 from celltune.search.errors import ModelError
 
 BATCH_SIZE = 256
-"""Texts of nearly one length that are read side by side."""
+"""Number of texts, of similar lengths, in one batch of the classifier."""
 TEXTS_AT_ONCE = 20_000
-"""How many texts are tokenized together: many, because words repeat; few enough for memory."""
+"""Number of texts that are tokenized together. Repeated words make large blocks faster; the limit
+bounds the memory."""
 
-NOT_UTF8 = "it isn't utf-8"
-EMPTY = "it holds no word"
-UNKNOWN = "it holds no word that the model knows"
+NOT_UTF8 = "is not valid UTF-8"
+EMPTY = "contains no word"
+UNKNOWN = "contains no word of the model's vocabulary"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one text."""
+    """A model's prediction for one text."""
 
     label: str | None
-    """The name of the likeliest class; None if the text can't be answered."""
+    """Name of the most probable class; None if there is no prediction."""
     probability: float | None
-    """Of that class, as the model gives it; it isn't calibrated."""
+    """Probability of that class; it is not calibrated. None if there is no prediction."""
     probabilities: Mapping[str, float]
-    """Of each class; empty if the text can't be answered."""
+    """Probability of each class by name; empty if there is no prediction."""
     note: str = ""
-    """Why there is no answer."""
+    """Reason why there is no prediction, as the predicate of a sentence about the text."""
 
 
 @dataclass(frozen=True)
@@ -48,135 +49,131 @@ class Step:
 
     word: str
     known: bool
-    """Whether the word is in the model's vocabulary; all others read alike."""
+    """Whether the model's vocabulary contains the word; all other words look the same to it."""
     probability: float
-    """Of the whole text's label, for the text up to and with this word."""
+    """Probability of the whole text's label, for the text up to and including this word."""
     change: float | None
-    """Against the word before; None at the first one."""
+    """Difference from the probability one word earlier; None for the first word."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """How the answer to one text comes about."""
+    """A prediction, and how it changes word by word."""
 
     prediction: Prediction
     steps: tuple[Step, ...]
     """The words that the model reads, in their order."""
     gap: int
-    """How many words were cut out because the text is longer than the model reads."""
+    """Number of words that were left out because the text is longer than the model reads."""
     gap_at: int
-    """The gap stands before the step of this number."""
+    """Index of the step before which the words were left out."""
 
 
 class TrainedModel:
-    """A classifier with its vocabulary and its rules of reading.
+    """A classifier with its vocabulary, text rules and class names.
 
     Args:
-        classifier: in evaluation mode.
-        reader: reads texts as the classifier's training data were read.
-        classes: the names of the classes.
+        classifier: the classifier; it is put into evaluation mode.
+        reader: converts texts to word ids, as for the classifier's training data.
+        classes: names of the classes.
     """
 
     def __init__(
         self, classifier: TextClassifier, reader: TextReader, classes: Sequence[str]
     ) -> None:
-        """See the class."""
         self.classifier, self.reader = classifier.eval(), reader
         self.classes = tuple(classes)
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """Classify texts; one that can't be answered gets a note instead of a label.
+        """Classify texts.
+
+        A text without a word that the model knows gets a note instead of a label.
 
         Args:
-            texts: any number of them. Their order and company make no difference but to rounding.
+            texts: any number of texts. Apart from rounding, the prediction for a text does not
+                depend on the other texts.
 
         Raises:
-            DataError: a library that the tokenizer needs isn't installed.
+            DataError: the tokenizer needs a library that is not installed.
         """
-        found: list[Prediction] = []
+        predictions: list[Prediction] = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
-            found += self._answers(texts[start : start + TEXTS_AT_ONCE])
-        return found
+            predictions += self._predict_block(texts[start : start + TEXTS_AT_ONCE])
+        return predictions
 
     def predict_one(self, text: str) -> Prediction:
         """Classify one text.
 
         Raises:
-            ModelError: it can't be answered.
+            ModelError: there is no prediction for the text.
         """
         (prediction,) = self.predict([text])
         if prediction.label is None:
             raise ModelError(
-                f"The text {_shortened(text)!a} can't be classified: {prediction.note}. "
-                f"{_mend(prediction.note)}"
+                f"The text {_shorten(text)!a} cannot be classified: it {prediction.note}. "
+                f"{_advice(prediction.note)}"
             )
         return prediction
 
     def explain(self, text: str) -> Explanation:
-        """Show how the probability of the text's label moves, word by word.
+        """Show how the probability of the text's label changes word by word.
 
-        A word's probability is that of the text which ends with it, read as a text of its own. So
-        it means the same for every cell and readout, and for a model that reads both ways, whose
-        backward direction begins anew at each word.
+        The probability at a word is that of the text which ends with this word. It is therefore
+        comparable between all cells and readouts. The backward direction of a bidirectional model
+        starts at each of these words.
 
         Raises:
-            ModelError: the text can't be answered.
+            ModelError: there is no prediction for the text.
         """
         prediction = self.predict_one(text)
-        words = self.reader.spelled(text)
-        count = len(words.tokens)
-        ends = np.arange(count + 1, dtype=np.int64)
+        spelled = self.reader.spelled(text)
+        count = len(spelled.tokens)
+        lengths = np.arange(count + 1, dtype=np.int64)
         prefixes = TensorizedSplit(
-            np.concatenate([words.ids[:end] for end in ends[1:]]),
-            np.cumsum(ends, dtype=np.int64),
+            np.concatenate([spelled.ids[:length] for length in lengths[1:]]),
+            np.cumsum(lengths, dtype=np.int64),
             np.zeros(count, np.int64),
         )
         label = self.classes.index(prediction.label or "")
-        course = self._probabilities(prefixes)[:, label].tolist()
-        changes = [None, *np.diff(course).tolist()]
-        steps = zip(words.tokens, words.ids != UNK, course, changes, strict=True)
-        return Explanation(
-            prediction,
-            tuple(Step(word, bool(known), value, change) for word, known, value, change in steps),
-            words.gap,
-            words.at,
-        )
+        probabilities: list[float] = self._probabilities(prefixes)[:, label].tolist()
+        changes: list[float | None] = [None, *np.diff(probabilities).tolist()]
+        known = (spelled.ids != UNK).tolist()
+        steps = map(Step, spelled.tokens, known, probabilities, changes)
+        return Explanation(prediction, tuple(steps), spelled.gap, spelled.at)
 
-    def _answers(self, texts: Sequence[str]) -> list[Prediction]:
-        whole = [is_utf8(text) for text in texts]
-        read = [text if fine else "" for text, fine in zip(texts, whole, strict=True)]
-        ids, offsets = self.reader.read(read)
-        holds_a_word, holds_a_known_one = has_known_token(ids, offsets)
-        probabilities = self._probabilities(as_split(ids, offsets, holds_a_known_one))
-        rows = iter(probabilities)
+    def _predict_block(self, texts: Sequence[str]) -> list[Prediction]:
+        valid = [is_utf8(text) for text in texts]
+        readable = [text if is_valid else "" for text, is_valid in zip(texts, valid, strict=True)]
+        ids, offsets = self.reader.read(readable)
+        has_word, has_known_word = has_known_token(ids, offsets)
+        rows = iter(self._probabilities(as_split(ids, offsets, has_known_word)))
+        flags = zip(valid, has_word.tolist(), has_known_word.tolist(), strict=True)
         return [
-            self._prediction(next(rows)) if known else _unanswered(fine, any_word)
-            for fine, any_word, known in zip(
-                whole, holds_a_word.tolist(), holds_a_known_one.tolist(), strict=True
-            )
+            self._prediction(next(rows)) if known else _no_prediction(is_valid, any_word)
+            for is_valid, any_word, known in flags
         ]
 
     def _probabilities(self, split: TensorizedSplit) -> NDArray[np.float64]:
-        """(n, C) of each text of a split."""
+        """Return the probabilities of all classes for each text, (n, C)."""
         return np.exp(log_probabilities(self.classifier, split, batch_size=BATCH_SIZE))
 
     def _prediction(self, probabilities: NDArray[np.float64]) -> Prediction:
         values = probabilities.tolist()
         best = int(probabilities.argmax())
-        shares = dict(zip(self.classes, values, strict=True))
-        return Prediction(self.classes[best], values[best], shares)
+        by_name = dict(zip(self.classes, values, strict=True))
+        return Prediction(self.classes[best], values[best], by_name)
 
 
-def _unanswered(fine: bool, any_word: bool) -> Prediction:
-    note = NOT_UTF8 if not fine else UNKNOWN if any_word else EMPTY
+def _no_prediction(is_valid: bool, any_word: bool) -> Prediction:
+    note = NOT_UTF8 if not is_valid else UNKNOWN if any_word else EMPTY
     return Prediction(None, None, {}, note)
 
 
-def _mend(note: str) -> str:
+def _advice(note: str) -> str:
     if note == UNKNOWN:
-        return "Give a text in the language and the domain that the model was trained on."
-    return "Give a text with at least one word, in utf-8."
+        return "Give a text in the language and the domain of the training data."
+    return "Give a text with at least one word, in UTF-8."
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:39]}..."

@@ -194,13 +194,14 @@ def graph(
     Of a config whose space is searched, one model is drawn: the first of each choice and the middle
     of each range. --set fixes what should be another. Needs the extra celltune[graph].
     """
-    from celltune.search.bundles.diagram import draw
+    from celltune.search.bundles.diagram import check_picture_format, diagram
 
     outputs.check_output_free(output, overwrite)
-    form = output.suffix.removeprefix(".").lower()
-    drawn = draw(source, form, trial=trial, overrides=overrides or (), storage=storage)
-    outputs.write(output, drawn.picture, overwrite)
-    typer.echo(f"Drew {drawn.title} to {output}.")
+    picture_format = output.suffix.removeprefix(".").lower()
+    check_picture_format(picture_format)
+    drawing = diagram(source, trial=trial, overrides=overrides or (), storage=storage)
+    outputs.write(output, drawing.render(picture_format), overwrite)
+    typer.echo(f"Drew {drawing.title} to {output}.")
 
 
 def register(app: typer.Typer) -> None:

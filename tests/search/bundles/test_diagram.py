@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from celltune.models.config import CELL_NAMES, ModelConfig
 from celltune.models.network.classifier import TextClassifier
-from celltune.search.bundles.diagram import draw, middle, rows
+from celltune.search.bundles.diagram import Diagram, diagram, middle
 from celltune.search.config.space import Choice, Range
 from celltune.search.errors import ModelError
 from tests.search.support import RAW
@@ -24,18 +24,18 @@ from tests.search.support import RAW
     classes=st.integers(2, 4),
     readout=st.sampled_from(["final", "mean", "max", "last_two_layers"]),
 )
-def test_every_weight_is_in_the_picture(
+def test_diagram_contains_every_weight(
     cell: str, layers: int, both: bool, classes: int, readout: str
 ) -> None:
     config = ModelConfig(
         cell=cell, hidden_size=3, num_layers=layers, bidirectional=both, readout=readout
     )
     classifier = TextClassifier(config, 9, classes)
-    parts = rows(classifier, 9, classes, 5)
-    drawn = sum(box.weights for row in parts for box in row.boxes)
-    assert drawn == sum(values.numel() for values in classifier.parameters())
-    assert [len(row.boxes) for row in parts].count(2) == (layers if both else 0)
-    assert parts[-2].leaves == str(1 if classes == 2 else classes)
+    stages = Diagram(classifier, 5, title="", note="").stages()
+    drawn = sum(box.num_weights for stage in stages for box in stage.boxes)
+    assert drawn == sum(tensor.numel() for tensor in classifier.parameters())
+    assert [len(stage.boxes) for stage in stages].count(2) == (layers if both else 0)
+    assert stages[-2].output_shape == str(1 if classes == 2 else classes)
 
 
 @pytest.mark.parametrize(
@@ -47,15 +47,15 @@ def test_every_weight_is_in_the_picture(
         (Range(0, 10, step=4, integer=True), 4),
     ],
 )
-def test_the_middle_stands_for_a_range(dimension: Choice | Range, value: object) -> None:
+def test_middle_of_choices_and_ranges(dimension: Choice | Range, value: object) -> None:
     assert middle(dimension) == value
 
 
-def test_without_matplotlib_its_extra_is_named(
+def test_missing_matplotlib_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     config = tmp_path / "demo.yaml"
     config.write_text(yaml.safe_dump(RAW))
     with pytest.raises(ModelError, match=r"pip install 'celltune\[graph\]'"):
-        draw(str(config), "png")
+        diagram(str(config)).render("png")

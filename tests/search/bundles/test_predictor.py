@@ -34,21 +34,23 @@ def make_model(
 
 
 @pytest.mark.parametrize("classes", [("neg", "pos"), ("bad", "mixed", "good")])
-def test_the_likeliest_class_is_the_label(classes: tuple[str, ...]) -> None:
-    for found in make_model(classes=classes).predict(["a fine film", "not a dull film ."]):
-        assert list(found.probabilities) == list(classes)
-        assert sum(found.probabilities.values()) == pytest.approx(1)
-        assert found.label == max(found.probabilities, key=lambda name: found.probabilities[name])
-        assert found.probability == found.probabilities[found.label]
-        assert found.note == ""
+def test_label_is_the_most_probable_class(classes: tuple[str, ...]) -> None:
+    for prediction in make_model(classes=classes).predict(["a fine film", "not a dull film ."]):
+        assert list(prediction.probabilities) == list(classes)
+        assert sum(prediction.probabilities.values()) == pytest.approx(1)
+        assert prediction.label == max(
+            prediction.probabilities, key=lambda name: prediction.probabilities[name]
+        )
+        assert prediction.probability == prediction.probabilities[prediction.label]
+        assert prediction.note == ""
 
 
-def test_what_cant_be_answered_gets_a_note_and_the_others_an_answer() -> None:
+def test_texts_without_a_prediction_get_a_note() -> None:
     texts = ["a fine film", "", "  \n", "<br />", "xyz abc", "a \udc80", "dull"]
-    found = make_model().predict(texts)
-    assert [each.note for each in found] == ["", EMPTY, EMPTY, EMPTY, UNKNOWN, NOT_UTF8, ""]
-    assert [each.label is None for each in found] == [bool(each.note) for each in found]
-    assert all(each.probabilities == {} for each in found if each.note)
+    predictions = make_model().predict(texts)
+    assert [each.note for each in predictions] == ["", EMPTY, EMPTY, EMPTY, UNKNOWN, NOT_UTF8, ""]
+    assert [each.label is None for each in predictions] == [bool(e.note) for e in predictions]
+    assert all(each.probabilities == {} for each in predictions if each.note)
     assert make_model().predict([]) == []
 
 
@@ -58,56 +60,60 @@ def test_what_cant_be_answered_gets_a_note_and_the_others_an_answer() -> None:
         st.lists(st.sampled_from([*WORDS[2:], "xyz"]), max_size=9).map(" ".join), max_size=12
     )
 )
-def test_a_text_is_answered_alike_alone_and_among_others(texts: list[str]) -> None:
+def test_prediction_does_not_depend_on_the_other_texts(texts: list[str]) -> None:
     model = make_model(both=True)
-    for text, among in zip(texts, model.predict(texts), strict=True):
+    for text, batched in zip(texts, model.predict(texts), strict=True):
         (alone,) = model.predict([text])
-        assert (alone.label, alone.note) == (among.label, among.note)
-        assert alone.probability == pytest.approx(among.probability, abs=1e-6)
+        assert (alone.label, alone.note) == (batched.label, batched.note)
+        assert alone.probability == pytest.approx(batched.probability, abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "can't be classified: it holds no word. Give a text with at least one word"),
-        ("xyz " * 30, r"'xyz xyz.*\.\.\.' can't be classified: .*the model knows.*domain"),
-        ("\udc80", "it isn't utf-8"),
+        ("", "cannot be classified: it contains no word. Give a text with at least one word"),
+        ("xyz " * 30, r"'xyz xyz.*\.\.\.' cannot be classified: .*the model's vocabulary.*domain"),
+        ("\udc80", "it is not valid UTF-8"),
     ],
 )
-def test_a_single_text_without_an_answer_is_an_error(text: str, message: str) -> None:
+def test_single_text_without_a_prediction_is_an_error(text: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         make_model().predict_one(text)
     with pytest.raises(ModelError, match=message):
         make_model().explain(text)
 
 
-@pytest.mark.parametrize("both", [False, True], ids=["forwards", "both"])
-def test_a_words_probability_is_that_of_the_text_which_ends_with_it(both: bool) -> None:
+@pytest.mark.parametrize("both", [False, True], ids=["forward", "bidirectional"])
+def test_probability_at_a_word_is_that_of_the_text_ending_there(both: bool) -> None:
     model = make_model(both=both)
-    found = model.explain("A fine xyz film.")
-    assert [step.word for step in found.steps] == ["a", "fine", "xyz", "film", "."]
-    assert [step.known for step in found.steps] == [True, True, False, True, True]
-    label = found.prediction.label
+    explanation = model.explain("A fine xyz film.")
+    assert [step.word for step in explanation.steps] == ["a", "fine", "xyz", "film", "."]
+    assert [step.known for step in explanation.steps] == [True, True, False, True, True]
+    label = explanation.prediction.label
     assert label is not None
     texts = ["a", "a fine", "a fine xyz", "a fine xyz film", "a fine xyz film ."]
-    wanted = [each.probabilities[label] for each in model.predict(texts)]
-    assert [step.probability for step in found.steps] == pytest.approx(wanted, abs=1e-6)
-    assert found.steps[-1].probability == pytest.approx(found.prediction.probability, abs=1e-6)
-    assert found.steps[0].change is None
-    changes = [step.change for step in found.steps[1:]]
-    assert changes == pytest.approx(np.diff(wanted).tolist(), abs=1e-6)
+    expected = [each.probabilities[label] for each in model.predict(texts)]
+    assert [step.probability for step in explanation.steps] == pytest.approx(expected, abs=1e-6)
+    assert explanation.steps[-1].probability == pytest.approx(
+        explanation.prediction.probability, abs=1e-6
+    )
+    assert explanation.steps[0].change is None
+    changes = [step.change for step in explanation.steps[1:]]
+    assert changes == pytest.approx(np.diff(expected).tolist(), abs=1e-6)
 
 
-def test_what_is_cut_out_of_a_long_text_is_told() -> None:
+def test_explanation_reports_omitted_words() -> None:
     text = "a fine film not dull . a fine film ."
-    found = make_model(keep="both").explain(text)
-    assert len(found.steps) == 6
-    assert (found.gap, found.gap_at) == (4, 3)
+    explanation = make_model(keep="both").explain(text)
+    assert len(explanation.steps) == 6
+    assert (explanation.gap, explanation.gap_at) == (4, 3)
     assert (make_model(keep="head").explain(text).gap_at) == 6
     assert (make_model(keep="tail").explain(text).gap_at) == 0
 
 
-def test_predicting_needs_neither_ray_nor_optuna(trained: LocalExperiment, tmp_path: Path) -> None:
+def test_prediction_imports_neither_ray_nor_optuna(
+    trained: LocalExperiment, tmp_path: Path
+) -> None:
     export("small", tmp_path / "model")
     code = (
         "import sys; from celltune import load_model\n"

@@ -21,7 +21,7 @@ from tests.search.typed import run
 
 GOOD, BAD = "the plot was great .", "the plot was awful ."
 ODD = ["", "xyzzy", "bad \udcff byte"]
-NOTES = ["it holds no word", "it holds no word that the model knows", "it isn't utf-8"]
+NOTES = ["contains no word", "contains no word of the model's vocabulary", "is not valid UTF-8"]
 
 
 Capsys = pytest.CaptureFixture[str]
@@ -56,7 +56,7 @@ def test_a_text_gets_a_label_and_a_probability(
     code, out, err = run(capsys, monkeypatch, "predict", "small", GOOD, BAD, "")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == ["label", "positive", "negative", "-"]
-    assert "(it holds no word)" in out
+    assert "(contains no word)" in out
     assert "1 of 3 texts have no answer" in err
 
 
@@ -142,20 +142,20 @@ def test_in_a_terminal_a_long_text_is_coloured(
     ("arguments", "message"),
     [
         (["export", "none", "-o", "x"], "no experiment 'none'"),
-        (["export", "small", "-o", "full"], "full isn't empty; nothing was written"),
-        (["export", "small", "-o", "x", "--trial", "7"], "has no trial 7"),
+        (["export", "small", "-o", "full"], "full, a folder that is not empty"),
+        (["export", "small", "-o", "x", "--trial", "7"], "is 7, but 'small' has"),
         (["export", "small", "-o", "x", "--trial", "2"], "no finished epoch"),
         (["predict", "none", GOOD], "no experiment 'none'"),
-        (["predict", "./none", GOOD], "manifest.json: it is missing"),
+        (["predict", "./none", GOOD], "manifest.json is missing"),
         (["predict", "small"], "Give texts, or a file with --file, and not both"),
         (["predict", "small", GOOD, "--file", "reviews.csv"], "and not both"),
-        (["predict", "small", ""], "can't be classified: it holds no word"),
-        (["predict", "small", "xyzzy"], "no word that the model knows"),
+        (["predict", "small", ""], "cannot be classified: it contains no word"),
+        (["predict", "small", "xyzzy"], "no word of the model's vocabulary"),
         (["predict", "small", GOOD, "--format", "xls"], "'xls' is not a format"),
         (["predict", "small", GOOD, BAD, "--explain"], "--explain takes one text"),
         (["predict", "small", "--file", "reviews.csv", "--explain"], "--explain takes one text"),
         (["predict", "small", "-", "--explain"], "--explain takes one text"),
-        (["predict", "small", "", "--explain"], "it holds no word"),
+        (["predict", "small", "", "--explain"], "it contains no word"),
         (["predict", "small", "--file", "none.csv"], "none.csv can't be read"),
         (["predict", "small", "--file", "reviews.doc"], "no known format. Allowed: csv"),
         (["predict", "small", "--file", "full"], "no known format"),
@@ -169,8 +169,8 @@ def test_in_a_terminal_a_long_text_is_coloured(
         (["graph", "none.yaml", "-o", "x.png"], "none.yaml can't be read"),
         (["graph", "small", "-o", "x.gif"], "not a picture format. .*png"),
         (["graph", "small", "-o", "there.png"], "there.png exists already"),
-        (["graph", "demo.yaml", "-o", "x.png", "--trial", "1"], "a config has none"),
-        (["graph", "small", "-o", "x.png", "--set", "seed=2"], "overrides change a config"),
+        (["graph", "demo.yaml", "-o", "x.png", "--trial", "1"], "has no trials"),
+        (["graph", "small", "-o", "x.png", "--set", "seed=2"], "only apply to a config"),
         (["graph", "small", "-o", "x.png", "--trial", "2"], "no finished epoch"),
     ],
 )

@@ -1,0 +1,193 @@
+"""The trained model of a trial, loaded from its experiment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from celltune.data_prep.dataset.tensorized import PreparedData
+from celltune.data_prep.errors import DataError
+from celltune.data_prep.text.encoder import TextRules
+from celltune.data_prep.types import Progress
+from celltune.models.config import ModelConfig
+from celltune.models.errors import CheckpointError
+from celltune.search.bundles.bundle import build_classifier
+from celltune.search.config.schema import SearchConfig
+from celltune.search.errors import ModelError
+from celltune.search.ledger.events import EpochReported, EvaluationReported
+from celltune.search.ledger.state import ExperimentState, TrialRecord
+from celltune.search.storage.base import ExperimentFolder
+from celltune.search.storage.snapshot import with_budget
+from celltune.search.wording import metric_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from celltune.models.network.classifier import TextClassifier
+
+
+@dataclass(frozen=True)
+class TrialModel:
+    """A trial's model after its best epoch, and what the experiment recorded about it.
+
+    The vocabulary and the class names are part of the prepared data; see `load_data`.
+    """
+
+    experiment: str
+    """Name of the experiment."""
+    config: SearchConfig
+    """Config of the experiment, with the budget in force."""
+    trial: TrialRecord
+    epoch: EpochReported
+    """The trial's best epoch by the experiment's metric."""
+    evaluations: tuple[EvaluationReported, ...]
+    """Evaluations of the trial's hyperparameters on the test split."""
+    fingerprint: str
+    """Fingerprint of the prepared data that the trial was trained on."""
+    classifier: TextClassifier
+    """Classifier with the weights of `epoch`, in evaluation mode."""
+
+    @property
+    def text_rules(self) -> TextRules:
+        """Rules by which the texts of the data were converted to word ids."""
+        return TextRules.of(self.config.data)
+
+
+def load_trial_model(folder: ExperimentFolder, number: int | None) -> TrialModel:
+    """Load the weights of a trial's best epoch.
+
+    Args:
+        folder: the experiment.
+        number: number of the trial; None: the best trial.
+
+    Raises:
+        InputError: there is no such trial, it has no finished epoch, or its checkpoint is missing
+            or damaged.
+    """
+    state = folder.state()
+    config = with_budget(folder.config(), state)
+    trial = _select_trial(folder.name, config, state, number)
+    epoch = trial.best(config.metric)
+    if epoch is None:
+        raise ModelError(
+            f"Trial {trial.number} of '{folder.name}' has no finished epoch "
+            f"({trial.error or trial.status}), so it has no model. {_best_trial(config, state)}"
+        )
+    tensors, meta = _read_checkpoint(folder, trial, epoch)
+    try:
+        model = ModelConfig.model_validate(meta.get("model"))
+        num_classes = int(meta["num_classes"])
+        classifier = build_classifier(model, len(tensors["embedding"]), num_classes, tensors)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _incompatible(folder.name, trial, epoch, str(error)) from error
+    evaluations = tuple(
+        event
+        for event in state.evaluations
+        if isinstance(event, EvaluationReported) and event.number == trial.number
+    )
+    fingerprint = state.created.fingerprint if state.created else ""
+    return TrialModel(folder.name, config, trial, epoch, evaluations, fingerprint, classifier)
+
+
+def load_data(model: TrialModel, progress: Progress | None = None) -> PreparedData:
+    """Load the prepared data that a trial was trained on.
+
+    They are read from the cache, or prepared again if the cache does not contain them.
+
+    Args:
+        model: the trial's model.
+        progress: called while data are prepared again.
+
+    Raises:
+        InputError: the original data are not available, or do not match the model.
+    """
+    from celltune.data_prep.preparation.pipeline import find_prepared, prepare
+
+    source, fingerprint = model.config.data, model.fingerprint
+    data = find_prepared(fingerprint)
+    if data is None:
+        data = prepare(source, progress=progress)
+        if data.fingerprint != fingerprint:
+            raise DataError(
+                f"The vocabulary of '{model.experiment}' is not available: the cache does not "
+                f"contain its prepared data (fingerprint {fingerprint[:12]}), and "
+                f"{source.path or source.source} now has the fingerprint {data.fingerprint[:12]}. "
+                "Restore the original data, or work on the machine that ran the search."
+            )
+    sizes = (data.vocabulary_size, data.num_classes)
+    expected = (len(model.classifier.embedding), model.classifier.num_classes)
+    if sizes != expected:
+        raise _incompatible(
+            model.experiment,
+            model.trial,
+            model.epoch,
+            f"it has (words, classes) = {expected}, the data have {sizes}",
+        )
+    return data
+
+
+def _select_trial(
+    experiment: str, config: SearchConfig, state: ExperimentState, number: int | None
+) -> TrialRecord:
+    if number is None:
+        ranked = state.ranked(config.metric)
+        if not ranked:
+            raise ModelError(
+                f"No trial of '{experiment}' has finished an epoch yet, so there is no model. Wait "
+                "for the search to finish an epoch, or resume it."
+            )
+        return ranked[0]
+    count = len(state.trials)
+    if not 0 <= number < count:
+        numbers = f"the trials 0 to {count - 1}" if count else "no trials"
+        raise ModelError(
+            f"`trial` is {number}, but '{experiment}' has {numbers}. {_best_trial(config, state)}"
+        )
+    return state.trials[number]
+
+
+def _best_trial(config: SearchConfig, state: ExperimentState) -> str:
+    ranked = state.ranked(config.metric)
+    if not ranked:
+        return "No trial has finished an epoch yet."
+    value = metric_text(config.metric, ranked[0].best_value(config.metric))
+    return f"The best trial is {ranked[0].number}, with {config.metric} {value}."
+
+
+def _read_checkpoint(
+    folder: ExperimentFolder, trial: TrialRecord, epoch: EpochReported
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the weights, by the names of the classifier's parameters, and the metadata."""
+    subject = f"trial {trial.number} of '{folder.name}'"
+    if epoch.checkpoint is None:
+        raise ModelError(
+            f"Epoch {epoch.epoch} of {subject} was recorded without a checkpoint. Choose another "
+            "`trial`."
+        )
+    try:
+        tensors, meta = folder.checkpoints(trial.number).load(epoch.checkpoint)
+    except CheckpointError as error:
+        raise ModelError(
+            f"The model of {subject} cannot be loaded: {error} If the search is running, a better "
+            "epoch may have replaced this checkpoint; try again. Otherwise choose another `trial`."
+        ) from error
+    except OSError as error:
+        raise ModelError(
+            f"The checkpoint of {subject} cannot be read: {error.strerror}."
+        ) from error
+    prefix = "model."
+    weights = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+    return weights, dict(meta)
+
+
+def _incompatible(
+    experiment: str, trial: TrialRecord, epoch: EpochReported, reason: str
+) -> ModelError:
+    return ModelError(
+        f"The checkpoint of epoch {epoch.epoch} of trial {trial.number} of '{experiment}' does not "
+        f"match its data or this version of celltune: {reason.rstrip('.')}."
+    )
