@@ -158,10 +158,10 @@ def _training_data(config: DataConfig, data: PreparedData) -> str:
 
 def _split_line(name: str, counts: Any) -> str:
     classes = ", ".join(f"{label}: {count:,}" for label, count in counts["classes"].items())
+    unknown = percent_text(counts["unknown_share"], digits=1)
     return (
         f"- {name}: {counts['reviews']:,} documents ({classes}) with {counts['tokens']:,} words, "
-        f"{percent_text(counts['unknown_share'], digits=1)} of them unknown; {counts['cut_reviews']:,} "
-        "documents were truncated"
+        f"{unknown} of them unknown; {counts['cut_reviews']:,} documents were truncated"
     )
 
 
