@@ -136,9 +136,9 @@ def report(
     path = output or Path(f"{name}.html")
     outputs.check_output_free(path, overwrite)
     from celltune.search.report.page import page
-    from celltune.search.report.subject import subject_of
+    from celltune.search.report.subject import read_subject
 
-    outputs.write(path, page(subject_of(folder)), overwrite)
+    outputs.write(path, page(read_subject(folder)), overwrite)
     typer.echo(f"Written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

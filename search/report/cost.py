@@ -1,4 +1,4 @@
-"""What a search came to, in numbers that say how sure they are. Pure: no files, no plots."""
+"""What a search cost, and what early stopping saved. Pure: no files, no plots."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from celltune.search.results.ranking import training_seconds
 
 @dataclass(frozen=True)
 class Cost:
-    """What a search took, and what it would have taken without early stopping."""
+    """The cost of a search, and the estimated cost that early stopping avoided."""
 
     epochs: int
-    """That were trained."""
+    """Trained epochs of all trials."""
     seconds: float
-    """That trials trained and validated, added up over all workers."""
+    """Training and validation time, summed over all workers."""
     saved_epochs: int
-    """That pruned trials had left of their budget."""
+    """Epochs of their budget that pruned trials did not train."""
     saved_seconds: float
-    """An estimate: those epochs, each as long as the mean of its trial's own."""
+    """Estimated time of these epochs, from the mean time of an epoch of the same trial."""
     wall_seconds: float
-    """From each driver's start to its end or its last sign of life, added up."""
+    """Wall-clock time of all runs; a killed run lasts until its last event."""
 
     @property
-    def saved_share(self) -> float:
-        """Of the whole that training every pruned trial to its end would have taken; 0 to 1."""
-        whole = self.seconds + self.saved_seconds
-        return self.saved_seconds / whole if whole else 0.0
+    def saved_fraction(self) -> float:
+        """The fraction of the total time without early stopping that was saved, 0 to 1."""
+        total = self.seconds + self.saved_seconds
+        return self.saved_seconds / total if total else 0.0
 
 
 def cost(state: ExperimentState, events: Sequence[Event]) -> Cost:
-    """Add up what a search took.
+    """Return the cost of a search.
 
     Args:
-        state: of the experiment.
-        events: of its ledger, in their order.
+        state: the state of the experiment.
+        events: all events of its ledger, in order.
     """
     saved_epochs, saved_seconds = 0, 0.0
     for trial in state.trials:
         if trial.status == "pruned" and trial.epochs:
-            left = trial.max_epochs - trial.epochs_done
-            saved_epochs += left
-            saved_seconds += left * training_seconds(trial.epochs) / trial.epochs_done
+            remaining = trial.max_epochs - trial.epochs_done
+            saved_epochs += remaining
+            saved_seconds += remaining * training_seconds(trial.epochs) / trial.epochs_done
     return Cost(
         epochs=sum(trial.epochs_done for trial in state.trials),
         seconds=sum(training_seconds(trial.epochs) for trial in state.trials),
@@ -55,15 +55,15 @@ def cost(state: ExperimentState, events: Sequence[Event]) -> Cost:
 
 
 def _wall_seconds(events: Sequence[Event]) -> float:
-    begun: float | None = None
-    last = total = 0.0
+    started_at: float | None = None
+    last_at = total = 0.0
     for event in events:
         if isinstance(event, RunStarted):
-            # What a killed driver took ends with the last thing that it wrote.
-            total += last - begun if begun is not None else 0.0
-            begun = event.at
-        last = event.at
-        if isinstance(event, RunEnded) and begun is not None:
-            total += last - begun
-            begun = None
-    return total + (last - begun if begun is not None else 0.0)
+            # The previous run was killed: it has no end, so its last event counts.
+            total += last_at - started_at if started_at is not None else 0.0
+            started_at = event.at
+        last_at = event.at
+        if isinstance(event, RunEnded) and started_at is not None:
+            total += last_at - started_at
+            started_at = None
+    return total + (last_at - started_at if started_at is not None else 0.0)

@@ -1,10 +1,10 @@
-"""The figures of a report, drawn by plotly; the importances are Optuna's."""
+"""The figures of the report, as plotly figures; Optuna computes the importances."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
@@ -21,11 +21,11 @@ from celltune.search.tuning.tpe import distribution
 from celltune.search.types import ParameterValue, sign
 from celltune.search.wording import describe_params, distinguishing_params, metric_text
 
-FEWEST = 4
-"""Trials below which a figure would show nothing but chance."""
+MIN_TRIALS = 4
+"""Trials with a finished epoch below which figures show only noise."""
 
-_FEWEST_RANKED = 10
-"""The same for importances, which tell the best of them from the rest."""
+MIN_RANKED = 10
+"""Comparable trials below which importances are not computed."""
 
 _STYLES = {
     "completed": ("#2f81d6", "solid"),
@@ -33,20 +33,17 @@ _STYLES = {
     "failed": ("#d04a4a", "dash"),
     "unfinished": ("#8a8a8a", "dashdot"),
 }
+"""Color and line style by status."""
 
 
 def learning_curves(config: SearchConfig, state: ExperimentState) -> go.Figure:
-    """Draw the metric of every trial over its epochs, and the rungs at which ASHA judges."""
+    """Return the metric of every trial over its epochs, and the rungs of ASHA."""
     figure = go.Figure()
     for status, (color, dash) in _STYLES.items():
         trials = [trial for trial in state.trials if trial.status == status and trial.epochs]
         if trials:
-            points = [point for trial in trials for point in _curve(config, trial)]
             figure.add_scatter(
-                x=[point[0] for point in points],
-                y=[point[1] for point in points],
-                hovertext=[point[2] for point in points],
-                hoverinfo="text",
+                **_curve_points(config, trials),
                 mode="lines+markers",
                 marker={"size": 4},
                 line={"color": color, "dash": dash, "width": 1},
@@ -54,15 +51,11 @@ def learning_curves(config: SearchConfig, state: ExperimentState) -> go.Figure:
                 name=f"{status} ({len(trials)})",
             )
     best = state.ranked(config.metric)[0]
-    points = list(_curve(config, best))[:-1]
     figure.add_scatter(
-        x=[point[0] for point in points],
-        y=[point[1] for point in points],
-        hovertext=[point[2] for point in points],
-        hoverinfo="text",
+        **_curve_points(config, [best]),
         mode="lines+markers",
         line={"color": "#1a9850", "width": 4},
-        name=f"the best, trial {best.number}",
+        name=f"best (trial {best.number})",
     )
     for epoch in rungs(config):
         figure.add_vline(x=epoch, line={"dash": "dash", "width": 1, "color": "#888"})
@@ -74,19 +67,36 @@ def learning_curves(config: SearchConfig, state: ExperimentState) -> go.Figure:
     return figure
 
 
-def _curve(config: SearchConfig, trial: TrialRecord) -> Iterator[tuple[int | None, Any, str]]:
-    told = describe_params(distinguishing_params(trial.params, config.space.searched))
-    for epoch in trial.epochs:
-        value = epoch.metrics[config.metric]
-        shown = metric_text(config.metric, value)
-        yield epoch.epoch, value, f"trial {trial.number}, epoch {epoch.epoch}: {shown}<br>{told}"
-    yield None, None, ""
+def _curve_points(config: SearchConfig, trials: Sequence[TrialRecord]) -> dict[str, Any]:
+    """Return the points of several curves for one plotly trace; None separates the curves."""
+    x: list[int | None] = []
+    y: list[float | None] = []
+    texts: list[str] = []
+    for index, trial in enumerate(trials):
+        if index:
+            x.append(None)
+            y.append(None)
+            texts.append("")
+        x += [epoch.epoch for epoch in trial.epochs]
+        y += [epoch.metrics[config.metric] for epoch in trial.epochs]
+        texts += _hover_texts(config, trial)
+    return {"x": x, "y": y, "hovertext": texts, "hoverinfo": "text"}
+
+
+def _hover_texts(config: SearchConfig, trial: TrialRecord) -> list[str]:
+    """Return the text that is shown for each epoch of a trial."""
+    params = describe_params(distinguishing_params(trial.params, config.space.searched))
+    return [
+        f"trial {trial.number}, epoch {epoch.epoch}: "
+        f"{metric_text(config.metric, epoch.metrics[config.metric])}<br>{params}"
+        for epoch in trial.epochs
+    ]
 
 
 def rungs(config: SearchConfig) -> list[int]:
-    """Give the epochs after which ASHA judges; none without early stopping."""
-    found = make_rungs(config)
-    return [] if found is None else found.epochs
+    """Return the epochs after which ASHA compares trials; empty without early stopping."""
+    asha_rungs = make_rungs(config)
+    return [] if asha_rungs is None else asha_rungs.epochs
 
 
 def _tick_format(config: SearchConfig) -> str | None:
@@ -94,40 +104,65 @@ def _tick_format(config: SearchConfig) -> str | None:
 
 
 # ---------------------------------------------------------------------------------------------
-# What each hyperparameter did
+# Effect of the hyperparameters
 
 
 def importances(config: SearchConfig, state: ExperimentState) -> dict[str, dict[str, float]]:
-    """Give each hyperparameter's importance after PED-ANOVA, by what was compared.
+    """Return the PED-ANOVA importance of each hyperparameter, by group of trials.
 
-    Early stopping gives trials different budgets, so they are compared where all had the same:
-    after the first rung, and, of those that were trained to the end, by their best value.
+    Early stopping gives trials different budgets. Values are therefore compared only after equal
+    training: those of all trials after the first rung, and the best ones of completed trials.
+    Groups with too few trials are omitted.
     """
+    study_by_group: dict[str, optuna.Study] = {}
     first = config.early_stopping.grace_period if config.early_stopping else None
-    compared: dict[str, Callable[[TrialRecord], float | None]] = {}
     if first is not None and first < config.budget.max_epochs:
-        compared[f"all trials after epoch {first}"] = lambda trial: (
-            trial.epochs[first - 1].metrics[config.metric] if trial.epochs_done >= first else None
+        study_by_group[f"all trials after epoch {first}"] = _study_of_values(
+            config, state, lambda trial: _value_after(trial, first, config)
         )
-    compared["trials trained to the end"] = lambda trial: (
-        trial.best_value(config.metric) if trial.status == "completed" else None
+    study_by_group["completed trials"] = _study_of_values(
+        config,
+        state,
+        lambda trial: trial.best_value(config.metric) if trial.status == "completed" else None,
     )
-    found = {}
-    for name, value in compared.items():
-        study = _flat(config, state, value)
-        # Among the best 10 %, but at least 5 trials: Optuna's advice for a stable estimate.
+    shares = {}
+    for name, study in study_by_group.items():
+        # The best 10 %, but at least 5 trials: Optuna's advice for a stable estimate.
         quantile = min(0.5, max(0.1, 5 / max(1, len(study.trials))))
-        if len(study.trials) >= _FEWEST_RANKED and _has_a_top(study, quantile):
-            found[f"{name} ({len(study.trials)})"] = _ped_anova(study, quantile)
-    return found
+        if len(study.trials) >= MIN_RANKED and _has_distinct_top(study, quantile):
+            shares[f"{name} ({len(study.trials)})"] = _ped_anova(study, quantile)
+    return shares
 
 
-def _has_a_top(study: optuna.Study, quantile: float) -> bool:
-    """Whether the best so many differ from the rest: where most are equal there is no best part."""
-    maximized = study.direction == optuna.study.StudyDirection.MAXIMIZE
-    values = sorted((trial.values[0] for trial in study.trials), reverse=maximized)
-    last = values[math.ceil(quantile * len(values)) - 1]
-    return values.index(last) + values.count(last) <= math.ceil(len(values) / 2)
+def _value_after(trial: TrialRecord, epoch: int, config: SearchConfig) -> float | None:
+    if trial.epochs_done < epoch:
+        return None
+    return trial.epochs[epoch - 1].metrics[config.metric]
+
+
+def _study_of_values(
+    config: SearchConfig,
+    state: ExperimentState,
+    value_of: Callable[[TrialRecord], float | None],
+) -> optuna.Study:
+    """Return a study of the trials that have a value, with only the searched parameters."""
+    study = optuna.create_study(direction="maximize" if sign(config.metric) > 0 else "minimize")
+    for trial in state.trials:
+        value = value_of(trial)
+        if value is not None:
+            params = {k: v for k, v in trial.params.items() if k in config.space.searched}
+            kinds = {name: distribution(config.space.searched[name]) for name in params}
+            study.add_trial(create_trial(value=value, params=params, distributions=kinds))
+    return study
+
+
+def _has_distinct_top(study: optuna.Study, quantile: float) -> bool:
+    """Return whether the best trials differ from the rest: ties fill at most half of the trials."""
+    maximize = study.direction == optuna.study.StudyDirection.MAXIMIZE
+    values = sorted((trial.values[0] for trial in study.trials), reverse=maximize)
+    threshold = values[math.ceil(quantile * len(values)) - 1]
+    top = values.index(threshold) + values.count(threshold)
+    return top <= math.ceil(len(values) / 2)
 
 
 def _ped_anova(study: optuna.Study, quantile: float) -> dict[str, float]:
@@ -138,11 +173,12 @@ def _ped_anova(study: optuna.Study, quantile: float) -> dict[str, float]:
         )
 
 
-def importance_bars(found: dict[str, dict[str, float]]) -> go.Figure:
-    """Draw importances as bars, the largest on top."""
+def importance_bars(importance_by_group: dict[str, dict[str, float]]) -> go.Figure:
+    """Return importances as bars, the largest on top."""
     figure = go.Figure()
-    order = list(reversed(next(iter(found.values()))))
-    for (name, shares), color in zip(found.items(), ("#2f81d6", "#c98200"), strict=False):
+    order = list(reversed(next(iter(importance_by_group.values()))))
+    colors = ("#2f81d6", "#c98200")
+    for (name, shares), color in zip(importance_by_group.items(), colors, strict=False):
         figure.add_bar(
             y=order,
             x=[shares.get(key, 0.0) for key in order],
@@ -155,27 +191,12 @@ def importance_bars(found: dict[str, dict[str, float]]) -> go.Figure:
     return figure
 
 
-def _flat(
-    config: SearchConfig,
-    state: ExperimentState,
-    value: Callable[[TrialRecord], float | None],
-) -> optuna.Study:
-    study = optuna.create_study(direction="maximize" if sign(config.metric) > 0 else "minimize")
-    for trial in state.trials:
-        reached = value(trial)
-        if reached is not None:
-            params = {k: v for k, v in trial.params.items() if k in config.space.searched}
-            kinds = {name: distribution(config.space.searched[name]) for name in params}
-            study.add_trial(create_trial(value=reached, params=params, distributions=kinds))
-    return study
-
-
 def parallel_coordinates(config: SearchConfig, state: ExperimentState) -> go.Figure:
-    """Draw every measured trial as a line through its hyperparameters to its best value."""
-    trials = list(reversed(state.ranked(config.metric)))  # the best are drawn last, on top
+    """Return every trial with an epoch as a line through its hyperparameters and best value."""
+    trials = list(reversed(state.ranked(config.metric)))  # the best trials are drawn on top
     values = [trial.best_value(config.metric) for trial in trials]
     axes = [
-        _axis(name, dimension, [trial.params.get(name) for trial in trials])
+        _parallel_axis(name, dimension, [trial.params.get(name) for trial in trials])
         for name, dimension in config.space.searched.items()
     ]
     axes.append({"label": config.metric, "values": values, "tickformat": _tick_format(config)})
@@ -185,38 +206,44 @@ def parallel_coordinates(config: SearchConfig, state: ExperimentState) -> go.Fig
     return figure
 
 
-def _axis(name: str, dimension: Dimension, given: list[Any]) -> dict[str, Any]:
-    """An axis of the parallel coordinates; where a hyperparameter isn't active it is below all."""
+def _parallel_axis(name: str, dimension: Dimension, values: Sequence[Any]) -> dict[str, Any]:
+    """Return an axis; trials in which the hyperparameter is not active lie below its range."""
     if isinstance(dimension, Choice):
-        names = {value: float(place) for place, value in enumerate(dimension.values)}
-        ticks = {place: str(value) for value, place in names.items()}
-        places = [names.get(value) for value in given]
-        lowest, span = 0.0, max(1.0, len(names) - 1.0)
+        index_by_value = {value: float(index) for index, value in enumerate(dimension.values)}
+        ticks = {index: str(value) for value, index in index_by_value.items()}
+        positions = [index_by_value.get(value) for value in values]
+        lowest, span = 0.0, max(1.0, len(index_by_value) - 1.0)
     else:
         scale = math.log10 if dimension.log else float
         lowest, span = scale(dimension.low), scale(dimension.high) - scale(dimension.low)
         marks = [lowest + span * quarter / 4 for quarter in range(5)]
         ticks = {mark: f"{10**mark if dimension.log else mark:.3g}" for mark in marks}
-        places = [None if value is None else scale(value) for value in given]
-    if None in places:
+        positions = [None if value is None else scale(value) for value in values]
+    if None in positions:
         ticks[lowest - span / 8] = "not active"
     return {
         "label": name,
-        "values": [lowest - span / 8 if place is None else place for place in places],
+        "values": [lowest - span / 8 if place is None else place for place in positions],
         "tickvals": list(ticks),
         "ticktext": list(ticks.values()),
     }
 
 
+_PANELS_PER_ROW = 4
+
+
 def slices(config: SearchConfig, state: ExperimentState) -> go.Figure:
-    """Draw the best value of every measured trial over each hyperparameter by itself."""
+    """Return the best value of every trial by hyperparameter, one panel each."""
     searched = list(config.space.searched.items())
-    lines = math.ceil(len(searched) / _ABREAST)
+    panel_rows = math.ceil(len(searched) / _PANELS_PER_ROW)
     figure = make_subplots(
-        rows=lines, cols=_ABREAST, shared_yaxes=True, vertical_spacing=min(0.25, 0.5 / lines)
+        rows=panel_rows,
+        cols=_PANELS_PER_ROW,
+        shared_yaxes=True,
+        vertical_spacing=min(0.25, 0.5 / panel_rows),
     )
     for index, (name, dimension) in enumerate(searched):
-        row, col = index // _ABREAST + 1, index % _ABREAST + 1
+        panel = {"row": index // _PANELS_PER_ROW + 1, "col": index % _PANELS_PER_ROW + 1}
         for status, (color, _) in _STYLES.items():
             trials = [
                 trial
@@ -224,34 +251,29 @@ def slices(config: SearchConfig, state: ExperimentState) -> go.Figure:
                 if trial.status == status and trial.epochs and name in trial.params
             ]
             figure.add_scatter(
-                x=[_place(dimension, trial.params[name]) for trial in trials],
+                x=[_slice_position(dimension, trial.params[name]) for trial in trials],
                 y=[trial.best_value(config.metric) for trial in trials],
                 mode="markers",
                 marker={"color": color, "size": 5, "opacity": 0.6},
-                hovertext=[next(_curve(config, trial))[2] for trial in trials],
+                hovertext=[_hover_texts(config, trial)[0] for trial in trials],
                 hoverinfo="text",
                 name=status,
                 legendgroup=status,
                 showlegend=index == 0 and bool(trials),
-                row=row,
-                col=col,
+                **panel,
             )
-        figure.update_xaxes(title=name, **_scale(dimension), row=row, col=col)
+        figure.update_xaxes(title=name, **_slice_axis(dimension), **panel)
     figure.update_yaxes(title=config.metric, tickformat=_tick_format(config), col=1)
     figure.update_yaxes(tickformat=_tick_format(config))
-    figure.update_layout(height=60 + 260 * lines)
+    figure.update_layout(height=60 + 260 * panel_rows)
     return figure
 
 
-_ABREAST = 4
-"""Panels of the slices side by side."""
-
-
-def _scale(dimension: Dimension) -> dict[str, Any]:
+def _slice_axis(dimension: Dimension) -> dict[str, Any]:
     if isinstance(dimension, Choice):
         return {"type": "category", "categoryarray": [str(value) for value in dimension.values]}
     return {"type": "log" if dimension.log else "linear", "nticks": 4}
 
 
-def _place(dimension: Dimension, value: ParameterValue) -> ParameterValue:
+def _slice_position(dimension: Dimension, value: ParameterValue) -> ParameterValue:
     return str(value) if isinstance(dimension, Choice) else value

@@ -1,15 +1,36 @@
-"""Pieces of the report's page that its sections share."""
+"""Sections of the report page and the HTML elements that they share."""
 
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-Section = tuple[str, str]
-"""A heading, and the HTML below it."""
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True)
+class FigureBlock:
+    """A figure in a section."""
+
+    figure: Figure
+    title: str
+    caption: str
+    """What the figure shows, also for readers who cannot see it."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page: a heading, and HTML and figures below it."""
+
+    title: str
+    blocks: Sequence[str | FigureBlock]
 
 
 def paragraphs(*texts: str, lead: bool = False) -> str:
-    """Give texts as paragraphs of HTML; with `lead` the first is the page's opening."""
+    """Return texts as HTML paragraphs; with `lead`, the first one is set larger."""
     first = ' class="lead"' if lead else ""
     return "".join(
         f"<p{'' if index else first}>{html.escape(text.strip())}</p>"
@@ -18,5 +39,21 @@ def paragraphs(*texts: str, lead: bool = False) -> str:
 
 
 def scrollable(label: str, table: str) -> str:
-    """Let a wide table be scrolled by itself, also with the keyboard."""
-    return f'<div class="wide" role="region" tabindex="0" aria-label="{label}">{table}</div>'
+    """Return a table in a region that scrolls horizontally, also with the keyboard.
+
+    Args:
+        label: what the table shows, for screen readers; plain text.
+        table: HTML.
+    """
+    escaped = html.escape(label, quote=True)
+    return f'<div class="wide" role="region" tabindex="0" aria-label="{escaped}">{table}</div>'
+
+
+def collapsed(summary: str, content: str) -> str:
+    """Return HTML content that is hidden until the reader opens it.
+
+    Args:
+        summary: the visible line; plain text.
+        content: HTML.
+    """
+    return f"<details><summary>{html.escape(summary)}</summary>{content}</details>"

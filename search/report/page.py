@@ -1,25 +1,16 @@
-"""Write the HTML page of a report."""
+"""The HTML page of a report, which needs no other file and no network."""
 
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator
 from importlib import resources
+from itertools import count
 from string import Template
-from typing import TYPE_CHECKING
 
-from celltune.search.report.sections import (
-    SECTIONS,
-    facts,
-    headline,
-)
+from celltune.search.report.markup import FigureBlock, Section
+from celltune.search.report.sections import SECTIONS, facts, headline
 from celltune.search.report.subject import Subject
-
-if TYPE_CHECKING:
-    pass
-
-
-# ---------------------------------------------------------------------------------------------
-
 
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -37,7 +28,7 @@ $css
 <body>
 <header>
 <h1>$title</h1>
-<p class="soft">A celltune search$standing</p>
+<p class="soft">$subtitle</p>
 </header>
 <main>
 $headline
@@ -52,37 +43,67 @@ $js
 </html>
 """)
 
+_SUBTITLE = "Report of a celltune hyperparameter search"
+_RUNNING = "The search was still running when this page was written"
+
 
 def page(subject: Subject) -> str:
-    """Write the page.
+    """Return the page as HTML.
 
-    Args:
-        subject: what it is about.
-
-    Returns:
-        HTML that needs no other file and no network; plotly alone is 4 to 5 MB of it.
+    It contains plotly (4 to 5 MB) if at least one figure is shown.
     """
-    written = [section for make in SECTIONS if (section := make(subject)) is not None]
-    links = "".join(
-        f'<a href="#s{index}">{html.escape(title)}</a>' for index, (title, _) in enumerate(written)
+    sections = [section for make in SECTIONS if (section := make(subject)) is not None]
+    has_figures = any(
+        isinstance(block, FigureBlock) for section in sections for block in section.blocks
     )
-    sections = "\n".join(
-        f'<section aria-labelledby="s{index}"><h2 id="s{index}">{html.escape(title)}</h2>'
-        f"{body}</section>"
-        for index, (title, body) in enumerate(written)
-    )
+    figure_numbers = count(1)
     return _PAGE.substitute(
         title=html.escape(subject.name),
+        subtitle=f"{_SUBTITLE}. {_RUNNING}." if subject.running else f"{_SUBTITLE}.",
         css=_file("report.css"),
-        js=_file("report.js") if subject.figures else "",
-        plotly=_plotly() if subject.figures else "",
-        standing=", still running: the page shows what was known when it was written"
-        if subject.running
-        else "",
+        js=_file("report.js") if has_figures else "",
+        plotly=_plotly() if has_figures else "",
         headline=headline(subject),
         facts=facts(subject),
-        links=links,
-        sections=sections,
+        links="".join(
+            f'<a href="#s{index}">{html.escape(section.title)}</a>'
+            for index, section in enumerate(sections)
+        ),
+        sections="\n".join(
+            _section_html(index, section, figure_numbers) for index, section in enumerate(sections)
+        ),
+    )
+
+
+def _section_html(index: int, section: Section, figure_numbers: Iterator[int]) -> str:
+    body = "".join(
+        block if isinstance(block, str) else _figure_html(block, next(figure_numbers))
+        for block in section.blocks
+    )
+    heading = f'<h2 id="s{index}">{html.escape(section.title)}</h2>'
+    return f'<section aria-labelledby="s{index}">{heading}{body}</section>'
+
+
+def _figure_html(block: FigureBlock, number: int) -> str:
+    import plotly.io
+
+    block.figure.update_layout(
+        template="plotly_white",
+        margin_t=60,
+        legend={"orientation": "h", "yref": "container", "y": 1, "yanchor": "top"},
+        font={"family": "system-ui, sans-serif", "size": 13},
+    )
+    content = plotly.io.to_html(
+        block.figure,
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=f"figure-{number}",
+        config={"displaylogo": False, "responsive": True, "displayModeBar": False},
+    )
+    label = html.escape(f"{block.title}. {block.caption}", quote=True)
+    return (
+        f'<figure><div role="img" aria-label="{label}">{content}</div>'
+        f"<figcaption>{html.escape(block.caption)}</figcaption></figure>"
     )
 
 

@@ -1,180 +1,229 @@
-"""One page about a search that opens without a network: what was found, and how sure that is.
+"""The sections of the report: the result and its uncertainty, figures, cost and reproduction.
 
-A page is a row of sections. Each is a function of what is known of the experiment and gives its
-heading and its HTML, or None where it has nothing to say.
+A section is a function of the experiment. It returns None if it has nothing to show. To add one,
+write the function and list it in `SECTIONS`.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from celltune.search.config.loading import dump_config
 from celltune.search.evaluation.metrics import wilson
 from celltune.search.report.cost import cost
-from celltune.search.report.evaluation_section import on_the_test_split, test_split
-from celltune.search.report.markup import Section, paragraphs, scrollable
+from celltune.search.report.evaluation_section import evaluation_section, evaluation_sentence
+from celltune.search.report.markup import (
+    FigureBlock,
+    Section,
+    collapsed,
+    paragraphs,
+    scrollable,
+)
 from celltune.search.report.subject import Subject
 from celltune.search.results.formats import readable_table
+from celltune.search.types import Metric
 from celltune.search.wording import (
     approximate_duration,
     describe_params,
     distinguishing_params,
     metric_text,
+    percent_range,
+    percent_text,
 )
 
-if TYPE_CHECKING:
-    pass
-
-SHOWN_ROWS = 25
-"""Trials of the leaderboard that are seen before it is unfolded."""
+VISIBLE_ROWS = 25
+"""Rows of the leaderboard that are visible before the reader expands it."""
 
 
 # ---------------------------------------------------------------------------------------------
-# The report's sections, in their order
+# The top of the page
 
 
 def headline(subject: Subject) -> str:
-    """Say in words what was found, how sure it is, and what it doesn't say."""
+    """Return the best trial and the uncertainty of its result, as HTML."""
     state, metric = subject.state, subject.config.metric
     ranked = state.ranked(metric)
     if not ranked:
         failed = state.count("failed")
-        told = f"All {failed} trials failed." if failed == len(state.trials) > 0 else ""
-        return paragraphs(
-            f"No trial of this search has finished an epoch yet, so nothing is ranked. {told}"
-        )
+        note = f"All {failed} trials failed." if failed == len(state.trials) > 0 else ""
+        return paragraphs(f"No trial has finished an epoch yet, so there is no result. {note}")
     best = ranked[0]
-    found = best.best(metric)
-    value = metric_text(metric, best.best_value(metric))
+    best_epoch = best.best(metric)
     trials = len(state.trials)
+    params = describe_params(distinguishing_params(best.params, subject.config.space.searched))
     lead = (
         f"The best of {trials:,} {'trial' if trials == 1 else 'trials'} is trial {best.number}: "
-        f"{value} {metric.replace('_', ' ')} after epoch {found.epoch if found else 0} "
-        f"({describe_params(distinguishing_params(best.params, subject.config.space.searched))})."
+        f"{_metric_name(metric)} {metric_text(metric, best.best_value(metric))} after epoch "
+        f"{best_epoch.epoch if best_epoch else 0} ({params})."
     )
-    return paragraphs(lead, *_how_sure(subject), lead=True)
+    return paragraphs(lead, *_uncertainty(subject), lead=True)
 
 
-def _how_sure(subject: Subject) -> list[str]:
+def _metric_name(metric: Metric) -> str:
+    return metric.replace("valid_", "validation ", 1).replace("_", " ")
+
+
+def _uncertainty(subject: Subject) -> list[str]:
+    """Return sentences about the uncertainty of the best trial's result."""
     state, metric = subject.state, subject.config.metric
-    ranked = state.ranked(metric)
-    best = ranked[0].best(metric)
-    told = []
+    ranked = len(state.ranked(metric))
+    sentences = []
     tied = sum(row["rank"] == 1 for row in subject.rows) - 1
     if tied:
-        what = "Another trial" if tied == 1 else f"{tied} other trials"
-        told.append(f"{what} reached the same value; the earliest is named.")
-    reviews = state.created.valid_reviews if state.created else None
-    accuracy = best.metrics.get("valid_accuracy") if best else None
-    if reviews and accuracy is not None:
-        low, high = wilson(accuracy, reviews)
-        within = [row["valid_accuracy"] for row in subject.rows[1:] if row["rank"] is not None]
-        alike = sum(low <= value <= high for value in within)
-        told.append(
-            f"Its accuracy of {100 * accuracy:.2f} % was counted on {reviews:,} validation "
-            f"reviews: its 95 % interval is {100 * low:.1f} to {100 * high:.1f} % (Wilson). "
-            f"{alike or 'No'} other {'trials lie' if alike > 1 else 'trial lies'} within it."
+        others = "Another trial" if tied == 1 else f"{tied} other trials"
+        sentences.append(f"{others} reached the same value; the first of them is listed first.")
+    sentences.append(_confidence(subject))
+    if ranked > 1:
+        sentences.append(
+            f"The trial was selected as the best of {ranked:,} trials and of all their epochs on "
+            "the same validation split, so this value is biased upwards. Expect a lower one on new "
+            "documents. Only an evaluation on the test split gives an unbiased estimate."
         )
-    elif accuracy is not None:
-        told.append("This ledger doesn't say how many reviews were validated on: no interval.")
-    if len(ranked) > 1:
-        told.append(
-            f"It is the best of {len(ranked):,} that were measured on the same reviews, and of all "
-            "their epochs: a selected maximum, which flatters. On new reviews expect less; only "
-            "the test split, read once, can say how much."
+    sentences.append(evaluation_sentence(state, metric))
+    return [sentence for sentence in sentences if sentence]
+
+
+def _confidence(subject: Subject) -> str:
+    """Return the confidence interval of the best trial's accuracy as a sentence."""
+    state = subject.state
+    accuracy = subject.rows[0]["valid_accuracy"]
+    documents = state.created.valid_reviews if state.created else None
+    if accuracy is None:
+        return ""
+    if not documents:
+        return (
+            "The accuracy has no confidence interval, because the ledger of this experiment does "
+            "not contain the size of the validation split."
         )
-    told.append(on_the_test_split(state, metric))
-    return told
+    low, high = wilson(accuracy, documents)
+    others = [row["valid_accuracy"] for row in subject.rows[1:] if row["rank"] is not None]
+    inside = sum(low <= value <= high for value in others)
+    return (
+        f"The accuracy of {percent_text(accuracy)} was measured on {documents:,} validation "
+        f"documents. Its 95 % confidence interval (Wilson) is {percent_range(low, high, 1)}. "
+        f"{inside or 'No'} other {'trial lies' if inside <= 1 else 'trials lie'} in this interval."
+    )
 
 
 def facts(subject: Subject) -> str:
-    """Give the search in a few numbers."""
+    """Return the number of trials by status, as HTML."""
     state = subject.state
     counts = [
-        (len(state.trials), f"of {subject.config.budget.trials} trials begun"),
-        (state.count("completed"), "trained to the end"),
-        (state.count("pruned"), "stopped early"),
+        (len(state.trials), f"of {subject.config.budget.trials} trials started"),
+        (state.count("completed"), "completed"),
+        (state.count("pruned"), "pruned"),
         (state.count("failed"), "failed"),
         (state.count("unfinished"), "running" if subject.running else "unfinished"),
     ]
-    items = "".join(f"<li><strong>{count:,}</strong> {what}</li>" for count, what in counts)
+    items = "".join(f"<li><strong>{number:,}</strong> {label}</li>" for number, label in counts)
     return f'<ul class="facts">{items}</ul>'
 
 
+# ---------------------------------------------------------------------------------------------
+# Sections
+
+
+def evaluation(subject: Subject) -> Section | None:
+    """Return the results on the test split."""
+    return evaluation_section(subject.state, subject.config.metric)
+
+
 def curves(subject: Subject) -> Section | None:
-    """Draw the learning curves with ASHA's rungs."""
+    """Return the learning curves and the rungs of ASHA."""
     if not subject.state.ranked(subject.config.metric):
         return None
     from celltune.search.report.figures import learning_curves, rungs
 
-    stopping = subject.config.early_stopping
-    judged = ", ".join(map(str, rungs(subject.config)))
-    told = (
-        f"ASHA judges by {stopping.by} at the rungs, after epoch {judged}: there the poorer trials "
-        "end."
-        if judged and stopping
-        else "There was no early stopping."
+    title = "Learning curves"
+    figure = learning_curves(subject.config, subject.state)
+    early_stopping = subject.config.early_stopping
+    rung_epochs = ", ".join(map(str, rungs(subject.config)))
+    stopping = (
+        f"ASHA compares the trials by {early_stopping.by} at the rungs (after epoch {rung_epochs}) "
+        "and prunes the worst ones."
+        if rung_epochs and early_stopping
+        else "Early stopping was off."
     )
-    caption = f"{subject.config.metric} of every trial after each of its epochs. {told}"
-    drawn = learning_curves(subject.config, subject.state)
-    return "Learning curves", subject.figure(drawn, "Learning curves", caption)
+    caption = f"{subject.config.metric} of every trial after each epoch. {stopping}"
+    return Section(title, [FigureBlock(figure, title, caption)])
 
 
 def hyperparameters(subject: Subject) -> Section | None:
-    """Show what each hyperparameter did: importance, parallel coordinates, slices."""
+    """Return the importance of each hyperparameter, parallel coordinates and slices."""
     from celltune.search.report import figures
 
-    searched, metric = subject.config.space.searched, subject.config.metric
-    title = "What each hyperparameter did"
-    measured = len(subject.state.ranked(metric))
-    if not searched or measured < figures.FEWEST:
-        why = "none was searched" if not searched else f"{measured} measured trials can't tell"
-        return title, paragraphs(f"Nothing is drawn: {why}.")
-    parts = []
+    title = "Hyperparameters"
+    measured = len(subject.state.ranked(subject.config.metric))
+    if not subject.config.space.searched:
+        return Section(title, [paragraphs("The search had no hyperparameters to vary.")])
+    if measured < figures.MIN_TRIALS:
+        note = (
+            f"The figures need at least {figures.MIN_TRIALS} trials with a finished epoch. This "
+            f"search has {measured}."
+        )
+        return Section(title, [paragraphs(note)])
+    return Section(title, [_importance(subject), _parallel_coordinates(subject), _slices(subject)])
+
+
+def _importance(subject: Subject) -> str | FigureBlock:
+    from celltune.search.report import figures
+
     found = figures.importances(subject.config, subject.state)
     if not found:
-        parts.append(paragraphs("No importance is drawn: too few trials, or the best are equal."))
-    else:
-        caption = (
-            "PED-ANOVA: how much each hyperparameter told the best trials from the rest. Trials of "
-            "unlike budgets are never compared. It says what mattered within the ranges that were "
-            "searched, not why; with few trials it is rough."
+        return paragraphs(
+            f"The importance of the hyperparameters is not shown, because fewer than "
+            f"{figures.MIN_RANKED} trials can be compared or too many of them have the same value."
         )
-        parts.append(subject.figure(figures.importance_bars(found), "Importance", caption))
     caption = (
-        "Every trial as a line through its hyperparameters, coloured by its best "
-        f"{metric}. Drag along an axis to keep a part. Stopped trials count with what they reached."
+        "PED-ANOVA importance: how strongly each hyperparameter separates the best trials from the "
+        "others. Only values after equal training are compared. The importance holds for the "
+        "ranges that were searched and is imprecise if there are few trials."
     )
-    drawn = figures.parallel_coordinates(subject.config, subject.state)
-    parts.append(subject.figure(drawn, "Parallel coordinates", caption))
+    return FigureBlock(figures.importance_bars(found), "Importance", caption)
+
+
+def _parallel_coordinates(subject: Subject) -> FigureBlock:
+    from celltune.search.report import figures
+
+    figure = figures.parallel_coordinates(subject.config, subject.state)
     caption = (
-        f"The best {metric} of each trial over each hyperparameter by itself. "
-        "Stopped trials count with what they reached."
+        f"Each line is a trial; its color is the trial's best {subject.config.metric}. Drag along "
+        "an axis to select a range. Pruned trials are shown with the best value before they were "
+        "stopped."
     )
-    drawn = figures.slices(subject.config, subject.state)
-    parts.append(subject.figure(drawn, "Slices", caption))
-    return title, "".join(parts)
+    return FigureBlock(figure, "Parallel coordinates", caption)
+
+
+def _slices(subject: Subject) -> FigureBlock:
+    from celltune.search.report import figures
+
+    figure = figures.slices(subject.config, subject.state)
+    caption = (
+        f"Best {subject.config.metric} of each trial by hyperparameter. Pruned trials are shown "
+        "with the best value before they were stopped."
+    )
+    return FigureBlock(figure, "Slices", caption)
 
 
 def costs(subject: Subject) -> Section | None:
-    """Say what the search took, and what early stopping saved."""
-    spent = cost(subject.state, subject.events)
-    told = (
-        f"{spent.epochs:,} epochs in {spent.seconds / 3600:.2f} trial-hours "
-        f"({approximate_duration(spent.seconds)} of training and validating, added up over all "
-        f"workers), over {approximate_duration(spent.wall_seconds)} on the clock."
+    """Return the cost of the search, and what early stopping saved."""
+    total = cost(subject.state, subject.events)
+    spent = (
+        f"The trials trained {total.epochs:,} epochs. Training and validation took "
+        f"{approximate_duration(total.seconds)} ({total.seconds / 3600:.2f} trial-hours) in all "
+        f"workers together; the runs took {approximate_duration(total.wall_seconds)} of wall-clock "
+        "time."
     )
     if subject.config.early_stopping is None:
-        return "Cost", paragraphs(told, "Early stopping was off, so it saved nothing.")
+        return Section("Cost", [paragraphs(spent, "Early stopping was off.")])
     saved = (
-        f"Early stopping left out {spent.saved_epochs:,} epochs: had every stopped trial been "
-        f"trained to the end at its own pace, that would have been another "
-        f"{approximate_duration(spent.saved_seconds)}, {100 * spent.saved_share:.0f} % of the "
-        "whole. Whether one of them would have won is not known."
+        f"Early stopping saved {total.saved_epochs:,} epochs, an estimated "
+        f"{approximate_duration(total.saved_seconds)}. This is "
+        f"{percent_text(total.saved_fraction, digits=0)} of the time for training all pruned "
+        "trials to the end. Whether one of them would have become the best trial is unknown."
     )
-    return "Cost", paragraphs(told, saved)
+    return Section("Cost", [paragraphs(spent, saved)])
 
 
 _MEASURES = (
@@ -183,69 +232,68 @@ _MEASURES = (
 )
 
 
-def ranking(subject: Subject) -> Section | None:
-    """Give the leaderboard."""
-    if not subject.rows:
+def leaderboard(subject: Subject) -> Section | None:
+    """Return the leaderboard."""
+    rows = subject.rows
+    if not rows:
         return None
-    told = (*_MEASURES, *subject.config.space.searched, "stopped", "error")
+    candidates = (*_MEASURES, *subject.config.space.searched, "stopped", "error")
     columns = [
         name
-        for name in told
-        if name in subject.rows[0] and any(row[name] is not None for row in subject.rows)
+        for name in candidates
+        if name in rows[0] and any(row[name] is not None for row in rows)
     ]
-    shown = scrollable("The leaderboard", readable_table(subject.rows[:SHOWN_ROWS], columns).html())
-    if len(subject.rows) > SHOWN_ROWS:
-        rest = scrollable("The rest", readable_table(subject.rows[SHOWN_ROWS:], columns).html())
-        shown += f"<details><summary>The other {len(subject.rows) - SHOWN_ROWS:,} trials</summary>"
-        shown += f"{rest}</details>"
-    note = "accuracy and loss are those of a trial's best epoch, last_... those of its last."
-    return "Leaderboard", f'<p class="soft">{note}</p>{shown}'
+    note = (
+        '<p class="soft">Accuracy and loss are those of a trial\'s best epoch; columns that begin '
+        "with last_ show its last epoch.</p>"
+    )
+    blocks = [note, scrollable("Leaderboard", readable_table(rows[:VISIBLE_ROWS], columns).html())]
+    hidden = rows[VISIBLE_ROWS:]
+    if hidden:
+        table = scrollable("Other trials", readable_table(hidden, columns).html())
+        blocks.append(collapsed(f"Show the other {len(hidden):,} trials", table))
+    return Section("Leaderboard", blocks)
 
 
 def reproduction(subject: Subject) -> Section | None:
-    """Give what it takes to run the search again."""
-    run = subject.state.run
-    versions = {"celltune": run.celltune, **run.versions} if run else {}
-    told = ", ".join(f"{name} {version}" for name, version in versions.items())
-    created = subject.state.created
-    parts = [
-        f"Save this config and run it: celltune launch FILE --name NEW. {_proposals(subject)}",
-        f"Versions: {told or 'not recorded'}.",
-        f"Fingerprint of the prepared data: {created.fingerprint if created else 'not recorded'}.",
-    ]
-    shown = f"<pre>{html.escape(dump_config(subject.config))}</pre>"
-    return "To run it again", paragraphs(*parts) + shown
+    """Return the config and the versions that reproduce the search."""
+    state = subject.state
+    versions = {"celltune": state.run.celltune, **state.run.versions} if state.run else {}
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    fingerprint = state.created.fingerprint if state.created else "not recorded"
+    text = paragraphs(
+        f"Save this config as a file and launch it under a new name. {_same_trials(subject)}",
+        f"Versions: {listed or 'not recorded'}.",
+        f"Fingerprint of the prepared data: {fingerprint}.",
+    )
+    config = f"<pre>{html.escape(dump_config(subject.config))}</pre>"
+    return Section("How to reproduce this search", [text, config])
 
 
-def _proposals(subject: Subject) -> str:
-    """Say whether the same trials would be proposed again."""
+def _same_trials(subject: Subject) -> str:
+    """Return whether another launch proposes the same trials, as a sentence."""
     if subject.state.prior is not None:
         return (
-            "Other trials will be proposed: this search knew those of "
-            f"'{subject.state.prior.origin}' (--from)."
+            "The new search proposes other trials, because this one was warm-started with the "
+            f"trials of '{subject.state.prior.origin}'."
         )
     if subject.state.budget is not None:
         return (
-            "Other trials may be proposed: its budget was changed on the way, and this is the one "
-            "in force."
+            "The new search may propose other trials, because the budget was changed during this "
+            "one; the config contains the last budget."
         )
     return (
-        "With one trial at a time the same trials are proposed; with more, their order and so the "
-        "proposals can differ."
+        "If trials run one at a time, the new search proposes the same trials. If several run at "
+        "once, their order can vary and change the proposals."
     )
 
 
-def measured_on_the_test_split(subject: Subject) -> Section | None:
-    """Say what was measured on the test split."""
-    return test_split(subject.state, subject.config.metric)
-
-
 SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (
-    measured_on_the_test_split,
+    evaluation,
     curves,
     hyperparameters,
     costs,
-    ranking,
+    leaderboard,
     reproduction,
 )
-"""Every section of the page below its headline. A new one is written above and named here."""
+"""The sections of the page below the headline, in order."""

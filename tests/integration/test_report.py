@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from celltune.search.report.page import page
-from celltune.search.report.subject import subject_of
+from celltune.search.report.subject import read_subject
 from tests.search.support import finished_search, make_config
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -20,7 +20,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 def test_a_browser_draws_the_page_without_a_network(tmp_path: Path) -> None:
     config = make_config(budget={"trials": 16, "max_epochs": 4})
     written = tmp_path / "report.html"
-    written.write_text(page(subject_of(finished_search(tmp_path, config))), "utf-8")
+    written.write_text(page(read_subject(finished_search(tmp_path, config))), "utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
     options += ["--enable-logging=stderr", "--virtual-time-budget=10000", "--dump-dom"]
     options += [f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND"]

@@ -21,7 +21,7 @@ from celltune.search.ledger.events import (
     TrialStopped,
 )
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.report.evaluation_section import on_the_test_split
+from celltune.search.report.evaluation_section import evaluation_sentence
 from tests.search.ledger.test_state import created, epoch
 from tests.search.support import make_config
 
@@ -159,7 +159,9 @@ def test_the_test_split_chooses_no_leader() -> None:
     state = searched(retrained(0, 1, 390), retrained(1, 1, 350), baseline("nb_svm", 370))
     assert [one["trial"] for one in summaries(state, "valid_accuracy")] == [1, 0, None]
     assert "trial 1 is right on 87.50 %" in verdict(state, "valid_accuracy")
-    assert "trial 1 is right on 87.50 %" in on_the_test_split(state, "valid_accuracy")
+    assert "trial 1 reaches a test accuracy of 87.50 %" in evaluation_sentence(
+        state, "valid_accuracy"
+    )
 
 
 def test_models_that_learned_from_different_parts_are_not_compared() -> None:

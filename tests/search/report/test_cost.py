@@ -13,7 +13,7 @@ from tests.search.results.test_ranking import MIXED
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_is_scipys(counted: tuple[int, int]) -> None:
+def test_wilson_interval_equals_scipy(counted: tuple[int, int]) -> None:
     hits, count = counted
     expected = binomtest(hits, count).proportion_ci(0.95, method="wilson")
     assert wilson(hits / count, count) == pytest.approx((expected.low, expected.high), abs=1e-12)
@@ -23,16 +23,16 @@ def run(at: float) -> RunStarted:
     return RunStarted(at=at, resumed=False, celltune="1", host="h", pid=1)
 
 
-def test_the_cost_counts_what_early_stopping_left_out() -> None:
-    spent = cost(MIXED, [])
-    assert spent.epochs == 3 + 1 + 1 + 2
-    assert spent.seconds == 7 * 1.5
-    assert (spent.saved_epochs, spent.saved_seconds) == (2, 3.0)
-    assert spent.saved_share == pytest.approx(3 / 13.5)
-    assert Cost(0, 0.0, 0, 0.0, 0.0).saved_share == 0.0
+def test_cost_counts_the_epochs_that_early_stopping_saved() -> None:
+    total = cost(MIXED, [])
+    assert total.epochs == 3 + 1 + 1 + 2
+    assert total.seconds == 7 * 1.5
+    assert (total.saved_epochs, total.saved_seconds) == (2, 3.0)
+    assert total.saved_fraction == pytest.approx(3 / 13.5)
+    assert Cost(0, 0.0, 0, 0.0, 0.0).saved_fraction == 0.0
 
 
-def test_the_clock_runs_only_while_a_driver_does() -> None:
+def test_wall_clock_time_counts_only_runs() -> None:
     trial = TrialCreated(at=130.0, number=0, params={}, max_epochs=1)
     events = [
         run(100.0),
@@ -45,7 +45,7 @@ def test_the_clock_runs_only_while_a_driver_does() -> None:
     assert cost(MIXED, [*events, trial.model_copy(update={"at": 2005.0})]).wall_seconds == 45
 
 
-def test_durations_in_words() -> None:
+def test_approximate_duration() -> None:
     assert [approximate_duration(s) for s in (3.4, 119, 600, 7200, 90000)] == [
         "3 s",
         "119 s",
