@@ -28,7 +28,7 @@ import tarfile
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -47,7 +47,7 @@ sys.argv[0] = str(REPOSITORY / "benchmark")
 
 from celltune.data_prep.cache import ray_store as store  # noqa: E402
 from celltune.data_prep.config import DataConfig  # noqa: E402
-from celltune.data_prep.dataset.batching import batches  # noqa: E402
+from celltune.data_prep.dataset.batching import Batch, cut_batch, training_plan  # noqa: E402
 from celltune.data_prep.dataset.tensorized import PreparedData  # noqa: E402
 from celltune.data_prep.preparation.pipeline import prepare, prepare_test  # noqa: E402
 from celltune.data_prep.text import native_tokens  # noqa: E402
@@ -148,16 +148,21 @@ def pass_over(loader: Any) -> None:
         pass
 
 
+def batches(data: PreparedData, epoch: int) -> Iterator[Batch]:
+    plan = training_plan(data.train, BATCH, seed=1, epoch=epoch)
+    return (cut_batch(data.train, indices) for indices in plan)
+
+
 def batching(data: PreparedData, repeat: int) -> dict[str, float]:
     lists = ids_of(data)
     tensors = [(torch.tensor(ids), label) for ids, label in lists]
     ours, theirs, made_before = [], [], []
     for epoch in range(repeat):
-        ours.append(seconds(lambda: pass_over(batches(data.train, BATCH, seed=1, epoch=epoch))))  # noqa: B023
+        ours.append(seconds(lambda: pass_over(batches(data, epoch))))  # noqa: B023
         for found, items in ((theirs, lists), (made_before, tensors)):
             loader = DataLoader(items, BATCH, shuffle=True, collate_fn=collate)
             found.append(seconds(lambda: pass_over(loader)))  # noqa: B023
-    read = sum(batch.ids.size for batch in batches(data.train, BATCH, seed=1, epoch=0))
+    read = sum(batch.ids.size for batch in batches(data, 0))
     return {
         "ours_s": median(ours),
         "dataloader_s": median(theirs),

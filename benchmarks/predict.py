@@ -35,7 +35,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torchtext.data.utils import get_tokenizer
 
 from celltune.data_prep.dataset.vocabulary import Vocabulary
-from celltune.data_prep.text.encoder import TextReader, TextRules
+from celltune.data_prep.text.encoder import TextEncoder, TextRules
 from celltune.data_prep.text.indexing import index_texts
 from celltune.models.config import ModelConfig
 from celltune.models.network.classifier import TextClassifier
@@ -54,7 +54,7 @@ def make_model(texts: list[str], hidden: int) -> TrainedModel:
         cell="gru", hidden_size=hidden, bidirectional=True, readout="max", embedding_std=1.0
     )
     classifier = TextClassifier(config, len(words), 2)
-    return TrainedModel(classifier, TextReader(RULES, words), ("neg", "pos"))
+    return TrainedModel(classifier, TextEncoder(RULES, words), ("neg", "pos"))
 
 
 class Plain:

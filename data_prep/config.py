@@ -14,7 +14,9 @@ from pydantic import (
     model_validator,
 )
 
+from celltune.data_prep.extensions import TOKENIZERS
 from celltune.data_prep.vector_config import VectorsConfig
+from celltune.registry import name_in
 
 Count = Annotated[int, Field(strict=True, ge=1)]
 Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
@@ -111,7 +113,7 @@ class DataConfig(BaseModel):
     seed: Annotated[int, Field(strict=True, ge=0)] = 1
     """Decides the split, and the reviews where they are generated."""
 
-    tokenizer: Literal["basic_english", "whitespace", "spacy"] = "basic_english"
+    tokenizer: name_in(TOKENIZERS) = "basic_english"  # type: ignore[valid-type]
     """How text becomes tokens: basic_english lower-cases and parts words from punctuation,
     whitespace cuts at blanks, spacy takes spaCy's rules for English (an extra)."""
 
@@ -195,10 +197,10 @@ class DataConfig(BaseModel):
             raise ValueError("test_path and test_size both name a test part; remove one of them")
         if self.groups is not None and self.group_column is not None:
             raise ValueError("groups and group_column both tell the groups; remove one of them")
-        if self.tokenizer == "basic_english" and self.lowercase is False:
+        if self.lowercase is False and TOKENIZERS.load(self.tokenizer).always_lowercases:
             raise ValueError(
-                "tokenizer basic_english always lower-cases; remove lowercase, or choose "
-                "whitespace or spacy"
+                f"The tokenizer '{self.tokenizer}' always lower-cases text. Remove data.lowercase, "
+                f"or set data.tokenizer to another one."
             )
         if self.vectors is not None and self.vectors.unlabelled and self.source != "imdb":
             raise ValueError("vectors.unlabelled needs source imdb, which alone has such reviews")

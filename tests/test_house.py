@@ -54,7 +54,8 @@ def test_every_module_says_what_it_is_for() -> None:
 
 
 def test_nothing_is_asserted_printed_or_left_for_later_outside_tests() -> None:
-    for path in FILES:
+    contracts = REPOSITORY / "api" / "testing"
+    for path in (path for path in FILES if contracts not in path.parents):
         text = path.read_text()
         tree = ast.parse(text)
         assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree)), path

@@ -1,6 +1,7 @@
-"""Tensorized reviews.
+"""Tensorized documents.
 
-Shapes: n reviews, N tokens of all reviews together.
+Shapes: n documents, N tokens in all documents of a split, V words in the vocabulary, E numbers per
+word vector.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ __all__ = ["JSON", "PAD", "UNK", "PreparedData", "PreparedTest", "TensorizedSpli
 
 @dataclass(frozen=True, eq=False)
 class TensorizedSplit:
-    """The reviews of one part, one after the other in one flat array.
+    """The documents of one split, concatenated in a flat array.
 
     Attributes:
-        ids: ``(N,)``, the word ids of all reviews.
-        offsets: ``(n + 1,)``; review i is ``ids[offsets[i]:offsets[i + 1]]``, never empty.
-        labels: ``(n,)``, the class of each review.
+        ids: `(N,)` token ids of all documents.
+        offsets: `(n + 1,)`; document i is `ids[offsets[i]:offsets[i + 1]]` and never empty.
+        labels: `(n,)` class of each document.
     """
 
     ids: NDArray[np.int32]
@@ -32,40 +33,40 @@ class TensorizedSplit:
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
-        """The number of reviews."""
+        """Return the number of documents."""
         return len(self.labels)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """The number of tokens of each review, ``(n,)``."""
+        """Number of tokens of each document, `(n,)`."""
         return np.diff(self.offsets)
 
     @property
     def tokens(self) -> int:
-        """The number of tokens of all reviews together."""
+        """Number of tokens in all documents."""
         return len(self.ids)
 
     @property
     def nbytes(self) -> int:
-        """The bytes that the arrays take."""
+        """Size of the arrays in bytes."""
         return self.ids.nbytes + self.offsets.nbytes + self.labels.nbytes
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedData:
-    """All that a trial needs to know about the data.
+    """The data of a search: training and validation split, vocabulary and word vectors.
 
     Attributes:
-        fingerprint: names the content: equal fingerprints, equal data.
-        train: what to train on.
-        valid: what decides between trials.
-        classes: the names of the classes; labels are indices into them.
-        words: the vocabulary in the order of its ids, unk and pad first.
-        info: what a person may want to know, ready for JSON: where the data came from, the counts
-            of reviews by class, the tokens, the share of unknown ones, how many were cut.
-        vectors: ``(V, E)``, the embedding to start from, its row of padding zero; None where
-            the model draws its own.
-        vectors_tuned: whether training may change the vectors.
+        fingerprint: identifies the content: equal fingerprints mean equal data.
+        train: documents that models are trained on.
+        valid: documents by which trials are compared.
+        classes: names of the classes; labels are indices into them.
+        words: the vocabulary in the order of the ids, unk and pad first.
+        info: JSON-compatible description of the data: source, number of documents by class, number
+            of tokens, share of unknown tokens, number of truncated documents.
+        vectors: `(V, E)` initial embedding; the row of pad is zero. None if the model creates
+            its own.
+        vectors_tuned: whether training changes the vectors.
     """
 
     fingerprint: str
@@ -79,30 +80,30 @@ class PreparedData:
 
     @property
     def num_classes(self) -> int:
-        """The number of classes."""
+        """Number of classes."""
         return len(self.classes)
 
     @property
     def vocabulary_size(self) -> int:
-        """The number of ids, unk and pad among them."""
+        """Number of ids including unk and pad."""
         return len(self.words)
 
     @property
     def nbytes(self) -> int:
-        """The bytes that the arrays take."""
+        """Size of the arrays in bytes."""
         vectors = 0 if self.vectors is None else self.vectors.nbytes
         return self.train.nbytes + self.valid.nbytes + vectors
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedTest:
-    """The test part, in the ids of the training part's vocabulary. No search ever opens it.
+    """The test split, in the ids of the training split's vocabulary. A search never opens it.
 
     Attributes:
-        fingerprint: names the content.
-        split: its reviews.
-        info: as of `PreparedData`; ``also_in_train`` and ``also_in_valid`` count its reviews
-            whose text stands there as well.
+        fingerprint: identifies the content.
+        split: the documents.
+        info: see `PreparedData`; `also_in_train` and `also_in_valid` count the documents whose text
+            occurs in that split, too.
     """
 
     fingerprint: str

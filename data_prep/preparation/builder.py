@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -17,8 +16,8 @@ from celltune.data_prep.preparation.duplicates import SplitDocuments, compare_sp
 from celltune.data_prep.preparation.splits import SplitIndices, stratified_split
 from celltune.data_prep.sources.base import Document, Source, Split
 from celltune.data_prep.text.indexing import IndexedTexts, index_texts
-from celltune.data_prep.text.tokenizers import tokenizer
-from celltune.data_prep.text.truncation import truncate, without_unknown
+from celltune.data_prep.text.tokenizers import open_tokenizer
+from celltune.data_prep.text.truncation import drop_unknown, truncate
 from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.vectors.embedding import VectorSource, embedding
 
@@ -154,7 +153,7 @@ class Builder:
             [row.text for row in rows],
             config.tokenizer,
             lowercase=bool(config.lowercase),
-            told=lambda done: progress("tokenize", done, len(rows)) if progress else None,
+            on_progress=lambda done: progress("tokenize", done, len(rows)) if progress else None,
         )
         empty = np.flatnonzero(np.diff(indexed.offsets) == 0)
         if len(empty):
@@ -167,7 +166,7 @@ class Builder:
         """The part in the vocabulary's ids and cut, and how many of its reviews were cut."""
         ids, offsets = numbers[part.ids], part.offsets
         if self._drops_unknown:
-            ids, offsets = without_unknown(ids, offsets)
+            ids, offsets = drop_unknown(ids, offsets)
         lengths = np.diff(offsets)
         ids, offsets = truncate(ids, offsets, self._config.max_tokens, self._config.keep)
         shorter = int(np.sum(np.diff(offsets) < lengths))
@@ -256,20 +255,15 @@ def split_documents(
 
 
 def require_tokens(rows: Iterable[Document], config: DataConfig) -> None:
-    """Looks whether every review holds a token, without tokenizing most of them.
+    """Check that every document has a token.
 
     Raises:
-        DataError: one that holds none.
+        DataError: a document has none.
     """
-    unsure = [row for row in rows if not _SURELY_A_TOKEN.search(row.text)]
-    tokenize = tokenizer(config.tokenizer, lowercase=bool(config.lowercase))
-    for row in unsure:
-        if not tokenize(row.text):
+    tokenizer = open_tokenizer(config.tokenizer, lowercase=bool(config.lowercase))
+    for row in rows:
+        if not tokenizer.has_token(row.text):
             raise _without_tokens(row, config)
-
-
-# Three, because a line break of HTML, which is no token, holds two.
-_SURELY_A_TOKEN = re.compile(r"\w{3}")
 
 
 def _without_tokens(row: Document, config: DataConfig) -> DataError:

@@ -23,6 +23,7 @@ from celltune.data_prep.preparation.builder import (
 from celltune.data_prep.preparation.duplicates import SplitDocuments
 from celltune.data_prep.sources.base import TRAIN, Source, Split
 from celltune.data_prep.sources.registry import open_source
+from celltune.data_prep.text.tokenizers import tokenizer_version
 from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.vectors.embedding import VectorSource, check_vectors, open_vectors
 
@@ -135,6 +136,9 @@ def fingerprint(config: DataConfig, content_digest: str, vectors_digest: str | N
     }
     if vectors_digest is not None:
         shaping["vectors"] = vectors_digest
+    version = tokenizer_version(config.tokenizer)
+    if version:
+        shaping["tokenizer"] = version
     return _digest(shaping)
 
 

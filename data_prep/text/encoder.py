@@ -1,129 +1,158 @@
-"""New texts on the way that the reviews of a search went: tokens, ids, cut.
+"""Encoding of new texts by the rules and the vocabulary of a search's data.
 
-Shapes: n texts, N tokens of all texts together.
+Shapes: n texts, N tokens in all texts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import TensorizedSplit
 from celltune.data_prep.dataset.vocabulary import UNK, Vocabulary
+from celltune.data_prep.errors import DataError
+from celltune.data_prep.extensions import TOKENIZERS
 from celltune.data_prep.text.indexing import index_texts
-from celltune.data_prep.text.tokenizers import tokenizer
-from celltune.data_prep.text.truncation import truncate, without_unknown
+from celltune.data_prep.text.tokenizers import open_tokenizer, tokenizer_version
+from celltune.data_prep.text.truncation import drop_unknown, truncate
+from celltune.registry import name_in
 
 
 class TextRules(BaseModel):
-    """How a data set's texts became ids: the keys of `DataConfig` that shape a single text."""
+    """The settings of `DataConfig` by which a single text becomes ids."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    tokenizer: Literal["basic_english", "whitespace", "spacy"]
-    """How text becomes tokens."""
+    tokenizer: name_in(TOKENIZERS)  # type: ignore[valid-type]
+    """Name of the tokenizer."""
     lowercase: bool
-    """Whether text is lower-cased first."""
+    """If true, the text is lower-cased first."""
     max_tokens: Annotated[int, Field(ge=1)]
-    """Longer texts are cut to this many tokens."""
+    """Maximum number of tokens; longer texts are truncated."""
     keep: Literal["head", "tail", "both"]
-    """Which end of a longer text stays."""
+    """The end of a longer text that is kept."""
     drop_unknown: bool = False
-    """Whether words outside of the vocabulary are left out before a text is cut; one that has no
-    other keeps one."""
+    """If true, unknown words are removed before truncation. A text of unknown words keeps one."""
+    tokenizer_version: str = ""
+    """Version of the tokenizer at training time; empty for built-in tokenizers."""
 
     @classmethod
     def of(cls, config: DataConfig) -> TextRules:
-        """Those of a data set."""
+        """Return the rules of a data set."""
         return cls(
             tokenizer=config.tokenizer,
             lowercase=bool(config.lowercase),
             max_tokens=config.max_tokens,
             keep=config.keep,
             drop_unknown=config.vectors is not None and config.vectors.unknown == "dropped",
+            tokenizer_version=tokenizer_version(config.tokenizer),
         )
+
+    @model_serializer(mode="wrap")
+    def _without_empty_version(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Bundles with a built-in tokenizer stay readable for releases that do not know the field.
+        values: dict[str, Any] = serialize(self)
+        if not self.tokenizer_version:
+            del values["tokenizer_version"]
+        return values
 
 
 class SpelledText(NamedTuple):
-    """One text as a model reads it, word by word.
+    """The tokens of one text that a model reads.
 
     Attributes:
-        tokens: those that are read; unknown ones aren't where the rules leave them out.
-        ids: ``(len(tokens),)``, their ids.
-        gap: how many tokens before ``tokens[at]`` were cut out; 0 if none.
-        at: where the gap stands.
+        tokens: the tokens after truncation (and without unknown ones if the rules drop them).
+        ids: `(len(tokens),)` token ids.
+        num_removed: number of tokens that truncation removed.
+        removed_at: index in `tokens` before which they were removed.
     """
 
     tokens: list[str]
     ids: NDArray[np.int32]
-    gap: int
-    at: int
+    num_removed: int
+    removed_at: int
 
 
-class TextReader:
-    """Reads texts as the search did whose rules and vocabulary these are.
+class TextEncoder:
+    """Encodes texts as the training data of a model was encoded.
 
     Args:
-        rules: how text becomes tokens, and how many of them are read.
-        words: the vocabulary in the order of its ids.
+        rules: tokenization and truncation.
+        words: the vocabulary in the order of the ids.
+
+    Raises:
+        DataError: the installed tokenizer has another version than at training time.
     """
 
     def __init__(self, rules: TextRules, words: Sequence[str]) -> None:
-        """See the class."""
+        installed = tokenizer_version(rules.tokenizer)
+        if installed != rules.tokenizer_version:
+            raise DataError(
+                f"The model was trained with version '{rules.tokenizer_version}' of the tokenizer "
+                f"'{rules.tokenizer}', but version '{installed}' is installed. Install the version "
+                f"from training."
+            )
         self.rules, self._vocabulary = rules, Vocabulary(words)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The vocabulary in the order of its ids."""
+        """The vocabulary in the order of the ids."""
         return self._vocabulary.words
 
-    def read(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Texts to ids.
+    def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the ids of texts.
 
         Args:
-            texts: none may hold a lone surrogate; see `is_utf8`.
+            texts: texts without lone surrogates (see `is_utf8`).
 
         Returns:
-            ``(N,)`` ids and ``(n + 1,)`` offsets; a text without a token has no ids.
+            `(N,)` ids and `(n + 1,)` offsets; a text without tokens has no ids.
 
         Raises:
-            DataError: a library that the tokenizer needs isn't installed.
+            DataError: a library that the tokenizer needs is not installed.
         """
         rules = self.rules
         indexed = index_texts(texts, rules.tokenizer, lowercase=rules.lowercase)
         ids, offsets = self._vocabulary.encode(indexed.tokens)[indexed.ids], indexed.offsets
         if rules.drop_unknown:
-            ids, offsets = without_unknown(ids, offsets)
+            ids, offsets = drop_unknown(ids, offsets)
         return truncate(ids, offsets, rules.max_tokens, rules.keep)
 
-    def spelled(self, text: str) -> SpelledText:
-        """One text's tokens and ids, as `read` takes them.
+    def spell(self, text: str) -> SpelledText:
+        """Return the tokens and ids of one text; the ids are those of `encode`.
 
         Raises:
-            DataError: as `read`.
+            DataError: a library that the tokenizer needs is not installed.
         """
         rules = self.rules
-        tokens = tokenizer(rules.tokenizer, lowercase=rules.lowercase)(text)
-        places: NDArray[np.int32] = np.arange(len(tokens), dtype=np.int32)
+        tokens = open_tokenizer(rules.tokenizer, lowercase=rules.lowercase)(text)
+        positions: NDArray[np.int32] = np.arange(len(tokens), dtype=np.int32)
         if rules.drop_unknown:
             known = np.flatnonzero(self._vocabulary.encode(tokens) != UNK).astype(np.int32)
-            places = known if len(known) else places[:1]
-        ends = np.array([0, len(places)], np.int64)
-        kept, _ = truncate(places, ends, rules.max_tokens, rules.keep)
-        left = [tokens[place] for place in kept]
-        # The gap stands before the first word that isn't where it was, or at the end.
-        moved = np.flatnonzero(kept != places[: len(kept)])
-        at = int(moved[0]) if len(moved) else len(kept)
-        return SpelledText(left, self._vocabulary.encode(left), len(places) - len(kept), at)
+            positions = known if len(known) else positions[:1]
+        offsets = np.array([0, len(positions)], np.int64)
+        kept, _ = truncate(positions, offsets, rules.max_tokens, rules.keep)
+        kept_tokens = [tokens[position] for position in kept]
+        # The first token that moved follows the removed range. If none did, it is at the end.
+        moved = np.flatnonzero(kept != positions[: len(kept)])
+        removed_at = int(moved[0]) if len(moved) else len(kept)
+        ids = self._vocabulary.encode(kept_tokens)
+        return SpelledText(kept_tokens, ids, len(positions) - len(kept), removed_at)
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text can be written as utf-8: a lone surrogate can't."""
+    """Return whether a text can be encoded as UTF-8; a lone surrogate cannot."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -134,24 +163,24 @@ def is_utf8(text: str) -> bool:
 def has_known_token(
     ids: NDArray[np.int32], offsets: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which texts hold a token, and which of them a known word.
+    """Return which texts have a token, and which have a known one.
 
     Args:
-        ids: ``(N,)``.
-        offsets: ``(n + 1,)``.
+        ids: `(N,)`.
+        offsets: `(n + 1,)`.
 
     Returns:
-        ``(n,)`` each.
+        Two `(n,)` masks.
     """
-    before = np.concatenate([[0], np.cumsum(ids != UNK)])
-    return np.diff(offsets) > 0, np.diff(before[offsets]) > 0
+    known_before = np.concatenate([[0], np.cumsum(ids != UNK)])
+    return np.diff(offsets) > 0, np.diff(known_before[offsets]) > 0
 
 
 def as_split(
-    ids: NDArray[np.int32], offsets: NDArray[np.int64], wanted: NDArray[np.bool_]
+    ids: NDArray[np.int32], offsets: NDArray[np.int64], selected: NDArray[np.bool_]
 ) -> TensorizedSplit:
-    """Some of the texts as a split, their labels 0; ``wanted`` is ``(n,)``."""
+    """Return the texts that the `(n,)` mask selects as a split with labels 0."""
     lengths = np.diff(offsets)
-    ends = np.concatenate([[0], np.cumsum(lengths[wanted])])
-    labels = np.zeros(len(ends) - 1, np.int64)
-    return TensorizedSplit(ids[np.repeat(wanted, lengths)], ends, labels)
+    new_offsets = np.concatenate([[0], np.cumsum(lengths[selected])])
+    labels = np.zeros(len(new_offsets) - 1, np.int64)
+    return TensorizedSplit(ids[np.repeat(selected, lengths)], new_offsets, labels)

@@ -1,12 +1,13 @@
-"""Many texts to numbered tokens at once; fast, and token for token what the tokenizer gives.
+"""Tokenization of many texts into numbered tokens.
 
-Large sets go through `data_prep.native_tokens` where the machine has a compiler. Without one, it
-helps that most words of a text were seen before, so that tokenizing them again is wasted: a text is
-cut at its blanks into chunks ("Movie." or "(it's"), each distinct chunk is numbered and tokenized
-once, and numpy puts the tokens of every chunk in its place. That holds for tokenizers for which
-cutting a text at blanks changes nothing; the others are run text by text.
+There are three implementations with equal results:
 
-Shapes: n texts, N tokens of all texts together, M distinct tokens, K chunks, C distinct chunks.
+- `_NativeIndexer` runs the built-in rules in C++, for large data sets on machines with a compiler.
+- `_ChunkIndexer` tokenizes each distinct chunk between spaces ("Movie." or "(it's") once, because
+  most chunks of a text have occurred before; numpy then expands chunks to tokens.
+- `_TextIndexer` calls the tokenizer for each text, for tokenizers that are not `ChunkTokenizer`s.
+
+Shapes: n texts, N tokens in all texts, M distinct tokens, K chunks, C distinct chunks.
 """
 
 from __future__ import annotations
@@ -23,37 +24,35 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from celltune.data_prep.errors import DataError
 from celltune.data_prep.text import native_tokens
-from celltune.data_prep.text.tokenizers import (
-    LINE_BREAK,
-    basic_english,
-    spaced_basic_english,
-    tokenizer,
-)
+from celltune.data_prep.text.base import ChunkTokenizer, Tokenizer
+from celltune.data_prep.text.tokenizers import open_tokenizer
 
 THREADS = min(8, os.cpu_count() or 1)
 
 BLOCK_CHARACTERS = 1 << 23
-"""Texts are worked on in blocks of about this size: large enough that few chunks are met twice,
-small enough for memory, and for a progress bar to move."""
+"""Approximate size of a block of texts. Larger blocks repeat fewer chunks; smaller ones save memory
+and give finer progress."""
 
 NATIVE_FROM_CHARACTERS = 1 << 20
-"""Fewer are done sooner than a library is compiled."""
+"""Size below which tokenizing in Python is faster than compiling the library."""
 
 EXPANDED_AT_ONCE = 1 << 18
-"""Chunks turned into tokens at a time: few enough to stay in the processor's cache."""
+"""Number of chunks that are expanded to tokens at a time, chosen to fit the processor's cache."""
 
 Ids = NDArray[np.int32]
-_NONE: Ids = np.empty(0, np.int32)
+Lengths = NDArray[np.int64]
+_EMPTY: Ids = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, eq=False)
 class IndexedTexts:
-    """Texts as numbers.
+    """Tokenized texts as indices.
 
     Attributes:
-        ids: ``(N,)``, each token as an index into ``tokens``.
-        offsets: ``(n + 1,)``; text i is ``ids[offsets[i]:offsets[i + 1]]``.
+        ids: `(N,)` index of each token in `tokens`.
+        offsets: `(n + 1,)`; text i is `ids[offsets[i]:offsets[i + 1]]`.
         tokens: the M distinct tokens.
     """
 
@@ -62,8 +61,8 @@ class IndexedTexts:
     tokens: list[str]
 
 
-class _Numbers(defaultdict[str, int]):
-    """Numbers what it is asked for, from 0 on in the order of asking."""
+class _Numbering(defaultdict[str, int]):
+    """Numbers distinct strings from 0 in the order of their first look-up."""
 
     def __init__(self) -> None:
         super().__init__(count().__next__)
@@ -77,39 +76,50 @@ def index_texts(
     name: str,
     *,
     lowercase: bool = False,
-    told: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> IndexedTexts:
-    """Tokenizes texts and numbers their tokens.
+    """Tokenize texts and number their tokens.
 
     Args:
-        texts: what to tokenize; none may hold a lone surrogate.
-        name: of the tokenizer.
+        texts: texts without lone surrogates.
+        name: name of the tokenizer.
         lowercase: lower-case texts first.
-        told: how many texts are done, after each block.
+        on_progress: is called with the number of finished texts after each block.
 
     Raises:
-        DataError: a library that the tokenizer needs isn't installed.
+        DataError: a library that the tokenizer needs is not installed, or the tokenizer returned an
+            empty token.
     """
-    way = _way(name, lowercase, sum(map(len, texts)))
+    indexer = _indexer(open_tokenizer(name), lowercase, sum(map(len, texts)))
     ids: list[Ids] = []
-    lengths: list[NDArray[np.int64]] = []
-    done = 0
-    for of_block, lengths_of_block in way(_blocks(texts)):
-        ids.append(of_block)
-        lengths.append(lengths_of_block)
-        done += len(lengths_of_block)
-        told(done)
+    lengths: list[Lengths] = []
+    finished = 0
+    for block_ids, block_lengths in indexer(_blocks(texts)):
+        ids.append(block_ids)
+        lengths.append(block_lengths)
+        finished += len(block_lengths)
+        on_progress(finished)
+    if "" in indexer.tokens:
+        raise DataError(
+            f"The tokenizer '{name}' returned an empty token. Fix the package that defines it."
+        )
     offsets = np.zeros(len(texts) + 1, dtype=np.int64)
     np.cumsum(np.concatenate([*lengths, np.empty(0, np.int64)]), out=offsets[1:])
-    return IndexedTexts(np.concatenate([*ids, _NONE]), offsets, list(way.tokens))
+    return IndexedTexts(np.concatenate([*ids, _EMPTY]), offsets, list(indexer.tokens))
 
 
-def _way(name: str, lowercase: bool, characters: int) -> _ByText | _ByChunk | _Native:
-    if name not in _SPLITTERS:
-        return _ByText(name, lowercase)
-    if characters >= NATIVE_FROM_CHARACTERS and native_tokens.available():
-        return _Native(name, lowercase)
-    return _ByChunk(name, lowercase)
+def _indexer(
+    tokenizer: Tokenizer, lowercase: bool, characters: int
+) -> _TextIndexer | _ChunkIndexer | _NativeIndexer:
+    if not isinstance(tokenizer, ChunkTokenizer):
+        return _TextIndexer(tokenizer, lowercase)
+    if (
+        tokenizer.native_rules is not None
+        and characters >= NATIVE_FROM_CHARACTERS
+        and native_tokens.available()
+    ):
+        return _NativeIndexer(tokenizer.native_rules, lowercase)
+    return _ChunkIndexer(tokenizer, lowercase)
 
 
 def _blocks(texts: Sequence[str]) -> list[Sequence[str]]:
@@ -118,137 +128,126 @@ def _blocks(texts: Sequence[str]) -> list[Sequence[str]]:
     return [texts[a:b] for a, b in pairwise(cuts) if b > a]
 
 
-class _ByText:
-    """Any tokenizer, text by text."""
+class _TextIndexer:
+    """Runs any tokenizer text by text."""
 
-    def __init__(self, name: str, lowercase: bool) -> None:
-        self._tokenize = tokenizer(name, lowercase=lowercase)
-        self.tokens = _Numbers()
+    def __init__(self, tokenizer: Tokenizer, lowercase: bool) -> None:
+        self._tokenizer, self._lowercase = tokenizer, lowercase
+        self.tokens = _Numbering()
 
-    def __call__(self, blocks: Sequence[Sequence[str]]) -> Iterator[tuple[Ids, NDArray[np.int64]]]:
+    def __call__(self, blocks: Sequence[Sequence[str]]) -> Iterator[tuple[Ids, Lengths]]:
         for texts in blocks:
-            found = [self.tokens.of(self._tokenize(text)) for text in texts]
-            yield (
-                np.concatenate([*found, _NONE]),
-                np.array([len(ids) for ids in found], dtype=np.int64),
-            )
+            ids = [self._ids(text.lower() if self._lowercase else text) for text in texts]
+            lengths = np.array([len(text_ids) for text_ids in ids], dtype=np.int64)
+            yield np.concatenate([*ids, _EMPTY]), lengths
+
+    def _ids(self, text: str) -> Ids:
+        return self.tokens.of(self._tokenizer(text))
 
 
-class _Native:
-    """A tokenizer that is compiled, block by block in threads."""
+class _NativeIndexer:
+    """Runs the rules of native_tokens.cpp, blocks in parallel threads."""
 
-    def __init__(self, name: str, lowercase: bool) -> None:
-        self._number = partial(native_tokens.number_texts, name=name, lowercase=lowercase)
-        self.tokens = _Numbers()
+    def __init__(self, rules: str, lowercase: bool) -> None:
+        self._number = partial(native_tokens.number_texts, rules=rules, lowercase=lowercase)
+        self.tokens = _Numbering()
 
-    def __call__(self, blocks: Sequence[Sequence[str]]) -> Iterator[tuple[Ids, NDArray[np.int64]]]:
+    def __call__(self, blocks: Sequence[Sequence[str]]) -> Iterator[tuple[Ids, Lengths]]:
         with ThreadPoolExecutor(min(len(blocks), THREADS) or 1) as pool:
-            for found in pool.map(self._number, blocks):
-                yield self.tokens.of(found.tokens)[found.ids], found.counts
+            for block in pool.map(self._number, blocks):
+                yield self.tokens.of(block.tokens)[block.ids], block.counts
 
 
-class _ByChunk:
-    """A tokenizer that may be run on what stands between blanks."""
+class _ChunkIndexer:
+    """Tokenizes each distinct chunk between spaces once."""
 
-    def __init__(self, name: str, lowercase: bool) -> None:
-        self._prepare, self._space = _SPLITTERS[name]
-        self._lowercase = lowercase
-        self.tokens = _Numbers()
+    def __init__(self, tokenizer: ChunkTokenizer, lowercase: bool) -> None:
+        self._tokenizer, self._lowercase = tokenizer, lowercase
+        self.tokens = _Numbering()
 
-    def __call__(self, blocks: Sequence[Sequence[str]]) -> Iterator[tuple[Ids, NDArray[np.int64]]]:
-        """For each block (N,) ids of its tokens, and (n,) the lengths of its texts."""
+    def __call__(self, blocks: Sequence[Sequence[str]]) -> Iterator[tuple[Ids, Lengths]]:
+        """Yield the `(N,)` ids and the `(n,)` lengths of the texts of each block."""
         import pyarrow as pa
 
-        # Arrow and numpy work without Python's lock, so threads are as good as processes here.
+        # Arrow and numpy release the GIL, so threads suffice.
         with ThreadPoolExecutor(min(len(blocks), THREADS) or 1) as pool:
-            found = list(pool.map(self._cut, blocks))
-            if not found:
+            chunked = list(pool.map(self._cut, blocks))
+            if not chunked:
                 return
-            coded = pa.chunked_array([chunks for chunks, _ in found]).unify_dictionaries()
-            table = self._learn(coded.chunk(0).dictionary.to_pylist())
+            coded = pa.chunked_array([chunks for chunks, _ in chunked]).unify_dictionaries()
+            table = self._tokenize(coded.chunk(0).dictionary.to_pylist())
             occurrences = [chunk.indices.to_numpy() for chunk in coded.chunks]
-            yield from pool.map(table.expanded, occurrences, [bounds for _, bounds in found])
+            yield from pool.map(table.expand, occurrences, [bounds for _, bounds in chunked])
 
     def _cut(self, texts: Sequence[str]) -> tuple[Any, NDArray[np.int64]]:
-        """Cuts texts at their blanks.
+        """Cut texts at spaces.
 
         Returns:
-            ``(K,)`` chunks as an Arrow array with a dictionary; and ``(n + 1,)``: text i is made
-            of the chunks from bounds[i] to bounds[i + 1].
+            The `(K,)` chunks as a dictionary-encoded Arrow array, and `(n + 1,)` bounds: text i
+            consists of chunks `bounds[i]` to `bounds[i + 1]`.
         """
         import pyarrow as pa
 
-        encoded = [self._prepare(text).encode() for text in texts]
-        # Every text begins with a blank, so a blank before a word is where a chunk begins.
+        encoded = [self._tokenizer.isolate(text).encode() for text in texts]
+        # Every text starts with a space, so a chunk starts at each space before another character.
         joined = b" " + b" ".join(encoded)
-        blank = np.frombuffer(joined, np.uint8) == ord(" ")
-        begins = np.flatnonzero(blank[:-1] > blank[1:])
-        offsets = np.empty(len(begins) + 1, np.int32)
-        offsets[:-1], offsets[-1] = begins, len(joined)
+        is_space = np.frombuffer(joined, np.uint8) == ord(" ")
+        starts = np.flatnonzero(is_space[:-1] > is_space[1:])
+        offsets = np.empty(len(starts) + 1, np.int32)
+        offsets[:-1], offsets[-1] = starts, len(joined)
         buffers = [None, pa.py_buffer(offsets), pa.py_buffer(joined)]
-        chunks = pa.Array.from_buffers(pa.string(), len(begins), buffers)
+        chunks = pa.Array.from_buffers(pa.string(), len(starts), buffers)
         sizes = np.fromiter(map(len, encoded), np.int64, len(encoded)) + 1
-        bounds = np.searchsorted(begins, np.concatenate([[0], np.cumsum(sizes)]))
+        bounds = np.searchsorted(starts, np.concatenate([[0], np.cumsum(sizes)]))
         return chunks.dictionary_encode(), bounds
 
-    def _learn(self, chunks: list[str]) -> _ChunkTable:
-        """Tokenizes the distinct chunks."""
-        # One text for all: a call a chunk would take as long as all the rest. A mark that no chunk
-        # holds tells in the tokens where each chunk ends.
+    def _tokenize(self, chunks: list[str]) -> _ChunkTable:
+        """Tokenize the C distinct chunks."""
+        # All chunks are marked as one text, because one call per chunk would dominate the time. A
+        # separator that occurs in no chunk shows where the tokens of each chunk end.
         text = " ".join(chunks)
-        mark = "\0"
-        while mark in text:
-            mark += "\0"
-        text = f" {mark} ".join([*chunks, ""])
-        spaced = self._space(text.lower() if self._lowercase else text)
-        self.tokens[mark] = -1
-        flat = self.tokens.of(spaced.split())
-        del self.tokens[mark]
-        ends = (np.flatnonzero(flat < 0) - np.arange(len(chunks))).astype(np.int32)
-        return _ChunkTable(flat[flat >= 0], np.diff(ends, prepend=np.int32(0)), ends)
+        separator = "\0"
+        while separator in text:
+            separator += "\0"
+        text = f" {separator} ".join([*chunks, ""])
+        marked = self._tokenizer.mark(text.lower() if self._lowercase else text)
+        self.tokens[separator] = -1
+        ids = self.tokens.of(marked.split())
+        del self.tokens[separator]
+        ends = (np.flatnonzero(ids < 0) - np.arange(len(chunks))).astype(np.int32)
+        return _ChunkTable(ids[ids >= 0], np.diff(ends, prepend=np.int32(0)), ends)
 
 
 class _ChunkTable(NamedTuple):
     """The tokens of the C distinct chunks.
 
-    The chunks' tokens one after the other, (C,) how many each has, and (C,) where they end.
+    Attributes:
+        ids: the tokens of all distinct chunks.
+        sizes: `(C,)` number of tokens of each chunk.
+        ends: `(C,)` end of each chunk in `ids`.
     """
 
-    flat: Ids
+    ids: Ids
     sizes: Ids
     ends: Ids
 
-    def expanded(self, chunks: Ids, bounds: NDArray[np.int64]) -> tuple[Ids, NDArray[np.int64]]:
-        """(K,) chunks -> (N,) the ids of their tokens, and (n,) the lengths of their texts."""
-        ids, before = [_NONE], [np.zeros(1, np.int64)]
-        for at in range(0, len(chunks), EXPANDED_AT_ONCE):
-            part = chunks[at : at + EXPANDED_AT_ONCE]  # (k,)
-            each = self.sizes[part]  # (k,)
-            ends = np.cumsum(each, dtype=np.int32)
-            places = np.repeat(self.ends[part] - ends, each)
-            places += np.arange(len(places), dtype=np.int32)
-            ids.append(self.flat[places])
-            before.append(before[-1][-1] + ends)
-        return np.concatenate(ids), np.diff(np.concatenate(before)[bounds])
+    def expand(self, chunks: Ids, bounds: NDArray[np.int64]) -> tuple[Ids, Lengths]:
+        """Replace chunks by their tokens.
 
+        Args:
+            chunks: `(K,)` indices of distinct chunks.
+            bounds: `(n + 1,)`; text i consists of chunks `bounds[i]` to `bounds[i + 1]`.
 
-def _without_line_breaks(text: str) -> str:
-    """Makes sure that nothing which `basic_english` takes together spans a blank."""
-    cut = text.replace(LINE_BREAK, " ") if LINE_BREAK in text else text
-    # What is left of ">" may still end a line break (`<BR />`, `<br" />`). Such a text becomes
-    # its tokens, between which stand no blanks to cut at.
-    if ">" in cut:
-        return "\t".join(basic_english(text))
-    return cut
-
-
-def _as_it_is(text: str) -> str:
-    return text
-
-
-_SPLITTERS: dict[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
-    "basic_english": (_without_line_breaks, spaced_basic_english),
-    "whitespace": (_as_it_is, _as_it_is),
-}
-"""Tokenizers that may be run chunk by chunk: what makes a text fit for cutting at blanks, and
-what spaces a chunk so that split() gives its tokens."""
+        Returns:
+            `(N,)` token ids and `(n,)` lengths of the texts.
+        """
+        ids, ends_in_text = [_EMPTY], [np.zeros(1, np.int64)]
+        for start in range(0, len(chunks), EXPANDED_AT_ONCE):
+            group = chunks[start : start + EXPANDED_AT_ONCE]  # (k,)
+            sizes = self.sizes[group]  # (k,)
+            ends = np.cumsum(sizes, dtype=np.int32)
+            positions = np.repeat(self.ends[group] - ends, sizes)
+            positions += np.arange(len(positions), dtype=np.int32)
+            ids.append(self.ids[positions])
+            ends_in_text.append(ends_in_text[-1][-1] + ends)
+        return np.concatenate(ids), np.diff(np.concatenate(ends_in_text)[bounds])

@@ -1,19 +1,16 @@
-"""Text to tokens, by name."""
+"""Built-in tokenizers, and access to all tokenizers by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from celltune.data_prep.errors import DataError
-
-Tokenizer = Callable[[str], list[str]]
+from celltune.data_prep.extensions import TOKENIZERS
+from celltune.data_prep.text.base import ChunkTokenizer, Tokenizer
 
 LINE_BREAK = "<br />"
-"""HTML's line break, which `basic_english` drops; the only thing in it that spans a blank."""
+"""HTML line break; the only pattern of `BasicEnglish` that contains a space."""
 
-# torchtext 0.6.0's substitutions in torchtext's order, which matters: `<br" />` becomes a line
-# break only because quotes go first. Blanks are left to split().
+# The substitutions of torchtext 0.6.0 in torchtext's order. The order matters: `<br" />` becomes a
+# line break because quotes are removed first. Spaces are left to `str.split`.
 _BASIC_ENGLISH = (
     ("'", " ' "),
     ('"', ""),
@@ -29,70 +26,117 @@ _BASIC_ENGLISH = (
 )
 
 
-def basic_english(text: str) -> list[str]:
-    """Lower-cased words and punctuation marks, as torchtext 0.6.0's ``basic_english`` gives them.
+class BasicEnglish(ChunkTokenizer):
+    """Lower-case words and punctuation marks: `basic_english` of torchtext 0.6.0.
 
-    Quotes, semicolons, colons and line breaks of HTML disappear; a text of nothing else gives
-    no token. Source: torchtext 0.6.0, ``torchtext/data/utils.py``.
+    Double quotes, semicolons, colons and HTML line breaks are removed, so a text of nothing else
+    has no token. Source: torchtext 0.6.0, `torchtext/data/utils.py`.
     """
-    return spaced_basic_english(text).split()
+
+    version = ""
+    always_lowercases = True
+    keeps_words = True
+    native_rules = "basic_english"
+
+    def isolate(self, text: str) -> str:
+        """Rewrite a text such that no rule applies across a space; the tokens stay the same."""
+        isolated = text.replace(LINE_BREAK, " ") if LINE_BREAK in text else text
+        # A remaining ">" can be the end of a line break (`<BR />`, `<br" />`). Such a text is
+        # replaced by its tokens, joined by a character at which it is not cut.
+        return "\t".join(self(text)) if ">" in isolated else isolated
+
+    def mark(self, text: str) -> str:
+        """Return the lower-case text with spaces around tokens."""
+        text = text.lower()
+        for pattern, replacement in _BASIC_ENGLISH:
+            if pattern in text:
+                text = text.replace(pattern, replacement)
+        return text
 
 
-def spaced_basic_english(text: str) -> str:
-    """What `basic_english` splits at blanks: lower case, marks apart."""
-    text = text.lower()
-    for mark, spaced in _BASIC_ENGLISH:
-        if mark in text:
-            text = text.replace(mark, spaced)
-    return text
+class Whitespace(ChunkTokenizer):
+    """The strings between whitespace, unchanged."""
+
+    version = ""
+    keeps_words = True
+    native_rules = "whitespace"
+
+    def mark(self, text: str) -> str:
+        """Return the text itself."""
+        return text
 
 
-def whitespace(text: str) -> list[str]:
-    """What stands between blanks, as it was written."""
-    return text.split()
+class Spacy(Tokenizer):
+    """spaCy's rule-based English tokenizer without a model; runs of spaces are tokens.
 
-
-def spacy() -> Tokenizer:
-    """SpaCy's tokenizer of English, without a model; blanks of more than one are tokens.
+    Source: gives the tokens of torchtext 0.6.0's `Field(tokenize="spacy")`, which downloads a model
+    to get the same rules.
 
     Raises:
-        DataError: spaCy isn't installed.
-
-    Source: the tokens of torchtext 0.6.0's ``Field(tokenize="spacy")``, which needs a model to be
-    downloaded for the same rules.
+        DataError: spaCy is not installed.
     """
-    try:
-        from spacy.lang.en import English
-    except ImportError as error:
-        raise DataError(
-            "data.tokenizer spacy needs spaCy, which isn't installed; run "
-            "pip install 'celltune[spacy]', or choose basic_english or whitespace"
-        ) from error
-    tokenizer = English().tokenizer
-    return lambda text: [token.text for token in tokenizer(text)]
+
+    version = ""
+    keeps_words = True
+
+    def __init__(self) -> None:
+        try:
+            from spacy.lang.en import English
+        except ImportError as error:
+            raise DataError(
+                "data.tokenizer is 'spacy', but spaCy is not installed. Install the extra with: "
+                "pip install 'celltune[spacy]'. Or set data.tokenizer to 'basic_english' or "
+                "'whitespace'."
+            ) from error
+        self._tokenizer = English().tokenizer
+
+    def __call__(self, text: str) -> list[str]:
+        """Return the tokens of a text in order."""
+        return [token.text for token in self._tokenizer(text)]
 
 
-TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
-    "basic_english": lambda: basic_english,
-    "whitespace": lambda: whitespace,
-    "spacy": spacy,
-}
-"""What makes each tokenizer, by the name that a config gives it."""
+class _Lowercased(Tokenizer):
+    """A tokenizer that is applied to the lower-case text."""
+
+    version = ""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def __call__(self, text: str) -> list[str]:
+        return self._tokenizer(text.lower())
+
+    def has_token(self, text: str) -> bool:
+        return self._tokenizer.has_token(text.lower())
 
 
-def tokenizer(name: str, *, lowercase: bool = False) -> Tokenizer:
-    """The tokenizer of a name.
+def open_tokenizer(name: str, *, lowercase: bool = False) -> Tokenizer:
+    """Create the tokenizer with the given name.
 
     Args:
-        name: a key of `TOKENIZERS`.
-        lowercase: lower-case the text first; `basic_english` does so in any case.
+        name: a name of `TOKENIZERS`.
+        lowercase: apply it to the lower-case text.
 
     Raises:
-        DataError: a library that it needs isn't installed.
+        ExtensionError: the name is unknown, or its package cannot be imported.
+        DataError: a library that the tokenizer needs is not installed.
     """
-    made = TOKENIZERS[name]()
-    return partial(_lowered, made) if lowercase and name != "basic_english" else made
+    tokenizer = TOKENIZERS.load(name)()
+    return _Lowercased(tokenizer) if lowercase and not tokenizer.always_lowercases else tokenizer
 
 
-def _lowered(made: Tokenizer, text: str) -> list[str]:
-    return made(text.lower())
+def tokenizer_version(name: str) -> str:
+    """Return the version of a tokenizer's rules; empty for built-in ones.
+
+    Raises:
+        ExtensionError: the name is unknown, or its package cannot be imported.
+        DataError: a tokenizer of another package has no version.
+    """
+    implementation = TOKENIZERS.load(name)
+    version = getattr(implementation, "version", None)
+    if not isinstance(version, str) or not (version or implementation.__module__ == __name__):
+        raise DataError(
+            f"The tokenizer '{name}' has the version {version!r}. It has to be a non-empty string, "
+            f"because it identifies prepared data. Fix or uninstall the package that defines it."
+        )
+    return version

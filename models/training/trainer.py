@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from celltune.data_prep.dataset.batching import (
-    SplitArrays,
+    DocumentIndices,
     cut_batch,
     evaluation_plan,
     training_plan,
@@ -288,7 +288,7 @@ class Trainer:
         return loss_sum.detach(), _right(logits.detach(), labels)
 
     def _cut(
-        self, split: TensorizedSplit, plan: list[SplitArrays]
+        self, split: TensorizedSplit, plan: list[DocumentIndices]
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Batches on the device: cut there of what lies there, else cut here and sent."""
         known = self._resident.get(id(split))

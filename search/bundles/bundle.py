@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from celltune.data_prep.text.encoder import TextReader, TextRules
+from celltune.data_prep.text.encoder import TextEncoder, TextRules
 from celltune.data_prep.types import JSON
 from celltune.models.config import ModelConfig
 from celltune.search.errors import ModelError
@@ -176,7 +176,7 @@ def load_bundle(path: Path) -> TrainedModel:
     config = _parse_config(path, files[CONFIG])
     words = _parse_vocabulary(path, files[VOCABULARY])
     classifier = _load_classifier(path, config, len(words), files[WEIGHTS])
-    return TrainedModel(classifier, TextReader(config.text, words), config.classes)
+    return TrainedModel(classifier, TextEncoder(config.text, words), config.classes)
 
 
 def _read_verified(path: Path) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celltune.data_prep.dataset.tensorized import PreparedData
-from celltune.data_prep.text.encoder import TextReader
+from celltune.data_prep.text.encoder import TextEncoder
 from celltune.data_prep.types import Progress
 from celltune.search.bundles.bundle import (
     MODEL_CARD,
@@ -60,7 +60,7 @@ def load_model(
 
     model = load_trial_model(find_experiment(source, storage_root(storage)), trial)
     data = load_data(model)
-    return TrainedModel(model.classifier, TextReader(model.text_rules, data.words), data.classes)
+    return TrainedModel(model.classifier, TextEncoder(model.text_rules, data.words), data.classes)
 
 
 def export(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from celltune.data_prep.dataset.tensorized import TensorizedSplit
 from celltune.data_prep.dataset.vocabulary import UNK
-from celltune.data_prep.text.encoder import TextReader, as_split, has_known_token, is_utf8
+from celltune.data_prep.text.encoder import TextEncoder, as_split, has_known_token, is_utf8
 from celltune.models.network.classifier import TextClassifier
 from celltune.models.network.predict import log_probabilities
 from celltune.search.errors import ModelError
@@ -79,7 +79,7 @@ class TrainedModel:
     """
 
     def __init__(
-        self, classifier: TextClassifier, reader: TextReader, classes: Sequence[str]
+        self, classifier: TextClassifier, reader: TextEncoder, classes: Sequence[str]
     ) -> None:
         self.classifier, self.reader = classifier.eval(), reader
         self.classes = tuple(classes)
@@ -126,7 +126,7 @@ class TrainedModel:
             ModelError: there is no prediction for the text.
         """
         prediction = self.predict_one(text)
-        spelled = self.reader.spelled(text)
+        spelled = self.reader.spell(text)
         count = len(spelled.tokens)
         lengths = np.arange(count + 1, dtype=np.int64)
         prefixes = TensorizedSplit(
@@ -139,12 +139,12 @@ class TrainedModel:
         changes: list[float | None] = [None, *np.diff(probabilities).tolist()]
         known = (spelled.ids != UNK).tolist()
         steps = map(Step, spelled.tokens, known, probabilities, changes)
-        return Explanation(prediction, tuple(steps), spelled.gap, spelled.at)
+        return Explanation(prediction, tuple(steps), spelled.num_removed, spelled.removed_at)
 
     def _predict_block(self, texts: Sequence[str]) -> list[Prediction]:
         valid = [is_utf8(text) for text in texts]
         readable = [text if is_valid else "" for text, is_valid in zip(texts, valid, strict=True)]
-        ids, offsets = self.reader.read(readable)
+        ids, offsets = self.reader.encode(readable)
         has_word, has_known_word = has_known_token(ids, offsets)
         rows = iter(self._probabilities(as_split(ids, offsets, has_known_word)))
         flags = zip(valid, has_word.tolist(), has_known_word.tolist(), strict=True)

@@ -42,7 +42,7 @@ from celltune.data_prep.config import DataConfig
         ({"source": "csv", "path": "a", "groups": "b", "group_column": "c"}, "remove one of them"),
         ({"source": "imdb", "test_size": 0.2}, "test_size is 0.2, but source imdb doesn't read it"),
         ({"source": "synthetic", "test_size": 1.5}, "test_size is 1.5; allowed are a share"),
-        ({"source": "synthetic", "lowercase": False}, "basic_english always lower-cases"),
+        ({"source": "synthetic", "lowercase": False}, "'basic_english' always lower-cases"),
         ({"source": "synthetic", "vocabulary_size": 0}, "greater than or equal to 1"),
         ({"source": "synthetic", "vectors": {}}, "one of name, path and train, and has none"),
         ({"source": "synthetic", "vectors": {"name": "a", "path": "b"}}, "has name and path"),

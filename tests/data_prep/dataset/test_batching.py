@@ -8,120 +8,134 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from celltune.data_prep.dataset.batching import Batch, batches, ordered_batches
+from celltune.data_prep.dataset.batching import (
+    Batch,
+    DocumentIndices,
+    cut_batch,
+    evaluation_plan,
+    training_plan,
+)
 from celltune.data_prep.dataset.tensorized import PAD, TensorizedSplit
 from celltune.data_prep.errors import DataError
 
 MakeSplit = Callable[[Iterable[int]], TensorizedSplit]
-Cut = Callable[[TensorizedSplit, int], Iterable[Batch]]
+MakePlan = Callable[[TensorizedSplit, int], list[DocumentIndices]]
 
-# make_split only holds a function, so one instance serves all examples.
+# make_split returns a stateless function, so all examples can share one.
 shared_fixture = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def trained(split: TensorizedSplit, size: int) -> Iterable[Batch]:
-    return batches(split, size, seed=3, epoch=1)
+def plan_of_epoch(split: TensorizedSplit, size: int) -> list[DocumentIndices]:
+    return training_plan(split, size, seed=3, epoch=1)
 
 
-def reviews(found: Iterable[Batch]) -> list[list[int]]:
-    return [batch.ids[0].tolist() for batch in found]
+def cut(split: TensorizedSplit, plan: list[DocumentIndices]) -> list[Batch]:
+    return [cut_batch(split, indices) for indices in plan]
+
+
+def documents(batches: Iterable[Batch]) -> list[list[int]]:
+    """Return the documents of each batch; in `make_split`, document i consists of ids i + 2."""
+    return [(batch.ids[0] - 2).tolist() for batch in batches]
 
 
 @shared_fixture
 @given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 70))
-@pytest.mark.parametrize("cut", [trained, ordered_batches])
-def test_every_review_comes_once_and_whole(
-    make_split: MakeSplit, cut: Cut, lengths: list[int], size: int
+@pytest.mark.parametrize("make_plan", [plan_of_epoch, evaluation_plan])
+def test_batches_contain_every_document_once_and_completely(
+    make_split: MakeSplit, make_plan: MakePlan, lengths: list[int], size: int
 ) -> None:
     split = make_split(lengths)
-    found = list(cut(split, size))
-    assert sorted(chain.from_iterable(reviews(found))) == [i + 2 for i in range(len(lengths))]
-    assert sum(len(batch) == min(size, len(lengths)) for batch in found) >= len(lengths) // size
-    for batch in found:
+    batches = cut(split, make_plan(split, size))
+    assert sorted(chain.from_iterable(documents(batches))) == list(range(len(lengths)))
+    assert sum(len(batch) == min(size, len(lengths)) for batch in batches) >= len(lengths) // size
+    for batch in batches:
         steps = np.arange(len(batch.ids))[:, None]
-        number = batch.ids[0] - 2
+        index = batch.ids[0] - 2
         assert batch.ids.dtype == batch.lengths.dtype == batch.labels.dtype == np.int64
         assert len(batch.ids) == batch.lengths.max()
-        assert (batch.lengths == split.lengths[number]).all()
-        assert (batch.labels == split.labels[number]).all()
-        assert (batch.ids == np.where(steps < batch.lengths, number + 2, PAD)).all()
+        assert (batch.lengths == split.lengths[index]).all()
+        assert (batch.labels == split.labels[index]).all()
+        assert (batch.ids == np.where(steps < batch.lengths, index + 2, PAD)).all()
 
 
-def test_seed_and_epoch_decide_the_batches(make_split: MakeSplit) -> None:
+def test_seed_and_epoch_determine_the_training_batches(make_split: MakeSplit) -> None:
     split = make_split(np.random.default_rng(1).integers(5, 200, 2_000))
 
-    def epoch(seed: int, number: int) -> list[list[int]]:
-        return reviews(batches(split, 16, seed=seed, epoch=number))
+    def plan(seed: int, epoch: int) -> list[list[int]]:
+        return [batch.tolist() for batch in training_plan(split, 16, seed=seed, epoch=epoch)]
 
-    assert epoch(1, 0) == epoch(1, 0)
-    together = [{frozenset(batch) for batch in epoch(s, e)} for s, e in ((1, 0), (1, 1), (2, 0))]
-    for other in together[1:]:
-        # Not only their order changes: other reviews stand side by side.
-        assert len(together[0] & other) <= 2
+    assert plan(1, 0) == plan(1, 0)
+    groups = [{frozenset(batch) for batch in plan(s, e)} for s, e in ((1, 0), (1, 1), (2, 0))]
+    for other in groups[1:]:
+        # The composition of batches changes, not only their order.
+        assert len(groups[0] & other) <= 2
 
 
-def test_evaluation_goes_from_short_to_long_and_never_changes(make_split: MakeSplit) -> None:
+def test_evaluation_batches_are_sorted_by_length(make_split: MakeSplit) -> None:
     split = make_split([9, 2, 5, 7, 1])
-    found = [batch.lengths.tolist() for batch in ordered_batches(split, 2)]
-    assert found == [[1, 2], [5, 7], [9]]
+    plan = evaluation_plan(split, 2)
+    assert [split.lengths[indices].tolist() for indices in plan] == [[1, 2], [5, 7], [9]]
 
 
-def test_the_small_batch_stands_anywhere(make_split: MakeSplit) -> None:
+def test_small_batch_has_a_random_position(make_split: MakeSplit) -> None:
     split = make_split(range(1, 66))
     longest = [
-        min(batches(split, 8, seed=1, epoch=epoch), key=len).lengths.max() for epoch in range(20)
+        split.lengths[min(training_plan(split, 8, seed=1, epoch=epoch), key=len)].max()
+        for epoch in range(20)
     ]
     assert len(set(longest)) > 3
 
 
-def test_padding_stays_under_five_percent_on_lengths_like_imdbs(make_split: MakeSplit) -> None:
+def test_padding_is_below_five_percent_on_lengths_like_imdb(make_split: MakeSplit) -> None:
     # IMDB's tokens: median about 200, a long tail.
     lengths = np.random.default_rng(1).lognormal(5.35, 0.65, 4_000).astype(int).clip(10, 2_500)
     for limit in (256, 512):
         split = make_split(lengths.clip(max=limit))
-        read = sum(batch.ids.size for batch in batches(split, 64, seed=1, epoch=0))
-        assert 1 - split.tokens / read <= 0.05
+        plan = training_plan(split, 64, seed=1, epoch=0)
+        padded = sum(int(split.lengths[indices].max()) * len(indices) for indices in plan)
+        assert 1 - split.tokens / padded <= 0.05
 
 
-def test_batches_belong_to_the_receiver(make_split: MakeSplit) -> None:
+def test_batch_arrays_are_writable_copies(make_split: MakeSplit) -> None:
     split = make_split([3, 4])
     for array in (split.ids, split.offsets, split.labels):
         array.flags.writeable = False
-    batch = next(ordered_batches(split, 2))
+    (batch,) = cut(split, evaluation_plan(split, 2))
     for copy in (batch.ids, batch.lengths, batch.labels):
         copy[:] = 0
     assert split.ids.tolist() == [2, 2, 2, 3, 3, 3, 3]
 
 
-@pytest.mark.parametrize("cut", [trained, ordered_batches])
-def test_a_batch_of_nothing_is_refused(make_split: MakeSplit, cut: Cut) -> None:
-    with pytest.raises(DataError, match=r"a batch size of 0 can't be used; .* at least 1"):
-        list(cut(make_split([1]), 0))
-
-
 @shared_fixture
 @given(st.lists(st.integers(1, 40), max_size=60), st.integers(1, 70), st.integers(1, 200))
-@pytest.mark.parametrize("ordered", [False, True])
-def test_a_token_budget_is_kept_and_used(
-    make_split: MakeSplit, ordered: bool, lengths: list[int], size: int, budget: int
+@pytest.mark.parametrize("sorted_by_length", [False, True])
+def test_token_budget_limits_batches_and_is_used(
+    make_split: MakeSplit, sorted_by_length: bool, lengths: list[int], size: int, budget: int
 ) -> None:
     split = make_split(lengths)
-    found = list(
-        ordered_batches(split, size, token_budget=budget)
-        if ordered
-        else batches(split, size, seed=3, epoch=1, token_budget=budget)
+    plan = (
+        evaluation_plan(split, size, token_budget=budget)
+        if sorted_by_length
+        else training_plan(split, size, seed=3, epoch=1, token_budget=budget)
     )
-    assert sorted(chain.from_iterable(reviews(found))) == [i + 2 for i in range(len(lengths))]
-    for batch in found:
+    batches = cut(split, plan)
+    assert sorted(chain.from_iterable(documents(batches))) == list(range(len(lengths)))
+    for batch in batches:
         assert len(batch) <= size
         assert batch.ids.size <= budget or len(batch) == 1
-    if ordered:
-        for batch, following in pairwise(found):
-            # A batch ends only because one more would be too much.
-            more = following.lengths[0] * (len(batch) + 1)
-            assert len(batch) == size or more > budget
+    if sorted_by_length:
+        for batch, following in pairwise(batches):
+            # A batch ends only if the next document would exceed a limit.
+            enlarged = following.lengths[0] * (len(batch) + 1)
+            assert len(batch) == size or enlarged > budget
 
 
-def test_a_budget_of_nothing_is_refused(make_split: MakeSplit) -> None:
-    with pytest.raises(DataError, match=r"a token budget of 0 can't be used; .* at least 1"):
-        batches(make_split([1]), 4, seed=1, epoch=0, token_budget=0)
+@pytest.mark.parametrize("make_plan", [plan_of_epoch, evaluation_plan])
+def test_plans_reject_batch_size_zero(make_split: MakeSplit, make_plan: MakePlan) -> None:
+    with pytest.raises(DataError, match=r"The batch size is 0; it has to be at least 1\."):
+        make_plan(make_split([1]), 0)
+
+
+def test_plans_reject_token_budget_zero(make_split: MakeSplit) -> None:
+    with pytest.raises(DataError, match=r"The token budget is 0; it has to be at least 1\."):
+        training_plan(make_split([1]), 4, seed=1, epoch=0, token_budget=0)

@@ -12,7 +12,7 @@ WORDS = st.lists(st.text() | st.sampled_from(["", "é", "\ud800"]), max_size=9)
 
 
 @given(WORDS, st.slices(9))
-def test_packed_words_are_the_words(words: list[str], part: slice) -> None:
+def test_packed_words_equal_the_original_words(words: list[str], part: slice) -> None:
     packed = PackedWords.of(words)
     assert packed == words
     assert list(packed) == words
@@ -22,7 +22,7 @@ def test_packed_words_are_the_words(words: list[str], part: slice) -> None:
     assert pickle.loads(pickle.dumps(packed)) == packed  # noqa: S301 - our own bytes
 
 
-def test_a_word_that_is_not_there_is_an_index_error() -> None:
+def test_index_out_of_range_raises_index_error() -> None:
     with pytest.raises(IndexError, match="out of range"):
         PackedWords.of(["a"])[1]
     assert PackedWords.of(["a", "b"])[-1] == "b"

@@ -18,7 +18,7 @@ from celltune.data_prep.preparation.builder import require_tokens
 from celltune.data_prep.preparation.pipeline import fingerprint, prepare, survey
 from celltune.data_prep.sources.base import Document
 from celltune.data_prep.sources.synthetic import SyntheticSource
-from celltune.data_prep.text.tokenizers import tokenizer
+from celltune.data_prep.text.tokenizers import open_tokenizer
 
 WriteCsv = Callable[..., Path]
 
@@ -150,7 +150,7 @@ PIECES = [
 def test_a_survey_finds_the_reviews_without_a_token(name: str, text: str) -> None:
     config = DataConfig(source="synthetic", tokenizer=name)  # type: ignore[arg-type]
     row = Document("row 1", text, 0, None)
-    if tokenizer(name)(text):
+    if open_tokenizer(name)(text):
         require_tokens([row], config)
     else:
         with pytest.raises(DataError, match=f"row 1: the review is empty, .* that {name} calls"):

@@ -13,7 +13,7 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PAD, UNK
 from celltune.data_prep.preparation.pipeline import prepare
 from celltune.data_prep.text.encoder import (
-    TextReader,
+    TextEncoder,
     TextRules,
     as_split,
     has_known_token,
@@ -30,16 +30,21 @@ def rules(**changes: object) -> TextRules:
     return TextRules.model_validate({**plain, **changes})
 
 
+def write_csv(path: Path, texts: list[str]) -> Path:
+    rows = "".join(f'"{text}",{number % 2}\n' for number, text in enumerate(texts))
+    path.write_text(f"text,label\n{rows}")
+    return path
+
+
 @pytest.mark.parametrize("tokenizer", ["basic_english", "whitespace"])
 @pytest.mark.parametrize("keep", ["head", "tail", "both"])
-def test_texts_are_read_as_the_training_part_was(tokenizer: str, keep: str, tmp_path: Path) -> None:
-    """Whatever `prepare` does to a review, a `TextReader` with its vocabulary does as well."""
+def test_encoder_gives_the_ids_of_the_prepared_data(
+    tokenizer: str, keep: str, tmp_path: Path
+) -> None:
     texts = [f"A fine film, number {n} <br /> " + "it isn't Bad! " * (n % 5) for n in range(40)]
-    path = tmp_path / "reviews.csv"
-    path.write_text("text,label\n" + "".join(f'"{t}",{n % 2}\n' for n, t in enumerate(texts)))
     config = DataConfig(
         source="csv",
-        path=path,
+        path=write_csv(tmp_path / "documents.csv", texts),
         tokenizer=tokenizer,
         lowercase=tokenizer == "whitespace" or None,
         keep=keep,
@@ -47,38 +52,49 @@ def test_texts_are_read_as_the_training_part_was(tokenizer: str, keep: str, tmp_
         vocabulary_size=12,
     )
     data = prepare(config, cache_dir=tmp_path / "cache")
-    ids, offsets = TextReader(TextRules.of(config), data.words).read(texts)
-    ours = {tuple(ids[a:b]) for a, b in pairwise(offsets)}
-    for part in (data.train, data.valid):
-        pairs = pairwise(part.offsets)
-        assert {tuple(part.ids[a:b]) for a, b in pairs} <= ours
+    ids, offsets = TextEncoder(TextRules.of(config), data.words).encode(texts)
+    encoded = {tuple(ids[a:b]) for a, b in pairwise(offsets)}
+    for split in (data.train, data.valid):
+        assert {tuple(split.ids[a:b]) for a, b in pairwise(split.offsets)} <= encoded
 
 
-def test_a_new_way_to_treat_unknown_words_has_to_be_taken_up_here() -> None:
-    """Rules that shape a text and stand outside of `TextRules` would make predictions differ."""
-    shaping = {"tokenizer", "lowercase", "max_tokens", "keep", "drop_unknown"}
+def test_text_rules_cover_all_settings_that_shape_a_text() -> None:
+    """A setting that `TextRules` lacks would make predictions differ from training."""
+    shaping = {"tokenizer", "lowercase", "max_tokens", "keep", "drop_unknown", "tokenizer_version"}
     assert set(TextRules.model_fields) == shaping
     annotation = VectorsConfig.model_fields["unknown"].annotation
     assert get_args(annotation) == ("zero", "drawn", "dropped")
 
 
+def test_text_rules_of_a_builtin_tokenizer_are_stored_without_a_version() -> None:
+    assert rules().model_dump(mode="json") == {
+        "tokenizer": "basic_english",
+        "lowercase": False,
+        "max_tokens": 4,
+        "keep": "both",
+        "drop_unknown": False,
+    }
+
+
 @pytest.mark.parametrize("keep", ["head", "tail", "both"])
-def test_unknown_words_are_left_out_where_the_training_part_left_them_out(
-    keep: str, tmp_path: Path
-) -> None:
+def test_encoder_drops_unknown_words_as_the_prepared_data(keep: str, tmp_path: Path) -> None:
     texts = [f"a fine film {n} , " + "it is not bad ! " * (n % 4) for n in range(40)]
-    path, vectors = tmp_path / "reviews.csv", tmp_path / "vectors.txt"
-    path.write_text("text,label\n" + "".join(f'"{t}",{n % 2}\n' for n, t in enumerate(texts)))
+    vectors = tmp_path / "vectors.txt"
     vectors.write_text("fine 1 2\nfilm 2 3\nbad 3 4\nnot 4 5\n")
-    told = VectorsConfig.model_validate({"path": str(vectors), "unknown": "dropped"})
-    config = DataConfig(source="csv", path=path, keep=keep, max_tokens=5, vectors=told)
+    config = DataConfig(
+        source="csv",
+        path=write_csv(tmp_path / "documents.csv", texts),
+        keep=keep,
+        max_tokens=5,
+        vectors=VectorsConfig.model_validate({"path": str(vectors), "unknown": "dropped"}),
+    )
     data = prepare(config, cache_dir=tmp_path / "cache")
-    reader = TextReader(TextRules.of(config), data.words)
-    ids, offsets = reader.read(texts)
-    ours = {tuple(ids[a:b]) for a, b in pairwise(offsets)}
-    for part in (data.train, data.valid):
-        assert {tuple(part.ids[a:b]) for a, b in pairwise(part.offsets)} <= ours
-    assert reader.read(["", "unheard of"])[1].tolist() == [0, 0, 1]
+    encoder = TextEncoder(TextRules.of(config), data.words)
+    ids, offsets = encoder.encode(texts)
+    encoded = {tuple(ids[a:b]) for a, b in pairwise(offsets)}
+    for split in (data.train, data.valid):
+        assert {tuple(split.ids[a:b]) for a, b in pairwise(split.offsets)} <= encoded
+    assert encoder.encode(["", "unheard of"])[1].tolist() == [0, 0, 1]
 
 
 @given(
@@ -87,38 +103,40 @@ def test_unknown_words_are_left_out_where_the_training_part_left_them_out(
     keep=st.sampled_from(["head", "tail", "both"]),
     dropped=st.booleans(),
 )
-def test_word_by_word_is_what_is_read_at_once(
+def test_spell_gives_the_ids_of_encode_and_the_removed_range(
     texts: list[str], limit: int, keep: str, dropped: bool
 ) -> None:
-    reader = TextReader(rules(max_tokens=limit, keep=keep, drop_unknown=dropped), WORDS)
-    ids, offsets = reader.read(texts)
+    encoder = TextEncoder(rules(max_tokens=limit, keep=keep, drop_unknown=dropped), WORDS)
+    untruncated = TextEncoder(rules(max_tokens=1_000, drop_unknown=dropped), WORDS)
+    ids, offsets = encoder.encode(texts)
     for text, start, end in zip(texts, offsets, offsets[1:], strict=False):
-        words = reader.spelled(text)
-        assert words.ids.tolist() == ids[start:end].tolist()
-        assert len(words.tokens) == end - start
-        everything = rules(max_tokens=1_000, drop_unknown=dropped)
-        whole = TextReader(everything, WORDS).spelled(text).tokens
-        assert whole[: words.at] == words.tokens[: words.at]
-        assert whole[words.at + words.gap :] == words.tokens[words.at :]
+        spelled = encoder.spell(text)
+        assert spelled.ids.tolist() == ids[start:end].tolist()
+        assert len(spelled.tokens) == end - start
+        whole, cut = untruncated.spell(text).tokens, spelled.removed_at
+        assert whole[:cut] == spelled.tokens[:cut]
+        assert whole[cut + spelled.num_removed :] == spelled.tokens[cut:]
 
 
 @given(texts=TEXTS)
-def test_what_can_be_answered_is_told_apart(texts: list[str]) -> None:
-    reader = TextReader(rules(), WORDS)
-    ids, offsets = reader.read(texts)
-    any_word, any_known = has_known_token(ids, offsets)
-    each = [ids[a:b] for a, b in pairwise(offsets)]
-    assert any_word.tolist() == [len(part) > 0 for part in each]
-    assert any_known.tolist() == [bool((part != UNK).any()) for part in each]
+def test_texts_with_known_tokens_are_found(texts: list[str]) -> None:
+    ids, offsets = TextEncoder(rules(), WORDS).encode(texts)
+    any_token, any_known = has_known_token(ids, offsets)
+    encoded = [ids[a:b] for a, b in pairwise(offsets)]
+    assert any_token.tolist() == [len(text_ids) > 0 for text_ids in encoded]
+    assert any_known.tolist() == [bool((text_ids != UNK).any()) for text_ids in encoded]
     split = as_split(ids, offsets, any_known)
-    kept = [part.tolist() for part, known in zip(each, any_known, strict=True) if known]
-    pairs = pairwise(split.offsets)
-    assert [split.ids[a:b].tolist() for a, b in pairs] == kept
+    expected = [text_ids.tolist() for text_ids in encoded if (text_ids != UNK).any()]
+    assert [split.ids[a:b].tolist() for a, b in pairwise(split.offsets)] == expected
     assert PAD not in ids
 
 
-def test_a_lone_surrogate_is_no_utf8() -> None:
+def test_encoder_exposes_its_vocabulary() -> None:
+    encoder = TextEncoder(rules(), WORDS)
+    assert encoder.words == WORDS
+    assert np.array_equal(encoder.encode(["not fine"])[0], [6, 3])
+
+
+def test_lone_surrogate_is_not_utf8() -> None:
     assert is_utf8("fine ☃")
     assert not is_utf8("\udc80")
-    assert TextReader(rules(), WORDS).words == WORDS
-    assert np.array_equal(TextReader(rules(), WORDS).read(["not fine"])[0], [6, 3])

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celltune.data_prep.dataset.batching import batches, training_plan
+from celltune.data_prep.dataset.batching import cut_batch, training_plan
 from celltune.models.config import ModelConfig, TrainingConfig
 from celltune.models.training.device_split import DeviceSplit
 from celltune.models.training.trainer import Trainer
@@ -20,9 +20,9 @@ def test_batches_cut_on_a_device_are_those_cut_on_the_cpu(
     for array in (split.ids, split.offsets, split.labels):
         array.flags.writeable = False
     on_device = DeviceSplit(split, torch.device("cpu"))
-    wanted = batches(split, size, seed=seed, epoch=1)
-    for chosen, batch in zip(training_plan(split, size, seed=seed, epoch=1), wanted, strict=True):
-        ids, lengths, labels = on_device.batch(chosen)
+    for indices in training_plan(split, size, seed=seed, epoch=1):
+        batch = cut_batch(split, indices)
+        ids, lengths, labels = on_device.batch(indices)
         assert (ids.numpy() == batch.ids).all()
         assert (lengths.numpy() == batch.lengths).all()
         assert (labels.numpy() == batch.labels).all()
@@ -48,7 +48,8 @@ def test_a_trainer_learns_the_same_from_a_resident_split() -> None:
 
 def test_a_token_budget_makes_smaller_batches() -> None:
     split = make_split(40, 1)
-    sizes = [batch.ids.size for batch in batches(split, 8, seed=1, epoch=0, token_budget=30)]
+    plan = training_plan(split, 8, seed=1, epoch=0, token_budget=30)
+    sizes = [cut_batch(split, indices).ids.size for indices in plan]
     assert max(sizes) <= 30
     assert len(sizes) > 5
     assert np.sum(sizes) >= split.tokens

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celltune.data_prep.text.encoder import TextReader, TextRules
+from celltune.data_prep.text.encoder import TextEncoder, TextRules
 from celltune.models.config import ModelConfig
 from celltune.models.network.classifier import TextClassifier
 from celltune.search.bundles.export import export
@@ -30,7 +30,7 @@ def make_model(
         {"tokenizer": "basic_english", "lowercase": False, "max_tokens": 6, "keep": keep}
     )
     classifier = TextClassifier(config, len(WORDS), len(classes))
-    return TrainedModel(classifier, TextReader(rules, WORDS), classes)
+    return TrainedModel(classifier, TextEncoder(rules, WORDS), classes)
 
 
 @pytest.mark.parametrize("classes", [("neg", "pos"), ("bad", "mixed", "good")])
