@@ -41,8 +41,8 @@ from celltune.search.ledger.events import (
     TrialCreated,
     TrialStopped,
 )
-from celltune.search.storage.base import ExperimentFolder, create
-from celltune.search.storage.locate import experiment_at
+from celltune.search.storage.base import Experiment
+from celltune.search.storage.locate import open_storage
 from celltune.search.tuning.controller import SearchController
 from celltune.search.types import EpochReport
 
@@ -100,11 +100,11 @@ def events(config: SearchConfig) -> list[Event]:
     return written
 
 
-def finished_search(storage: Path, trials: int) -> ExperimentFolder:
+def finished_search(storage: Path, trials: int) -> Experiment:
     config = imdb(trials)
-    place = experiment_at(config.name, storage)
+    place = open_storage(storage).experiment(config.name)
     first = ExperimentCreated(at=0.0, fingerprint="none")
-    create(place, config, first, *events(config))
+    place.create(config, first, *events(config))
     return place
 
 
@@ -153,8 +153,8 @@ def proposals(storage: Path) -> dict[str, float]:
 def conductor_alone(storage: Path, seconds: float, group: int) -> float:
     """Results a second of a conductor and its ledger, `group` to a report, without Ray."""
     config = imdb(1_000_000).model_copy(update={"early_stopping": None})
-    place = experiment_at(config.name, storage)
-    create(place, config, ExperimentCreated(at=0.0, fingerprint="none"))
+    place = open_storage(storage).experiment(config.name)
+    place.create(config, ExperimentCreated(at=0.0, fingerprint="none"))
     results = 0
     with place.open_ledger() as ledger:
         conductor = SearchController(config, ledger, clock=time.time)

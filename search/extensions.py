@@ -8,6 +8,7 @@ from celltune.registry import Registry
 
 if TYPE_CHECKING:
     from celltune.search.results.formats import LeaderboardFormat
+    from celltune.search.storage.base import Storage
 
 SAMPLERS: Registry[Any] = Registry(
     "sampler", "celltune.samplers", {"tpe": "celltune.search.tuning.tpe:TPESampler"}
@@ -28,3 +29,15 @@ LEADERBOARD_FORMATS: Registry[LeaderboardFormat] = Registry(
     },
 )
 """Formats of the leaderboard."""
+
+_ARROW = "celltune.search.storage.arrow:ArrowStorage"
+
+STORAGES: Registry[type[Storage]] = Registry(
+    "storage backend",
+    "celltune.storages",
+    {
+        "local folder": "celltune.search.storage.local:LocalStorage",
+        **dict.fromkeys(("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "file"), _ARROW),
+    },
+)
+"""Storage backends by URI scheme; "local folder" is for addresses without a scheme."""

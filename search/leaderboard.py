@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from celltune.search.errors import OptionError
 from celltune.search.results.ranking import Selection, ranking
 from celltune.search.results.searches import read_searches
-from celltune.search.storage.base import storage_root
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +45,6 @@ def leaderboard(
 
     if not names:
         raise OptionError("No experiment is named. Give at least one of `names`.")
-    searches, ranking_metric = read_searches(names, storage_root(storage), metric)
+    searches, ranking_metric = read_searches(names, storage, metric)
     selection = Selection(where=where, best_per=tuple(best_per), top=top)
     return pd.DataFrame(selection.apply(ranking(searches, ranking_metric)))

@@ -115,15 +115,14 @@ def search(
 
     from celltune.search.cluster import tune_engine as engine
     from celltune.search.ledger.events import ExperimentCreated
-    from celltune.search.storage.base import create
-    from celltune.search.storage.locate import experiment_at
+    from celltune.search.storage.locate import open_storage
     from celltune.search.storage.retention import CheckpointRetention
     from celltune.search.tuning.controller import SearchController
 
     ray.init("local", num_cpus=SIDE_BY_SIDE, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as storage:
-        place = experiment_at(config.name, Path(storage))
-        create(place, config, ExperimentCreated(at=time.time(), fingerprint="none"))
+        place = open_storage(storage).experiment(config.name)
+        place.create(config, ExperimentCreated(at=time.time(), fingerprint="none"))
         begun = time.perf_counter()
         with place.open_ledger() as ledger:
             conductor = SearchController(config, ledger, clock=time.time)

@@ -14,7 +14,6 @@ from celltune.search.config.loading import resolve
 from celltune.search.config.schema import SearchConfig
 from celltune.search.config.space import Choice, Dimension, split
 from celltune.search.errors import ModelError, OptionError
-from celltune.search.storage.base import storage_root
 from celltune.search.storage.locate import find_experiment
 from celltune.search.types import ParameterValue
 from celltune.search.wording import describe_architecture
@@ -183,7 +182,7 @@ def check_picture_format(picture_format: str) -> None:
 def _trial_diagram(name: str, number: int | None, storage: Path | str | None) -> Diagram:
     from celltune.search.bundles.trial_model import load_trial_model
 
-    model = load_trial_model(find_experiment(name, storage_root(storage)), number)
+    model = load_trial_model(find_experiment(name, storage), number)
     architecture = describe_architecture(model.classifier.config)
     return Diagram(
         model.classifier,

@@ -22,7 +22,6 @@ from celltune.search.bundles.bundle import (
 from celltune.search.bundles.model_card import data_terms, model_card
 from celltune.search.bundles.trial_model import TrialModel, load_data, load_trial_model
 from celltune.search.errors import ModelError
-from celltune.search.storage.base import storage_root
 from celltune.search.storage.locate import find_experiment
 from celltune.search.version import VERSION, library_versions
 
@@ -58,7 +57,7 @@ def load_model(
         return load_bundle(path)
     from celltune.search.bundles.predictor import TrainedModel
 
-    model = load_trial_model(find_experiment(source, storage_root(storage)), trial)
+    model = load_trial_model(find_experiment(source, storage), trial)
     data = load_data(model)
     return TrainedModel(model.classifier, TextEncoder(model.text_rules, data.words), data.classes)
 
@@ -91,7 +90,7 @@ def export(
     """
     path = Path(output).expanduser()
     check_output_folder(path)
-    model = load_trial_model(find_experiment(name, storage_root(storage)), trial)
+    model = load_trial_model(find_experiment(name, storage), trial)
     data = load_data(model, progress)
     extra = {ONNX: _onnx_file(model.classifier)} if onnx else {}
     config = BundleConfig(

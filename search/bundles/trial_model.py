@@ -16,8 +16,7 @@ from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ModelError
 from celltune.search.ledger.events import EpochReported, EvaluationReported
 from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.storage.base import ExperimentFolder
-from celltune.search.storage.snapshot import with_budget
+from celltune.search.storage.base import Experiment
 from celltune.search.wording import metric_text
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class TrialModel:
         return TextRules.of(self.config.data)
 
 
-def load_trial_model(folder: ExperimentFolder, number: int | None) -> TrialModel:
+def load_trial_model(folder: Experiment, number: int | None) -> TrialModel:
     """Load the weights of a trial's best epoch.
 
     Args:
@@ -64,8 +63,8 @@ def load_trial_model(folder: ExperimentFolder, number: int | None) -> TrialModel
         InputError: there is no such trial, it has no finished epoch, or its checkpoint is missing
             or damaged.
     """
-    state = folder.state()
-    config = with_budget(folder.config(), state)
+    snapshot = folder.snapshot(check_running=False)
+    config, state = snapshot.config, snapshot.state
     trial = _select_trial(folder.name, config, state, number)
     epoch = trial.best(config.metric)
     if epoch is None:
@@ -155,7 +154,7 @@ def _best_trial(config: SearchConfig, state: ExperimentState) -> str:
 
 
 def _read_checkpoint(
-    folder: ExperimentFolder, trial: TrialRecord, epoch: EpochReported
+    folder: Experiment, trial: TrialRecord, epoch: EpochReported
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the weights, by the names of the classifier's parameters, and the metadata."""
     subject = f"trial {trial.number} of '{folder.name}'"

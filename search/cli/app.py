@@ -18,6 +18,7 @@ from celltune.search.cli.options import (
     Name,
     Overrides,
     Storage,
+    arguments_for,
     data_in_words,
     make_console,
     plan_in_words,
@@ -25,9 +26,8 @@ from celltune.search.cli.options import (
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
 from celltune.search.runs.status import _standing
-from celltune.search.storage.base import ExperimentFolder, storage_root
-from celltune.search.storage.locate import experiment_at, experiment_names, find_experiment
-from celltune.search.storage.snapshot import with_budget
+from celltune.search.storage.base import Experiment
+from celltune.search.storage.locate import find_experiment, open_storage
 from celltune.search.tuning.stopping import end_reason, explain_end
 from celltune.search.wording import metric_text
 
@@ -49,8 +49,8 @@ cli_run.register(app)
 @app.command("list")
 def list_experiments(storage: Storage = None) -> None:
     """List the experiments of a storage."""
-    root = storage_root(storage)
-    found = [experiment_at(name, root) for name in experiment_names(root)]
+    root = open_storage(storage)
+    found = [root.experiment(name) for name in root.names()]
     if not found:
         typer.echo(f"No experiments in {root} yet. Start one with: celltune launch CONFIG")
         return
@@ -62,18 +62,18 @@ def list_experiments(storage: Storage = None) -> None:
     make_console().print(TextTable(columns, rows))
 
 
-def _summary(folder: ExperimentFolder) -> tuple[str, str, str, str]:
+def _summary(folder: Experiment) -> tuple[str, str, str, str]:
     try:
-        state = folder.state()
-        config = with_budget(folder.config(), state)
+        snapshot = folder.snapshot()
     except InputError:
-        return ("damaged", "", "", f"see: celltune status {folder.arguments()}")
+        return ("damaged", "", "", f"see: celltune status {arguments_for(folder)}")
+    config, state = snapshot.config, snapshot.state
     ended = len(state.trials) - state.count("unfinished")
     ranked = state.ranked(config.metric)
     best = metric_text(config.metric, ranked[0].best_value(config.metric) if ranked else None)
     when = datetime.fromtimestamp(state.updated_at).astimezone()
     return (
-        _standing(folder, config, state),
+        _standing(snapshot),
         f"{ended}/{config.budget.trials}",
         best,
         f"{when:%Y-%m-%d %H:%M:%S}",
@@ -83,11 +83,11 @@ def _summary(folder: ExperimentFolder) -> tuple[str, str, str, str]:
 @app.command()
 def status(name: Name, storage: Storage = None) -> None:
     """Say how a search stands and what to type next."""
-    folder = find_experiment(name, storage_root(storage))
-    state = folder.state()
-    config = with_budget(folder.config(), state)
-    standing = _standing(folder, config, state)
-    typer.echo(f"{folder.name}: {standing}, in {folder.where}")
+    folder = find_experiment(name, storage)
+    snapshot = folder.snapshot()
+    config, state = snapshot.config, snapshot.state
+    standing = _standing(snapshot)
+    typer.echo(f"{folder.name}: {standing}, in {folder.location}")
     counts = {
         "completed": state.count("completed"),
         "pruned": state.count("pruned"),
@@ -110,7 +110,7 @@ def status(name: Name, storage: Storage = None) -> None:
     if standing == "finished" and reason is not None:
         typer.echo(explain_end(config, state, reason))
     elif standing != "running":
-        typer.echo(f"go on with: celltune resume {folder.arguments()}")
+        typer.echo(f"go on with: celltune resume {arguments_for(folder)}")
 
 
 @app.command()

@@ -9,7 +9,15 @@ import typer
 
 from celltune.search.cli.comparison_tables import FORMATS, render
 from celltune.search.cli.evaluation_tables import as_table, confusion_table
-from celltune.search.cli.options import Address, Name, Overrides, Storage, make_console, make_view
+from celltune.search.cli.options import (
+    Address,
+    Name,
+    Overrides,
+    Storage,
+    arguments_for,
+    make_console,
+    make_view,
+)
 from celltune.search.errors import OptionError
 from celltune.search.evaluation.comparison import compare as run_comparison
 from celltune.search.evaluation.comparison import entries, notes
@@ -18,7 +26,6 @@ from celltune.search.evaluation.metrics import RESAMPLES
 from celltune.search.evaluation.summaries import summaries, verdict
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.results.formats import as_json, check_format
-from celltune.search.storage.base import storage_root
 from celltune.search.storage.locate import find_experiment
 from celltune.search.types import Metric
 from celltune.spelling import closest_match
@@ -60,14 +67,14 @@ def evaluate(
             view=make_view() if form == "table" else None,
         )
     except KeyboardInterrupt:
-        arguments = find_experiment(name, storage_root(storage)).arguments()
+        arguments = arguments_for(find_experiment(name, storage))
         typer.echo(
             "\nStopped. What was measured is kept; give the same command again to go on: "
             f"celltune evaluate {arguments} --top {top} --seeds {seeds} --on {on}",
             err=True,
         )
         raise typer.Exit(INTERRUPTED) from None
-    metric = find_experiment(name, storage_root(storage)).config().metric
+    metric = find_experiment(name, storage).config().metric
     if form == "json":
         typer.echo(as_json(summaries(state, metric)))
     else:

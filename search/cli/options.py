@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,8 @@ from rich.console import Console
 from celltune.search.cli.views import LiveView, PlainView
 from celltune.search.config.schema import SearchConfig
 from celltune.search.runs.view import View
+from celltune.search.storage.base import Experiment
+from celltune.search.storage.locate import open_storage
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see configs/.")]
 Overrides = Annotated[
@@ -37,6 +40,13 @@ Address = Annotated[
         "not given.",
     ),
 ]
+
+
+def arguments_for(experiment: Experiment) -> str:
+    """Return what to type after a command to name this experiment."""
+    if str(experiment.storage) == str(open_storage()):
+        return experiment.name
+    return f"{experiment.name} --storage {shlex.quote(str(experiment.storage))}"
 
 
 def make_view() -> View:

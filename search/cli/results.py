@@ -25,9 +25,7 @@ from celltune.search.results.ranking import (
 )
 from celltune.search.results.searches import read_searches
 from celltune.search.results.tables import TextTable
-from celltune.search.storage.base import storage_root
 from celltune.search.storage.locate import find_experiment
-from celltune.search.storage.snapshot import with_budget
 
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Write over a file that exists already.")
@@ -82,7 +80,7 @@ def leaderboard(
         outputs.check_output_free(output, overwrite)
     order = SortOrder.parse(sort, reverse=descending)
     selection = Selection(where, tuple(best_per or ()), order, top)
-    searches, ranking_metric = read_searches(names, storage_root(storage), metric)
+    searches, ranking_metric = read_searches(names, storage, metric)
     drawn = render(selection.apply(ranking(searches, ranking_metric)), chosen)
     _note_other_data(searches)
     if output is not None:
@@ -132,7 +130,7 @@ def report(
     storage: Storage = None,
 ) -> None:
     """Write one page about a search, with its figures; it opens without a network."""
-    folder = find_experiment(name, storage_root(storage))
+    folder = find_experiment(name, storage)
     path = output or Path(f"{name}.html")
     outputs.check_output_free(path, overwrite)
     from celltune.search.report.page import page
@@ -164,9 +162,9 @@ def export_study(
     """Copy a search into an Optuna storage, for optuna-dashboard and Optuna's own plots."""
     from celltune.search.results.optuna_study import copy_to_storage
 
-    folder = find_experiment(name, storage_root(source))
-    state = folder.state()
-    config = with_budget(folder.config(), state)
+    folder = find_experiment(name, source)
+    snapshot = folder.snapshot(check_running=False)
+    config, state = snapshot.config, snapshot.state
     view = make_view()
     copy_to_storage(
         config, state, storage, study_name or name, partial(view.progress, "Copying trials")

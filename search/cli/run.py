@@ -16,6 +16,7 @@ from celltune.search.cli.options import (
     Name,
     Overrides,
     Storage,
+    arguments_for,
     data_in_words,
     make_console,
     make_view,
@@ -28,9 +29,7 @@ from celltune.search.results.ranking import rows
 from celltune.search.runs import launch as runs
 from celltune.search.runs.launch import RunResult
 from celltune.search.runs.session import resolve_for_run
-from celltune.search.storage.base import storage_root
-from celltune.search.storage.locate import find_experiment, reserve_name
-from celltune.search.storage.snapshot import with_budget
+from celltune.search.storage.locate import find_experiment, new_experiment
 from celltune.search.tuning.budget_changes import Changes
 from celltune.search.tuning.stopping import end_reason, explain_end
 
@@ -68,10 +67,10 @@ def launch(
     settings = _with_time(overrides, time_budget)
     if dry_run:
         resolved = resolve_for_run(config, settings, name)
-        folder = reserve_name(resolved.name, storage_root(storage))
+        folder = new_experiment(resolved.name, storage)
         data = data_in_words(resolved)
         typer.echo(f"{dump_config(resolved)}\n{plan_in_words(resolved)}\n{data}")
-        typer.echo(f"It would be stored in {folder.where}. Nothing was started.")
+        typer.echo(f"It would be stored in {folder.location}. Nothing was started.")
         return
     with _told_when_cut("celltune list", storage):
         result = runs.launch(
@@ -135,22 +134,22 @@ def resume(
 
 def stop(name: Name, storage: Storage = None) -> None:
     """Stop a search that runs elsewhere, cleanly, and wait until it has stopped."""
-    folder = find_experiment(name, storage_root(storage))
+    folder = find_experiment(name, storage)
     if not folder.is_locked():
         raise ExperimentError(
             f"The experiment '{folder.name}' isn't running, so there is nothing to stop. "
-            f"How it stands: celltune status {folder.arguments()}"
+            f"How it stands: celltune status {arguments_for(folder)}"
         )
     folder.request_stop()
     typer.echo(f"Asked '{folder.name}' to stop; waiting for it ...")
     while folder.is_locked():
         time.sleep(0.2)
-    state = folder.state()
-    config = with_budget(folder.config(), state)
+    snapshot = folder.snapshot(check_running=False)
+    config, state = snapshot.config, snapshot.state
     if (reason := end_reason(config, state)) is not None:
         typer.echo(f"It had come to its end. {explain_end(config, state, reason)}")
         return
-    typer.echo(f"Stopped. Nothing is lost; go on with: celltune resume {folder.arguments()}")
+    typer.echo(f"Stopped. Nothing is lost; go on with: celltune resume {arguments_for(folder)}")
 
 
 def register(app: typer.Typer) -> None:
@@ -177,7 +176,7 @@ def _told_when_cut(command: str, storage: str | None) -> Iterator[None]:
 
 def _conclude(result: RunResult) -> None:
     folder, config, state = result.folder, result.config, result.state
-    arguments = folder.arguments()
+    arguments = arguments_for(folder)
     if state.ranked(config.metric):
         typer.echo(f"\nLeaderboard of {folder.name}, by {config.metric}:")
         make_console().print(as_table(rows(state, config.metric, 10)))
@@ -193,7 +192,7 @@ def _conclude(result: RunResult) -> None:
     typer.echo(explain_end(config, state, result.reason))
     if not state.ranked(config.metric):
         typer.echo(
-            f"No trial finished an epoch. Tracebacks are in the ledger, in {folder.where}.",
+            f"No trial finished an epoch. Tracebacks are in the ledger, in {folder.location}.",
             err=True,
         )
         raise typer.Exit(1)

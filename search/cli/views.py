@@ -25,7 +25,7 @@ from celltune.search.ledger.events import (
 )
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.runs.view import SilentView
-from celltune.search.storage.base import ExperimentFolder
+from celltune.search.storage.base import Experiment
 from celltune.search.types import Metric
 from celltune.search.wording import clock_duration, describe_params, metric_text
 
@@ -56,14 +56,14 @@ class PlainView(SilentView):
             self.stage(stage)
 
     def running(
-        self, folder: ExperimentFolder, config: SearchConfig, state: ExperimentState
+        self, folder: Experiment, config: SearchConfig, state: ExperimentState
     ) -> AbstractContextManager[None]:
         """Write a line about the whole."""
         self._config = config
         done = len(state.trials) - state.count("unfinished")
         self._write(
             f"Searching: {config.budget.trials} trials of up to {config.budget.max_epochs} epochs, "
-            f"{done} done; results in {folder.where}"
+            f"{done} done; results in {folder.location}"
         )
         return nullcontext()
 
@@ -138,7 +138,7 @@ class LiveView(SilentView):
             yield
 
     def running(
-        self, folder: ExperimentFolder, config: SearchConfig, state: ExperimentState
+        self, folder: Experiment, config: SearchConfig, state: ExperimentState
     ) -> AbstractContextManager[None]:
         """Draw the search until the context closes."""
         self._close_bars()
@@ -147,7 +147,7 @@ class LiveView(SilentView):
 
 
 def drawing(
-    folder: ExperimentFolder, config: SearchConfig, state: ExperimentState, seconds: float
+    folder: Experiment, config: SearchConfig, state: ExperimentState, seconds: float
 ) -> Group:
     """Draw the state of a running search: a headline and a table of the trials that matter."""
     ended = len(state.trials) - state.count("unfinished")

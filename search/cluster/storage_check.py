@@ -10,25 +10,23 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from celltune.data_prep.io.files import make_folder_durably
 from celltune.search.errors import ExperimentError, ResourceError
-from celltune.search.storage.base import StorageRoot
+from celltune.search.storage.base import Storage
 
 SECONDS = 60.0
 """How long a node may take to answer."""
 
-Ask = Callable[[Sequence[str], StorageRoot, str, str], Mapping[str, str]]
+Ask = Callable[[Sequence[str], Storage, str, str], Mapping[str, str]]
 """Lets nodes (by id) look for a probe; gives what is wrong with each one's view, or nothing."""
 
 
-def check_storage_shared(storage: StorageRoot) -> None:
+def check_storage_shared(storage: Storage) -> None:
     """Refuse a storage that a node of the joined cluster doesn't see or can't write.
 
     Args:
@@ -39,7 +37,7 @@ def check_storage_shared(storage: StorageRoot) -> None:
         ExperimentError: the storage can't be written from here.
     """
     # A worker beside the driver shares its disk, but not its environment with the store's keys.
-    here = ray.get_runtime_context().get_node_id() if isinstance(storage, Path) else None
+    here = ray.get_runtime_context().get_node_id() if storage.local_folder else None
     asked = {
         node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
         for node in ray.nodes()
@@ -49,7 +47,7 @@ def check_storage_shared(storage: StorageRoot) -> None:
         probe(storage, asked, _ask)
 
 
-def probe(storage: StorageRoot, nodes: Mapping[str, str], ask: Ask) -> None:
+def probe(storage: Storage, nodes: Mapping[str, str], ask: Ask) -> None:
     """Write a probe, let nodes look for it, and look for their answers.
 
     Args:
@@ -63,28 +61,27 @@ def probe(storage: StorageRoot, nodes: Mapping[str, str], ask: Ask) -> None:
     """
     name, secret = f".probe-{secrets.token_hex(8)}", secrets.token_hex(16)
     written = [name, *(_answer(name, node) for node in nodes)]
-    made = _make(storage)
-    try:
-        _write(storage, name, secret)
+    with ExitStack() as stack:
+        with _writing(storage):
+            stack.enter_context(storage.temporarily_created())
+        for file in written:
+            stack.callback(_remove, storage, file)
+        with _writing(storage):
+            storage.file(name).write_bytes(secret.encode())
         wrong = dict(ask(list(nodes), storage, name, secret))
         for node in nodes:
             if node not in wrong and not _holds(storage, _answer(name, node), secret):
                 wrong[node] = "what it wrote there isn't seen here"
-    finally:
-        for each in written:
-            _remove(storage, each)
-        if made and isinstance(storage, Path) and not any(storage.iterdir()):
-            storage.rmdir()
     if wrong:
         raise _refusal(storage, {nodes[node]: reason for node, reason in wrong.items()})
 
 
-def look(storage: StorageRoot, name: str, secret: str, node: str) -> str:
+def look(storage: Storage, name: str, secret: str, node: str) -> str:
     """On a node: find the probe and write an answer; gives what is wrong, or nothing."""
     try:
-        if (storage / name).read_bytes().decode(errors="replace") != secret:
+        if storage.file(name).read_bytes().decode(errors="replace") != secret:
             return "it sees another folder there"
-        (storage / _answer(name, node)).write_bytes(secret.encode())
+        storage.file(_answer(name, node)).write_bytes(secret.encode())
     except FileNotFoundError:
         return "it doesn't see the storage"
     except OSError as error:
@@ -92,7 +89,7 @@ def look(storage: StorageRoot, name: str, secret: str, node: str) -> str:
     return ""
 
 
-def _ask(nodes: Sequence[str], storage: StorageRoot, name: str, secret: str) -> Mapping[str, str]:
+def _ask(nodes: Sequence[str], storage: Storage, name: str, secret: str) -> Mapping[str, str]:
     task = ray.remote(num_cpus=0, max_retries=0)(look)
     asked = {
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
@@ -119,50 +116,36 @@ def _answer(name: str, node: str) -> str:
     return f"{name}-{node}"
 
 
-def _make(storage: StorageRoot) -> bool:
-    """Make the folder of experiments; says whether it wasn't there."""
-    if not isinstance(storage, Path) or storage.is_dir():
-        return False
-    with _writing(storage):
-        make_folder_durably(storage)
-    return True
-
-
-def _write(storage: StorageRoot, name: str, content: str) -> None:
-    with _writing(storage):
-        (storage / name).write_bytes(content.encode())
-
-
 @contextmanager
-def _writing(storage: StorageRoot) -> Iterator[None]:
+def _writing(storage: Storage) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise ExperimentError(
-            f"The storage {storage} can't be written: {error.strerror}. Choose another with "
-            "--storage or $CELLTUNE_STORAGE."
+            f"The storage {storage} can't be written: {error.strerror}. Set `storage` to "
+            "another folder or URI."
         ) from error
 
 
-def _holds(storage: StorageRoot, name: str, content: str) -> bool:
+def _holds(storage: Storage, name: str, content: str) -> bool:
     try:
-        return (storage / name).read_bytes() == content.encode()
+        return storage.file(name).read_bytes() == content.encode()
     except OSError:
         return False
 
 
-def _remove(storage: StorageRoot, name: str) -> None:
+def _remove(storage: Storage, name: str) -> None:
     try:
-        (storage / name).unlink()
+        storage.file(name).unlink()
     except OSError:
         return  # It isn't there; or it stays, and harms nobody.
 
 
-def _refusal(storage: StorageRoot, wrong: Mapping[str, str]) -> ResourceError:
+def _refusal(storage: Storage, wrong: Mapping[str, str]) -> ResourceError:
     told = "; ".join(f"{host}: {reason}" for host, reason in sorted(wrong.items()))
     return ResourceError(
         f"Not every node of the cluster can use the storage {storage}, where trials keep their "
-        f"checkpoints ({told}). Name one that all nodes see with --storage or $CELLTUNE_STORAGE: "
-        "s3://bucket/path, with keys on every node, or a folder on a file system that they share, "
-        "under the same path."
+        f"checkpoints ({told}). Set `storage` to one that all nodes see: s3://bucket/path, "
+        "with credentials on every node, or a folder on a file system that they share, under the "
+        "same path."
     )

@@ -31,7 +31,7 @@ from celltune.search.cluster.worker import (
 from celltune.search.config.schema import Resources, SearchConfig
 from celltune.search.errors import StorageError
 from celltune.search.ledger.events import Cause
-from celltune.search.storage.base import ExperimentFolder
+from celltune.search.storage.base import Experiment
 from celltune.search.tuning.controller import Assignment, SearchController
 from celltune.search.tuning.trial import TrialTask
 
@@ -165,7 +165,7 @@ class _Stopper(_Forgetful, tune.Stopper):  # type: ignore[misc]
 def run(
     conductor: SearchController,
     config: SearchConfig,
-    folder: ExperimentFolder,
+    folder: Experiment,
     data: store.DataHandle,
     should_stop: Callable[[], bool],
     publish_again: Callable[[], None],
@@ -218,7 +218,7 @@ def _resources(resources: Resources) -> tune.PlacementGroupFactory:
 
 
 def _describer(
-    config: SearchConfig, folder: ExperimentFolder, data: store.DataHandle, work: Work
+    config: SearchConfig, folder: Experiment, data: store.DataHandle, work: Work
 ) -> Callable[[Assignment], dict[str, Any]]:
     device = "cuda" if config.resources.gpus_per_trial > 0 else "cpu"
 
@@ -245,7 +245,7 @@ def _describer(
 
 
 @contextmanager
-def _scratch(folder: ExperimentFolder) -> Iterator[str]:
+def _scratch(folder: Experiment) -> Iterator[str]:
     # In the experiment's own folder, so that the next run finds what a killed one left.
     shutil.rmtree(folder.scratch, ignore_errors=True)
     try:

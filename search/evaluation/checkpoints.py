@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from celltune.search.ledger.events import EvaluationReported
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.storage.base import ExperimentFolder
+from celltune.search.storage.base import Experiment
 
 if TYPE_CHECKING:
     from celltune.search.types import TrainingSplits
@@ -18,7 +18,7 @@ def retraining_name(seed: int, on: TrainingSplits) -> str:
     return f"evaluation-{seed}-{on.replace('+', '-')}"
 
 
-def remove_used_checkpoints(folder: ExperimentFolder, state: ExperimentState) -> None:
+def remove_used_checkpoints(folder: Experiment, state: ExperimentState) -> None:
     """Remove the checkpoints of what was measured."""
     for event in state.evaluations:
         if isinstance(event, EvaluationReported):

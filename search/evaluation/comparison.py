@@ -31,8 +31,8 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.session import check_same_data, resolve_for_run
 from celltune.search.runs.stop_requests import stop_signals
 from celltune.search.runs.view import SilentView, View
-from celltune.search.storage.base import ExperimentFolder, StorageRoot, create, storage_root
-from celltune.search.storage.locate import experiment_at
+from celltune.search.storage.base import Experiment, Storage
+from celltune.search.storage.locate import open_storage
 from celltune.search.wording import percent_text
 from celltune.spelling import closest_match
 
@@ -54,11 +54,11 @@ class Entry:
     """Whether other data than the source's are taken, because its files aren't there."""
     scale: float
     """The share of the reviews that is used."""
-    folder: ExperimentFolder
+    folder: Experiment
 
     def state(self) -> ExperimentState:
         """What was done so far."""
-        return self.folder.state() if self.folder.complete() else ExperimentState()
+        return self.folder.state() if self.folder.is_complete() else ExperimentState()
 
     def measured(self) -> EvaluationReported | EvaluationFailed | None:
         """What came of it; None where it wasn't trained to the end."""
@@ -95,12 +95,12 @@ def entries(
             raise OptionError(
                 f"There is no config '{name}' in {path}. {closest_match(name, names)}"
             )
-    root = storage_root(storage) / COMPARED
+    root = open_storage(storage) / COMPARED
     chosen = [names[name] for name in dict.fromkeys(only)] or files
     return [_entry(file, scale, overrides, root) for file in chosen]
 
 
-def _entry(file: Path, scale: float, overrides: Sequence[str], root: StorageRoot) -> Entry:
+def _entry(file: Path, scale: float, overrides: Sequence[str], root: Storage) -> Entry:
     config = resolve_for_run(file, overrides)
     published = config.published
     if published is None:
@@ -115,7 +115,7 @@ def _entry(file: Path, scale: float, overrides: Sequence[str], root: StorageRoot
     if stands_in and stand_in is not None:
         config = config.model_copy(update={"data": stand_in.anchored()})
     name = f"{config.name}-{_digest(config, scale)}"
-    return Entry(config, published, stands_in, scale, experiment_at(name, root))
+    return Entry(config, published, stands_in, scale, root.experiment(name))
 
 
 def _files(data: DataConfig) -> list[Path]:
@@ -194,9 +194,9 @@ def _training(entry: Entry, view: View, clock: Callable[[], float]) -> Job:
     config = entry.config
     view.stage(f"Preparing {config.name}")
     data, test = _prepared(entry, view)
-    if not entry.folder.complete():
+    if not entry.folder.is_complete():
         created = ExperimentCreated(at=clock(), fingerprint=data.fingerprint)
-        create(entry.folder, config, created)
+        entry.folder.create(config, created)
     with ExitStack() as stack:
         stack.enter_context(entry.folder.locked())
         ledger = stack.enter_context(entry.folder.open_ledger())

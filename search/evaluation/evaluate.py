@@ -24,7 +24,7 @@ from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.runs.session import check_same_data, config_for_run, connected_cluster
 from celltune.search.runs.stop_requests import StopRequests, stop_signals
 from celltune.search.runs.view import SilentView, View
-from celltune.search.storage.base import ExperimentFolder, storage_root
+from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import find_experiment
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def evaluate(
         KeyboardInterrupt: it was asked to stop, at the terminal or by ``celltune stop``.
     """
     view = view or SilentView()
-    folder = find_experiment(name, storage_root(storage))
+    folder = find_experiment(name, storage)
     with folder.locked():
         folder.clear_stop()
         config, state = config_for_run(folder, overrides), folder.state()
@@ -128,12 +128,15 @@ def evaluate(
         if todo.baselines:
             linear.check_installed()
         data, test = _prepared(folder, config, state, view)
-        with connected_cluster(config, folder.root, address, view), folder.open_ledger() as ledger:
+        with (
+            connected_cluster(config, folder.storage, address, view),
+            folder.open_ledger() as ledger,
+        ):
             return _carry_out(todo, folder, config, ledger, (data, test), view, clock)
 
 
 def _prepared(
-    folder: ExperimentFolder, config: SearchConfig, state: ExperimentState, view: View
+    folder: Experiment, config: SearchConfig, state: ExperimentState, view: View
 ) -> tuple[PreparedData, PreparedTest]:
     from celltune.data_prep.preparation import pipeline
 
@@ -145,7 +148,7 @@ def _prepared(
 
 def _carry_out(
     todo: Plan,
-    folder: ExperimentFolder,
+    folder: Experiment,
     config: SearchConfig,
     ledger: Ledger,
     parts: tuple[PreparedData, PreparedTest],

@@ -27,7 +27,7 @@ from celltune.search.ledger.events import (
 )
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.storage.base import ExperimentFolder
+from celltune.search.storage.base import Experiment
 from celltune.search.types import KeptEpoch, TrainingSplits
 from celltune.search.wording import percent_text
 
@@ -41,7 +41,7 @@ class Evaluator:
 
     def __init__(
         self,
-        folder: ExperimentFolder,
+        folder: Experiment,
         config: SearchConfig,
         ledger: Ledger,
         data: PreparedData,

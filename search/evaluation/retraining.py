@@ -179,6 +179,7 @@ def _save(trainer: Trainer, task: Retraining, kind: str, curve: list[dict[str, f
 
 def _out_of_reach(task: Retraining, what: str, name: str, error: OSError) -> StorageError:
     return StorageError(
-        f"A retraining can't {what} its checkpoint {task.storage.where(name)}: {error.strerror}. "
-        "What was measured before is safe; mend the storage, then give the same command again."
+        f"A retraining can't {what} its checkpoint {task.storage.location(name)}: "
+        f"{error.strerror}. What was measured before is safe; mend the storage, "
+        "then give the same command again."
     )

@@ -41,7 +41,7 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise LedgerError(f"The ledger {path} can't be read: {error.strerror}.") from error
+        raise LedgerError(f"The ledger {path} cannot be read: {error.strerror}.") from error
 
 
 class Record(Protocol):
@@ -52,7 +52,7 @@ class Record(Protocol):
     """
 
     @property
-    def where(self) -> str:
+    def location(self) -> str:
         """Its place, for messages."""
 
     def open(self) -> list[Event]:
@@ -83,7 +83,7 @@ class LedgerFile:
         self._handle = -1
 
     @property
-    def where(self) -> str:
+    def location(self) -> str:
         """The file's path."""
         return str(self._path)
 
@@ -158,8 +158,9 @@ class Ledger:
 
     def _failure(self, error: OSError) -> LedgerError:
         return LedgerError(
-            f"The ledger {self._record.where} can't be written: {error.strerror}. Everything that "
-            "was acknowledged before is safe; make room or give the right to write, then resume."
+            f"The ledger {self._record.location} cannot be written: {error.strerror}. All events "
+            "that were acknowledged before are safe. Free disk space or fix the permissions, then "
+            "resume the experiment."
         )
 
     def close(self) -> None:

@@ -11,8 +11,7 @@ from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.events import Event
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.results.ranking import rows
-from celltune.search.storage.base import ExperimentFolder, state_of
-from celltune.search.storage.snapshot import with_budget
+from celltune.search.storage.base import Experiment
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,11 @@ class Subject:
         return rows(self.state, self.config.metric, running=self.running)
 
 
-def read_subject(folder: ExperimentFolder) -> Subject:
+def read_subject(folder: Experiment) -> Subject:
     """Read an experiment for a report; works while the search runs.
 
     Raises:
         LedgerError: the ledger is damaged.
     """
-    running = folder.is_locked()
-    events = folder.events()
-    state = state_of(folder.where, events)
-    return Subject(folder.name, with_budget(folder.config(), state), events, state, running)
+    now = folder.snapshot()
+    return Subject(now.name, now.config, now.events, now.state, now.running)

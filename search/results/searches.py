@@ -7,20 +7,20 @@ from typing import get_args
 
 from celltune.search.errors import OptionError
 from celltune.search.results.ranking import RankedSearch
-from celltune.search.storage.base import ExperimentFolder, StorageRoot
-from celltune.search.storage.locate import find_experiment
+from celltune.search.storage.base import Experiment
+from celltune.search.storage.locate import StorageAddress, find_experiment
 from celltune.search.types import Metric
 from celltune.spelling import closest_match
 
 
 def read_searches(
-    names: Sequence[str], root: StorageRoot, metric: str | None = None
+    names: Sequence[str], storage: StorageAddress, metric: str | None = None
 ) -> tuple[list[RankedSearch], Metric]:
     """Read searches that are ranked together.
 
     Args:
         names: the experiments; a repeated name is read once.
-        root: the storage of the experiments.
+        storage: the storage of the experiments.
         metric: the metric that ranks; None: the metric that the searches optimized.
 
     Returns:
@@ -31,16 +31,14 @@ def read_searches(
         LedgerError: a ledger is damaged.
         OptionError: the metric is unknown, or it is None and the searches optimized different ones.
     """
-    folders = [find_experiment(name, root) for name in dict.fromkeys(names)]
+    folders = [find_experiment(name, storage) for name in dict.fromkeys(names)]
     optimized = {folder.name: folder.config().metric for folder in folders}
     return [_read(folder) for folder in folders], _common_metric(optimized, metric)
 
 
-def _read(folder: ExperimentFolder) -> RankedSearch:
-    # The lock is checked first: if the search ends in between, its trials are reported as running.
-    # The other order could report running trials as unfinished.
-    running = folder.is_locked()
-    return RankedSearch(folder.name, folder.state(), running)
+def _read(folder: Experiment) -> RankedSearch:
+    snapshot = folder.snapshot()
+    return RankedSearch(snapshot.name, snapshot.state, snapshot.running)
 
 
 def _common_metric(optimized: Mapping[str, Metric], metric: str | None) -> Metric:

@@ -27,8 +27,8 @@ from celltune.search.runs.session import (
 )
 from celltune.search.runs.stop_requests import StopRequests, stop_signals
 from celltune.search.runs.view import SilentView, View
-from celltune.search.storage.base import ExperimentFolder, StorageRoot, create, storage_root
-from celltune.search.storage.locate import find_experiment, reserve_name
+from celltune.search.storage.base import Experiment, Storage
+from celltune.search.storage.locate import find_experiment, new_experiment, open_storage
 from celltune.search.storage.snapshot import with_budget
 from celltune.search.tracking import follower as tracking
 from celltune.search.tuning import warm_start as warm
@@ -47,7 +47,7 @@ Clock = Callable[[], float]
 class RunResult:
     """What came of a launch or a resume."""
 
-    folder: ExperimentFolder
+    folder: Experiment
     config: SearchConfig
     """With the budget that is in force."""
     state: ExperimentState
@@ -89,8 +89,8 @@ def launch(
     """
     view = view or SilentView()
     resolved = resolve_for_run(config, overrides, name)
-    root = storage_root(storage)
-    folder = reserve_name(resolved.name, root)
+    root = open_storage(storage)
+    folder = new_experiment(resolved.name, root)
     prior, prior_data = _learned(resolved, warm_start, root, clock)
     with connected_cluster(resolved, root, address, view):
         data = _prepare(resolved, view)
@@ -104,13 +104,13 @@ def launch(
             prior = prior.model_copy(update={"same_data": same})
             view.stage(warm.describe_warm_start(prior))
             first.append(prior)
-        create(folder, resolved, *first)
+        folder.create(resolved, *first)
         with folder.locked():
             return _run(folder, resolved, data, view, clock)
 
 
 def _learned(
-    config: SearchConfig, name: str | None, root: StorageRoot, clock: Clock
+    config: SearchConfig, name: str | None, root: Storage, clock: Clock
 ) -> tuple[WarmStarted | None, str]:
     """What an earlier experiment says about the space, and the fingerprint of its data."""
     if name is None:
@@ -151,7 +151,7 @@ def resume(
     """
     view = view or SilentView()
     changes = changes or Changes()
-    folder = find_experiment(name, storage_root(storage))
+    folder = find_experiment(name, storage)
     with folder.locked():
         folder.clear_stop()
         config, state = config_for_run(folder, overrides), folder.state()
@@ -160,14 +160,14 @@ def resume(
         nothing_new = budget_event(config, (), state, changes, clock()) is None
         if nothing_new and (reason := end_reason(wanted, state)) is not None:
             return RunResult(folder, wanted, state, reason)
-        with connected_cluster(wanted, folder.root, address, view):
+        with connected_cluster(wanted, folder.storage, address, view):
             data = _prepare(wanted, view)
             check_same_data(folder, state, data)
             return _run(folder, config, data, view, clock, changes)
 
 
 def _run(
-    folder: ExperimentFolder,
+    folder: Experiment,
     config: SearchConfig,
     data: PreparedData,
     view: View,

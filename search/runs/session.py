@@ -13,8 +13,7 @@ from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ConfigError, ExperimentError
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
-from celltune.search.storage import base as folders
-from celltune.search.storage.base import ExperimentFolder
+from celltune.search.storage.base import Experiment, Storage
 from celltune.search.tracking import follower as tracking
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def _checked(config: SearchConfig) -> SearchConfig:
 _MAY_CHANGE = ("data", "resources", "retries", "trial_timeout", "max_failed", "budget.time")
 
 
-def config_for_run(folder: ExperimentFolder, overrides: Sequence[str]) -> SearchConfig:
+def config_for_run(folder: Experiment, overrides: Sequence[str]) -> SearchConfig:
     """Read an experiment's config with the overrides of one run.
 
     Raises:
@@ -65,7 +64,7 @@ def config_for_run(folder: ExperimentFolder, overrides: Sequence[str]) -> Search
 
 @contextmanager
 def connected_cluster(
-    config: SearchConfig, storage: folders.StorageRoot, address: str | None, view: View
+    config: SearchConfig, storage: Storage, address: str | None, view: View
 ) -> Iterator[None]:
     """Be joined to a cluster that can hold a trial of the experiment.
 
@@ -104,7 +103,7 @@ def _check_vectors(config: SearchConfig, data: PreparedData) -> None:
         )
 
 
-def check_same_data(folder: ExperimentFolder, state: ExperimentState, data: PreparedData) -> None:
+def check_same_data(folder: Experiment, state: ExperimentState, data: PreparedData) -> None:
     """Refuse to mix data.
 
     Raises:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from celltune.search.config.schema import SearchConfig
-from celltune.search.ledger.state import ExperimentState
-from celltune.search.storage.base import ExperimentFolder
+from celltune.search.storage.snapshot import Snapshot
 from celltune.search.tuning.stopping import end_reason
 
 
-def _standing(folder: ExperimentFolder, config: SearchConfig, state: ExperimentState) -> str:
-    if folder.is_locked():
+def _standing(snapshot: Snapshot) -> str:
+    if snapshot.running:
         return "running"
-    if end_reason(config, state) is not None:
+    if end_reason(snapshot.config, snapshot.state) is not None:
         return "finished"
-    return "stopped" if state.ended else "killed"
+    return "stopped" if snapshot.state.ended else "killed"

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Literal
 
 from celltune.search.runs.view import View
-from celltune.search.storage.base import ExperimentFolder
+from celltune.search.storage.base import Experiment
 
 _LOOK_EVERY = 0.5
 """Seconds between two looks for a request in the experiment's folder."""
@@ -22,7 +22,7 @@ class StopRequests:
 
     def __init__(
         self,
-        folder: ExperimentFolder,
+        folder: Experiment,
         signalled: threading.Event,
         seconds: float | None,
         view: View,

@@ -13,7 +13,7 @@ from celltune.search.ledger.events import (
     Event,
 )
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.storage.base import ExperimentFolder
+from celltune.search.storage.base import Experiment
 
 
 class View(Protocol):
@@ -29,7 +29,7 @@ class View(Protocol):
         """Say how far a stage of the data's preparation is; total None: unknown."""
 
     def running(
-        self, folder: ExperimentFolder, config: SearchConfig, state: ExperimentState
+        self, folder: Experiment, config: SearchConfig, state: ExperimentState
     ) -> AbstractContextManager[None]:
         """Show the search while the context is open."""
 
@@ -51,7 +51,7 @@ class SilentView:
 
     def running(
         self,
-        folder: ExperimentFolder,  # noqa: ARG002
+        folder: Experiment,  # noqa: ARG002
         config: SearchConfig,  # noqa: ARG002
         state: ExperimentState,  # noqa: ARG002
     ) -> AbstractContextManager[None]:

@@ -1,197 +1,302 @@
-"""Experiments where they are kept: on the disk, or in an object store.
+"""The interface of a storage and of the experiments in it.
 
-See `search.local_folder` and `search.remote_folder` for what lies there.
+A storage backend consists of a `Storage`, its `Experiment`s and their `Checkpoints`. Every backend
+guarantees the same (`celltune.testing.storage` contains the tests for it):
 
-The storage is the first of: what the caller names, $CELLTUNE_STORAGE, ~/celltune_results; a path or
-a URI.
+- **Creation is atomic**: a reader sees a new experiment completely or not at all, and of two
+  processes that create the same name, one fails.
+- **One driver at a time**: `Experiment.locked` admits one process. The lock of a dead process
+  becomes free without a manual step.
+- **Appends are durable**: events are on permanent storage when `Ledger.append` returns. After a
+  crash, the ledger contains a prefix of what was appended, at least all acknowledged events.
+- **Reads work during a search**: names, configs, events and checkpoints can be read without the
+  lock; a reader sees an old or a new checkpoint, never a mixture.
+- **Errors**: `ExperimentError` or `LedgerError` for what a user can fix. `Checkpoints` raise
+  `OSError` if the storage fails and `CheckpointError` if a checkpoint is missing or damaged.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import shlex
+import tempfile
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Protocol
 
-from celltune.search.config.schema import SearchConfig
-from celltune.search.errors import ExperimentError, LedgerError
+from celltune.search.config.schema import NAME, SearchConfig
+from celltune.search.errors import ExperimentError
 from celltune.search.ledger.events import Event
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.checkpoints import Checkpoints
-from celltune.search.storage.object_path import ObjectPath, is_uri
+from celltune.search.storage.snapshot import Snapshot, replay, with_budget
 
 CONFIG = "experiment.yaml"
+"""File name of an experiment's config."""
 STOP = "stop"
+"""File name of the marker that requests a stop."""
 
 
-StorageRoot = Path | ObjectPath
-"""A storage: what holds experiments."""
+class StorageFile(Protocol):
+    """A small file of a storage. `pathlib.Path` has these methods."""
+
+    def read_bytes(self) -> bytes:
+        """Return the content.
+
+        Raises:
+            FileNotFoundError: The file is missing.
+            OSError: The storage cannot be read.
+        """
+
+    def write_bytes(self, content: bytes, /) -> object:
+        """Replace the content.
+
+        Raises:
+            OSError: The storage cannot be written.
+        """
+
+    def is_file(self) -> bool:
+        """Return whether the file exists."""
+
+    def unlink(self) -> None:
+        """Remove the file.
+
+        Raises:
+            FileNotFoundError: The file is missing.
+            OSError: The storage cannot be written.
+        """
 
 
-def storage_root(storage: Path | str | None = None) -> StorageRoot:
-    """Give the storage, a folder's absolute path or a URI; it need not exist.
+class Storage(ABC):
+    """A place that contains experiments by name.
 
-    Raises:
-        ExperimentError: it is a URI that can't be used.
+    Instances are small and picklable, because every node checks its access to the storage.
+    `str(storage)` is an address that opens the same storage again.
     """
-    chosen = storage or os.environ.get("CELLTUNE_STORAGE") or "~/celltune_results"
-    if isinstance(chosen, str) and is_uri(chosen):
-        return ObjectPath.parse(chosen)
-    return Path(chosen).expanduser().absolute()
 
+    @classmethod
+    @abstractmethod
+    def open(cls, address: str) -> Storage:
+        """Return the storage at a path or URI. It may not exist yet; nothing is written.
 
-class ExperimentFolder(ABC):
-    """One experiment, wherever it is kept."""
+        Raises:
+            ExperimentError: The address is invalid.
+        """
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Return the address."""
+
+    @abstractmethod
+    def __truediv__(self, name: str) -> Storage:
+        """Return the storage in the subfolder `name`."""
+
+    @abstractmethod
+    def experiment(self, name: str) -> Experiment:
+        """Return the experiment of this name; it may not exist yet."""
+
+    @abstractmethod
+    def candidates(self) -> list[str]:
+        """Return the names of all complete experiments; other names may be among them.
+
+        Raises:
+            ExperimentError: The storage cannot be read.
+            OSError: The same.
+        """
+
+    @abstractmethod
+    def file(self, name: str) -> StorageFile:
+        """Return a file at the top of the storage, for the check that all nodes see it."""
 
     @property
-    @abstractmethod
-    def root(self) -> StorageRoot:
-        """The storage that it is in."""
+    def local_folder(self) -> Path | None:
+        """The folder that contains the experiments; None if they are not in a file system.
+
+        On the driver's own node, access to a folder needs no check.
+        """
+        return None
+
+    def temporarily_created(self) -> AbstractContextManager[None]:
+        """Create the storage if it is missing; on exit, remove it if it is new and empty.
+
+        Raises:
+            OSError: The storage cannot be created.
+        """
+        return nullcontext()
+
+    def names(self) -> list[str]:
+        """Return the names of the experiments, sorted.
+
+        Raises:
+            ExperimentError: The storage cannot be read.
+        """
+        with read_errors(self):
+            return sorted(name for name in self.candidates() if NAME.fullmatch(name))
+
+
+class Experiment(ABC):
+    """A named search with its config, ledger and checkpoints, in a storage."""
+
+    def __init__(self, storage: Storage, name: str) -> None:
+        """Refer to the experiment `name`; it may not exist yet."""
+        self.storage = storage
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.location!r})"
 
     @property
-    @abstractmethod
-    def name(self) -> str:
-        """The experiment's name."""
+    def location(self) -> str:
+        """The experiment's address, for messages."""
+        return str(self.storage / self.name)
 
     @property
-    @abstractmethod
     def scratch(self) -> Path:
-        """Where Ray Tune may write what nobody needs; always on this machine's disk."""
+        """A local folder for temporary files of a run.
+
+        It is the same folder for each run of this user, so that a run can remove the files of one
+        that was killed.
+        """
+        digest = hashlib.sha256(f"{os.getuid()} {self.location}".encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"celltune-{digest}"
 
     @abstractmethod
     def exists(self) -> bool:
-        """Whether the name is taken."""
+        """Return whether the name is in use.
+
+        Raises:
+            ExperimentError: The storage cannot be read.
+        """
 
     @abstractmethod
-    def complete(self) -> bool:
-        """Whether an experiment is there, with its config and its ledger."""
+    def is_complete(self) -> bool:
+        """Return whether the experiment has a config and a ledger."""
+
+    @abstractmethod
+    def create(self, config: SearchConfig, *events: Event) -> None:
+        """Create the experiment with its config and first events, atomically.
+
+        Raises:
+            ExperimentError: The name is in use, or the storage cannot be written.
+        """
 
     @abstractmethod
     def config(self) -> SearchConfig:
-        """Read the config it was launched with."""
+        """Return the config that the experiment was launched with.
+
+        Its budget may no longer be in force; see `snapshot`.
+        """
 
     @abstractmethod
     def events(self) -> list[Event]:
-        """Read its ledger; safe while a search writes.
+        """Return all events of the ledger; also works while a search appends to it.
 
         Raises:
-            LedgerError: it can't be read, or is damaged.
+            LedgerError: The ledger cannot be read, or is damaged.
         """
 
     @abstractmethod
     def open_ledger(self) -> Ledger:
-        """Open its ledger for writing; only while `locked`."""
+        """Open the ledger for writing. The caller holds the lock (see `locked`).
+
+        Raises:
+            LedgerError: The ledger cannot be written, or is damaged.
+        """
 
     @abstractmethod
     def checkpoints(self, number: int) -> Checkpoints:
-        """Where a trial's checkpoints are."""
+        """Return the checkpoints of trial `number`."""
 
     @abstractmethod
     def locked(self) -> AbstractContextManager[None]:
-        """Be the only driver of this experiment. A lock that a dead process left is free.
+        """Lock the experiment for one driver while the context is open.
 
         Raises:
-            ExperimentError: another process drives it.
+            ExperimentError: Another process holds the lock, or the storage cannot be written.
         """
 
     @abstractmethod
     def is_locked(self) -> bool:
-        """Whether a driver runs this experiment now."""
-
-    @abstractmethod
-    def create(self, config: SearchConfig, *events: Event) -> None:
-        """Write it as a new experiment, whole or not at all (see `create`)."""
+        """Return whether a driver is running the experiment."""
 
     @property
     @abstractmethod
-    def stop_mark(self) -> Path | ObjectPath:
-        """What is there while someone asks the driver to stop."""
+    def stop_marker(self) -> StorageFile:
+        """The file that exists while a stop is requested."""
 
     def request_stop(self) -> None:
         """Ask the driver of this experiment to stop.
 
         Raises:
-            ExperimentError: the request can't be left.
+            ExperimentError: The request cannot be written.
         """
         try:
-            self.stop_mark.write_bytes(b"")
+            self.stop_marker.write_bytes(b"")
         except OSError as error:
             raise ExperimentError(
-                f"The experiment {self.where} can't be written: {error.strerror}. Stop the search "
-                "with Ctrl-C where it runs."
+                f"The stop request cannot be written to {self.location}: {error.strerror}. Stop "
+                "the search with Ctrl-C in its own terminal."
             ) from error
 
     def stop_requested(self) -> bool:
-        """Whether someone asked the driver to stop; a storage that is away says no."""
+        """Return whether a stop is requested; False if the storage cannot be reached."""
         try:
-            return self.stop_mark.is_file()
+            return self.stop_marker.is_file()
         except OSError:
             return False
 
     def clear_stop(self) -> None:
-        """Forget that someone asked."""
+        """Withdraw a requested stop."""
         with suppress(OSError):
-            self.stop_mark.unlink()
-
-    @property
-    def where(self) -> str:
-        """Its place, for messages."""
-        return str(self.root / self.name)
+            self.stop_marker.unlink()
 
     def state(self) -> ExperimentState:
-        """Read its state off the ledger; safe while a search writes.
+        """Return the state at the end of the ledger; also works while a search appends to it.
 
         Raises:
-            LedgerError: the ledger can't be read, or is damaged.
+            LedgerError: The ledger cannot be read, or is damaged.
         """
-        return state_of(self.where, self.events())
+        return replay(self.events(), self.location)
 
-    def arguments(self) -> str:
-        """What to type after a command to name this experiment."""
-        if self.root == storage_root():
-            return self.name
-        return f"{self.name} --storage {shlex.quote(str(self.root))}"
+    def snapshot(self, *, check_running: bool = True) -> Snapshot:
+        """Read the experiment as it is now; also works while a search runs.
 
-    def refused(self, owner: str) -> ExperimentError:
-        """The error for a second driver."""
+        Args:
+            check_running: Check for a driver. In an object store this takes seconds if a driver on
+                another machine was killed.
+
+        Raises:
+            LedgerError: The ledger cannot be read, or is damaged.
+        """
+        # The check comes first. A search that ends in between is reported as running; in the
+        # reverse order, a running one could be reported as killed.
+        running = check_running and self.is_locked()
+        events = self.events()
+        state = replay(events, self.location)
+        return Snapshot(self.name, with_budget(self.config(), state), events, state, running)
+
+    def locked_error(self, owner: str) -> ExperimentError:
+        """Return the error for a second driver; `owner` describes the first."""
         return ExperimentError(
-            f"The experiment '{self.name}' is being run by another process ({owner}). "
-            f"Watch it with: celltune status {self.arguments()}"
+            f"The experiment '{self.name}' is being run by another process ({owner}). Wait until "
+            "it ends, or stop it first."
         )
 
-    def taken(self) -> ExperimentError:
-        """The error for a name that is in use."""
+    def exists_error(self) -> ExperimentError:
+        """Return the error for a name that is in use."""
         return ExperimentError(
-            f"An experiment '{self.name}' exists already in {self.root}. To go on with it: "
-            f"celltune resume {self.arguments()}. To start another one, choose another --name."
+            f"An experiment '{self.name}' already exists in {self.storage}. Resume it, or choose "
+            "another `name`."
         )
 
 
-def state_of(where: object, events: list[Event]) -> ExperimentState:
-    """Fold a ledger's events; an order that can't be is told as damage of the ledger `where`."""
-    state = ExperimentState()
-    for index, event in enumerate(events):
-        try:
-            state.apply(event)
-        except ValueError as error:
-            raise LedgerError(
-                f"The ledger of {where} contradicts itself in line {index + 1}: {error}. Nothing "
-                "was changed. Put it back from a copy."
-            ) from error
-    return state
-
-
-def create(folder: ExperimentFolder, config: SearchConfig, *events: Event) -> None:
-    """Write a new experiment; whoever looks sees it whole or not at all.
-
-    Raises:
-        ExperimentError: the name is taken, or the storage can't be written.
-    """
-    folder.create(config, *events)
-
-
-def unreadable(storage: StorageRoot, error: OSError) -> ExperimentError:
-    """The error for a storage that can't be read."""
-    return ExperimentError(f"The storage {storage} can't be read: {error.strerror}.")
+@contextmanager
+def read_errors(storage: Storage) -> Iterator[None]:
+    """Raise an `OSError` of the body as the error for a storage that cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise ExperimentError(f"The storage {storage} cannot be read: {error.strerror}.") from error

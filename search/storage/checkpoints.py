@@ -29,8 +29,8 @@ class Checkpoints(Protocol):
     dies.
     """
 
-    def where(self, name: str) -> str:
-        """The place of a checkpoint, for messages."""
+    def location(self, name: str) -> str:
+        """Return the address of a checkpoint, for messages."""
 
     def save(self, state: State, name: str) -> None:
         """Write a state; one of that name is replaced whole.
@@ -68,7 +68,7 @@ class LocalCheckpoints:
 
     folder: Path
 
-    def where(self, name: str) -> str:
+    def location(self, name: str) -> str:
         """The checkpoint's folder."""
         return str(self.folder / name)
 
@@ -113,7 +113,7 @@ class ObjectStoreCheckpoints:
 
     folder: ObjectPath
 
-    def where(self, name: str) -> str:
+    def location(self, name: str) -> str:
         """The checkpoint's prefix."""
         return str(self.folder / name)
 

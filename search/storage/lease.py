@@ -124,7 +124,7 @@ class Lease:
             _log.warning("The lock %s can't be given back: %s", self._place, error.strerror)
 
 
-def hold_lease(place: ObjectPath) -> bool:
+def is_leased(place: ObjectPath) -> bool:
     """Whether a live driver has the lease; takes some seconds where one left it without a word."""
     return any(_owner(place / name, SEEN_BEATS) for name in _top(place))
 

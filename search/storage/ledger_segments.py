@@ -152,7 +152,7 @@ class SegmentedLedger:
         self._newest: list[tuple[Segment, bytes]] = []
 
     @property
-    def where(self) -> str:
+    def location(self) -> str:
         """Its prefix."""
         return str(self._place)
 

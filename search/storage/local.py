@@ -1,13 +1,13 @@
-"""Experiments on the disk.
+"""Experiments in a local or shared folder.
 
 ::
 
     <storage>/<name>/
-        experiment.yaml     the resolved config, every default spelled out
-        ledger.jsonl        what happened (see `search.ledger`)
-        lock                held by the driver that runs the experiment
-        stop                there while someone asks the driver to stop
-        scratch/            Ray Tune's own files, while a search runs; nothing ever reads them
+        experiment.yaml     the resolved config, with all defaults
+        ledger.jsonl        the events (see `celltune.search.ledger`)
+        lock                locked with `flock` by the driver
+        stop                exists while a stop is requested
+        scratch/            Ray Tune's own files during a run; never read
         trials/<number>/    checkpoints
 """
 
@@ -31,100 +31,144 @@ from celltune.search.errors import ExperimentError
 from celltune.search.ledger import ledger
 from celltune.search.ledger.events import Event
 from celltune.search.ledger.ledger import Ledger
-from celltune.search.storage.base import CONFIG, STOP, ExperimentFolder, unreadable
+from celltune.search.storage.base import CONFIG, STOP, Experiment, Storage, read_errors
 from celltune.search.storage.checkpoints import LocalCheckpoints
 
 LEDGER = "ledger.jsonl"
+"""File name of the ledger."""
 
 
 @dataclass(frozen=True)
-class LocalExperiment(ExperimentFolder):
-    """An experiment on the disk."""
+class LocalStorage(Storage):
+    """A folder of experiments. In a cluster, all nodes must see it under the same path."""
 
-    path: Path
+    folder: Path
+
+    @classmethod
+    def open(cls, address: str) -> LocalStorage:
+        """Return the storage at a path; `~` and relative paths are resolved."""
+        return cls(Path(address).expanduser().absolute())
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def __truediv__(self, name: str) -> LocalStorage:
+        return LocalStorage(self.folder / name)
 
     @property
-    def root(self) -> Path:
-        """The folder of experiments."""
-        return self.path.parent
+    def local_folder(self) -> Path:
+        """The folder that contains the experiments."""
+        return self.folder
 
-    @property
-    def name(self) -> str:
-        """The experiment's name."""
-        return self.path.name
+    def experiment(self, name: str) -> LocalExperiment:
+        """Return the experiment of this name."""
+        return LocalExperiment(self.folder / name)
+
+    def candidates(self) -> list[str]:
+        """Return the names of the subfolders with a config."""
+        self.check_is_folder()
+        return [path.parent.name for path in self.folder.glob(f"*/{CONFIG}")]
+
+    def check_is_folder(self) -> None:
+        """Check that the path is not that of a file.
+
+        Raises:
+            ExperimentError: It is.
+            OSError: The path cannot be read.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ExperimentError(
+                f"The storage {self.folder} is a file. Set `storage` to a folder or URI."
+            )
+
+    def file(self, name: str) -> Path:
+        """Return a file directly in the folder."""
+        return self.folder / name
+
+    @contextmanager
+    def temporarily_created(self) -> Iterator[None]:
+        """Create the folder if it is missing; on exit, remove it if it is new and empty."""
+        is_new = not self.folder.is_dir()
+        if is_new:
+            make_folder_durably(self.folder)
+        try:
+            yield
+        finally:
+            if is_new and not any(self.folder.iterdir()):
+                self.folder.rmdir()
+
+
+class LocalExperiment(Experiment):
+    """An experiment in a folder."""
+
+    def __init__(self, path: Path) -> None:
+        """Refer to the experiment in the folder `path`; it may not exist yet."""
+        super().__init__(LocalStorage(path.parent), path.name)
+        self.path = path
 
     @property
     def ledger(self) -> Path:
-        """Where its ledger is."""
+        """The path of the ledger."""
         return self.path / LEDGER
 
     @property
     def scratch(self) -> Path:
-        """Within the folder, so that the next run finds what a killed one left."""
+        """A subfolder for temporary files of a run."""
         return self.path / "scratch"
 
     def exists(self) -> bool:
-        """Whether the folder is there."""
-        try:
-            if self.root.exists() and not self.root.is_dir():
-                raise ExperimentError(
-                    f"The storage {self.root} is a file; name a folder with --storage."
-                )
+        """Return whether the folder exists."""
+        with read_errors(self.storage):
+            LocalStorage(self.path.parent).check_is_folder()
             return self.path.exists()
-        except OSError as error:
-            raise unreadable(self.root, error) from error
 
-    def complete(self) -> bool:
-        """Whether its two files are there."""
+    def is_complete(self) -> bool:
+        """Return whether the experiment has a config and a ledger."""
         return (self.path / CONFIG).is_file() and self.ledger.is_file()
 
     def config(self) -> SearchConfig:
-        """Read the config it was launched with."""
+        """Return the config that the experiment was launched with."""
         return load_config(self.path / CONFIG)
 
     def events(self) -> list[Event]:
-        """Read its ledger."""
+        """Return all events of the ledger."""
         return ledger.read(self.ledger)
 
     def open_ledger(self) -> Ledger:
-        """Open its ledger for writing."""
+        """Open the ledger for writing."""
         return Ledger(self.ledger)
 
     def checkpoints(self, number: int) -> LocalCheckpoints:
-        """Where a trial's checkpoints are."""
+        """Return the checkpoints of trial `number`."""
         return LocalCheckpoints(self.path / "trials" / str(number))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only driver of this experiment. A lock that a dead process left is free.
-
-        Raises:
-            ExperimentError: another process drives it.
-        """
+        """Hold an exclusive `flock` while the context is open; it ends with the process."""
         try:
             handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise ExperimentError(
-                f"The experiment folder {self.path} can't be written: {error.strerror}. "
-                "Give yourself the right to write there, then try again."
+                f"The experiment {self.path} cannot be written: {error.strerror}. Check the "
+                "permissions of the folder."
             ) from error
         try:
-            self._take(handle)
+            self._lock(handle)
             yield
         finally:
             os.close(handle)
 
-    def _take(self, handle: int) -> None:
+    def _lock(self, handle: int) -> None:
         try:
-            _flock_patiently(handle)
+            _flock(handle)
         except BlockingIOError as error:
             owner = os.pread(handle, 200, 0).decode(errors="replace").strip()
-            raise self.refused(owner) from error
+            raise self.locked_error(owner) from error
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"pid {os.getpid()} on {os.uname().nodename}".encode(), 0)
 
     def is_locked(self) -> bool:
-        """Whether a driver runs this experiment now."""
+        """Return whether a driver holds the lock."""
         try:
             handle = os.open(self.path / "lock", os.O_RDONLY)
         except OSError:
@@ -138,47 +182,48 @@ class LocalExperiment(ExperimentFolder):
         return False
 
     @property
-    def stop_mark(self) -> Path:
-        """A file in the folder."""
+    def stop_marker(self) -> Path:
+        """A file next to the config."""
         return self.path / STOP
 
     def create(self, config: SearchConfig, *events: Event) -> None:
-        """Write it aside and put it in place whole."""
+        """Write a temporary folder and rename it, which is atomic."""
+        root = self.path.parent
         try:
-            make_folder_durably(self.root)
-            aside = Path(tempfile.mkdtemp(prefix=f".{self.name}.", dir=self.root))
+            make_folder_durably(root)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{self.name}.", dir=root))
         except OSError as error:
             raise ExperimentError(
-                f"The storage {self.root} can't be written: {error.strerror}. Choose another with "
-                "--storage or $CELLTUNE_STORAGE."
+                f"The storage {root} cannot be written: {error.strerror}. Check its permissions, "
+                "or set `storage` to another folder or URI."
             ) from error
         try:
-            aside.chmod(0o755)
-            write_durably(aside / CONFIG, dump_config(config).encode())
-            with Ledger(aside / LEDGER) as new:
-                new.append(*events)
-            sync_folder(aside)
-            self._put_in_place(aside)
+            temporary.chmod(0o755)
+            write_durably(temporary / CONFIG, dump_config(config).encode())
+            with Ledger(temporary / LEDGER) as new_ledger:
+                new_ledger.append(*events)
+            sync_folder(temporary)
+            self._rename_durably(temporary)
         except OSError as error:
             if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
-                raise self.taken() from error
+                raise self.exists_error() from error
             raise ExperimentError(
-                f"The experiment '{self.name}' can't be written in {self.root}: {error.strerror}."
+                f"The experiment '{self.name}' cannot be written to {root}: {error.strerror}."
             ) from error
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
-    def _put_in_place(self, aside: Path) -> None:
-        aside.rename(self.path)
+    def _rename_durably(self, temporary: Path) -> None:
+        temporary.rename(self.path)
         try:
-            sync_folder(self.root)
+            sync_folder(self.path.parent)
         except OSError:
-            self.path.rename(aside)
+            self.path.rename(temporary)
             raise
 
 
-def _flock_patiently(handle: int) -> None:
-    # `is_locked` holds the lock for an instant when it looks; that mustn't refuse a driver.
+def _flock(handle: int) -> None:
+    # `is_locked` holds a shared lock for an instant. A retry keeps that from rejecting a driver.
     for _ in range(4):
         try:
             return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

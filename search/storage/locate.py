@@ -1,88 +1,82 @@
-"""Find experiments by name in a storage."""
+"""Find a storage by its address, and experiments in it by name."""
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
+from celltune.registry import ExtensionError
 from celltune.search.config.schema import NAME
 from celltune.search.errors import ExperimentError
-from celltune.search.storage.base import (
-    CONFIG,
-    ExperimentFolder,
-    StorageRoot,
-    unreadable,
-)
-from celltune.search.storage.object_path import ObjectPath
+from celltune.search.extensions import STORAGES
+from celltune.search.storage.base import Experiment, Storage
 from celltune.spelling import closest_match
 
+StorageAddress = Storage | Path | str | None
+"""A storage, its path or URI, or None for the default storage."""
 
-def experiment_at(name: str, storage: StorageRoot) -> ExperimentFolder:
-    """Give the place of an experiment; it need not exist."""
-    if isinstance(storage, Path):
-        from celltune.search.storage.local import LocalExperiment
-
-        return LocalExperiment(storage / name)
-    from celltune.search.storage.object_store import ObjectStoreExperiment
-
-    return ObjectStoreExperiment(storage, name)
+_DEFAULT = "~/celltune_results"
+_FOLDER = "local folder"
+"""The backend for addresses without a URI scheme. The blank keeps it apart from all schemes."""
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
 
 
-def reserve_name(name: str, storage: StorageRoot) -> ExperimentFolder:
-    """Check that an experiment of this name can be created; nothing is written.
+def open_storage(address: StorageAddress = None) -> Storage:
+    """Return the storage at an address; it may not exist yet.
+
+    Args:
+        address: A path, a URI whose scheme selects the backend, or a storage, which is returned.
+            None means $CELLTUNE_STORAGE or, if that is not set, `~/celltune_results`.
 
     Raises:
-        ExperimentError: the name is no name, or is taken, or the storage can't be read.
+        ExperimentError: The address is invalid, or no backend has its scheme.
+    """
+    if isinstance(address, Storage):
+        return address
+    chosen = address or os.environ.get("CELLTUNE_STORAGE") or _DEFAULT
+    scheme = _SCHEME.match(chosen) if isinstance(chosen, str) else None
+    try:
+        backend = STORAGES.load(scheme[1] if scheme else _FOLDER)
+    except ExtensionError as error:
+        raise ExperimentError(f"The storage cannot be opened: {error}") from error
+    return backend.open(str(chosen))
+
+
+def new_experiment(name: str, storage: StorageAddress) -> Experiment:
+    """Return an experiment that can be created: its name is valid and not in use.
+
+    Raises:
+        ExperimentError: The name is invalid or in use, or the storage cannot be read.
     """
     if not NAME.fullmatch(name):
         raise ExperimentError(
-            f"'{name}' can't name an experiment: use up to 100 letters, digits, '.', '_' and '-', "
-            "beginning with a letter or a digit."
+            f"'{name}' is not a valid experiment name. Use up to 100 letters, digits, '.', '_' and "
+            "'-', starting with a letter or digit."
         )
-    folder = experiment_at(name, storage)
-    if folder.exists():
-        raise folder.taken()
-    return folder
+    experiment = open_storage(storage).experiment(name)
+    if experiment.exists():
+        raise experiment.exists_error()
+    return experiment
 
 
-def experiment_names(storage: StorageRoot) -> list[str]:
-    """Give the names of the experiments in a storage, in order.
-
-    Raises:
-        ExperimentError: the storage can't be read.
-    """
-    try:
-        found = _local_names(storage) if isinstance(storage, Path) else _remote_names(storage)
-    except OSError as error:
-        raise unreadable(storage, error) from error
-    return sorted(name for name in found if NAME.fullmatch(name))
-
-
-def _local_names(storage: Path) -> list[str]:
-    if storage.exists() and not storage.is_dir():
-        raise ExperimentError(f"The storage {storage} is a file; name a folder with --storage.")
-    return [path.parent.name for path in storage.glob(f"*/{CONFIG}")]
-
-
-def _remote_names(storage: ObjectPath) -> list[str]:
-    return [name for name in storage.names() if experiment_at(name, storage).complete()]
-
-
-def find_experiment(name: str, storage: StorageRoot) -> ExperimentFolder:
-    """Find an experiment by name.
+def find_experiment(name: str, storage: StorageAddress) -> Experiment:
+    """Return the existing experiment of this name.
 
     Raises:
-        ExperimentError: there is none, or the storage can't be read.
+        ExperimentError: The experiment does not exist, or the storage cannot be read.
     """
-    folder = experiment_at(name, storage)
-    if NAME.fullmatch(name) and folder.complete():
-        return folder
-    known = experiment_names(storage)
+    opened = open_storage(storage)
+    experiment = opened.experiment(name)
+    if NAME.fullmatch(name) and experiment.is_complete():
+        return experiment
+    names = opened.names()
     hint = (
-        closest_match(name, known).replace("Allowed:", "There are:")
-        if known
-        else "There is no experiment yet."
+        closest_match(name, names).replace("Allowed:", "Its experiments are:")
+        if names
+        else "It contains no experiments."
     )
     raise ExperimentError(
-        f"There is no experiment '{name}' in {storage}. {hint} "
-        "Another storage is chosen with --storage or $CELLTUNE_STORAGE."
+        f"The storage {opened} has no experiment '{name}'. {hint} Set `name` to one of them, or "
+        "`storage` to the storage that contains it."
     )

@@ -4,118 +4,117 @@
 
     <storage>/<name>/
         experiment.yaml     the resolved config
-        ledger/             what happened (see `search.segments`); begun last, and with that an
-                            experiment is there
-        lock/               the driver's lease (see `search.lease`)
-        trials/<number>/    checkpoints (see `search.checkpoints`)
+        ledger/             the events (see `ledger_segments`); its first object is written last,
+                            and with it the experiment exists
+        lock/               the driver's lease (see `lease`)
+        stop                exists while a stop is requested
+        trials/<number>/    checkpoints (see `checkpoints`)
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from celltune.search.config.loading import dump_config, load_config
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ExperimentError
 from celltune.search.ledger.events import Event
 from celltune.search.ledger.ledger import Ledger
-from celltune.search.storage import lease
-from celltune.search.storage import ledger_segments as segments
-from celltune.search.storage.base import CONFIG, STOP, ExperimentFolder
+from celltune.search.storage import ledger_segments
+from celltune.search.storage.base import CONFIG, STOP, Experiment, Storage, read_errors
 from celltune.search.storage.checkpoints import ObjectStoreCheckpoints
-from celltune.search.storage.lease import HeldError, Lease
+from celltune.search.storage.lease import HeldError, Lease, is_leased
 from celltune.search.storage.ledger_segments import SegmentedLedger
 from celltune.search.storage.object_path import ObjectPath
 
 
-@dataclass
-class ObjectStoreExperiment(ExperimentFolder):
+@dataclass(frozen=True)
+class ObjectStorage(Storage):
+    """A storage in an object store.
+
+    A backend derives from this class and implements `open`, with an `ObjectPath` of its own.
+    """
+
+    root: ObjectPath
+    """The prefix that contains the experiments."""
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def __truediv__(self, name: str) -> ObjectStorage:
+        return type(self)(self.root / name)
+
+    def experiment(self, name: str) -> ObjectStoreExperiment:
+        """Return the experiment of this name."""
+        return ObjectStoreExperiment(self, name)
+
+    def candidates(self) -> list[str]:
+        """Return the names of all complete experiments."""
+        return [name for name in self.root.names() if self.experiment(name).is_complete()]
+
+    def file(self, name: str) -> ObjectPath:
+        """Return an object directly under the root."""
+        return self.root / name
+
+
+class ObjectStoreExperiment(Experiment):
     """An experiment in an object store."""
 
-    storage: ObjectPath
-    title: str
-    _lease: Lease | None = field(default=None, compare=False, repr=False)
+    storage: ObjectStorage
 
-    @property
-    def root(self) -> ObjectPath:
-        """The prefix of experiments."""
-        return self.storage
-
-    @property
-    def name(self) -> str:
-        """The experiment's name."""
-        return self.title
-
-    @property
-    def scratch(self) -> Path:
-        """A folder of this machine, always the same one for the same experiment and person."""
-        digest = hashlib.sha256(f"{os.getuid()} {self.where}".encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"celltune-{digest}"
-
-    @property
-    def _place(self) -> ObjectPath:
-        return self.storage / self.title
+    def __init__(self, storage: ObjectStorage, name: str) -> None:
+        """Refer to the experiment `name`; it may not exist yet."""
+        super().__init__(storage, name)
+        self._prefix = storage.root / name
+        self._lease: Lease | None = None
 
     def exists(self) -> bool:
-        """Whether its ledger was begun."""
-        with self._reading():
-            return bool((self._place / "ledger").names())
+        """Return whether the ledger has an object."""
+        with read_errors(self.storage):
+            return bool((self._prefix / "ledger").names())
 
-    def complete(self) -> bool:
-        """Whether its config is there, and its ledger was begun."""
-        with self._reading():
-            return (self._place / CONFIG).is_file() and self.exists()
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ExperimentError(
-                f"The storage {self.storage} can't be read: {error.strerror}."
-            ) from error
+    def is_complete(self) -> bool:
+        """Return whether the experiment has a config and a ledger."""
+        with read_errors(self.storage):
+            return (self._prefix / CONFIG).is_file() and self.exists()
 
     def config(self) -> SearchConfig:
-        """Read the config it was launched with."""
-        return load_config(self._place / CONFIG)
+        """Return the config that the experiment was launched with."""
+        return load_config(self._prefix / CONFIG)
 
     def events(self) -> list[Event]:
-        """Read its ledger."""
-        return segments.read(self._place / "ledger")
+        """Return all events of the ledger."""
+        return ledger_segments.read(self._prefix / "ledger")
 
     def open_ledger(self) -> Ledger:
-        """Open its ledger for writing, as the holder of the lock.
+        """Open the ledger for writing; only within `locked`.
 
         Raises:
-            ExperimentError: this object doesn't hold the lock.
+            ExperimentError: This instance does not hold the lock.
         """
         if self._lease is None:
             raise ExperimentError(
-                f"The ledger of '{self.name}' can be written only by who holds its lock."
+                f"The ledger of '{self.name}' cannot be opened for writing without its lock."
             )
-        return Ledger(SegmentedLedger(self._place / "ledger", self._lease))
+        return Ledger(SegmentedLedger(self._prefix / "ledger", self._lease))
 
     def checkpoints(self, number: int) -> ObjectStoreCheckpoints:
-        """Where a trial's checkpoints are."""
-        return ObjectStoreCheckpoints(self._place / "trials" / str(number))
+        """Return the checkpoints of trial `number`."""
+        return ObjectStoreCheckpoints(self._prefix / "trials" / str(number))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lease."""
+        """Hold the experiment's lease while the context is open."""
         try:
-            self._lease = Lease(self._place / "lock")
+            self._lease = Lease(self._prefix / "lock")
         except HeldError as error:
-            raise self.refused(str(error)) from error
+            raise self.locked_error(str(error)) from error
         except OSError as error:
             raise ExperimentError(
-                f"The experiment {self.where} can't be written: {error.strerror}. "
-                "Give yourself the right to write there, then try again."
+                f"The experiment {self.location} cannot be written: {error.strerror}. Check the "
+                "permissions of the storage."
             ) from error
         try:
             yield
@@ -124,26 +123,26 @@ class ObjectStoreExperiment(ExperimentFolder):
             self._lease = None
 
     def is_locked(self) -> bool:
-        """Whether a live driver has the lease."""
-        with self._reading():
-            return lease.hold_lease(self._place / "lock")
+        """Return whether a live driver holds the lease."""
+        with read_errors(self.storage):
+            return is_leased(self._prefix / "lock")
 
     @property
-    def stop_mark(self) -> ObjectPath:
-        """An object beside the config."""
-        return self._place / STOP
+    def stop_marker(self) -> ObjectPath:
+        """An object next to the config."""
+        return self._prefix / STOP
 
     def create(self, config: SearchConfig, *events: Event) -> None:
-        """Write the config, then begin the ledger, all while holding the lease."""
+        """Write the config and then the first object of the ledger, while holding the lease."""
         with self.locked():
             if self.exists():
-                raise self.taken()
+                raise self.exists_error()
             try:
-                (self._place / CONFIG).write_bytes(dump_config(config).encode())
+                (self._prefix / CONFIG).write_bytes(dump_config(config).encode())
             except OSError as error:
                 raise ExperimentError(
-                    f"The experiment '{self.name}' can't be written in {self.storage}: "
+                    f"The experiment '{self.name}' cannot be written to {self.storage}: "
                     f"{error.strerror}."
                 ) from error
-            with self.open_ledger() as new:
-                new.append(*events)
+            with self.open_ledger() as ledger:
+                ledger.append(*events)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from celltune.search.ledger.events import EpochReported, Event, TrialStopped
 from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.storage.base import ExperimentFolder
+from celltune.search.storage.base import Experiment
 from celltune.search.types import Metric
 
 _log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 class CheckpointRetention:
     """An observer of the conductor's events."""
 
-    def __init__(self, folder: ExperimentFolder, metric: Metric) -> None:
+    def __init__(self, folder: Experiment, metric: Metric) -> None:
         """Keep the checkpoints of the experiment in `folder`."""
         self._folder = folder
         self._metric = metric
@@ -56,7 +56,7 @@ class CheckpointRetention:
         try:
             checkpoints.remove(name)
         except OSError as error:
-            where = checkpoints.where(name)
+            where = checkpoints.location(name)
             _log.warning("The checkpoint %s can't be removed: %s", where, error.strerror)
 
 

@@ -1,14 +1,56 @@
-"""The config in force of an experiment."""
+"""An experiment at one moment, and the config that is in force then."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from celltune.search.config.schema import SearchConfig
+from celltune.search.errors import LedgerError
+from celltune.search.ledger.events import Event
 from celltune.search.ledger.state import ExperimentState
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """An experiment at one moment."""
+
+    name: str
+    config: SearchConfig
+    """The config in force: the launched one with the budget of the ledger."""
+    events: Sequence[Event]
+    """All events of the ledger."""
+    state: ExperimentState
+    """What the events amount to."""
+    running: bool
+    """Whether a driver was running the experiment; False if this was not checked."""
+
+
 def with_budget(config: SearchConfig, state: ExperimentState) -> SearchConfig:
-    """Give the config with the budget that the ledger says is in force."""
+    """Return the config with the budget in force: the last one that the ledger records, if any."""
     if state.budget is None:
         return config
     changes = state.budget.model_dump(include={"trials", "max_epochs", "target", "patience"})
     return config.model_copy(update={"budget": config.budget.model_copy(update=changes)})
+
+
+def replay(events: Sequence[Event], location: str) -> ExperimentState:
+    """Return the state after all events.
+
+    Args:
+        events: All events of a ledger.
+        location: The ledger's address, for messages.
+
+    Raises:
+        LedgerError: An event contradicts the events before it.
+    """
+    state = ExperimentState()
+    for index, event in enumerate(events):
+        try:
+            state.apply(event)
+        except ValueError as error:
+            raise LedgerError(
+                f"The ledger of {location} contradicts itself in line {index + 1}: {error}. "
+                "Nothing was changed. Restore the ledger from a copy."
+            ) from error
+    return state

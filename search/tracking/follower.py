@@ -22,8 +22,7 @@ from celltune.search.config.schema import SearchConfig, Tracking
 from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import Event
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.storage.base import ExperimentFolder
-from celltune.search.storage.local import LocalExperiment
+from celltune.search.storage.base import Experiment
 
 if TYPE_CHECKING:
     from celltune.search.tuning.controller import SearchController
@@ -66,7 +65,7 @@ def check(tracking: Tracking) -> None:
 def tracked(
     conductor: SearchController,
     config: SearchConfig,
-    folder: ExperimentFolder,
+    folder: Experiment,
     events: Sequence[Event],
 ) -> Iterator[None]:
     """Let the trackers of a config follow a conductor while the context is open.
@@ -87,7 +86,7 @@ def tracked(
             follower.close()
 
 
-def _trackers(config: SearchConfig, folder: ExperimentFolder) -> dict[str, Callable[[], Tracker]]:
+def _trackers(config: SearchConfig, folder: Experiment) -> dict[str, Callable[[], Tracker]]:
     made: dict[str, Callable[[], Tracker]] = {}
     if config.tracking.tensorboard:
         made["TensorBoard"] = lambda: _tensorboard(config, folder)
@@ -96,17 +95,17 @@ def _trackers(config: SearchConfig, folder: ExperimentFolder) -> dict[str, Calla
     return made
 
 
-def _tensorboard(config: SearchConfig, folder: ExperimentFolder) -> Tracker:
+def _tensorboard(config: SearchConfig, folder: Experiment) -> Tracker:
     from celltune.search.tracking.tensorboard import TensorBoardTracker
 
     named = config.tracking.tensorboard
     if isinstance(named, str):
         return TensorBoardTracker(Path(named) / folder.name, config.metric)
-    if isinstance(folder, LocalExperiment):
-        return TensorBoardTracker(folder.path / "tensorboard", config.metric)
+    if (local := folder.storage.local_folder) is not None:
+        return TensorBoardTracker(local / folder.name / "tensorboard", config.metric)
     raise ConfigError(
-        f"tracking.tensorboard is true, but the experiment is in an object store ({folder.where}), "
-        "where TensorBoard can't be written. Name a folder of this machine instead."
+        "tracking.tensorboard is true, but TensorBoard cannot write to the experiment's object "
+        f"store ({folder.location}). Set tracking.tensorboard to a local folder."
     )
 
 

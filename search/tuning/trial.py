@@ -145,7 +145,7 @@ def _set_aside(task: TrialTask, name: str) -> str:
 
 def _out_of_reach(task: TrialTask, what: str, name: str, error: OSError) -> StorageError:
     return StorageError(
-        f"Trial {task.number} can't {what} its checkpoint {task.checkpoints.where(name)}: "
+        f"Trial {task.number} can't {what} its checkpoint {task.checkpoints.location(name)}: "
         f"{error.strerror}. What was acknowledged is safe and no trial is counted as failed; "
         "mend the storage, then resume."
     )

@@ -15,10 +15,9 @@ from celltune.search.errors import ExperimentError
 from celltune.search.ledger.codec import encode
 from celltune.search.ledger.events import EpochReported, Event, ExperimentCreated, TrialCreated
 from celltune.search.ledger.ledger import Ledger, read
-from celltune.search.storage.base import create
 from celltune.search.storage.checkpoints import LocalCheckpoints
 from celltune.search.storage.local import LocalExperiment
-from celltune.search.storage.locate import experiment_names, find_experiment, reserve_name
+from celltune.search.storage.locate import find_experiment, new_experiment, open_storage
 from tests.faults.machine import Machine, changes, crash
 from tests.search.support import make_config
 
@@ -139,16 +138,16 @@ def test_of_tidying_and_setting_aside(tmp_path: Path, power: bool) -> None:
 def test_of_creating_an_experiment(tmp_path: Path, power: bool) -> None:
     def make(place: Path) -> Callable[[], None]:
         folder = LocalExperiment(place / "storage" / "demo")
-        return lambda: create(folder, make_config(), FIRST)
+        return lambda: folder.create(make_config(), FIRST)
 
     for place in every_crash(make, tmp_path, power):
         storage = place / "storage"
-        if experiment_names(storage):
+        if open_storage(storage).names():
             found = find_experiment("demo", storage)
             assert found.config() == make_config()
             assert found.events() == [FIRST]
-            with pytest.raises(ExperimentError, match="exists already"):
-                reserve_name("demo", storage)
+            with pytest.raises(ExperimentError, match="already exists"):
+                new_experiment("demo", storage)
             shutil.rmtree(found.path)
-        create(reserve_name("demo", storage), make_config(), FIRST)
+        new_experiment("demo", storage).create(make_config(), FIRST)
         assert find_experiment("demo", storage).events() == [FIRST]

@@ -22,10 +22,10 @@ from celltune.search.errors import ExperimentError, LedgerError
 from celltune.search.ledger.codec import encode
 from celltune.search.ledger.events import EpochReported, Event, ExperimentCreated, TrialCreated
 from celltune.search.ledger.ledger import Ledger, read
-from celltune.search.storage.base import create, state_of
 from celltune.search.storage.checkpoints import LocalCheckpoints
 from celltune.search.storage.local import LocalExperiment
-from celltune.search.storage.locate import find_experiment, reserve_name
+from celltune.search.storage.locate import find_experiment, new_experiment
+from celltune.search.storage.snapshot import replay
 from celltune.search.tuning.controller import SearchController
 from tests.faults.machine import Machine, changes
 from tests.search.support import make_config, start_ledger, steps
@@ -41,7 +41,7 @@ STATE = ({"w": torch.arange(6.0)}, {"epoch": 17, "seconds": 1.25, "order": [3, 1
 
 def search_a_little(place: Path) -> None:
     folder = LocalExperiment(place / "demo")
-    create(folder, make_config(), FIRST)
+    folder.create(make_config(), FIRST)
     with folder.locked(), folder.open_ledger() as ledger:
         ledger.append(EVENTS[1])
         folder.checkpoints(0).save(STATE, "epoch-1")
@@ -98,7 +98,7 @@ def test_a_disk_that_is_really_full(tiny_disk: Path) -> None:
         _fill_with_checkpoints(folder)
     (tiny_disk / "rest").write_bytes(b"x" * sum(_fitting(tiny_disk)))
     with folder.locked(), folder.open_ledger() as ledger:
-        with pytest.raises(LedgerError, match=r"can't be written: No space left .* then resume"):
+        with pytest.raises(LedgerError, match=r"cannot be written: No space left .* then resume"):
             _fill_with_events(ledger)
         before = ledger.events
     assert folder.events()[: len(before)] == before
@@ -130,14 +130,14 @@ def test_a_folder_that_can_not_be_written(tiny_disk: Path) -> None:
     folder = find_experiment("demo", tiny_disk)
     assert folder.events() == EVENTS
     assert not folder.is_locked()
-    with pytest.raises(ExperimentError, match=r"can't be written: Read-only file system. Give"):
+    with pytest.raises(ExperimentError, match=r"cannot be written: Read-only file system. Check"):
         folder.locked().__enter__()
-    with pytest.raises(LedgerError, match="can't be written: Read-only file system"):
+    with pytest.raises(LedgerError, match="cannot be written: Read-only file system"):
         folder.open_ledger()
     with pytest.raises(OSError, match="Read-only file system"):
         folder.checkpoints(0).save(STATE, "epoch-2")
-    with pytest.raises(ExperimentError, match=r"storage .* can't be written: Read-only"):
-        create(reserve_name("other", tiny_disk), make_config(), FIRST)
+    with pytest.raises(ExperimentError, match=r"storage .* cannot be written: Read-only"):
+        new_experiment("other", tiny_disk).create(make_config(), FIRST)
     assert folder.checkpoints(0).load("epoch-1")[1] == STATE[1]
 
 
@@ -203,7 +203,7 @@ def test_a_clock_that_jumps_decides_nothing(tmp_path: Path) -> None:
                 cut = len(list(itertools.islice(steps(conductor), 3)))
         return [
             (trial.number, trial.params, trial.status, [epoch.metrics for epoch in trial.epochs])
-            for trial in state_of(path, read(path)).trials
+            for trial in replay(read(path), str(path)).trials
         ]
 
     even = trials("even", time.time)

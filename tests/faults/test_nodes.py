@@ -18,13 +18,13 @@ import ray
 from celltune import launch
 from celltune.search.cluster.storage_check import check_storage_shared
 from celltune.search.errors import ResourceError
-from celltune.search.storage.base import storage_root
+from celltune.search.storage.locate import open_storage
 
 storage, elsewhere, bucket = sys.argv[1:]
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 address = ray.get_runtime_context().gcs_address
 begun = time.perf_counter()
-check_storage_shared(storage_root(storage))
+check_storage_shared(open_storage(storage))
 print("alone", time.perf_counter() - begun < 0.01)
 node = subprocess.Popen(
     ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec ray start --block '
@@ -42,8 +42,8 @@ try:
     except ResourceError as error:
         print("refused:", error)
     print("left", os.listdir(storage))
-    check_storage_shared(storage_root(elsewhere))
-    check_storage_shared(storage_root(bucket))
+    check_storage_shared(open_storage(elsewhere))
+    check_storage_shared(open_storage(bucket))
     print("passed", os.listdir(elsewhere))
 finally:
     node.terminate()

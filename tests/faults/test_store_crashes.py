@@ -13,14 +13,9 @@ import torch
 from celltune.search.ledger.events import EpochReported, Event, ExperimentCreated, TrialCreated
 from celltune.search.storage import lease
 from celltune.search.storage import ledger_segments as segments
-from celltune.search.storage.base import ExperimentFolder, StorageRoot, create, storage_root
-from celltune.search.storage.locate import (
-    experiment_at,
-    experiment_names,
-    find_experiment,
-    reserve_name,
-)
-from celltune.search.storage.object_path import ObjectPath
+from celltune.search.storage.arrow import ArrowPath
+from celltune.search.storage.base import Experiment, Storage
+from celltune.search.storage.locate import find_experiment, new_experiment, open_storage
 from tests.faults.machine import Crash
 from tests.search.support import make_config
 
@@ -44,7 +39,7 @@ def dying(die_at: int, *, answered: bool) -> Iterator[list[str]]:
     made: list[str] = []
 
     def wrapped(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(path: ObjectPath, *args: Any) -> Any:
+        def call(path: ArrowPath, *args: Any) -> Any:
             made.append(name)
             if len(made) == die_at and answered:
                 real(path, *args)
@@ -59,19 +54,19 @@ def dying(die_at: int, *, answered: bool) -> Iterator[list[str]]:
         patch.setattr(lease, "BEAT_SECONDS", 3600.0)
         patch.setattr(lease.Lease, "release", lambda self: self._done.set())
         for name in REQUESTS:
-            patch.setattr(ObjectPath, name, wrapped(name, getattr(ObjectPath, name)))
+            patch.setattr(ArrowPath, name, wrapped(name, getattr(ArrowPath, name)))
         yield made
 
 
 def every_crash(
-    root: StorageRoot,
-    prepare: Callable[[ExperimentFolder], None],
-    act: Callable[[ExperimentFolder], None],
+    root: Storage,
+    prepare: Callable[[Experiment], None],
+    act: Callable[[Experiment], None],
     answered: bool,
-) -> Iterator[ExperimentFolder]:
+) -> Iterator[Experiment]:
     """Give an experiment after a crash at the first request, at the second, ..."""
     for die_at in range(1, 100):
-        folder = experiment_at(f"e{uuid4().hex[:12]}", root)
+        folder = root.experiment(f"e{uuid4().hex[:12]}")
         prepare(folder)
         try:
             with dying(die_at, answered=answered):
@@ -84,20 +79,20 @@ def every_crash(
 
 
 @pytest.fixture
-def root(bucket: str, monkeypatch: pytest.MonkeyPatch) -> StorageRoot:
+def root(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Storage:
     monkeypatch.setattr(lease, "_lives_here", lambda content: False)
     monkeypatch.setattr(segments, "MERGE_AT", 3)
-    return storage_root(bucket)
+    return open_storage(bucket)
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_of_the_ledger_and_its_merges(root: StorageRoot, answered: bool) -> None:
+def test_of_the_ledger_and_its_merges(root: Storage, answered: bool) -> None:
     acknowledged: dict[str, int] = {}
 
-    def prepare(folder: ExperimentFolder) -> None:
-        create(folder, make_config(), FIRST)
+    def prepare(folder: Experiment) -> None:
+        folder.create(make_config(), FIRST)
 
-    def act(folder: ExperimentFolder) -> None:
+    def act(folder: Experiment) -> None:
         acknowledged[folder.name] = 1
         with folder.locked(), folder.open_ledger() as ledger:
             for event in EVENTS[1:]:
@@ -105,7 +100,7 @@ def test_of_the_ledger_and_its_merges(root: StorageRoot, answered: bool) -> None
                 acknowledged[folder.name] += 1
 
     for folder in every_crash(root, prepare, act, answered):
-        again = experiment_at(folder.name, root)
+        again = root.experiment(folder.name)
         seen = again.events()
         assert seen == EVENTS[: len(seen)]
         assert len(seen) >= acknowledged[folder.name]
@@ -117,11 +112,11 @@ def test_of_the_ledger_and_its_merges(root: StorageRoot, answered: bool) -> None
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_of_a_checkpoint_that_replaces_another(root: StorageRoot, answered: bool) -> None:
-    def prepare(folder: ExperimentFolder) -> None:
+def test_of_a_checkpoint_that_replaces_another(root: Storage, answered: bool) -> None:
+    def prepare(folder: Experiment) -> None:
         folder.checkpoints(0).save(OLD, "epoch-1")
 
-    def act(folder: ExperimentFolder) -> None:
+    def act(folder: Experiment) -> None:
         folder.checkpoints(0).save(NEW, "epoch-1")
 
     for folder in every_crash(root, prepare, act, answered):
@@ -131,13 +126,13 @@ def test_of_a_checkpoint_that_replaces_another(root: StorageRoot, answered: bool
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_of_creating_an_experiment(root: StorageRoot, answered: bool) -> None:
-    def act(folder: ExperimentFolder) -> None:
-        create(folder, make_config(), FIRST)
+def test_of_creating_an_experiment(root: Storage, answered: bool) -> None:
+    def act(folder: Experiment) -> None:
+        folder.create(make_config(), FIRST)
 
     for folder in every_crash(root, lambda folder: None, act, answered):
-        if folder.name in experiment_names(root):
+        if folder.name in root.names():
             assert find_experiment(folder.name, root).config() == make_config()
         else:
-            create(reserve_name(folder.name, root), make_config(), FIRST)
+            new_experiment(folder.name, root).create(make_config(), FIRST)
         assert find_experiment(folder.name, root).events() == [FIRST]

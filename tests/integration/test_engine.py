@@ -17,8 +17,7 @@ from celltune.search.leaderboard import leaderboard as ranking
 from celltune.search.ledger.events import ExperimentCreated
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.runs.launch import launch, resume
-from celltune.search.storage.base import create
-from celltune.search.storage.locate import reserve_name
+from celltune.search.storage.locate import new_experiment
 from celltune.search.tuning.controller import SearchController
 from celltune.search.types import EpochReport
 
@@ -141,8 +140,8 @@ def test_epochs_of_next_to_no_time_come_several_in_a_report(
             yield EpochReport(epoch, {"valid_accuracy": 0.5 + task.number / 10}, f"epoch-{epoch}")
 
     config = parse_config({**CONFIG, "budget": {"trials": 3, "max_epochs": 50}})
-    folder = reserve_name("demo", tmp_path)
-    create(folder, config, ExperimentCreated(at=0.0, fingerprint="none"))
+    folder = new_experiment("demo", tmp_path)
+    folder.create(config, ExperimentCreated(at=0.0, fingerprint="none"))
     written: list[int] = []
     real = Ledger.append
 

@@ -15,7 +15,6 @@ from celltune.data_prep.preparation.pipeline import prepare
 from celltune.search.evaluation.summaries import summaries
 from celltune.search.ledger.events import BaselineReported, EvaluationReported, ExperimentCreated
 from celltune.search.ledger.ledger import Ledger, read
-from celltune.search.storage.base import create
 from celltune.search.storage.local import LocalExperiment
 from tests.integration.conftest import CELLTUNE, Run
 from tests.search.support import RAW, make_config, make_controller, steps
@@ -34,7 +33,7 @@ def judged(env: dict[str, str], shared_cache: Path) -> LocalExperiment:
     )
     folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "judged")
     data = prepare(config.data, cache_dir=shared_cache)
-    create(folder, config, ExperimentCreated(at=0.0, fingerprint=data.fingerprint))
+    folder.create(config, ExperimentCreated(at=0.0, fingerprint=data.fingerprint))
     with Ledger(folder.ledger) as ledger:
         list(steps(make_controller(config, ledger)))
     return folder

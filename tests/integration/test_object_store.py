@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 from celltune.search.ledger.events import TrialCreated
-from celltune.search.storage.base import storage_root
-from celltune.search.storage.locate import experiment_at
+from celltune.search.storage.locate import open_storage
 from tests.integration.conftest import CELLTUNE, Run
 from tests.integration.test_resume import write
 
@@ -27,7 +26,7 @@ def test_a_search_in_an_object_store_is_killed_resumed_and_ranked(
         stderr=subprocess.STDOUT,
         text=True,
     )
-    folder = experiment_at("cut", storage_root(bucket))
+    folder = open_storage(bucket).experiment("cut")
     deadline = time.monotonic() + 120
     while driver.poll() is None and time.monotonic() < deadline:
         if folder.exists() and sum(trial.epochs_done for trial in folder.state().trials) >= 3:
@@ -41,7 +40,7 @@ def test_a_search_in_an_object_store_is_killed_resumed_and_ranked(
     output, _ = driver.communicate(timeout=60)
     assert driver.returncode == -signal.SIGKILL, output
     before = folder.events()
-    assert celltune("status", "cut").stdout.startswith(f"cut: killed, in {folder.where}")
+    assert celltune("status", "cut").stdout.startswith(f"cut: killed, in {folder.location}")
 
     resumed = celltune("resume", "cut", "--address", address)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr

@@ -14,7 +14,7 @@ import yaml
 from celltune.search.ledger.events import TrialCreated
 from celltune.search.ledger.ledger import read
 from celltune.search.storage.local import LocalExperiment
-from celltune.search.storage.locate import experiment_names
+from celltune.search.storage.locate import open_storage
 from tests.integration.conftest import Run, begin, workers_of
 
 CONFIG: dict[str, Any] = {
@@ -163,4 +163,4 @@ def test_the_storage_in_use_is_named_for_every_command(
     config = write(tmp_path / "c.yaml", budget={"trials": 1, "max_epochs": 2})
     done = celltune("launch", config, "--address", address, "--storage", elsewhere)
     assert f"celltune leaderboard cut --storage {elsewhere}" in done.stdout
-    assert experiment_names(elsewhere) == ["cut"]
+    assert open_storage(elsewhere).names() == ["cut"]

@@ -14,9 +14,8 @@ from celltune.search.config.loading import parse_config
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.events import Event, ExperimentCreated
 from celltune.search.ledger.ledger import Ledger
-from celltune.search.storage.base import create
 from celltune.search.storage.local import LocalExperiment
-from celltune.search.storage.locate import reserve_name
+from celltune.search.storage.locate import new_experiment
 from celltune.search.tuning.controller import Assignment, SearchController
 from celltune.search.types import EpochReport, ParameterValue
 
@@ -84,8 +83,8 @@ def steps(conductor: SearchController, workers: int = 1) -> Iterator[None]:
 
 def finished_search(storage: Path, config: SearchConfig) -> LocalExperiment:
     """An experiment on the disk whose search has run to its end."""
-    folder = reserve_name(config.name, storage)
-    create(folder, config, *_finished_events(config.model_dump_json()))
+    folder = new_experiment(config.name, storage)
+    folder.create(config, *_finished_events(config.model_dump_json()))
     return folder
 
 

@@ -15,9 +15,8 @@ from celltune.search.ledger.events import (
     TrialFailed,
     TrialStopped,
 )
-from celltune.search.storage.base import create
 from celltune.search.storage.local import LocalExperiment
-from celltune.search.storage.locate import reserve_name
+from celltune.search.storage.locate import new_experiment
 from celltune.search.tuning.trial import TrialTask, run_trial
 
 PARAMS: dict[str, Any] = {
@@ -45,8 +44,8 @@ def make_experiment(
     }
     config = parse_config(raw)
     prepared = prepare(config.data, cache_dir=cache)
-    folder = reserve_name(name, storage)
-    create(folder, config, ExperimentCreated(at=1.0, fingerprint=prepared.fingerprint))
+    folder = new_experiment(name, storage)
+    folder.create(config, ExperimentCreated(at=1.0, fingerprint=prepared.fingerprint))
     with folder.open_ledger() as ledger:
         for number, epochs in enumerate(EPOCHS):
             params = {**PARAMS, "hidden_size": 8 - 4 * number}

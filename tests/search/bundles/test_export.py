@@ -289,7 +289,7 @@ def test_model_card_reports_metrics_and_their_limits(exported: Path) -> None:
 
 
 def test_config_has_the_budget_in_force(trained: LocalExperiment) -> None:
-    extended = shutil.copytree(trained.path, trained.root / "extended")
+    extended = shutil.copytree(trained.path, trained.path.parent / "extended")
     budget = trained.config().budget.model_dump(
         include={"trials", "max_epochs", "target", "patience"}
     )
@@ -310,7 +310,7 @@ def test_model_card_reports_the_test_accuracy_over_seeds(trained: LocalExperimen
 
 
 def test_only_successful_evaluations_of_the_trial_are_loaded(trained: LocalExperiment) -> None:
-    evaluated = shutil.copytree(trained.path, trained.root / "evaluated")
+    evaluated = shutil.copytree(trained.path, trained.path.parent / "evaluated")
     expected = evaluation(0.8, seed=1)
     with Ledger(evaluated / "ledger.jsonl") as ledger:
         ledger.append(

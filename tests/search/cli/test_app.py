@@ -8,9 +8,9 @@ import yaml
 
 from celltune.search.ledger.events import ExperimentCreated, RunEnded, RunStarted
 from celltune.search.ledger.ledger import Ledger
-from celltune.search.storage.base import CONFIG, create
+from celltune.search.storage.base import CONFIG
 from celltune.search.storage.local import LEDGER, LocalExperiment
-from celltune.search.storage.locate import reserve_name
+from celltune.search.storage.locate import new_experiment
 from tests.search.support import RAW, make_config, make_controller, steps
 from tests.search.typed import run
 
@@ -31,8 +31,8 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def experiment(storage: Path) -> LocalExperiment:
-    folder = reserve_name("demo", storage)
-    create(folder, make_config(), ExperimentCreated(at=1.0, fingerprint="f"))
+    folder = new_experiment("demo", storage)
+    folder.create(make_config(), ExperimentCreated(at=1.0, fingerprint="f"))
     with Ledger(folder.ledger) as ledger:
         ledger.append(RunStarted(at=1.0, resumed=False, celltune="1", host="h", pid=1))
         running = steps(make_controller(make_config(), ledger))
@@ -48,8 +48,8 @@ def experiment(storage: Path) -> LocalExperiment:
         (["launch", "demo.yaml", "--set", "budget.trials=x"], "budget.trials: input should be"),
         (["launch", "demo.yaml", "--set", "x"], "must have the form key.path=value"),
         (["launch", "demo.yaml", "--name", "a/b", "--dry-run"], "name: "),
-        (["launch", "demo.yaml", "--dry-run"], "exists already.*celltune resume demo"),
-        (["launch", "demo.yaml"], "exists already.*celltune resume demo"),
+        (["launch", "demo.yaml", "--dry-run"], "'demo' already exists.*Resume it"),
+        (["launch", "demo.yaml"], "'demo' already exists.*Resume it"),
         (
             [
                 "launch",

@@ -12,7 +12,6 @@ from celltune.search.errors import ExperimentError
 from celltune.search.evaluation import evaluate as evaluating
 from celltune.search.evaluation.evaluator import Evaluator
 from celltune.search.ledger.events import ExperimentCreated
-from celltune.search.storage.base import create
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import find_experiment
 from tests.search.cli.test_app import run
@@ -24,7 +23,7 @@ def experiment(storage: Path, name: str, reports: int, **data: Any) -> LocalExpe
     """An experiment of so many reports, whose data are there."""
     config = make_config(name=name, data={**RAW["data"], **data})
     folder = LocalExperiment(storage / name)
-    create(folder, config, ExperimentCreated(at=1.0, fingerprint="f"))
+    folder.create(config, ExperimentCreated(at=1.0, fingerprint="f"))
     with folder.open_ledger() as ledger:
         running = steps(make_controller(config, ledger))
         for _ in range(reports):

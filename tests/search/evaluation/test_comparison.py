@@ -21,7 +21,6 @@ from celltune.search.ledger.events import (
     TrialCreated,
 )
 from celltune.search.results.tables import TextTable
-from celltune.search.storage.base import create
 from tests.integration.conftest import REPOSITORY
 
 RAW: dict[str, Any] = {
@@ -46,12 +45,12 @@ def entry(path: Path, storage: Path, scale: float = 1.0) -> Entry:
 
 
 def ledger_of(found: Entry) -> Path:
-    return Path(found.folder.where) / "ledger.jsonl"
+    return Path(found.folder.location) / "ledger.jsonl"
 
 
 def finish(found: Entry, *, seconds: float = 75.4) -> None:
     """Write what training would have."""
-    create(found.folder, found.config, ExperimentCreated(at=0.0, fingerprint="f"))
+    found.folder.create(found.config, ExperimentCreated(at=0.0, fingerprint="f"))
     labels = np.array([0, 1, 1, 0])
     part = score_split(labels, labels, None, 2)
     metrics = {"seconds": seconds, "parameters": 123456.0, "vector_coverage": 0.8}
@@ -119,15 +118,18 @@ def test_a_folder_is_read_in_order_and_only_what_is_asked_for(tmp_path: Path) ->
 
 def test_what_shapes_the_training_names_the_folder_and_nothing_else(tmp_path: Path) -> None:
     first = entry(write(tmp_path), tmp_path)
-    assert first.folder.root == tmp_path / "compared"
+    assert str(first.folder.storage) == str(tmp_path / "compared")
     reported = {**RAW["published"], "source": "Another", "reported": {}}
-    assert entry(write(tmp_path, published=reported), tmp_path).folder == first.folder
+    assert (
+        entry(write(tmp_path, published=reported), tmp_path).folder.location
+        == first.folder.location
+    )
     others = [
         entry(write(tmp_path), tmp_path, scale=0.5),
         entry(write(tmp_path, seed=2), tmp_path),
         entry(write(tmp_path, published={**RAW["published"], "keep": "best"}), tmp_path),
     ]
-    assert len({each.folder for each in [first, *others]}) == 4
+    assert len({each.folder.location for each in [first, *others]}) == 4
 
 
 def test_other_data_stand_in_where_a_file_is_missing(tmp_path: Path) -> None:
@@ -199,7 +201,7 @@ def test_notes_say_what_must_not_be_claimed(tmp_path: Path) -> None:
 
 def test_a_training_that_broke_is_told(tmp_path: Path) -> None:
     found = entry(write(tmp_path), tmp_path)
-    create(found.folder, found.config, ExperimentCreated(at=0.0, fingerprint="f"))
+    found.folder.create(found.config, ExperimentCreated(at=0.0, fingerprint="f"))
     with found.folder.open_ledger() as ledger:
         ledger.append(TrialCreated(at=0.0, number=0, params={"cell": "gru"}, max_epochs=2))
         ledger.append(EvaluationFailed(at=0.0, number=0, seed=1, on="train", error="no number"))

@@ -115,9 +115,9 @@ def test_an_unknown_event_is_named(path: Path) -> None:
 
 
 def test_a_missing_ledger_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match="can't be read: No such file"):
+    with pytest.raises(LedgerError, match="cannot be read: No such file"):
         read(tmp_path / "none.jsonl")
-    with pytest.raises(LedgerError, match="can't be written: No such file"):
+    with pytest.raises(LedgerError, match="cannot be written: No such file"):
         Ledger(tmp_path / "no" / "none.jsonl")
 
 
@@ -130,10 +130,10 @@ def test_a_full_disk_ends_all_writing(path: Path, monkeypatch: pytest.MonkeyPatc
 
     with Ledger(path) as ledger:
         monkeypatch.setattr(os, "write", half)
-        with pytest.raises(LedgerError, match="can't be written: No space left"):
+        with pytest.raises(LedgerError, match="cannot be written: No space left"):
             ledger.append(EVENTS[2])
         monkeypatch.undo()
-        with pytest.raises(LedgerError, match="can't be written: No space left"):
+        with pytest.raises(LedgerError, match="cannot be written: No space left"):
             ledger.append(EVENTS[2])
         assert ledger.events == EVENTS
     assert read(path) == EVENTS

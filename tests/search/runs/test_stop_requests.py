@@ -11,7 +11,6 @@ from celltune.search.errors import ExperimentError
 from celltune.search.ledger.events import ExperimentCreated
 from celltune.search.runs.stop_requests import StopRequests, stop_signals
 from celltune.search.runs.view import SilentView
-from celltune.search.storage import base as folders
 from celltune.search.storage.local import LocalExperiment
 from tests.search.support import make_config
 
@@ -34,7 +33,7 @@ class Told(SilentView):
 @pytest.fixture
 def folder(tmp_path: Path) -> LocalExperiment:
     folder = LocalExperiment(tmp_path / "demo")
-    folders.create(folder, make_config(), ExperimentCreated(at=0.0, fingerprint="f"))
+    folder.create(make_config(), ExperimentCreated(at=0.0, fingerprint="f"))
     return folder
 
 
@@ -81,7 +80,7 @@ def test_a_request_that_came_while_the_run_got_ready_counts(folder: LocalExperim
 
 
 def test_a_request_that_can_not_be_left_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match=r"can't be written: .* Stop the search with Ctrl-C"):
+    with pytest.raises(ExperimentError, match=r"cannot be written .* Stop the search with Ctrl-C"):
         LocalExperiment(tmp_path / "none").request_stop()
 
 

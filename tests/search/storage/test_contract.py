@@ -12,9 +12,9 @@ from celltune.models.errors import CheckpointError
 from celltune.search.errors import ExperimentError
 from celltune.search.ledger.events import EpochReported, Event, ExperimentCreated, TrialCreated
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.storage.base import ExperimentFolder, StorageRoot, create, storage_root
+from celltune.search.storage.base import Experiment, Storage
 from celltune.search.storage.checkpoints import Checkpoints
-from celltune.search.storage.locate import experiment_names, find_experiment, reserve_name
+from celltune.search.storage.locate import find_experiment, new_experiment, open_storage
 from celltune.search.storage.retention import CheckpointRetention
 from tests.search.support import make_config
 
@@ -33,16 +33,16 @@ NEW = ({"w": torch.ones(6)}, {"epoch": 2})
 @pytest.fixture(params=["disk", "object store"])
 def root(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> StorageRoot:
+) -> Storage:
     if request.param == "disk":
-        return storage_root(tmp_path / "storage")
-    return storage_root(request.getfixturevalue("bucket"))
+        return open_storage(tmp_path / "storage")
+    return open_storage(request.getfixturevalue("bucket"))
 
 
 @pytest.fixture
-def folder(root: StorageRoot) -> ExperimentFolder:
-    folder = reserve_name("demo", root)
-    create(folder, make_config(), FIRST)
+def folder(root: Storage) -> Experiment:
+    folder = new_experiment("demo", root)
+    folder.create(make_config(), FIRST)
     return folder
 
 
@@ -50,32 +50,32 @@ def same(left: tuple, right: tuple) -> bool:
     return left[1] == right[1] and all(torch.equal(left[0][k], right[0][k]) for k in right[0])
 
 
-def test_what_was_created_is_found_whole(root: StorageRoot, folder: ExperimentFolder) -> None:
+def test_what_was_created_is_found_whole(root: Storage, folder: Experiment) -> None:
     found = find_experiment("demo", root)
-    assert experiment_names(root) == ["demo"]
+    assert root.names() == ["demo"]
     assert found.name == "demo"
-    assert found.where == str(root / "demo")
+    assert found.location == str(root / "demo")
     assert found.config() == make_config()
     assert found.state().created == FIRST
 
 
-def test_an_empty_storage_has_no_experiments(root: StorageRoot) -> None:
-    assert experiment_names(root) == []
-    with pytest.raises(ExperimentError, match=r"no experiment 'demo' .*There is no experiment yet"):
+def test_an_empty_storage_has_no_experiments(root: Storage) -> None:
+    assert root.names() == []
+    with pytest.raises(ExperimentError, match=r"'demo'. It contains no experiments"):
         find_experiment("demo", root)
 
 
-def test_a_taken_name_is_refused(root: StorageRoot, folder: ExperimentFolder) -> None:
-    with pytest.raises(ExperimentError, match=r"exists already.*celltune resume demo --storage"):
-        reserve_name("demo", root)
-    with pytest.raises(ExperimentError, match="exists already"):
-        create(folder, make_config(), FIRST)
+def test_a_taken_name_is_refused(root: Storage, folder: Experiment) -> None:
+    with pytest.raises(ExperimentError, match=r"already exists in .*Resume it"):
+        new_experiment("demo", root)
+    with pytest.raises(ExperimentError, match="already exists"):
+        folder.create(make_config(), FIRST)
     with pytest.raises(ExperimentError, match="Did you mean 'demo'"):
         find_experiment("dem", root)
     assert folder.events() == [FIRST]
 
 
-def test_what_was_appended_is_read_by_all(root: StorageRoot, folder: ExperimentFolder) -> None:
+def test_what_was_appended_is_read_by_all(root: Storage, folder: Experiment) -> None:
     with folder.locked(), folder.open_ledger() as ledger:
         ledger.append(CREATED)
         ledger.append(EPOCHS[0], EPOCHS[1])
@@ -87,13 +87,13 @@ def test_what_was_appended_is_read_by_all(root: StorageRoot, folder: ExperimentF
     assert folder.state().trials[0].epochs_done == 3
 
 
-def test_one_drives_at_a_time(root: StorageRoot, folder: ExperimentFolder) -> None:
+def test_one_drives_at_a_time(root: Storage, folder: Experiment) -> None:
     second = find_experiment("demo", root)
     assert not second.is_locked()
     with folder.locked():
         assert second.is_locked()
         with (
-            pytest.raises(ExperimentError, match=r"run by another process \(pid .*celltune status"),
+            pytest.raises(ExperimentError, match=r"run by another process \(pid .*stop it first"),
             second.locked(),
         ):
             pass
@@ -102,7 +102,7 @@ def test_one_drives_at_a_time(root: StorageRoot, folder: ExperimentFolder) -> No
         assert folder.is_locked()
 
 
-def test_checkpoints_travel_and_come_back(folder: ExperimentFolder) -> None:
+def test_checkpoints_travel_and_come_back(folder: Experiment) -> None:
     checkpoints: Checkpoints = pickle.loads(pickle.dumps(folder.checkpoints(3)))  # noqa: S301
     with pytest.raises(CheckpointError, match=r"epoch-1.*used: it can't be read \(No such"):
         checkpoints.load("epoch-1")
@@ -112,7 +112,7 @@ def test_checkpoints_travel_and_come_back(folder: ExperimentFolder) -> None:
     assert same(folder.checkpoints(3).load("epoch-1"), NEW)
     checkpoints.save(OLD, "epoch-2")
     aside = checkpoints.set_aside("epoch-1")
-    assert aside == checkpoints.where("epoch-1.damaged")
+    assert aside == checkpoints.location("epoch-1.damaged")
     assert same(checkpoints.load("epoch-1.damaged"), NEW)
     with pytest.raises(CheckpointError):
         checkpoints.load("epoch-1")
@@ -124,7 +124,7 @@ def test_checkpoints_travel_and_come_back(folder: ExperimentFolder) -> None:
         checkpoints.load("epoch-2")
 
 
-def test_the_keeper_removes_what_nothing_needs(folder: ExperimentFolder) -> None:
+def test_the_keeper_removes_what_nothing_needs(folder: Experiment) -> None:
     state = ExperimentState([CREATED])
     keeper = CheckpointRetention(folder, "valid_accuracy")
     for number, event in enumerate(EPOCHS, 1):

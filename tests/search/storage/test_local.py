@@ -10,9 +10,8 @@ import pytest
 from celltune.search.errors import ExperimentError, LedgerError
 from celltune.search.ledger.events import ExperimentCreated, TrialCreated
 from celltune.search.ledger.ledger import Ledger
-from celltune.search.storage.base import create, storage_root
 from celltune.search.storage.local import LocalExperiment
-from celltune.search.storage.locate import experiment_names, find_experiment, reserve_name
+from celltune.search.storage.locate import find_experiment, new_experiment, open_storage
 from tests.search.support import make_config
 
 FIRST = ExperimentCreated(at=1.0, fingerprint="f")
@@ -20,8 +19,8 @@ FIRST = ExperimentCreated(at=1.0, fingerprint="f")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> LocalExperiment:
-    folder = reserve_name("demo", tmp_path / "storage")
-    create(folder, make_config(), FIRST)
+    folder = new_experiment("demo", tmp_path / "storage")
+    folder.create(make_config(), FIRST)
     return folder
 
 
@@ -29,19 +28,17 @@ def test_what_was_created_is_found_whole(folder: LocalExperiment) -> None:
     found = find_experiment("demo", folder.path.parent)
     assert found.config() == make_config()
     assert found.state().created == FIRST
-    assert experiment_names(folder.path.parent) == ["demo"]
+    assert open_storage(folder.path.parent).names() == ["demo"]
     assert sorted(path.name for path in folder.path.parent.iterdir()) == ["demo"]
 
 
 def test_a_taken_name_is_refused_with_the_command_to_go_on(folder: LocalExperiment) -> None:
     root = folder.path.parent
     for attempt in (
-        lambda: reserve_name("demo", root),
-        lambda: create(folder, make_config(), FIRST),
+        lambda: new_experiment("demo", root),
+        lambda: folder.create(make_config(), FIRST),
     ):
-        with pytest.raises(
-            ExperimentError, match=f"exists already.*celltune resume demo --storage {root}"
-        ):
+        with pytest.raises(ExperimentError, match=f"already exists in {root}. Resume it"):
             attempt()
     assert folder.state().trials == []
     assert sorted(path.name for path in root.iterdir()) == ["demo"]
@@ -49,8 +46,8 @@ def test_a_taken_name_is_refused_with_the_command_to_go_on(folder: LocalExperime
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "-x", "a b", "x" * 101])
 def test_a_name_that_is_no_name_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="can't name an experiment"):
-        reserve_name(name, tmp_path)
+    with pytest.raises(ExperimentError, match="is not a valid experiment name"):
+        new_experiment(name, tmp_path)
 
 
 def test_an_unknown_experiment_is_told_with_the_nearest(
@@ -58,9 +55,9 @@ def test_an_unknown_experiment_is_told_with_the_nearest(
 ) -> None:
     with pytest.raises(ExperimentError, match=r"no experiment 'demp'.*Did you mean 'demo'"):
         find_experiment("demp", folder.path.parent)
-    with pytest.raises(ExperimentError, match="There is no experiment yet"):
+    with pytest.raises(ExperimentError, match="It contains no experiments"):
         find_experiment("demo", tmp_path / "empty")
-    assert experiment_names(tmp_path / "empty") == []
+    assert open_storage(tmp_path / "empty").names() == []
 
 
 def test_a_crash_while_creating_leaves_nothing(
@@ -70,35 +67,29 @@ def test_a_crash_while_creating_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    folder = reserve_name("demo", tmp_path)
+    folder = new_experiment("demo", tmp_path)
     with pytest.raises((ExperimentError, LedgerError), match="No space left"):
-        create(folder, make_config(), FIRST)
+        folder.create(make_config(), FIRST)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_storage_that_is_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ExperimentError, match=r"can't be written: .* Choose another"):
-        create(LocalExperiment(tmp_path / "file" / "demo"), make_config(), FIRST)
+    with pytest.raises(ExperimentError, match=r"cannot be written: .* another folder"):
+        LocalExperiment(tmp_path / "file" / "demo").create(make_config(), FIRST)
 
 
 def test_a_storage_that_can_not_be_is_told_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ExperimentError, match="is a file; name a folder"):
-        reserve_name("demo", tmp_path / "file")
-    with pytest.raises(ExperimentError, match="is a file; name a folder"):
-        experiment_names(tmp_path / "file")
+    with pytest.raises(ExperimentError, match=r"is a file\. Set `storage` to a folder"):
+        new_experiment("demo", tmp_path / "file")
+    with pytest.raises(ExperimentError, match=r"is a file\. Set `storage` to a folder"):
+        open_storage(tmp_path / "file").names()
     too_long = tmp_path / ("x" * 5000)
-    with pytest.raises(ExperimentError, match="can't be read: File name too long"):
-        reserve_name("demo", too_long)
-    with pytest.raises(ExperimentError, match="can't be read: File name too long"):
-        experiment_names(too_long)
-
-
-def test_a_storage_with_a_blank_is_quoted(tmp_path: Path) -> None:
-    assert (
-        LocalExperiment(tmp_path / "a b" / "demo").arguments() == f"demo --storage '{tmp_path}/a b'"
-    )
+    with pytest.raises(ExperimentError, match="cannot be read: File name too long"):
+        new_experiment("demo", too_long)
+    with pytest.raises(ExperimentError, match="cannot be read: File name too long"):
+        open_storage(too_long).names()
 
 
 def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_free(folder: LocalExperiment) -> None:
@@ -136,7 +127,7 @@ def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_free(folder: LocalEx
 
 def test_a_folder_that_can_not_be_written_can_not_be_locked(tmp_path: Path) -> None:
     with (
-        pytest.raises(ExperimentError, match="can't be written: No such file"),
+        pytest.raises(ExperimentError, match="cannot be written: No such file"),
         LocalExperiment(tmp_path / "none").locked(),
     ):
         pass
@@ -154,8 +145,7 @@ def test_the_storage_is_the_callers_then_the_environments_then_the_homes(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("CELLTUNE_STORAGE", raising=False)
-    assert storage_root() == tmp_path / "celltune_results"
+    assert str(open_storage()) == str(tmp_path / "celltune_results")
     monkeypatch.setenv("CELLTUNE_STORAGE", str(tmp_path / "env"))
-    assert storage_root() == tmp_path / "env"
-    assert storage_root("~/mine") == tmp_path / "mine"
-    assert LocalExperiment(tmp_path / "env" / "demo").arguments() == "demo"
+    assert str(open_storage()) == str(tmp_path / "env")
+    assert str(open_storage("~/mine")) == str(tmp_path / "mine")

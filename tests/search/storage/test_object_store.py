@@ -17,12 +17,11 @@ from celltune.models.errors import CheckpointError
 from celltune.search.errors import ExperimentError, LedgerError
 from celltune.search.ledger.codec import encode
 from celltune.search.ledger.events import Event, ExperimentCreated, TrialCreated
-from celltune.search.storage import lease
+from celltune.search.storage import arrow, lease
 from celltune.search.storage import ledger_segments as segments
-from celltune.search.storage import object_path as remote_path
-from celltune.search.storage.base import storage_root
+from celltune.search.storage.arrow import ArrowPath, ArrowStorage
 from celltune.search.storage.ledger_segments import Segment, chain
-from celltune.search.storage.locate import experiment_names, find_experiment
+from celltune.search.storage.locate import find_experiment, open_storage
 from celltune.search.storage.object_path import ObjectPath
 from celltune.search.storage.object_store import ObjectStoreExperiment
 from tests.search.support import make_config
@@ -33,16 +32,19 @@ STATE = ({"w": torch.arange(6.0)}, {"epoch": 1})
 
 
 @pytest.fixture
-def root(bucket: str, monkeypatch: pytest.MonkeyPatch) -> ObjectPath:
+def storage(bucket: str, monkeypatch: pytest.MonkeyPatch) -> ArrowStorage:
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.03)
-    root = storage_root(bucket)
-    assert isinstance(root, ObjectPath)
-    return root
+    return ArrowStorage.open(bucket)
 
 
 @pytest.fixture
-def folder(root: ObjectPath) -> ObjectStoreExperiment:
-    folder = ObjectStoreExperiment(root, "demo")
+def root(storage: ArrowStorage) -> ObjectPath:
+    return storage.root
+
+
+@pytest.fixture
+def folder(storage: ArrowStorage) -> ObjectStoreExperiment:
+    folder = storage.experiment("demo")
     folder.create(make_config(), FIRST)
     return folder
 
@@ -54,7 +56,7 @@ def append(folder: ObjectStoreExperiment, *batches: list[Event]) -> None:
 
 
 def place_of(folder: ObjectStoreExperiment) -> ObjectPath:
-    return folder.root / folder.name / "ledger"
+    return folder.storage.root / folder.name / "ledger"
 
 
 def test_many_events_of_one_append_are_one_object_in_the_ledgers_own_format(
@@ -105,7 +107,7 @@ def test_small_objects_are_merged_and_a_crash_within_is_harmless(
     def die(path: ObjectPath) -> None:
         raise OSError(5, "the machine died")
 
-    monkeypatch.setattr(ObjectPath, "unlink", die)
+    monkeypatch.setattr(ArrowPath, "unlink", die)
     append(folder, *([trial] for trial in TRIALS[20:30]))
     monkeypatch.undo()
     assert folder.events() == [FIRST, *TRIALS[:30]]
@@ -114,11 +116,11 @@ def test_small_objects_are_merged_and_a_crash_within_is_harmless(
 
 
 def test_a_driver_that_was_taken_for_dead_writes_nothing_that_counts(
-    folder: ObjectStoreExperiment, root: ObjectPath, monkeypatch: pytest.MonkeyPatch
+    folder: ObjectStoreExperiment, storage: ArrowStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease.Lease, "_show_life", lambda self: None)
     monkeypatch.setattr(lease, "_lives_here", lambda content: None)
-    second = ObjectStoreExperiment(root, "demo")
+    second = storage.experiment("demo")
     with folder.locked(), folder.open_ledger() as first_ledger:
         first_ledger.append(TRIALS[0])
         with second.locked(), second.open_ledger() as second_ledger:
@@ -131,15 +133,15 @@ def test_a_driver_that_was_taken_for_dead_writes_nothing_that_counts(
 
 
 def test_a_lease_is_free_at_once_where_its_process_is_seen_to_be_dead(
-    folder: ObjectStoreExperiment, root: ObjectPath, monkeypatch: pytest.MonkeyPatch
+    folder: ObjectStoreExperiment, storage: ArrowStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = (
-        "import os, sys; from celltune.search.storage.locate import experiment_at\n"
-        "from celltune.search.storage.base import storage_root\n"
-        "with experiment_at('demo', storage_root(sys.argv[1])).locked(): os._exit(9)"
+        "import os, sys\n"
+        "from celltune.search.storage.locate import open_storage\n"
+        "with open_storage(sys.argv[1]).experiment('demo').locked(): os._exit(9)"
     )
     monkeypatch.setattr(lease, "BEAT_SECONDS", 60.0)
-    done = subprocess.run([sys.executable, "-c", code, str(root)], check=False)
+    done = subprocess.run([sys.executable, "-c", code, str(storage)], check=False)
     assert done.returncode == 9
     assert not folder.is_locked()
     append(folder, TRIALS[:1])
@@ -164,7 +166,7 @@ def test_of_two_that_take_a_lease_at_once_at_most_one_has_it(
 ) -> None:
     place = root / "demo" / "lock"
     rival = place / f"{1:08d}-{'f' * 16}"
-    real, written = ObjectPath.write_bytes, []
+    real, written = ArrowPath.write_bytes, []
 
     def together(path: ObjectPath, content: bytes) -> None:
         real(path, content)
@@ -173,7 +175,7 @@ def test_of_two_that_take_a_lease_at_once_at_most_one_has_it(
             mine = json.loads(content)
             real(rival, json.dumps({**mine, "machine": "another"}).encode())
 
-    monkeypatch.setattr(ObjectPath, "write_bytes", together)
+    monkeypatch.setattr(ArrowPath, "write_bytes", together)
     taken = lease.Lease(place)
     assert taken.generation == 2  # of the first it had to let go, until the rival was silent
     assert written[0].startswith("00000001-")
@@ -184,7 +186,7 @@ def test_of_two_that_take_a_lease_at_once_at_most_one_has_it(
 def test_a_lease_that_others_keep_taking_is_refused(
     root: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = ObjectPath.names
+    real = ArrowPath.names
     rival = f"{9:08d}-{'f' * 16}"
     seen: list[int] = []
 
@@ -192,13 +194,13 @@ def test_a_lease_that_others_keep_taking_is_refused(
         seen.append(1)
         return real(path) if len(seen) % 2 else [*real(path), rival]
 
-    monkeypatch.setattr(ObjectPath, "names", names)
+    monkeypatch.setattr(ArrowPath, "names", names)
     with pytest.raises(lease.HeldError, match="others that start at this moment"):
         lease.Lease(root / "demo" / "lock")
 
 
 def test_a_ledger_without_the_lock_is_refused(folder: ObjectStoreExperiment) -> None:
-    with pytest.raises(ExperimentError, match="can be written only by who holds its lock"):
+    with pytest.raises(ExperimentError, match="cannot be opened for writing without its lock"):
         folder.open_ledger()
 
 
@@ -209,15 +211,15 @@ def test_a_dead_server_is_told_by_every_way_in(
         raise OSError("AWS Error NETWORK_CONNECTION: no connection (Request ID: x).\nmore")
 
     with folder.locked(), folder.open_ledger() as ledger:
-        monkeypatch.setattr(remote_path, "_connect", dead)
-        with pytest.raises(LedgerError, match=r"can't be written: AWS Error NETWORK_CON.* resume"):
+        monkeypatch.setattr(arrow, "_connect", dead)
+        with pytest.raises(LedgerError, match=r"cannot be written: AWS Error NETWORK_CON.* resume"):
             ledger.append(TRIALS[0])
     ways: list[tuple[Callable[[], Any], type[Exception]]] = [
         (folder.events, LedgerError),
         (folder.exists, ExperimentError),
         (folder.is_locked, ExperimentError),
-        (lambda: experiment_names(folder.root), ExperimentError),
-        (lambda: find_experiment("demo", folder.root), ExperimentError),
+        (folder.storage.names, ExperimentError),
+        (lambda: find_experiment("demo", folder.storage), ExperimentError),
         (lambda: folder.locked().__enter__(), ExperimentError),
         (lambda: folder.checkpoints(0).save(STATE, "epoch-1"), OSError),
         (lambda: folder.checkpoints(0).load("epoch-1"), OSError),
@@ -246,7 +248,7 @@ def test_a_crash_between_the_two_uploads_of_a_checkpoint_leaves_the_old_one(
 ) -> None:
     checkpoints = folder.checkpoints(0)
     checkpoints.save(STATE, "epoch-1")
-    real, done = ObjectPath.write_bytes, []
+    real, done = ArrowPath.write_bytes, []
 
     def dying(path: ObjectPath, content: bytes) -> None:
         if done:
@@ -254,7 +256,7 @@ def test_a_crash_between_the_two_uploads_of_a_checkpoint_leaves_the_old_one(
         done.append(path)
         real(path, content)
 
-    monkeypatch.setattr(ObjectPath, "write_bytes", dying)
+    monkeypatch.setattr(ArrowPath, "write_bytes", dying)
     with pytest.raises(KeyboardInterrupt):
         checkpoints.save(({"w": torch.ones(9)}, {"epoch": 2}), "epoch-1")
     monkeypatch.undo()
@@ -266,22 +268,22 @@ def test_a_crash_between_the_two_uploads_of_a_checkpoint_leaves_the_old_one(
     [
         (
             "zz://bucket/path",
-            "storage zz://.* can't be used: Unrecognized filesystem .*s3://bucket",
+            "cannot be opened: 'zz' is not a storage backend. Allowed: local folder, s3, gs",
         ),
-        ("s3://bucket/path?colour=red&region=eu", "can't be used: Unexpected query parameter"),
-        ("s3://key:secret@bucket/path", r"storage s3://...@bucket has a password in it"),
+        ("s3://bucket/path?colour=red&region=eu", "cannot be opened: Unexpected query parameter"),
+        ("s3://key:secret@bucket/path", r"storage s3://...@bucket contains a password"),
     ],
 )
 def test_a_uri_that_can_not_be_used_is_told(uri: str, message: str) -> None:
     with pytest.raises(ExperimentError, match=message) as caught:
-        storage_root(uri)
+        open_storage(uri)
     assert "secret" not in str(caught.value)
 
 
 def test_a_bucket_that_is_not_there_is_told(object_store: str) -> None:
-    root = storage_root(f"s3://nobucket/x?endpoint_override={object_store}&scheme=http")
-    with pytest.raises(ExperimentError, match=r"can't be written: .*NO_SUCH_BUCKET"):
-        ObjectStoreExperiment(root, "demo").create(make_config(), FIRST)
+    storage = open_storage(f"s3://nobucket/x?endpoint_override={object_store}&scheme=http")
+    with pytest.raises(ExperimentError, match=r"cannot be written: .*NO_SUCH_BUCKET"):
+        storage.experiment("demo").create(make_config(), FIRST)
 
 
 @given(cuts=st.lists(st.integers(1, 4), min_size=1, max_size=12), data=st.data())
@@ -306,7 +308,7 @@ def test_events_are_read_while_a_merge_takes_objects_away(
     folder: ObjectStoreExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append(folder, *([trial] for trial in TRIALS[:5]))
-    real, merged = ObjectPath.names, []
+    real, merged = ArrowPath.names, []
 
     def names(path: ObjectPath) -> list[str]:
         found = real(path)
@@ -316,12 +318,9 @@ def test_events_are_read_while_a_merge_takes_objects_away(
             append(folder, [TRIALS[5]])
         return found
 
-    monkeypatch.setattr(ObjectPath, "names", names)
+    monkeypatch.setattr(ArrowPath, "names", names)
     assert folder.events() == [FIRST, *TRIALS[:6]]
 
 
-def test_a_storage_by_uri_is_named_for_every_command(root: ObjectPath) -> None:
-    assert ObjectStoreExperiment(root, "demo").arguments() == f"demo --storage '{root}'"
-    assert (
-        ObjectStoreExperiment(root, "demo").scratch == ObjectStoreExperiment(root, "demo").scratch
-    )
+def test_scratch_folder_is_the_same_in_every_run(storage: ArrowStorage) -> None:
+    assert storage.experiment("demo").scratch == storage.experiment("demo").scratch
