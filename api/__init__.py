@@ -2,8 +2,8 @@
 
     from celltune import Changes, evaluate, export, launch, leaderboard, load_model, resume
 
-Importing this package loads neither Ray, torch, Optuna nor pandas. Each name is imported from its
-module when it is first used (PEP 562).
+Importing this package loads neither Ray, torch, Optuna nor pandas. Each public name is imported
+from its module on first use (PEP 562).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from celltune.search.runs.launch import RunResult, launch, resume
     from celltune.search.tuning.budget_changes import Changes
 
-_HOMES = {
+_MODULE_BY_NAME = {
     "Changes": "celltune.search.tuning.budget_changes",
     "RunResult": "celltune.search.runs.launch",
     "evaluate": "celltune.search.evaluation.evaluate",
@@ -42,9 +42,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULE_BY_NAME:
         raise AttributeError(f"module 'celltune' has no attribute '{name}'")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_MODULE_BY_NAME[name]), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""Run the command line: ``python -m celltune``."""
+"""Run the command line: `python -m celltune`."""
 
 from __future__ import annotations
 

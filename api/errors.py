@@ -1,32 +1,34 @@
-"""The exceptions of celltune, all in one tree.
-
-::
+"""The exceptions of celltune.
 
     CelltuneError
-    ├── InputError               what a person gave can't be used: exit code 2, nothing was changed
-    │   ├── DataError            a data set, a file or a row              (data_prep)
-    │   │   └── DataLostError    published data whose node is gone: publish them again
-    │   ├── ConfigError          a config file or an override             (search.errors)
-    │   ├── OptionError          a filter, a column, a format, an output  (search.errors)
-    │   ├── ModelError           a bundle, its trial, or a text for it    (search.errors)
-    │   ├── ExperimentError      a name that is taken, unknown or in use  (search.errors)
-    │   ├── LedgerError          a damaged ledger                         (search.errors)
-    │   └── ResourceError        more than the cluster can ever give      (search.errors)
-    ├── StorageError             checkpoints can't be written: the run ends  (search.errors)
-    └── TrialError               one trial failed; the search goes on     (models.errors)
-        ├── DivergedError        a loss that is no longer a number        (models.errors)
-        └── CheckpointError      a checkpoint that can't be used          (models.errors)
+    ├── InputError               invalid input; nothing was changed (exit code 2)
+    │   ├── ExtensionError       an unknown or unusable extension       (registry)
+    │   ├── DataError            an invalid dataset, file or row        (data_prep.errors)
+    │   │   └── DataLostError    shared data whose node was lost        (data_prep.errors)
+    │   ├── ConfigError          an invalid config or override          (search.errors)
+    │   ├── OptionError          an invalid argument of a function      (search.errors)
+    │   ├── ModelError           an unusable model or text              (search.errors)
+    │   ├── ExperimentError      a name that is taken, unknown, in use  (search.errors)
+    │   ├── LedgerError          a damaged ledger                       (search.errors)
+    │   └── ResourceError        resources that no node has             (search.errors)
+    ├── StorageError             checkpoints cannot be written          (search.errors)
+    └── TrialError               a trial failed; the search continues   (models.errors)
+        ├── DivergedError        the loss became NaN or infinite        (models.errors)
+        └── CheckpointError      an unusable checkpoint                 (models.errors)
 
-After a StorageError nothing is lost: mend the storage, then resume.
-An InputError is never retried: the same input fails again. A TrialError ends one trial only.
+An InputError is never retried, because the same input fails again. A StorageError ends the run but
+loses no progress: make the storage writable and resume the experiment. A TrialError ends one trial.
 """
 
 from __future__ import annotations
 
 
 class CelltuneError(Exception):
-    """Everything that celltune raises on purpose."""
+    """Base class of all errors that celltune raises deliberately."""
 
 
 class InputError(CelltuneError):
-    """What a person gave can't be used; the message says what, where, allowed and the mend."""
+    """Raised if an input is invalid.
+
+    The message says what is wrong and where, and lists the allowed values or the fix.
+    """

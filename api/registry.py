@@ -1,7 +1,7 @@
 """Extension points: implementations that a config selects by name.
 
 A registry maps names to implementations of one kind (cells, data sources, samplers, ...). Built-in
-implementations are listed as references, ``"module:attribute"``, in `extensions.py` of each
+implementations are listed as references, `"module:attribute"`, in `extensions.py` of each
 package. Other packages add implementations as entry points (Python packaging user guide, "Entry
 points specification") with references of the same form::
 
@@ -10,7 +10,7 @@ points specification") with references of the same form::
 
 Workers on other nodes find an extension because its package is installed there. A module is
 imported only when one of its implementations is used, so a registry itself imports nothing. A
-config can't name a module: only code that was installed is executed.
+config cannot name a module, so only installed code is executed.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ T = TypeVar("T")
 
 
 class ExtensionError(InputError):
-    """An implementation is unknown, ambiguous or can't be imported."""
+    """Raised if an implementation is unknown, ambiguous or cannot be imported."""
 
 
 class Registry(Generic[T]):
     """The implementations of one extension point.
 
-    Invariant: a built-in name can't be replaced by another package.
+    Invariant: a built-in name cannot be replaced by another package.
     """
 
     def __init__(self, kind: str, group: str, builtin: Mapping[str, str]) -> None:
@@ -45,18 +45,18 @@ class Registry(Generic[T]):
         Args:
             kind: what an implementation is called in messages, such as "cell".
             group: the entry point group, such as "celltune.cells".
-            builtin: ``"module:attribute"`` of each built-in implementation, by name.
+            builtin: `"module:attribute"` of each built-in implementation, by name.
         """
         self.kind = kind
         self.group = group
         self._builtin = dict(builtin)
 
     def builtin_names(self) -> tuple[str, ...]:
-        """Return the names of the built-in implementations, without a look at other packages."""
+        """Return the names of the built-in implementations, without reading installed packages."""
         return tuple(self._builtin)
 
     def names(self) -> tuple[str, ...]:
-        """Return all names: built-in ones in their order, then installed ones, sorted."""
+        """Return all names: the built-in ones in their order, then the installed ones, sorted."""
         installed = {point.name for point in _installed(self.group)}
         return (*self._builtin, *sorted(installed - set(self._builtin)))
 
@@ -66,7 +66,7 @@ class Registry(Generic[T]):
         return any(point.name == name for point in _installed(self.group))
 
     def check(self, name: str) -> str:
-        """Return the name if an implementation of it exists.
+        """Return the name if it has an implementation.
 
         Raises:
             ExtensionError: the name is unknown; the message lists the available names.
@@ -101,7 +101,7 @@ class Registry(Generic[T]):
             loaded: T = points[0].load()
         except Exception as error:
             raise ExtensionError(
-                f"The {self.kind} '{name}' ({points[0].value}) of {_package(points[0])} can't be "
+                f"The {self.kind} '{name}' ({points[0].value}) of {_package(points[0])} cannot be "
                 f"imported: {type(error).__name__}: {error}. Fix or uninstall that package."
             ) from error
         return loaded

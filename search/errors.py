@@ -1,4 +1,4 @@
-"""The errors of a search. The whole tree of celltune's errors is drawn in `data_prep.errors`."""
+"""Errors of a search; `celltune.errors` shows the whole tree."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from celltune.errors import CelltuneError, InputError
 
 
 class ConfigError(InputError):
-    """A config can't be used. The message lists every mistake in it, not only the first."""
+    """Raised if a config or an override is invalid; the message lists all errors in it."""
 
 
 class OptionError(InputError):
-    """A command's option can't be used: a filter, a column, a format, a file to write."""
+    """Raised if an argument is invalid, such as a filter, a column, a format or an output file."""
 
 
 class ModelError(InputError):
-    """A model can't be taken away, read or drawn, or a text can't be answered."""
+    """Raised if a model cannot be exported, loaded or drawn, or cannot classify a text."""
 
 
 class ExperimentError(InputError):
-    """An experiment's name is taken, unknown, or in use by another process."""
+    """Raised if the name of an experiment is taken, unknown, or in use by another process."""
 
 
 class LedgerError(InputError):
-    """The ledger of an experiment can't be read or written."""
+    """Raised if the ledger of an experiment is damaged, or cannot be read or written."""
 
 
 class ResourceError(InputError):
-    """A trial asks for more than any node of the cluster can ever give."""
+    """Raised if a trial needs more resources than any node of the cluster has."""
 
 
 class StorageError(CelltuneError):
-    """A trial can't write its checkpoints: the run ends, its trials stay unfinished."""
+    """Raised if a trial cannot write its checkpoints; the run ends and its trials can resume."""

@@ -1,1 +1,1 @@
-"""Rows of a leaderboard: rank, filter, write."""
+"""Results of searches: ranking, filtering, formats and export to Optuna."""

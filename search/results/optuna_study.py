@@ -1,8 +1,7 @@
-"""An experiment as an Optuna study: for reports, and for Optuna's own tools.
+"""Export of an experiment as an Optuna study, for Optuna's own tools.
 
-The study is `search.sampler`'s, so it says what the sampler was told: an epoch's value is an
-intermediate value, a trial that used its epochs is COMPLETE with its best value, one that ASHA
-stopped is PRUNED, one that broke is FAIL, and one that still has epochs to train is RUNNING.
+The value of each epoch is an intermediate value. Completed trials are COMPLETE with their best
+value, pruned trials are PRUNED, failed trials are FAIL and unfinished trials are RUNNING.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from celltune.search.tuning.tpe import TPESampler
 
 
 def mirror_study(config: SearchConfig, state: ExperimentState) -> optuna.Study:
-    """Give the study that mirrors a ledger, in memory."""
+    """Return an in-memory study with the trials of a ledger."""
     tpe = TPESampler(
         config.space,
         metric=config.metric,
@@ -40,57 +39,62 @@ def copy_to_storage(
     config: SearchConfig,
     state: ExperimentState,
     storage: str,
-    name: str,
+    study_name: str,
     progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
 ) -> optuna.Study:
-    """Copy an experiment into an Optuna storage, as a study of its own; all of it or nothing.
+    """Copy an experiment into a new study of an Optuna storage.
 
-    Beside Optuna's own fields a trial carries its measures, its seconds and why it stopped, as user
-    attributes. Optuna takes some 30 ms a trial to write into SQLite.
+    The metrics, the training time and the reason why a trial stopped become user attributes of the
+    trial. If the copy fails or is interrupted, the new study is deleted. Optuna needs about 30 ms
+    to write a trial into SQLite.
 
     Args:
-        config: of the experiment.
-        state: of the experiment.
-        storage: an Optuna storage, such as ``sqlite:///study.db``.
-        name: of the study.
-        progress: is told how many trials of how many are copied.
+        config: the config of the experiment.
+        state: the state of the experiment.
+        storage: an Optuna storage, such as `sqlite:///study.db`.
+        study_name: the name of the new study.
+        progress: called with the number of copied trials and the number of all trials.
 
     Raises:
-        OptionError: the storage can't be used, or holds a study of this name.
+        OptionError: the storage cannot be used, or it contains a study with this name.
     """
     mirrored = mirror_study(config, state)
     try:
         study = optuna.create_study(
-            storage=storage, study_name=name, direction=mirrored.direction, load_if_exists=False
+            storage=storage,
+            study_name=study_name,
+            direction=mirrored.direction,
+            load_if_exists=False,
         )
     except optuna.exceptions.DuplicatedStudyError as error:
         raise OptionError(
-            f"{_shown(storage)} holds a study '{name}' already; nothing was changed. Choose "
-            "another --study-name, or another --storage."
+            f"The storage {_without_password(storage)} already contains a study '{study_name}', "
+            "which was not changed. Set another `study_name` or `storage`."
         ) from error
     except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise OptionError(
-            f"The storage '{_shown(storage)}' can't be used: {reason}. It must be one that "
-            "Optuna knows, such as sqlite:///study.db, in a folder that exists."
+            f"The Optuna storage '{_without_password(storage)}' cannot be used: {reason}. Set "
+            "`storage` to a URL that Optuna supports, such as sqlite:///study.db, in an existing "
+            "folder."
         ) from error
     try:
-        _describe(study, config, state)
+        _add_attributes(study, config, state)
         for trial, record in zip(mirrored.get_trials(deepcopy=True), state.trials, strict=True):
-            study.add_trial(_told(trial, record, config))
+            study.add_trial(_with_attributes(trial, record, config))
             progress(record.number + 1, len(state.trials))
     except BaseException:
-        optuna.delete_study(study_name=name, storage=study._storage)
+        optuna.delete_study(study_name=study_name, storage=study._storage)
         raise
     return study
 
 
-def _shown(storage: str) -> str:
-    """A storage's URL without its password."""
+def _without_password(storage: str) -> str:
+    """Return the URL of a storage with its password replaced by dots."""
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:...@", storage)
 
 
-def _describe(study: optuna.Study, config: SearchConfig, state: ExperimentState) -> None:
+def _add_attributes(study: optuna.Study, config: SearchConfig, state: ExperimentState) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([config.metric])
@@ -102,20 +106,20 @@ def _describe(study: optuna.Study, config: SearchConfig, state: ExperimentState)
         study.set_user_attr("versions", {"celltune": state.run.celltune, **state.run.versions})
 
 
-def _told(trial: FrozenTrial, record: TrialRecord, config: SearchConfig) -> FrozenTrial:
-    """Add what Optuna doesn't ask for, and the times of the ledger."""
+def _with_attributes(trial: FrozenTrial, record: TrialRecord, config: SearchConfig) -> FrozenTrial:
+    """Add the user attributes and the times from the ledger to a trial."""
     best = record.best(config.metric)
-    measures: dict[str, Any] = dict(best.metrics) if best else {}
-    told = ("valid_accuracy", "valid_loss", "train_accuracy", "parameters")
+    best_metrics: dict[str, Any] = dict(best.metrics) if best else {}
+    copied = ("valid_accuracy", "valid_loss", "train_accuracy", "parameters")
     attributes = {
         "epochs": record.epochs_done,
-        **{key: measures.get(key) for key in told},
+        **{key: best_metrics.get(key) for key in copied},
         "seconds": round(training_seconds(record.epochs), 3),
         "stopped": why_stopped(record, running=False),
         "error": record.error or None,
     }
     trial.user_attrs = {key: value for key, value in attributes.items() if value is not None}
-    trial.datetime_start = datetime.fromtimestamp(record.created_at)  # Optuna's are naive
+    trial.datetime_start = datetime.fromtimestamp(record.created_at)  # Optuna uses naive times
     if trial.datetime_complete is not None:
         last = record.epochs[-1].at if record.epochs else record.created_at
         trial.datetime_complete = datetime.fromtimestamp(last)

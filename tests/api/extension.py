@@ -1,4 +1,7 @@
-"""Install an extension package for a test, as `pip install` does: a folder on the import path."""
+"""Install an extension package for the duration of a test.
+
+As with `pip install`, the package is a folder with metadata on the import path.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ def installed(
     """Put a package with a module of the same name and its entry points on the import path.
 
     Args:
-        folder: where the package is written; one folder may hold several packages.
+        folder: the folder in which the package is created; it may contain several packages.
         package: the name of the package and of its only module.
-        entry_points: references by name, by group.
-        code: the module's source.
+        entry_points: `"module:attribute"` by name, by entry point group.
+        code: the source code of the module.
     """
     info = folder / f"{package}-1.0.dist-info"
     info.mkdir(parents=True)

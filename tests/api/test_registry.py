@@ -20,7 +20,7 @@ class Config(BaseModel):
 
 
 def test_builtin_and_installed_implementations_are_found_by_name(tmp_path: Path) -> None:
-    assert SHAPES.names() == ("pair", "row")
+    assert SHAPES.names() == SHAPES.builtin_names() == ("pair", "row")
     assert SHAPES.load("row") is list
     points = {"celltune.shapes": {"ring": "rings:Ring", "bag": "rings:Bag"}}
     with installed(tmp_path, "rings", points, "class Ring: ...\nclass Bag: ...\n"):
@@ -31,7 +31,7 @@ def test_builtin_and_installed_implementations_are_found_by_name(tmp_path: Path)
     assert "ring" not in SHAPES
 
 
-def test_an_unknown_name_lists_the_available_ones(tmp_path: Path) -> None:
+def test_unknown_name_is_reported_with_the_available_names(tmp_path: Path) -> None:
     message = r"'rows' is not a shape. Did you mean 'row'\? Allowed: pair, row, bag."
     with installed(tmp_path, "bags", {"celltune.shapes": {"bag": "bags:Bag"}}):
         with pytest.raises(ExtensionError, match=message):
@@ -40,13 +40,13 @@ def test_an_unknown_name_lists_the_available_ones(tmp_path: Path) -> None:
             Config(shape="rows")
 
 
-def test_a_builtin_name_can_not_be_replaced(tmp_path: Path) -> None:
+def test_builtin_name_cannot_be_replaced(tmp_path: Path) -> None:
     with installed(tmp_path, "evil", {"celltune.shapes": {"row": "evil:Row"}}):
         assert SHAPES.load("row") is list
         assert SHAPES.names() == ("pair", "row")
 
 
-def test_two_packages_with_the_same_name_are_reported(tmp_path: Path) -> None:
+def test_name_defined_by_two_packages_is_reported(tmp_path: Path) -> None:
     points = {"celltune.shapes": {"bag": "one:Bag"}}
     with (
         installed(tmp_path, "one", points, "class Bag: ..."),
@@ -59,20 +59,20 @@ def test_two_packages_with_the_same_name_are_reported(tmp_path: Path) -> None:
         SHAPES.load("bag")
 
 
-def test_an_extension_that_can_not_be_imported_is_reported(tmp_path: Path) -> None:
+def test_extension_that_fails_to_import_is_reported(tmp_path: Path) -> None:
     points = {"celltune.shapes": {"broken": "cracked:Shape"}}
     with (
         installed(tmp_path, "cracked", points, "raise OSError('no such device')"),
         pytest.raises(
             ExtensionError,
-            match=r"'broken' \(cracked:Shape\) of the package 'cracked' can't be imported: "
+            match=r"'broken' \(cracked:Shape\) of the package 'cracked' cannot be imported: "
             r"OSError: no such device",
         ),
     ):
         SHAPES.load("broken")
 
 
-def test_importing_celltune_is_light_and_has_every_public_name() -> None:
+def test_importing_celltune_loads_no_heavy_library_and_has_every_public_name() -> None:
     code = (
         "import sys, celltune\n"
         "print(sorted({'ray', 'torch', 'optuna', 'pandas', 'numpy'} & set(sys.modules)))\n"

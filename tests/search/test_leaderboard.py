@@ -19,7 +19,7 @@ def storage(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_best_epoch_ranks(storage: Path) -> None:
+def test_trials_are_ranked_by_their_best_epoch(storage: Path) -> None:
     table = rows(find_experiment("demo", storage).state(), "valid_accuracy")
     accuracies = [row["valid_accuracy"] for row in table]
     assert accuracies == sorted(accuracies, reverse=True)
@@ -29,14 +29,14 @@ def test_the_best_epoch_ranks(storage: Path) -> None:
     assert table[0]["seconds"] == 2.0
 
 
-def test_only_the_top_is_given(storage: Path) -> None:
+def test_top_limits_the_rows(storage: Path) -> None:
     state = find_experiment("demo", storage).state()
     assert [row["rank"] for row in rows(state, "valid_loss", 3)] == [1, 2, 3]
 
 
-def test_searches_of_different_metrics_want_one(storage: Path) -> None:
-    told = "'demo' valid_accuracy, 'other' valid_loss.*Set `metric` to valid_accuracy or valid_loss"
-    with pytest.raises(OptionError, match=told):
+def test_searches_with_different_metrics_need_a_metric(storage: Path) -> None:
+    message = "'demo' valid_accuracy, 'other' valid_loss.*Set `metric` to valid_accuracy or"
+    with pytest.raises(OptionError, match=message):
         read_searches(["demo", "other"], storage)
     with pytest.raises(OptionError, match=r"'accuracy' is not a metric. Did you mean 'valid_accu"):
         read_searches(["demo"], storage, "accuracy")
@@ -46,13 +46,13 @@ def test_searches_of_different_metrics_want_one(storage: Path) -> None:
     assert read_searches(["other"], storage)[1] == "valid_loss"
 
 
-def test_a_search_that_is_driven_is_running(storage: Path) -> None:
+def test_locked_experiment_is_reported_as_running(storage: Path) -> None:
     with find_experiment("demo", storage).locked():
         assert read_searches(["demo"], storage)[0][0].running
     assert not read_searches(["demo"], storage)[0][0].running
 
 
-def test_python_gets_a_data_frame(storage: Path) -> None:
+def test_leaderboard_returns_a_data_frame(storage: Path) -> None:
     frame = frame_of("demo", storage=storage, top=5)
     table = rows(find_experiment("demo", storage).state(), "valid_accuracy", 5)
     assert list(frame["trial"]) == [row["trial"] for row in table]
@@ -62,7 +62,7 @@ def test_python_gets_a_data_frame(storage: Path) -> None:
     assert set(grus["cell"]) == {"gru"}
 
 
-def test_python_is_told_what_is_missing(storage: Path) -> None:
+def test_leaderboard_rejects_missing_experiments(storage: Path) -> None:
     with pytest.raises(OptionError, match="No experiment is named"):
         frame_of(storage=storage)
     with pytest.raises(ExperimentError, match=r"no experiment 'dmo'.*Did you mean 'demo'"):

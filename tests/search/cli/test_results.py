@@ -59,12 +59,12 @@ def celltune(
         (["leaderboard", "demo", "--sort", "celll"], "Did you mean 'cell'"),
         (["leaderboard", "demo", "--best-per", "celll"], "Did you mean 'cell'"),
         (["leaderboard", "demo", "--where", "celll == 1"], "Did you mean 'cell'"),
-        (["leaderboard", "demo", "--where", "cell = 1"], "doesn't parse at character"),
+        (["leaderboard", "demo", "--where", "cell = 1"], "syntax error at character"),
         (["report", "none"], "no experiment 'none'"),
         (["report", "demo", "-o", "there.csv"], "there.csv exists already.*--overwrite"),
         (["report", "demo", "-o", "none/page.html"], "folder none doesn't exist"),
         (["export-study", "dmo", "--storage", "sqlite:///x.db"], "Did you mean 'demo'"),
-        (["export-study", "demo", "--storage", "x.db"], "'x.db' can't be used"),
+        (["export-study", "demo", "--storage", "x.db"], "'x.db' cannot be used"),
     ],
 )
 def test_bad_input_is_one_clear_error_with_exit_code_2(
@@ -141,7 +141,7 @@ def test_a_study_is_exported_once(celltune: Celltune) -> None:
     assert out.endswith("optuna-dashboard sqlite:///study.db\n")
     code, _, err = celltune("export-study", "demo", *options)
     assert code == 2
-    assert "holds a study 'mine' already" in err
+    assert "already contains a study 'mine'" in err
 
 
 def test_a_file_that_can_not_be_written_is_told(

@@ -19,7 +19,7 @@ ROW: dict[str, Any] = {
 }
 
 
-def holds(text: str, row: dict[str, Any] = ROW) -> bool:
+def matches(text: str, row: dict[str, Any] = ROW) -> bool:
     return parse_filter(text, list(row))(row)
 
 
@@ -45,8 +45,8 @@ def holds(text: str, row: dict[str, Any] = ROW) -> bool:
         "hidden_size > dropout",
     ],
 )
-def test_what_holds(text: str) -> None:
-    assert holds(text)
+def test_filter_matches(text: str) -> None:
+    assert matches(text)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_what_holds(text: str) -> None:
         "1 < hidden_size < 64",
     ],
 )
-def test_what_does_not_hold(text: str) -> None:
-    assert not holds(text)
+def test_filter_does_not_match(text: str) -> None:
+    assert not matches(text)
 
 
 @pytest.mark.parametrize(
@@ -72,44 +72,44 @@ def test_what_does_not_hold(text: str) -> None:
     [
         (
             "cell = 'gru'",
-            r'The filter "cell = .gru." doesn.t parse at character 6 .*looks like: cell',
+            r'The filter "cell = .gru." has a syntax error at character 6 .*Write a filter like',
         ),
-        ("", "doesn't parse"),
-        ("cell ==", "doesn't parse"),
-        ("cell == 'gru", "doesn't parse"),
-        ("cell == 'a\0'", "doesn't parse"),
-        ("cel == 'gru'", "names no column: 'cel'. Did you mean 'cell'"),
-        ("cell == gru", "names no column: 'gru'.*A text is written in quotes: 'gru'"),
-        ("__import__('os').system('true')", r"holds '__import__.*allowed are columns, values"),
-        ("cell.upper() == 'GRU'", r"holds 'cell.upper\(\)'"),
-        ("hidden_size * 9 > 1", r"holds 'hidden_size \* 9'"),
-        ("9 ** 9 ** 9", r"holds '9 \*\* 9 \*\* 9'"),
-        ("(lambda: 1)()", "holds"),
-        ("[x for x in cell]", "holds"),
-        ("f'{cell}' == 'gru'", "holds"),
-        ("cell == b'gru'", "holds"),
-        ("(cell := 3)", "holds"),
-        ("hidden_size", "takes 64 for a yes or no"),
-        ("cell == 'gru' and 'lstm'", "takes 'lstm' for a yes or no; compare it"),
-        ("not cell", "takes 'gru' for a yes or no"),
-        ("cell > 3", "compares what can't be compared"),
-        ("3 in dropout", "compares what can't be compared"),
-        ("3 in cell", "compares what can't be compared"),
+        ("", "has a syntax error"),
+        ("cell ==", "has a syntax error"),
+        ("cell == 'gru", "has a syntax error"),
+        ("cell == 'a\0'", "has a syntax error"),
+        ("cel == 'gru'", "names the column 'cel', which does not exist. Did you mean 'cell'"),
+        ("cell == gru", "names the column 'gru'.*Put text in quotes"),
+        ("__import__('os').system('true')", r"contains '__import__.*Allowed are columns, values"),
+        ("cell.upper() == 'GRU'", r"contains 'cell.upper\(\)'"),
+        ("hidden_size * 9 > 1", r"contains 'hidden_size \* 9'"),
+        ("9 ** 9 ** 9", r"contains '9 \*\* 9 \*\* 9'"),
+        ("(lambda: 1)()", "contains '"),
+        ("[x for x in cell]", "contains '"),
+        ("f'{cell}' == 'gru'", "contains '"),
+        ("cell == b'gru'", "contains '"),
+        ("(cell := 3)", "contains '"),
+        ("hidden_size", "uses 64 as a condition"),
+        ("cell == 'gru' and 'lstm'", "uses 'lstm' as a condition; compare it"),
+        ("not cell", "uses 'gru' as a condition"),
+        ("cell > 3", "compares values of different types"),
+        ("3 in dropout", "compares values of different types"),
+        ("3 in cell", "compares values of different types"),
         ("[] in {[]}", None),
-        ("(" * 5000 + "1" + ")" * 5000, "nested too deeply|doesn't parse"),
+        ("(" * 5000 + "1" + ")" * 5000, "nested too deeply|has a syntax error"),
         ("not " * 5000 + "true", "nested too deeply"),
-        ("9" * 5000 + " > 1", "doesn't parse"),
+        ("9" * 5000 + " > 1", "has a syntax error"),
     ],
 )
-def test_what_is_refused(text: str, message: str | None) -> None:
+def test_invalid_filter_is_rejected(text: str, message: str | None) -> None:
     if message is None:
-        assert holds(text)
+        assert matches(text)
         return
     with pytest.raises(OptionError, match=message):
-        holds(text)
+        matches(text)
 
 
-WORDS = (
+TOKENS = (
     "cell dropout layer_dropout and or not in == < 'gru' ( ) [ ] , 3 null - lambda: .x if else is"
 )
 
@@ -117,15 +117,15 @@ WORDS = (
 @given(
     st.one_of(
         st.text("cedlor'\"()[]=<>!+-*.,:0123 \\\n\0{}#_", max_size=30),
-        st.lists(st.sampled_from(WORDS.split()), max_size=12).map(" ".join),
+        st.lists(st.sampled_from(TOKENS.split()), max_size=12).map(" ".join),
     )
 )
 @example("'\\d' == cell")
 @example("1 is 1")
-def test_any_text_is_a_filter_or_a_clear_refusal(text: str) -> None:
+def test_any_text_is_a_valid_filter_or_an_option_error(text: str) -> None:
     try:
-        answer = holds(text)
+        result = matches(text)
     except OptionError as error:
         assert "filter" in str(error)  # noqa: PT017
     else:
-        assert isinstance(answer, bool)
+        assert isinstance(result, bool)

@@ -1,4 +1,4 @@
-"""One contract over every format: what goes in is found again by a reader of that format."""
+"""Every built-in format is checked with a reader of that format."""
 
 from __future__ import annotations
 
@@ -131,13 +131,13 @@ def test_every_format_has_a_reader() -> None:
 
 
 @pytest.mark.parametrize("form", READERS)
-def test_every_trial_is_found_again(form: str) -> None:
+def test_output_contains_every_trial(form: str) -> None:
     table = board()
     head, *lines = READERS[form](table)
     head = [name.replace("\\_", "_") for name in head]
     assert len(lines) == len(table)
     for row, cells in zip(table, lines, strict=True):
-        # A terminal's empty cells leave no trace: what stands left of them is read from the left.
+        # A terminal table has no marks for empty cells: without a rank, the trial comes first.
         place = 0 if form == "table" and row["rank"] is None else head.index("trial")
         assert cells[place] == str(row["trial"])
         assert row["status"] in cells
@@ -145,12 +145,12 @@ def test_every_trial_is_found_again(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", READERS)
-def test_an_empty_search_is_borne(form: str) -> None:
+def test_empty_leaderboard_is_accepted(form: str) -> None:
     assert len(READERS[form]([])) <= 1
 
 
 @pytest.mark.parametrize("form", READERS)
-def test_no_text_breaks_out_of_its_cell(form: str) -> None:
+def test_text_cannot_break_out_of_its_cell(form: str) -> None:
     table = board(state_of(({"cell": HOSTILE}, [0.5], "completed"), ({"cell": "gru"}, [0.4], "")))
     for row in table:
         row["error"] = HOSTILE
@@ -172,7 +172,7 @@ def test_formats_for_programs_keep_every_digit(form: str) -> None:
     assert float(line[head.index("valid_accuracy")]) == value
 
 
-def test_parquet_bears_columns_of_several_kinds() -> None:
+def test_parquet_accepts_columns_with_several_types() -> None:
     table = board(state_of(({"readout": "max"}, [0.5], ""), ({"readout": 2}, [0.4], "")))
     head, *lines = read_parquet(table)
     assert [line[head.index("readout")] for line in lines] == ["max", "2"]
@@ -182,14 +182,14 @@ def test_parquet_bears_columns_of_several_kinds() -> None:
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_the_table_fits_the_terminal(width: int) -> None:
+def test_table_fits_the_terminal(width: int) -> None:
     wide = state_of(({"cell": "日" * 60, "dropout": 0.5}, [0.5], "completed"))
     lines = drawn_text(board(wide), width).splitlines()
     assert max(map(cell_len, lines)) <= width
     assert len(lines) == 3
 
 
-def test_the_leader_and_the_failed_are_marked() -> None:
+def test_table_highlights_the_best_and_failed_trials() -> None:
     console = Console(width=120, file=io.StringIO(), force_terminal=True, color_system="standard")
     drawn = render(board(), "table")
     assert isinstance(drawn, TextTable)
@@ -200,7 +200,7 @@ def test_the_leader_and_the_failed_are_marked() -> None:
     assert lines[-1].startswith("\x1b[31m")
 
 
-def test_a_file_s_name_says_its_format() -> None:
+def test_file_suffix_selects_the_format() -> None:
     assert [format_of(suffix) for suffix in (".tex", ".CSV", ".htm", ".md", ".parquet")] == [
         "latex",
         "csv",
@@ -210,7 +210,7 @@ def test_a_file_s_name_says_its_format() -> None:
     ]
 
 
-def test_an_unknown_format_is_told() -> None:
+def test_unknown_format_is_rejected() -> None:
     with pytest.raises(
         ExtensionError, match=r"'xls' is not a leaderboard format. .*Allowed: table, md, csv"
     ):

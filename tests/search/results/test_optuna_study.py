@@ -36,7 +36,7 @@ def storage(state: ExperimentState, tmp_path_factory: pytest.TempPathFactory) ->
     return url
 
 
-def test_the_study_says_what_the_ledger_says(storage: str, state: ExperimentState) -> None:
+def test_study_equals_the_ledger(storage: str, state: ExperimentState) -> None:
     study = optuna.load_study(study_name="demo", storage=storage)
     assert study.direction == optuna.study.StudyDirection.MAXIMIZE
     assert study.metric_names == ["valid_accuracy"]
@@ -61,9 +61,9 @@ def test_the_study_says_what_the_ledger_says(storage: str, state: ExperimentStat
     assert study.trials[6].user_attrs["error"] == "it broke"
 
 
-def test_a_study_that_exists_is_left_alone(storage: str, state: ExperimentState) -> None:
+def test_existing_study_is_not_changed(storage: str, state: ExperimentState) -> None:
     with pytest.raises(
-        OptionError, match=r"holds a study 'demo' already; nothing was changed.*--st"
+        OptionError, match=r"already contains a study 'demo', which was not changed.*`study_name`"
     ):
         copy_to_storage(CONFIG, state, storage, "demo")
     assert len(optuna.load_study(study_name="demo", storage=storage).trials) == len(state.trials)
@@ -72,27 +72,27 @@ def test_a_study_that_exists_is_left_alone(storage: str, state: ExperimentState)
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("study.db", "storage 'study.db' can't be used: .*must be one that Optuna knows"),
-        ("sqlite:////none/of/this.db", "can't be used: .*unable to open database file"),
-        ("redis://me:secret@host", r"'redis://me:\.\.\.@host' can't be used"),
+        ("study.db", "storage 'study.db' cannot be used: .*a URL that Optuna supports"),
+        ("sqlite:////none/of/this.db", "cannot be used: .*unable to open database file"),
+        ("redis://me:secret@host", r"'redis://me:\.\.\.@host' cannot be used"),
     ],
 )
-def test_a_storage_that_can_not_be_used_is_told(url: str, message: str) -> None:
+def test_unusable_storage_is_rejected(url: str, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         copy_to_storage(CONFIG, ExperimentState(), url, "demo")
 
 
-def test_a_copy_that_is_cut_leaves_no_study(state: ExperimentState, tmp_path: Path) -> None:
-    def cut(done: int, total: int) -> None:
+def test_interrupted_copy_leaves_no_study(state: ExperimentState, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     url = f"sqlite:///{tmp_path / 'study.db'}"
     with pytest.raises(KeyboardInterrupt):
-        copy_to_storage(CONFIG, state, url, "demo", cut)
+        copy_to_storage(CONFIG, state, url, "demo", interrupt)
     assert optuna.get_all_study_names(url) == []
 
 
-def test_an_empty_search_is_an_empty_study(tmp_path: Path) -> None:
+def test_search_without_trials_becomes_an_empty_study(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     state = ExperimentState([ExperimentCreated(at=0.0, fingerprint="f")])
     assert copy_to_storage(CONFIG, state, url, "demo").trials == []

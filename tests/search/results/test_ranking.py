@@ -23,7 +23,7 @@ Trial = tuple[dict[str, ParameterValue], list[float], str]
 
 
 def state_of(*trials: Trial, fingerprint: str = "f") -> ExperimentState:
-    """A state of trials given as (parameters, accuracy of each epoch, how it ended)."""
+    """Return a state with trials given as (parameters, accuracy of each epoch, final status)."""
     state = ExperimentState([ExperimentCreated(at=0.0, fingerprint=fingerprint)])
     for number, (params, values, end) in enumerate(trials):
         events: list[Event] = [TrialCreated(at=0.0, number=number, params=params, max_epochs=3)]
@@ -60,13 +60,13 @@ def column(rows: list[dict[str, Any]], name: str = "trial") -> list[Any]:
     return [row[name] for row in rows]
 
 
-def test_ties_share_a_rank_and_what_has_no_value_has_none() -> None:
+def test_equal_trials_share_a_rank_and_trials_without_an_epoch_have_none() -> None:
     rows = board()
     assert column(rows) == [0, 1, 4, 2, 3]
     assert column(rows, "rank") == [1, 1, 3, 4, None]
 
 
-def test_the_best_and_the_last_epoch_are_both_told() -> None:
+def test_row_contains_the_best_and_the_last_epoch() -> None:
     first = board()[0]
     assert (first["valid_accuracy"], first["best_epoch"]) == (0.9, 2)
     assert (first["last_valid_accuracy"], first["epochs"]) == (0.8, 3)
@@ -76,7 +76,7 @@ def test_the_best_and_the_last_epoch_are_both_told() -> None:
 
 
 @pytest.mark.parametrize("running", [True, False])
-def test_why_a_trial_trains_no_more(running: bool) -> None:
+def test_row_says_why_a_trial_stopped(running: bool) -> None:
     rows = sorted(board(running=running), key=lambda row: row["trial"])
     assert column(rows, "stopped")[:4] == [
         "after all 3 epochs",
@@ -89,7 +89,7 @@ def test_why_a_trial_trains_no_more(running: bool) -> None:
     )
 
 
-def test_searches_are_ranked_together() -> None:
+def test_several_searches_are_ranked_together() -> None:
     other = state_of(({"cell": "rnn", "momentum": 0.9}, [0.85], "completed"))
     rows = ranking([RankedSearch("one", MIXED), RankedSearch("two", other)], "valid_loss")
     assert column(rows, "experiment") == ["one", "one", "two", "one", "one", "one"]
@@ -100,7 +100,7 @@ def test_searches_are_ranked_together() -> None:
     assert len({tuple(row) for row in rows}) == 1
 
 
-def test_different_data_are_told() -> None:
+def test_searches_with_different_data_have_a_data_column() -> None:
     other = state_of(({"cell": "rnn"}, [0.85], "completed"), fingerprint="0123456789abcdef")
     rows = ranking([RankedSearch("one", MIXED), RankedSearch("two", other)], "valid_accuracy")
     assert rows[2]["data"] == "0123456789ab"
@@ -127,12 +127,12 @@ def test_any_column_sorts_and_missing_values_come_last() -> None:
     ]
 
 
-def test_a_column_that_mixes_words_and_numbers_sorts() -> None:
+def test_column_with_text_and_numbers_can_be_sorted() -> None:
     state = state_of(({"readout": "max"}, [0.5], ""), ({"readout": 2}, [0.6], ""))
     assert column(Selection(order=SortOrder.parse("readout")).apply(board(state))) == [1, 0]
 
 
-def test_the_best_per_value_keeps_its_rank() -> None:
+def test_best_per_column_keeps_the_ranks() -> None:
     rows = Selection(best_per=("cell",)).apply(board())
     assert column(rows) == [0, 1, 3]
     assert column(rows, "rank") == [1, 1, None]
@@ -161,15 +161,18 @@ def test_the_best_per_value_keeps_its_rank() -> None:
             Selection(best_per=("cel",)),
             "`best_per` names the column 'cel', which does not exist. Did you mean 'cell'",
         ),
-        (Selection(where="cel == 1"), "names no column: 'cel'. Did you mean 'cell'"),
+        (
+            Selection(where="cel == 1"),
+            "names the column 'cel', which does not exist. Did you mean 'cell'",
+        ),
     ],
 )
-def test_an_unknown_column_is_told_with_the_nearest(selection: Selection, message: str) -> None:
+def test_unknown_column_is_rejected_with_a_suggestion(selection: Selection, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         selection.apply(board())
 
 
-def test_an_empty_search_has_no_columns_to_miss() -> None:
+def test_selection_of_an_empty_search_is_empty() -> None:
     selection = Selection(
         where="cell == 'gru'", order=SortOrder.parse("-dropout"), best_per=("cell",)
     )
@@ -177,7 +180,7 @@ def test_an_empty_search_has_no_columns_to_miss() -> None:
 
 
 @given(st.lists(st.lists(st.sampled_from([0.1, 0.2, 0.3]), max_size=3), max_size=8))
-def test_a_rank_is_one_more_than_the_number_of_better_trials(values: list[list[float]]) -> None:
+def test_rank_is_one_more_than_the_number_of_better_trials(values: list[list[float]]) -> None:
     rows = board(state_of(*(({"cell": "gru"}, each, "") for each in values)))
     best = [max(each) for each in values if each]
     for row in rows:
