@@ -1,4 +1,4 @@
-"""The command line: one table of commands, each a thin coat over the Python API."""
+"""The command `celltune`. Each subcommand is a thin layer over the Python API."""
 
 from __future__ import annotations
 
@@ -8,20 +8,17 @@ from datetime import datetime
 import typer
 
 from celltune.errors import CelltuneError, InputError
-from celltune.search.cli import data as cli_data
-from celltune.search.cli import evaluation as cli_evaluate
-from celltune.search.cli import model as cli_model
-from celltune.search.cli import results as cli_results
-from celltune.search.cli import run as cli_run
+from celltune.search.cli import data, evaluation, model, results, run
+from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import (
     ConfigPath,
     Name,
     Overrides,
     Storage,
     arguments_for,
-    data_in_words,
+    describe_data,
+    describe_plan,
     make_console,
-    plan_in_words,
 )
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
@@ -34,8 +31,8 @@ from celltune.search.wording import metric_text
 BAD_INPUT = 2
 
 app = typer.Typer(
-    help="Finds the best small recurrent text classifier for your labelled data, on a laptop or "
-    "on a Ray cluster, and never loses a search.",
+    help="Find the best small recurrent text classifier for labelled text, on a laptop or on a Ray "
+    "cluster. Every search can be resumed.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,22 +40,18 @@ app = typer.Typer(
 )
 
 
-cli_run.register(app)
-
-
-@app.command("list")
 def list_experiments(storage: Storage = None) -> None:
     """List the experiments of a storage."""
     root = open_storage(storage)
-    found = [root.experiment(name) for name in root.names()]
-    if not found:
-        typer.echo(f"No experiments in {root} yet. Start one with: celltune launch CONFIG")
+    experiments = [root.experiment(name) for name in root.names()]
+    if not experiments:
+        typer.echo(f"{root} contains no experiments. Start one with: celltune launch CONFIG")
         return
     columns = [
         Column(name, right=name in ("trials", "best"))
         for name in ("experiment", "state", "trials", "best", "last event")
     ]
-    rows = [(folder.name, *_summary(folder)) for folder in found]
+    rows = [(folder.name, *_summary(folder)) for folder in experiments]
     make_console().print(TextTable(columns, rows))
 
 
@@ -71,31 +64,30 @@ def _summary(folder: Experiment) -> tuple[str, str, str, str]:
     ended = len(state.trials) - state.count("unfinished")
     ranked = state.ranked(config.metric)
     best = metric_text(config.metric, ranked[0].best_value(config.metric) if ranked else None)
-    when = datetime.fromtimestamp(state.updated_at).astimezone()
+    updated = datetime.fromtimestamp(state.updated_at).astimezone()
     return (
         _standing(snapshot),
         f"{ended}/{config.budget.trials}",
         best,
-        f"{when:%Y-%m-%d %H:%M:%S}",
+        f"{updated:%Y-%m-%d %H:%M:%S}",
     )
 
 
-@app.command()
 def status(name: Name, storage: Storage = None) -> None:
-    """Say how a search stands and what to type next."""
+    """Show the progress of an experiment and how to continue it."""
     folder = find_experiment(name, storage)
     snapshot = folder.snapshot()
     config, state = snapshot.config, snapshot.state
     standing = _standing(snapshot)
-    typer.echo(f"{folder.name}: {standing}, in {folder.location}")
+    typer.echo(f"{folder.name}: {standing}, stored in {folder.location}")
     counts = {
         "completed": state.count("completed"),
         "pruned": state.count("pruned"),
         "failed": state.count("failed"),
         "running" if standing == "running" else "unfinished": state.count("unfinished"),
-        "to come": max(0, config.budget.trials - len(state.trials)),
+        "not started": max(0, config.budget.trials - len(state.trials)),
     }
-    typer.echo("trials: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+    typer.echo("trials: " + ", ".join(f"{count} {label}" for label, count in counts.items()))
     epochs = sum(trial.epochs_done for trial in state.trials)
     most = config.budget.trials * config.budget.max_epochs
     typer.echo(f"epochs: {epochs} of at most {most}")
@@ -110,25 +102,27 @@ def status(name: Name, storage: Storage = None) -> None:
     if standing == "finished" and reason is not None:
         typer.echo(explain_end(config, state, reason))
     elif standing != "running":
-        typer.echo(f"go on with: celltune resume {arguments_for(folder)}")
+        typer.echo(f"Resume it with: celltune resume {arguments_for(folder)}")
 
 
-@app.command()
 def validate(config: ConfigPath, overrides: Overrides = None) -> None:
-    """Check a config and the data that it names; start nothing."""
+    """Check a config and its data without starting anything."""
     resolved = resolve_for_run(config, overrides or ())
-    data = data_in_words(resolved)
-    typer.echo(f"{plan_in_words(resolved)}\n{data}\n{config} is valid.")
+    typer.echo(f"{describe_plan(resolved)}\n{describe_data(resolved)}\n{config} is valid.")
 
 
-cli_data.register(app)
-cli_evaluate.register(app)
-cli_results.register(app)
-cli_model.register(app)
+run.register(app)
+add_command(app, list_experiments, "list")
+add_command(app, status)
+add_command(app, validate)
+data.register(app)
+evaluation.register(app)
+results.register(app)
+model.register(app)
 
 
 def main() -> None:
-    """Run the command line; what a person got wrong is told in words, with exit code 2."""
+    """Run the command line; an error is one message and exit code 2 (invalid input) or 1."""
     try:
         app()
     except CelltuneError as error:

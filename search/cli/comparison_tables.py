@@ -1,4 +1,4 @@
-"""Comparisons with published models for people and for programs."""
+"""Output of `celltune compare`: published next to measured scores."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _PAIRS = {
     "parameters": "parameters",
     "seconds": "time",
 }
+"""Values shown as a pair "published / measured", with the title of their column."""
 COLUMNS = ("model", *_PAIRS.values(), "scale", "data")
 
 

@@ -1,4 +1,4 @@
-"""The commands about data: ``celltune prepare`` and ``celltune cache list|clear``."""
+"""Commands for data: `celltune prepare`, `celltune cache list` and `celltune cache clear`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Annotated
 import typer
 
 from celltune.data_prep.cache.inventory import cached_datasets, clear
+from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.io.files import default_cache_dir
+from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import ConfigPath, Overrides, make_console, make_view
+from celltune.search.errors import OptionError
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
 
 cache_app = typer.Typer(
-    help="Prepared data on this machine, and in a cluster's memory.",
+    help="Prepared data on this machine or in the memory of a Ray cluster.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -24,8 +27,8 @@ ClusterAddress = Annotated[
     str | None,
     typer.Option(
         "--address",
-        help="Of a running Ray cluster (host:port, or auto): its memory instead of this machine's "
-        "disk.",
+        help="Address of a running Ray cluster (host:port or auto). Default: the cache on this "
+        "machine's disk.",
     ),
 ]
 
@@ -34,52 +37,55 @@ def prepare(
     config: ConfigPath,
     overrides: Overrides = None,
     test: Annotated[
-        bool, typer.Option("--test", help="Prepare the test part too, which no search reads.")
+        bool,
+        typer.Option("--test", help="Also prepare the test split, which a search never reads."),
     ] = False,
 ) -> None:
-    """Prepare the data of a config ahead, so that launching it finds them ready."""
+    """Prepare the data of a config in advance; a launch then uses the cached data."""
     from celltune.data_prep.preparation import pipeline
 
     resolved = resolve_for_run(config, overrides or ())
     progress = make_view().progress
     data = pipeline.prepare(resolved.data, progress=progress)
     typer.echo(
-        f"Prepared {len(data.train):,} reviews to train on and {len(data.valid):,} to validate "
-        f"on, {data.vocabulary_size:,} ids, {data.nbytes / 1e6:.1f} MB: {data.fingerprint[:12]}"
+        f"Prepared {len(data.train):,} training and {len(data.valid):,} validation documents, "
+        f"{data.vocabulary_size:,} token ids, {data.nbytes / 1e6:.1f} MB. "
+        f"Fingerprint: {data.fingerprint[:12]}"
     )
-    for name, found in (("Vectors", data.info.get("vectors")), ("Duplicates", _duplicates(data))):
-        if isinstance(found, dict):
-            shown = ", ".join(f"{key} {_number(value)}" for key, value in found.items())
-            typer.echo(f"{name}: {shown}")
+    for name, facts in (("Vectors", data.info.get("vectors")), ("Duplicates", _duplicates(data))):
+        if isinstance(facts, dict):
+            text = ", ".join(f"{key} {_number(value)}" for key, value in facts.items())
+            typer.echo(f"{name}: {text}")
     if test:
-        part = pipeline.prepare_test(resolved.data, progress=progress)
+        prepared = pipeline.prepare_test(resolved.data, progress=progress)
         typer.echo(
-            f"Prepared {len(part.split):,} reviews of the test part. Their text stands also in: "
-            f"train {part.info['also_in_train']}, valid {part.info['also_in_valid']}"
+            f"Prepared {len(prepared.split):,} test documents. Identical texts in other splits: "
+            f"train {prepared.info['also_in_train']}, valid {prepared.info['also_in_valid']}"
         )
 
 
-@cache_app.command("list")
 def list_cache(address: ClusterAddress = None) -> None:
-    """List the prepared sets on this machine, or in a cluster's memory."""
+    """List the prepared data sets."""
     if address is not None:
         _list_memory(address)
         return
     folder = default_cache_dir()
-    found = cached_datasets(folder)
-    if not found:
-        typer.echo(f"Nothing is prepared in {folder} yet. Fill it with: celltune prepare CONFIG")
+    datasets = cached_datasets(folder)
+    if not datasets:
+        typer.echo(
+            f"{folder} contains no prepared data. Prepare some with: celltune prepare CONFIG"
+        )
         return
     rows = [
         (
-            each.name[:12],
-            each.what,
-            f"{each.nbytes / 1e6:.1f}",
-            f"{datetime.fromtimestamp(each.changed).astimezone():%Y-%m-%d %H:%M:%S}",
+            dataset.name[:12],
+            dataset.what,
+            f"{dataset.nbytes / 1e6:.1f}",
+            f"{datetime.fromtimestamp(dataset.changed).astimezone():%Y-%m-%d %H:%M:%S}",
         )
-        for each in found
+        for dataset in datasets
     ]
-    _show(("fingerprint", "what", "MB", "written"), rows)
+    _show(("fingerprint", "content", "MB", "written"), rows)
 
 
 def _list_memory(address: str) -> None:
@@ -87,39 +93,44 @@ def _list_memory(address: str) -> None:
     from celltune.search.cluster.connection import connected
 
     with connected(address):
-        found = store.stat()
-    if not found:
-        typer.echo(f"The cluster at {address} holds no prepared sets. A launch there brings them.")
+        datasets = store.stat()
+    if not datasets:
+        typer.echo(f"The cluster at {address} holds no prepared data.")
         return
     rows = [
-        (each.fingerprint[:12], f"{each.reviews:,}", f"{each.nbytes / 1e6:.1f}", f"{each.users}")
-        for each in found
+        (
+            dataset.fingerprint[:12],
+            f"{dataset.reviews:,}",
+            f"{dataset.nbytes / 1e6:.1f}",
+            f"{dataset.users}",
+        )
+        for dataset in datasets
     ]
-    _show(("fingerprint", "reviews", "MB", "searches"), rows)
+    _show(("fingerprint", "documents", "MB", "searches"), rows)
 
 
-@cache_app.command("clear")
 def clear_cache(
     fingerprints: Annotated[
-        list[str] | None, typer.Argument(help="What to remove, as listed; all if not given.")
+        list[str] | None,
+        typer.Argument(help="Fingerprints of the data sets to remove. Default: all."),
     ] = None,
     downloads: Annotated[
-        bool, typer.Option("--downloads", help="Remove what was downloaded as well.")
+        bool, typer.Option("--downloads", help="Also remove downloaded files.")
     ] = False,
     address: ClusterAddress = None,
 ) -> None:
-    """Remove prepared sets from this machine, or from a cluster's memory what no search uses.
+    """Remove prepared data sets; in a cluster, only those that no search uses.
 
-    A launch prepares what it needs again.
+    The next launch prepares its data again.
     """
     if address is not None:
         if downloads:
-            raise typer.BadParameter("downloads lie on this machine; leave --address out")
+            raise OptionError("`downloads` are files on this machine; omit `address`.")
         _clear_memory(address, fingerprints or None)
         return
     folder = default_cache_dir()
-    gone = clear(folder, fingerprints or None, downloads=downloads)
-    typer.echo(f"Removed {len(gone)} of {folder}: {_short(gone)}")
+    removed = clear(folder, fingerprints or None, downloads=downloads)
+    typer.echo(f"Removed {len(removed)} from {folder}: {_short(removed)}")
 
 
 def _clear_memory(address: str, fingerprints: list[str] | None) -> None:
@@ -127,32 +138,34 @@ def _clear_memory(address: str, fingerprints: list[str] | None) -> None:
     from celltune.search.cluster.connection import connected
 
     with connected(address):
-        gone = store.clear(fingerprints)
-        left = [each.fingerprint for each in store.stat() if each.users]
-    typer.echo(f"Removed {len(gone)} of the cluster at {address}: {_short(gone)}")
-    if left:
-        typer.echo(f"Kept what searches use: {_short(left)}")
+        removed = store.clear(fingerprints)
+        in_use = [dataset.fingerprint for dataset in store.stat() if dataset.users]
+    typer.echo(f"Removed {len(removed)} from the cluster at {address}: {_short(removed)}")
+    if in_use:
+        typer.echo(f"Kept, because searches use them: {_short(in_use)}")
 
 
 def _short(fingerprints: Iterable[str]) -> str:
-    return ", ".join(each[:12] for each in fingerprints) or "-"
+    return ", ".join(fingerprint[:12] for fingerprint in fingerprints) or "-"
 
 
 def _show(columns: Iterable[str], rows: Sequence[Sequence[str]]) -> None:
-    numeric = ("MB", "reviews", "searches")
+    numeric = ("MB", "documents", "searches")
     table = TextTable([Column(name, right=name in numeric) for name in columns], rows)
     make_console().print(table)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command table."""
-    app.command()(prepare)
+    add_command(app, prepare)
+    add_command(cache_app, list_cache, "list")
+    add_command(cache_app, clear_cache, "clear")
     app.add_typer(cache_app, name="cache")
 
 
-def _duplicates(data: object) -> object:
-    found = getattr(data, "info", {}).get("duplicates")
-    return found if isinstance(found, dict) and any(found.values()) else None
+def _duplicates(data: PreparedData) -> object:
+    counts = data.info.get("duplicates")
+    return counts if isinstance(counts, dict) and any(counts.values()) else None
 
 
 def _number(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The commands that measure: ``celltune evaluate`` and ``celltune compare``."""
+"""Commands that read the test split: `celltune evaluate` and `celltune compare`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from celltune.search.cli.commands import add_command
 from celltune.search.cli.comparison_tables import FORMATS, render
 from celltune.search.cli.evaluation_tables import as_table, confusion_table
 from celltune.search.cli.options import (
+    INTERRUPTED,
     Address,
     Name,
     Overrides,
@@ -30,29 +32,30 @@ from celltune.search.storage.locate import find_experiment
 from celltune.search.types import Metric
 from celltune.spelling import closest_match
 
-INTERRUPTED = 130
-PARTS = ("train", "train+valid")
+TRAINING_SPLITS = ("train", "train+valid")
 
 
 def evaluate(
     name: Name,
-    top: Annotated[int, typer.Option(min=1, help="How many of the best trials.")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, help="Retrainings of each.")] = 5,
-    on: Annotated[str, typer.Option(help=f"What they learn from: {' or '.join(PARTS)}.")] = "train",
+    top: Annotated[int, typer.Option(min=1, help="Number of best trials to retrain.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds per trial.")] = 5,
+    on: Annotated[
+        str, typer.Option(help=f"Splits to train on: {' or '.join(TRAINING_SPLITS)}.")
+    ] = "train",
     baselines: Annotated[
         bool,
         typer.Option(
-            "--baselines/--no-baselines", help="Measure linear models over word counts as well."
+            "--baselines/--no-baselines", help="Also evaluate linear models on word counts."
         ),
     ] = True,
-    form: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
+    form: Annotated[str, typer.Option("--format", help="Output format: table or json.")] = "table",
     overrides: Overrides = None,
     address: Address = None,
     storage: Storage = None,
 ) -> None:
-    """Retrain the leaders of a search with several seeds and read the test split for each once."""
-    if on not in PARTS:
-        raise OptionError(f"--on is '{on}'. {closest_match(on, PARTS)}")
+    """Retrain the best trials with several seeds and evaluate each model once on the test split."""
+    if on not in TRAINING_SPLITS:
+        raise OptionError(f"`on` is '{on}'. {closest_match(on, TRAINING_SPLITS)}")
     check_format(form, ("table", "json"))
     try:
         state = run_evaluation(
@@ -69,7 +72,7 @@ def evaluate(
     except KeyboardInterrupt:
         arguments = arguments_for(find_experiment(name, storage))
         typer.echo(
-            "\nStopped. What was measured is kept; give the same command again to go on: "
+            "\nInterrupted. Finished evaluations are saved; continue with: "
             f"celltune evaluate {arguments} --top {top} --seeds {seeds} --on {on}",
             err=True,
         )
@@ -85,45 +88,48 @@ def _show(state: ExperimentState, metric: Metric) -> None:
     console, records = make_console(), summaries(state, metric)
     console.print(as_table(records))
     typer.echo(
-        f"± is the standard deviation over seeds. The interval is a bootstrap over reviews and "
-        f"seeds: {RESAMPLES:,} times as many reviews as there are were drawn with replacement, "
-        "and as many seeds."
+        f"± is the standard deviation over seeds. The interval is a percentile bootstrap over "
+        f"documents and seeds with {RESAMPLES:,} resamples."
     )
     trials = [record for record in records if record["kind"] == "trial"]
     if trials:
         count = len(trials[0]["seeds"])
-        together = f", {count} seeds together" if count > 1 else ""
-        typer.echo(f"\nConfusion of trial {trials[0]['trial']} (counts{together}):")
-        for part in ("train", "test"):
-            console.print(confusion_table(trials[0], part))
-    if words := verdict(state, metric):
-        typer.echo(words)
+        summed = f", sums over {count} seeds" if count > 1 else ""
+        typer.echo(f"\nConfusion matrices of trial {trials[0]['trial']} (counts{summed}):")
+        for split in ("train", "test"):
+            console.print(confusion_table(trials[0], split))
+    if conclusion := verdict(state, metric):
+        typer.echo(conclusion)
     typer.echo(
-        f"The test split was read {state.test_reads} times in this experiment. Choose by "
-        "validation, not by these figures: each choice made by them makes them too good."
+        f"The test split was read {state.test_reads} times in this experiment. Select models by "
+        "validation scores: selecting by test scores biases them upwards."
     )
-    broken = [record for record in trials if record["failed_seeds"]]
-    for record in broken:
+    for record in trials:
+        if not record["failed_seeds"]:
+            continue
         seeds = ", ".join(map(str, record["failed_seeds"]))
-        typer.echo(f"trial {record['trial']} failed with the seeds {seeds}.", err=True)
+        typer.echo(f"trial {record['trial']} failed with seeds {seeds}.", err=True)
 
 
 def compare(
     path: Annotated[
-        Path, typer.Argument(metavar="CONFIGS", help="A folder of configs, or one of them.")
+        Path, typer.Argument(metavar="CONFIGS", help="A config or a folder of configs.")
     ],
     scale: Annotated[
-        float, typer.Option(min=0.0001, max=1.0, help="The share of the reviews that is used.")
+        float, typer.Option(min=0.0001, max=1.0, help="Fraction of the documents that is used.")
     ] = 1.0,
     only: Annotated[
-        list[str] | None, typer.Option(help="A config's name; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Name of a config to run. Can be repeated. Default: all."),
     ] = None,
     overrides: Overrides = None,
-    form: Annotated[str, typer.Option("--format", help=f"One of: {', '.join(FORMATS)}.")] = "table",
+    form: Annotated[
+        str, typer.Option("--format", help=f"Output format: {', '.join(FORMATS)}.")
+    ] = "table",
     address: Address = None,
     storage: Storage = None,
 ) -> None:
-    """Train published models as they were published, and print reported beside measured."""
+    """Train published models as published and compare the reported with the measured scores."""
     check_format(form, FORMATS)
     chosen = entries(path, scale=scale, only=only or (), overrides=overrides or (), storage=storage)
     view = make_view() if form == "table" else None
@@ -131,7 +137,8 @@ def compare(
         records = run_comparison(chosen, address=address, view=view)
     except KeyboardInterrupt:
         typer.echo(
-            "\nStopped. What was trained is kept; give the same command again to go on.", err=True
+            "\nInterrupted. Finished models are saved; run the same command again to continue.",
+            err=True,
         )
         raise typer.Exit(INTERRUPTED) from None
     drawn = render(records, form)
@@ -147,5 +154,5 @@ def compare(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command table."""
-    app.command()(evaluate)
-    app.command()(compare)
+    add_command(app, evaluate)
+    add_command(app, compare)

@@ -1,4 +1,4 @@
-"""Evaluations for people: a table, confusion matrices, and what they mean in words."""
+"""Tables of an evaluation for the terminal."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ COLUMNS = (
     "train",
     "parameters",
     "s/epoch",
-    "ms/review",
+    "ms/document",
 )
 
-FIRM = ("test accuracy", "95 % interval")
-"""Columns that a narrow terminal doesn't break."""
+UNBROKEN = ("test accuracy", "95 % interval")
+"""Columns that do not wrap in a narrow terminal."""
 
 
 def as_table(records: Sequence[Record]) -> TextTable:
     """Return a table with one row for each record of `celltune.search.evaluation.summaries`."""
     columns = [
-        Column(name, right=name not in ("model", "on"), wrap=name not in FIRM) for name in COLUMNS
+        Column(name, right=name not in ("model", "on"), wrap=name not in UNBROKEN)
+        for name in COLUMNS
     ]
     return TextTable(columns, [cells(record) for record in records])
 
 
 def cells(record: Record) -> list[str]:
-    """Write a record in the order of `COLUMNS`."""
+    """Return the values of a record as text, in the order of `COLUMNS`."""
     accuracy, loss = record["test_accuracy"], record["test_loss"]
     failed = len(record["failed_seeds"])
     seeds = str(len(record["seeds"]) or "-") + (f", {failed} failed" if failed else "")
@@ -60,16 +61,16 @@ def cells(record: Record) -> list[str]:
     ]
 
 
-def confusion_table(record: Record, part: str) -> TextTable:
+def confusion_table(record: Record, split: str) -> TextTable:
     """Return a confusion matrix: a row for each true class, with counts and shares of the row.
 
     Args:
         record: from `celltune.search.evaluation.summaries`.
-        part: train or test.
+        split: train or test.
     """
-    matrix = np.array(record[f"{part}_confusion"])
+    matrix = np.array(record[f"{split}_confusion"])
     names = [str(name) for name in record["classes"]]
-    columns = [Column(f"{part}: true class"), *(Column(name, right=True) for name in names)]
+    columns = [Column(f"{split}: true \\ predicted"), *(Column(name, right=True) for name in names)]
     rows = [
         [name, *(f"{c:,} ({percent_text(s)})" for c, s in zip(counts, shares, strict=True))]
         for name, counts, shares in zip(names, matrix, row_shares(matrix), strict=True)

@@ -1,4 +1,4 @@
-"""The commands about a finished model: ``celltune export | predict | graph``."""
+"""Commands for a trained model: `celltune export`, `predict` and `graph`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from celltune.search.cli import output_files as outputs
-from celltune.search.cli.options import Name, Overrides, Storage, make_console, make_view
+from celltune.search.cli.commands import add_command
+from celltune.search.cli.options import (
+    Name,
+    Overrides,
+    Overwrite,
+    Storage,
+    make_console,
+    make_view,
+)
 from celltune.search.errors import OptionError
 from celltune.search.wording import describe_params, metric_text
 
@@ -21,43 +29,44 @@ if TYPE_CHECKING:
 
 Trial = Annotated[
     int | None,
-    typer.Option(min=0, help="Which trial of the experiment; the leader if not given."),
+    typer.Option(min=0, help="Number of the trial. Default: the best trial."),
 ]
 
 
 def export(
     name: Name,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder to write: a new or an empty one.")
+        Path, typer.Option("--output", "-o", help="Folder to create; it may exist if it is empty.")
     ],
     trial: Trial = None,
     onnx: Annotated[
         bool,
-        typer.Option("--onnx", help="Write model.onnx as well; needs the extra celltune[onnx]."),
+        typer.Option("--onnx", help="Also write model.onnx. Needs celltune[onnx]."),
     ] = False,
     storage: Storage = None,
 ) -> None:
-    """Write a trial's model into a folder of its own.
+    """Export the model of a trial as a self-contained folder.
 
-    The folder holds the weights of the trial's best epoch (safetensors), config, vocabulary, a
-    model card with the numbers, the data's terms, and a manifest with checksums. It needs neither
-    the experiment nor its data.
+    The folder contains the weights of the trial's best epoch (safetensors), the config, the
+    vocabulary, a model card with the scores and the data's licence, and a manifest with checksums.
+    Prediction needs neither the experiment nor its data.
     """
     from celltune.search.bundles.export import export as write
 
-    taken = write(
+    exported = write(
         name, output, trial=trial, onnx=onnx, storage=storage, progress=make_view().progress
     )
-    metric = taken.config.metric
+    metric = exported.config.metric
     typer.echo(
-        f"Wrote trial {taken.trial.number} of {name} ({describe_params(taken.trial.params)}) after "
-        f"epoch {taken.epoch.epoch} to {output}: {metric} "
-        f"{metric_text(metric, taken.epoch.metrics[metric])}."
+        f"Exported trial {exported.trial.number} of {name} "
+        f"({describe_params(exported.trial.params)}), epoch {exported.epoch.epoch}, "
+        f"to {output}: {metric} "
+        f"{metric_text(metric, exported.epoch.metrics[metric])}."
     )
     typer.echo(
         "Next:\n"
-        f"  celltune predict {_folder_argument(output)} TEXT   label and probability\n"
-        f"  {output / 'README.md'}   the model card, with the data's terms"
+        f"  celltune predict {_folder_argument(output)} TEXT   predict the class of a text\n"
+        f"  {output / 'README.md'}   the model card, with the data's licence"
     )
 
 
@@ -69,38 +78,36 @@ def _folder_argument(path: Path) -> str:
 def predict(
     source: Annotated[
         str,
-        typer.Argument(
-            metavar="NAME|DIR", help="An experiment, or the folder that celltune export wrote."
-        ),
+        typer.Argument(metavar="NAME|DIR", help="An experiment or an exported folder."),
     ],
     texts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="TEXT", help="What to classify; - reads standard input, a text a line."
+            metavar="TEXT", help="Texts to classify. - reads standard input, one text per line."
         ),
     ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
-            help="A file of texts: .csv, .tsv, .jsonl, .parquet, or .txt with a text a line; - is "
-            "standard input."
+            help="File of texts: .csv, .tsv, .jsonl, .parquet, or .txt with one text per line. "
+            "- reads standard input."
         ),
     ] = None,
-    text_column: Annotated[
-        str, typer.Option(help="The column of the file that holds the text.")
-    ] = "text",
-    form: Annotated[str, typer.Option("--format", help="One of: table, csv, jsonl.")] = "table",
+    text_column: Annotated[str, typer.Option(help="Name of the file's text column.")] = "text",
+    form: Annotated[
+        str, typer.Option("--format", help="Output format: table, csv or jsonl.")
+    ] = "table",
     explain: Annotated[
         bool,
-        typer.Option("--explain", help="Show how the probability moves word by word; one text."),
+        typer.Option("--explain", help="Show the probability after each word of one text."),
     ] = False,
     trial: Trial = None,
     storage: Storage = None,
 ) -> None:
-    """Classify texts with a trained model: label and probability.
+    """Predict the class of texts and its probability.
 
-    A single text that can't be answered (no word, or none that the model knows) is an error. Among
-    several, and in a file, it gets an empty label and a note, and the others are answered.
+    A text without any word that the model knows cannot be classified. If it is the only text, this
+    is an error; among several texts, its label is empty and a note gives the reason.
     """
     from celltune.search.cli.prediction_output import FORMATS
     from celltune.search.results.formats import check_format
@@ -108,8 +115,8 @@ def predict(
     check_format(form, FORMATS)
     given = list(texts or ())
     if explain and (file is not None or len(given) != 1 or given == ["-"]):
-        raise OptionError("--explain takes one text: celltune predict NAME TEXT --explain")
-    asked = _asked(given, file, text_column)
+        raise OptionError("`explain` needs exactly one text on the command line.")
+    to_classify = _texts(given, file, text_column)
     from celltune.search.bundles.export import load_model
 
     model = load_model(source, trial=trial, storage=storage)
@@ -118,19 +125,17 @@ def predict(
     elif len(given) == 1 and given != ["-"]:
         _print([(1, model.predict_one(given[0]), given[0])], form, header=form == "csv")
     else:
-        _answer_all(model, asked, form)
+        _predict_all(model, to_classify, form)
 
 
-def _asked(given: Sequence[str], file: Path | None, column: str) -> Iterator[str]:
-    from celltune.search.cli.prediction_input import STANDARD_INPUT, lines_of, texts_of
+def _texts(given: Sequence[str], file: Path | None, column: str) -> Iterator[str]:
+    from celltune.search.cli.prediction_input import STANDARD_INPUT, read_lines, read_texts
 
     if bool(given) == (file is not None):
-        raise OptionError(
-            "Give texts, or a file with --file, and not both; - reads standard input."
-        )
+        raise OptionError("Give either texts or `file`, and not both; - reads standard input.")
     if list(given) == [STANDARD_INPUT] or (file is not None and str(file) == STANDARD_INPUT):
-        return lines_of(sys.stdin.buffer)
-    return texts_of(file, column) if file is not None else iter(given)
+        return read_lines(sys.stdin.buffer)
+    return read_texts(file, column) if file is not None else iter(given)
 
 
 def _print(rows: Sequence[Row], form: str, *, header: bool) -> None:
@@ -139,60 +144,63 @@ def _print(rows: Sequence[Row], form: str, *, header: bool) -> None:
     typer.echo(FORMATS[form](rows, header))
 
 
-def _answer_all(model: TrainedModel, texts: Iterator[str], form: str) -> None:
+def _predict_all(model: TrainedModel, texts: Iterator[str], form: str) -> None:
     from celltune.search.cli.prediction_input import blocks
 
-    done = without = 0
+    done = unclassified = 0
     for block in blocks(texts):
-        found = model.predict(block)
-        rows = list(zip(range(done + 1, done + len(block) + 1), found, block, strict=True))
+        predictions = model.predict(block)
+        numbers = range(done + 1, done + len(block) + 1)
+        rows = list(zip(numbers, predictions, block, strict=True))
         _print(rows, form, header=done == 0)
         done += len(block)
-        without += sum(each.label is None for each in found)
+        unclassified += sum(prediction.label is None for prediction in predictions)
     if not done:
-        raise OptionError("There is no text to classify: the input is empty.")
-    if without:
-        typer.echo(f"{without:,} of {done:,} texts have no answer; their notes say why.", err=True)
+        raise OptionError("The input contains no text to classify.")
+    if unclassified:
+        typer.echo(
+            f"{unclassified:,} of {done:,} texts could not be classified; see their notes.",
+            err=True,
+        )
 
 
 def _explain(model: TrainedModel, text: str, form: str) -> None:
-    from celltune.search.cli import prediction_output as answers_out
+    from celltune.search.cli import prediction_output
 
-    found = model.explain(text)
+    explanation = model.explain(text)
     if form == "csv":
-        typer.echo(answers_out.explained_as_csv(found))
+        typer.echo(prediction_output.explained_as_csv(explanation))
     elif form == "jsonl":
-        typer.echo(answers_out.explained_as_jsonl(found))
+        typer.echo(prediction_output.explained_as_jsonl(explanation))
     else:
         console = make_console()
-        console.print(answers_out.heading(found), highlight=False)
-        if console.is_terminal and len(found.steps) > answers_out.LARGEST_STEPS:
-            console.print(answers_out.coloured(found))
-            console.print(answers_out.LEGEND, style="dim", highlight=False)
-            console.print("\nThe largest changes:")
-            console.print(answers_out.step_table(found, largest=answers_out.LARGEST_STEPS))
+        console.print(prediction_output.heading(explanation), highlight=False)
+        if console.is_terminal and len(explanation.steps) > prediction_output.LARGEST_STEPS:
+            console.print(prediction_output.coloured(explanation))
+            console.print(prediction_output.LEGEND, style="dim", highlight=False)
+            console.print("\nLargest changes:")
+            largest = prediction_output.LARGEST_STEPS
+            console.print(prediction_output.step_table(explanation, largest=largest))
         else:
-            console.print(answers_out.step_table(found))
+            console.print(prediction_output.step_table(explanation))
 
 
 def graph(
     source: Annotated[
-        str, typer.Argument(metavar="CONFIG|NAME", help="A YAML file, or an experiment.")
+        str, typer.Argument(metavar="CONFIG|NAME", help="A YAML config or an experiment.")
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The picture to write: .png, .svg or .pdf.")
+        Path, typer.Option("--output", "-o", help="Picture file to write: .png, .svg or .pdf.")
     ],
     trial: Trial = None,
     overrides: Overrides = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Write over a file that exists already.")
-    ] = False,
+    overwrite: Overwrite = False,
     storage: Storage = None,
 ) -> None:
-    """Draw a model: its layers with their shapes and weights, from text to probability.
+    """Draw the layers of a model with their shapes and numbers of weights.
 
-    Of a config whose space is searched, one model is drawn: the first of each choice and the middle
-    of each range. --set fixes what should be another. Needs the extra celltune[graph].
+    For a config, the drawn model takes the first value of each choice and the middle of each
+    range; --set selects other values. Needs celltune[graph].
     """
     from celltune.search.bundles.diagram import check_picture_format, diagram
 
@@ -207,4 +215,4 @@ def graph(
 def register(app: typer.Typer) -> None:
     """Add the commands to the command table."""
     for command in (export, predict, graph):
-        app.command()(command)
+        add_command(app, command)

@@ -1,4 +1,4 @@
-"""What the modules of the command line share: arguments, and where things are drawn."""
+"""Options that several commands share, and the console that they print to."""
 
 from __future__ import annotations
 
@@ -16,30 +16,37 @@ from celltune.search.runs.view import View
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import open_storage
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; see configs/.")]
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells report it."""
+
+ConfigPath = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="The YAML file of the search; see configs/.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY.PATH=VALUE", help="Override a value of the config; may be repeated."
+        "--set", metavar="KEY.PATH=VALUE", help="Override a config value. Can be repeated."
     ),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the experiment; see: celltune list.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of the experiment; see `celltune list`.")
+]
 Storage = Annotated[
     str | None,
     typer.Option(
         envvar="CELLTUNE_STORAGE",
-        help="Where experiments are: a folder, or a URI as s3://bucket/path; ~/celltune_results if "
-        "not given.",
+        help="Where experiments are stored: a folder or a URI such as s3://bucket/path. "
+        "Default: ~/celltune_results.",
     ),
 ]
 Address = Annotated[
     str | None,
     typer.Option(
         envvar="RAY_ADDRESS",
-        help="Of a running Ray cluster to join (host:port, or auto); a local one is started if "
-        "not given.",
+        help="Address of a running Ray cluster: host:port or auto. Default: start a local Ray.",
     ),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 
 
 def arguments_for(experiment: Experiment) -> str:
@@ -50,30 +57,33 @@ def arguments_for(experiment: Experiment) -> str:
 
 
 def make_view() -> View:
-    """Give a live view on a terminal, plain lines elsewhere."""
+    """Return a live view on a terminal and plain lines elsewhere."""
     if sys.stdout.isatty():
         return LiveView(Console())
     return PlainView(lambda line: print(line, flush=True))  # noqa: T201
 
 
 def make_console() -> Console:
-    """Give a console for tables; off a terminal it is wide, because a narrow one cuts columns."""
+    """Return a console for tables.
+
+    Outside a terminal it is 200 columns wide, because rich truncates columns of a narrow one.
+    """
     return Console() if sys.stdout.isatty() else Console(width=200)
 
 
-def data_in_words(config: SearchConfig) -> str:
-    """Say what there is to learn from, after a look at it."""
+def describe_data(config: SearchConfig) -> str:
+    """Read the documents of a config and return their number per class, as a sentence."""
     if config.data.source == "imdb" and config.data.path is None:
-        return "Data: the IMDB archive is downloaded at the first launch; it wasn't checked."
+        return "Data: the IMDB archive is downloaded at the first launch; it was not checked."
     from celltune.data_prep.preparation.pipeline import survey
 
     counts = survey(config.data)
     classes = ", ".join(f"{name}: {count:,}" for name, count in counts.items())
-    return f"Data: {sum(counts.values()):,} reviews to learn from ({classes})."
+    return f"Data: {sum(counts.values()):,} documents for training and validation ({classes})."
 
 
-def plan_in_words(config: SearchConfig) -> str:
-    """Say what a config would try, and on what."""
+def describe_plan(config: SearchConfig) -> str:
+    """Return the budget, the resources and the searched hyperparameters of a config, as text."""
     stopping = config.early_stopping
     early = (
         f"ASHA by {stopping.by} from epoch {stopping.grace_period} with factor "
@@ -84,7 +94,7 @@ def plan_in_words(config: SearchConfig) -> str:
     return (
         f"Plan: {config.budget.trials} trials of up to {config.budget.max_epochs} epochs, {early}, "
         f"{config.resources.cpus_per_trial:g} CPUs and {config.resources.gpus_per_trial:g} GPUs "
-        f"each; {config.metric} decides.\n"
+        f"per trial; metric {config.metric}.\n"
         f"Searched: {', '.join(config.space.searched) or 'nothing'}. "
         f"Fixed: {', '.join(config.space.fixed) or 'nothing'}."
     )

@@ -1,4 +1,4 @@
-"""Files that a command writes for people: whole or not at all, and never over another by chance."""
+"""Output files of commands: written atomically, and never over an existing file by accident."""
 
 from __future__ import annotations
 
@@ -10,38 +10,39 @@ from celltune.search.errors import OptionError
 
 
 def check_output_free(path: Path, overwrite: bool) -> None:
-    """Check that a file can be written, before the work for it is done.
+    """Check that a file can be written before its content is computed.
 
     Raises:
-        OptionError: it exists and may not be overwritten, is a folder, or its folder is missing.
+        OptionError: the path is a folder, its folder is missing, or the file exists and
+            `overwrite` is false.
     """
     if path.is_dir():
-        raise OptionError(f"{path} is a folder; name a file in it.")
+        raise OptionError(f"{path} is a folder. Choose a file name.")
     if path.exists() and not overwrite:
-        raise OptionError(f"{path} exists already; choose another name, or add --overwrite.")
+        raise OptionError(f"{path} already exists. Choose another name or set `overwrite`.")
     if not path.parent.is_dir():
-        raise OptionError(f"The folder {path.parent} doesn't exist; make it first.")
+        raise OptionError(f"The folder {path.parent} does not exist. Create it first.")
 
 
 def write(path: Path, content: str | bytes, overwrite: bool) -> None:
-    """Write a file aside and put it in place whole.
+    """Write a file atomically: a temporary file in the same folder is renamed.
 
     Raises:
-        OptionError: as for `check_output_free`, or the place can't be written.
+        OptionError: as for `check_output_free`, or the file cannot be written.
     """
     check_output_free(path, overwrite)
     data = content.encode() if isinstance(content, str) else content
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        aside = Path(name)
+        temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-            aside.chmod(0o644)
-            aside.replace(path)
+            temporary.chmod(0o644)
+            temporary.replace(path)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise OptionError(
-            f"{path} can't be written: {error.strerror}. Choose another place."
+            f"{path} cannot be written: {error.strerror}. Choose another path."
         ) from error

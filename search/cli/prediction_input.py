@@ -1,4 +1,4 @@
-"""Texts to classify: from the command line, a file, or standard input."""
+"""Texts to classify, read from a file or from standard input."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from celltune.search.errors import OptionError
 from celltune.spelling import closest_match
 
 STANDARD_INPUT = "-"
-AT_ONCE = 20_000
-"""Texts that are answered together, and written before the next are read."""
-_ZIPPED = ".gz"
+BLOCK_SIZE = 20_000
+"""Texts that are read, classified and printed together."""
+_GZIP_SUFFIX = ".gz"
 
 
-def lines_of(stream: BinaryIO) -> Iterator[str]:
-    """A text a line; bytes that aren't utf-8 come as lone surrogates."""
+def read_lines(stream: BinaryIO) -> Iterator[str]:
+    """Yield one text per line; bytes that are not UTF-8 become lone surrogates."""
     wrapped = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
     try:
         for line in wrapped:
@@ -29,28 +29,28 @@ def lines_of(stream: BinaryIO) -> Iterator[str]:
         wrapped.detach()
 
 
-def texts_of(path: Path, column: str) -> Iterator[str]:
-    """The texts of a file: a column of a table, or a line each in a .txt.
+def read_texts(path: Path, column: str) -> Iterator[str]:
+    """Yield the texts of a file: a column of a table, or the lines of a .txt file.
 
     Args:
-        path: .csv, .tsv, .jsonl (each also .gz), .parquet, or .txt (also .gz).
-        column: holds the text, where the file has columns.
+        path: .csv, .tsv, .jsonl or .txt (also with .gz), or .parquet.
+        column: name of the text column of a table.
 
     Raises:
-        OptionError: a file of another kind.
-        DataError: a file that can't be read, is damaged, or has no such column.
+        OptionError: the format is unknown.
+        DataError: the file cannot be read, is damaged or has no such column.
     """
-    suffixes = [suffix for suffix in path.suffixes if suffix != _ZIPPED]
+    suffixes = [suffix for suffix in path.suffixes if suffix != _GZIP_SUFFIX]
     form = suffixes[-1].removeprefix(".") if suffixes else ""
     known = (*FORMATS, "txt")
     if form not in known:
         raise OptionError(
-            f"{path} ends in no known format. {closest_match(form, known)} Or give a text a line "
-            f"on standard input: --file {STANDARD_INPUT}"
+            f"The format of {path} is unknown. {closest_match(form, known)} Alternatively, send "
+            f"one text per line to standard input (`file` {STANDARD_INPUT})."
         )
     with reading(path):
         if form != "txt":
-            wanted = [Column("--text-column", column)]
+            wanted = [Column("`text_column`", column)]
             yield from (cells[0] for _, cells in FORMATS[form](path, wanted))
             return
         with open_text(path) as file:
@@ -59,7 +59,10 @@ def texts_of(path: Path, column: str) -> Iterator[str]:
 
 
 def blocks(texts: Iterator[str] | Sequence[str]) -> Iterator[list[str]]:
-    """Texts in their order, so many at once that words repeat and so few that memory suffices."""
+    """Yield the texts in order, in lists of `BLOCK_SIZE`.
+
+    Large blocks share the tokenization of repeated words; the limit bounds the memory.
+    """
     rest = iter(texts)
-    while block := list(islice(rest, AT_ONCE)):
+    while block := list(islice(rest, BLOCK_SIZE)):
         yield block

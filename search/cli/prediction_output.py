@@ -1,4 +1,4 @@
-"""Predictions and explanations, drawn for people or written for programs."""
+"""Output of `celltune predict`: predictions and word-by-word explanations."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from celltune.search.results.tables import Cell, Column, TextTable, csv_text
 from celltune.search.wording import single_line
 
 LARGEST_STEPS = 10
-"""How many of a long text's words are listed beside the coloured text."""
-LEGEND = "Green words raise it, red ones lower it, the model doesn't know the dim ones."
+"""Words that are listed below the coloured text, if it is long."""
+LEGEND = "Green words increase it, red words decrease it, dim words are not in the vocabulary."
 STRONG, SLIGHT = 0.10, 0.02
-"""Changes of the probability that are coloured strongly, and at all."""
+"""Changes of the probability from which a word is highlighted or coloured."""
 _BAR_WIDTH = 12
 
 Row = tuple[int, Prediction, str]
-"""A text's place, counted from 1, what the model says of it, and the text."""
+"""The number of a text (the first is 1), its prediction, and the text."""
 COLUMNS = ("row", "label", "probability", "note", "text")
 STEP_COLUMNS = ("word", "known", "probability", "change")
 
 
 def as_lines(rows: Sequence[Row], header: bool) -> str:
-    """One line a text: label, probability and the text, or why there is no answer."""
-    wide = max([5, *(len(found.label or "") for _, found, _ in rows)])
-    lines = [f"{'label':<{wide}}  probability  text"] if header else []
-    for _, found, text in rows:
+    """Write one line per text: label, probability and text, or why there is no prediction."""
+    width = max([5, *(len(prediction.label or "") for _, prediction, _ in rows)])
+    lines = [f"{'label':<{width}}  probability  text"] if header else []
+    for _, prediction, text in rows:
         shown = single_line(text)
-        if found.probability is None:
-            lines.append(f"{'-':<{wide}}  {'-':>11}  ({found.note}) {shown}".rstrip())
+        if prediction.probability is None:
+            lines.append(f"{'-':<{width}}  {'-':>11}  ({prediction.note}) {shown}".rstrip())
         else:
-            lines.append(f"{found.label:<{wide}}  {found.probability:>11.4f}  {shown}")
+            lines.append(f"{prediction.label:<{width}}  {prediction.probability:>11.4f}  {shown}")
     return "\n".join(lines)
 
 
 def as_csv(rows: Sequence[Row], header: bool) -> str:
-    """CSV with the columns `COLUMNS`; label and probability are empty where there is no answer."""
+    """Write CSV with `COLUMNS`; label and probability are empty without a prediction."""
     return csv_text(COLUMNS, [_record(row).values() for row in rows], header)
 
 
-def as_jsonl(rows: Sequence[Row], header: bool) -> str:  # noqa: ARG001 (JSON lines have none)
-    """One JSON object a line with the keys `COLUMNS`, and the probabilities of all classes."""
+def as_jsonl(rows: Sequence[Row], header: bool) -> str:  # noqa: ARG001 (JSON lines have no header)
+    """Write one JSON object per line: `COLUMNS` and the probabilities of all classes."""
     return "\n".join(
         json.dumps({**_record(row), "probabilities": dict(row[1].probabilities)}) for row in rows
     )
@@ -57,24 +57,28 @@ FORMATS: Mapping[str, Callable[[Sequence[Row], bool], str]] = {
 
 
 def _record(row: Row) -> dict[str, object]:
-    number, found, text = row
-    # What can't be written as utf-8 is written as a question mark, as its note says.
+    number, prediction, text = row
+    # Lone surrogates cannot be encoded; each becomes a question mark, and the note says why.
     shown = text.encode("utf-8", "replace").decode()
     return dict(
-        zip(COLUMNS, (number, found.label, found.probability, found.note, shown), strict=True)
+        zip(
+            COLUMNS,
+            (number, prediction.label, prediction.probability, prediction.note, shown),
+            strict=True,
+        )
     )
 
 
-def explained_as_csv(found: Explanation) -> str:
-    """Every word with its probability, as CSV."""
+def explained_as_csv(explanation: Explanation) -> str:
+    """Write each word with the probability after it, as CSV."""
     return csv_text(
-        STEP_COLUMNS, [_step_record(step).values() for step in found.steps], header=True
+        STEP_COLUMNS, [_step_record(step).values() for step in explanation.steps], header=True
     )
 
 
-def explained_as_jsonl(found: Explanation) -> str:
-    """Every word with its probability, one JSON object a line."""
-    return "\n".join(json.dumps(_step_record(step)) for step in found.steps)
+def explained_as_jsonl(explanation: Explanation) -> str:
+    """Write each word with the probability after it, one JSON object per line."""
+    return "\n".join(json.dumps(_step_record(step)) for step in explanation.steps)
 
 
 def _step_record(step: Step) -> dict[str, object]:
@@ -82,30 +86,27 @@ def _step_record(step: Step) -> dict[str, object]:
     return dict(zip(STEP_COLUMNS, values, strict=True))
 
 
-def heading(found: Explanation) -> str:
-    """The answer, and what the words' numbers mean."""
-    label, probability = found.prediction.label, found.prediction.probability or 0.0
-    return (
-        f"{label} {probability:.4f}\n"
-        f"The probability of '{label}' for the text up to and with each word:"
-    )
+def heading(explanation: Explanation) -> str:
+    """Return the prediction and the meaning of the numbers below it."""
+    label, probability = explanation.prediction.label, explanation.prediction.probability or 0.0
+    return f"{label} {probability:.4f}\nProbability of '{label}' after each word:"
 
 
-def coloured(found: Explanation) -> Text:
-    """The text as the model reads it: green words raise the probability, red ones lower it."""
+def coloured(explanation: Explanation) -> Text:
+    """Return the text as the model reads it, coloured by each word's effect on the probability."""
     drawn = Text()
-    for number, step in enumerate(found.steps):
-        if found.gap and number == found.gap_at:
-            drawn.append(_gap(found), style="dim")
+    for number, step in enumerate(explanation.steps):
+        if explanation.gap and number == explanation.gap_at:
+            drawn.append(_gap(explanation), style="dim")
         drawn.append(step.word, style=_style(step))
         drawn.append(" ")
-    if found.gap and found.gap_at == len(found.steps):
-        drawn.append(_gap(found), style="dim")
+    if explanation.gap and explanation.gap_at == len(explanation.steps):
+        drawn.append(_gap(explanation), style="dim")
     return drawn
 
 
-def _gap(found: Explanation) -> str:
-    return f"[{found.gap} words are not read] "
+def _gap(explanation: Explanation) -> str:
+    return f"[{explanation.gap} words omitted] "
 
 
 def _style(step: Step) -> str:
@@ -118,13 +119,19 @@ def _style(step: Step) -> str:
     return colour if abs(change) >= SLIGHT else ""
 
 
-def step_table(found: Explanation, *, largest: int | None = None) -> TextTable:
-    """The words with their probabilities; only the largest changes if asked, in their order."""
-    numbered = list(enumerate(found.steps))
+def step_table(explanation: Explanation, *, largest: int | None = None) -> TextTable:
+    """Return a table of the words and their probabilities, in text order.
+
+    Args:
+        explanation: the explained prediction.
+        largest: number of words with the largest changes that are shown; None: all words.
+    """
+    numbered = list(enumerate(explanation.steps))
     if largest is not None and len(numbered) > largest:
-        ranked = sorted(numbered, key=lambda each: -abs(each[1].change or 0.0))
+        ranked = sorted(numbered, key=lambda numbered_step: -abs(numbered_step[1].change or 0.0))
         numbered = sorted(ranked[:largest])
-    numbers = [Column(name, right=True, wrap=False) for name in ("place", "probability", "change")]
+    titles = ("position", "probability", "change")
+    numbers = [Column(title, right=True, wrap=False) for title in titles]
     rows: list[list[Cell]] = []
     for number, step in numbered:
         change = "" if step.change is None else f"{step.change:+.4f}"

@@ -1,4 +1,4 @@
-"""The commands about results: ``celltune leaderboard | report | export-study``."""
+"""Commands for results: `celltune leaderboard`, `report` and `export-study`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 
 from celltune.search.cli import output_files as outputs
-from celltune.search.cli.options import Name, Storage, make_console, make_view
+from celltune.search.cli.commands import add_command
+from celltune.search.cli.options import Name, Overwrite, Storage, make_console, make_view
 from celltune.search.errors import OptionError
 from celltune.search.extensions import LEADERBOARD_FORMATS
 from celltune.search.results.formats import Rendered, format_of, render
@@ -27,53 +28,50 @@ from celltune.search.results.searches import read_searches
 from celltune.search.results.tables import TextTable
 from celltune.search.storage.locate import find_experiment
 
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Write over a file that exists already.")
-]
-
 
 def leaderboard(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="Of experiments; see: celltune list.")
+        list[str],
+        typer.Argument(metavar="NAME...", help="Names of experiments; see `celltune list`."),
     ],
     metric: Annotated[
-        str | None, typer.Option(help="What ranks; what the searches were decided by if not given.")
+        str | None, typer.Option(help="Metric to rank by. Default: the metric of the searches.")
     ] = None,
     where: Annotated[
         str | None,
-        typer.Option(help="Only such trials: \"cell == 'gru' and hidden_size >= 64\"."),
+        typer.Option(help="Show matching trials only: \"cell == 'gru' and hidden_size >= 64\"."),
     ] = None,
     best_per: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="COLUMN", help="Only the best for each value of a column; may be repeated."
+            metavar="COLUMN", help="Show the best trial per value of a column. Can be repeated."
         ),
     ] = None,
     sort: Annotated[
         str | None,
         typer.Option(
-            metavar="COLUMN", help="Sort by any column instead of by rank; -COLUMN: large first."
+            metavar="COLUMN", help="Sort by a column instead of by rank; -COLUMN sorts descending."
         ),
     ] = None,
-    descending: Annotated[bool, typer.Option("--descending", help="Turn the order round.")] = False,
-    top: Annotated[int | None, typer.Option(min=1, help="Only the first so many trials.")] = None,
+    descending: Annotated[bool, typer.Option("--descending", help="Reverse the order.")] = False,
+    top: Annotated[int | None, typer.Option(min=1, help="Show the first N trials only.")] = None,
     form: Annotated[
         str | None,
         typer.Option(
             "--format",
-            help=f"One of: {', '.join(LEADERBOARD_FORMATS.builtin_names())}, or an installed "
-            "extension's. If not given: what the name of --output ends in, or table.",
+            help=f"Output format: {', '.join(LEADERBOARD_FORMATS.builtin_names())}, or that of an "
+            "extension. Default: the suffix of --output, or table.",
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write into this file.")
+        Path | None, typer.Option("--output", "-o", help="Write to this file.")
     ] = None,
     overwrite: Overwrite = False,
     storage: Storage = None,
 ) -> None:
-    """Rank the trials of one or more searches, also while they run.
+    """Rank the trials of one or more experiments, also while they run.
 
-    All columns are in --format csv, with every digit.
+    csv, json and parquet contain all columns with every digit.
     """
     chosen = _format(form, output)
     if output is not None:
@@ -82,15 +80,12 @@ def leaderboard(
     selection = Selection(where, tuple(best_per or ()), order, top)
     searches, ranking_metric = read_searches(names, storage, metric)
     drawn = render(selection.apply(ranking(searches, ranking_metric)), chosen)
-    _note_other_data(searches)
+    _warn_about_different_data(searches)
     if output is not None:
         outputs.write(output, _content(drawn), overwrite)
-        typer.echo(f"Written: {output}")
+        typer.echo(f"Wrote {output}")
     elif isinstance(drawn, bytes):
-        raise OptionError(
-            f"The format '{chosen}' is binary, so a terminal cannot show it. Write it into a file "
-            "with --output."
-        )
+        raise OptionError(f"'{chosen}' is a binary format. Set `output` to a file.")
     elif isinstance(drawn, str):
         typer.echo(drawn)
     else:
@@ -111,11 +106,11 @@ def _content(drawn: Rendered) -> str | bytes:
     return f"{drawn}\n" if isinstance(drawn, str) else drawn
 
 
-def _note_other_data(searches: list[RankedSearch]) -> None:
+def _warn_about_different_data(searches: list[RankedSearch]) -> None:
     if len({fingerprint(search.state) for search in searches}) > 1:
         typer.echo(
-            "celltune: these searches stand on different data (see the column data), so their "
-            "accuracies were measured on different reviews.",
+            "celltune: these experiments used different data (see the column data), so their "
+            "metrics are not comparable.",
             err=True,
         )
 
@@ -124,12 +119,12 @@ def report(
     name: Name,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The page to write; NAME.html if not given."),
+        typer.Option("--output", "-o", help="File to write. Default: NAME.html."),
     ] = None,
     overwrite: Overwrite = False,
     storage: Storage = None,
 ) -> None:
-    """Write one page about a search, with its figures; it opens without a network."""
+    """Write a report as one HTML file with figures; it needs no network to open."""
     folder = find_experiment(name, storage)
     path = output or Path(f"{name}.html")
     outputs.check_output_free(path, overwrite)
@@ -137,17 +132,17 @@ def report(
     from celltune.search.report.subject import read_subject
 
     outputs.write(path, page(read_subject(folder)), overwrite)
-    typer.echo(f"Written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    typer.echo(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 def export_study(
     name: Name,
     storage: Annotated[
         str,
-        typer.Option(metavar="URL", help="An Optuna storage to copy into: sqlite:///study.db."),
+        typer.Option(metavar="URL", help="Optuna storage to write, such as sqlite:///study.db."),
     ],
     study_name: Annotated[
-        str | None, typer.Option(help="Of the study; the experiment's name if not given.")
+        str | None, typer.Option(help="Name of the study. Default: the experiment's name.")
     ] = None,
     source: Annotated[
         str | None,
@@ -155,11 +150,11 @@ def export_study(
             "--from",
             metavar="STORAGE",
             envvar="CELLTUNE_STORAGE",
-            help="Where experiments are, as --storage of the other commands.",
+            help="Where experiments are stored, as --storage of the other commands.",
         ),
     ] = None,
 ) -> None:
-    """Copy a search into an Optuna storage, for optuna-dashboard and Optuna's own plots."""
+    """Copy the trials to an Optuna storage, for optuna-dashboard and Optuna's plots."""
     from celltune.search.results.optuna_study import copy_to_storage
 
     folder = find_experiment(name, source)
@@ -170,13 +165,13 @@ def export_study(
         config, state, storage, study_name or name, partial(view.progress, "Copying trials")
     )
     typer.echo(
-        f"Copied {len(state.trials)} trials as the study '{study_name or name}'. Look at them "
+        f"Copied {len(state.trials)} trials to the study '{study_name or name}'. View them "
         f"with: optuna-dashboard {shlex.quote(storage)}"
     )
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command table."""
-    app.command()(leaderboard)
-    app.command()(report)
-    app.command("export-study")(export_study)
+    add_command(app, leaderboard)
+    add_command(app, report)
+    add_command(app, export_study, "export-study")

@@ -1,4 +1,4 @@
-"""The commands that run a search: ``celltune launch``, ``resume`` and ``stop``."""
+"""Commands that run a search: `celltune launch`, `resume` and `stop`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from typing import Annotated
 
 import typer
 
+from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import (
+    INTERRUPTED,
     Address,
     ConfigPath,
     Name,
     Overrides,
     Storage,
     arguments_for,
-    data_in_words,
+    describe_data,
+    describe_plan,
     make_console,
     make_view,
-    plan_in_words,
 )
 from celltune.search.config.loading import dump_config
 from celltune.search.errors import ExperimentError
@@ -33,13 +35,11 @@ from celltune.search.storage.locate import find_experiment, new_experiment
 from celltune.search.tuning.budget_changes import Changes
 from celltune.search.tuning.stopping import end_reason, explain_end
 
-INTERRUPTED = 130
-
 TimeBudget = Annotated[
     str | None,
     typer.Option(
         metavar="DURATION",
-        help="Stop after so long, cleanly: 90s, 30m, 2h; the same as --set budget.time=DURATION.",
+        help="Stop cleanly after this time: 90s, 30m or 2h. Same as --set budget.time=DURATION.",
     ),
 ]
 
@@ -47,12 +47,12 @@ TimeBudget = Annotated[
 def launch(
     config: ConfigPath,
     name: Annotated[
-        str | None, typer.Option(help="Of the experiment; the config's name if not given.")
+        str | None, typer.Option(help="Name of the experiment. Default: the config's name.")
     ] = None,
     warm_start: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="OTHER", help="Let Optuna know what this earlier search learned."
+            "--from", metavar="OTHER", help="Give the sampler the trials of this experiment."
         ),
     ] = None,
     time_budget: TimeBudget = None,
@@ -60,7 +60,7 @@ def launch(
     address: Address = None,
     storage: Storage = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, show the plan, start nothing.")
+        bool, typer.Option("--dry-run", help="Check everything and show the plan; start nothing.")
     ] = False,
 ) -> None:
     """Start a new search."""
@@ -68,11 +68,13 @@ def launch(
     if dry_run:
         resolved = resolve_for_run(config, settings, name)
         folder = new_experiment(resolved.name, storage)
-        data = data_in_words(resolved)
-        typer.echo(f"{dump_config(resolved)}\n{plan_in_words(resolved)}\n{data}")
-        typer.echo(f"It would be stored in {folder.location}. Nothing was started.")
+        data = describe_data(resolved)
+        typer.echo(f"{dump_config(resolved)}\n{describe_plan(resolved)}\n{data}")
+        typer.echo(
+            f"Dry run: nothing was started. The experiment would be stored in {folder.location}."
+        )
         return
-    with _told_when_cut("celltune list", storage):
+    with _hint_after_interrupt("celltune list", storage):
         result = runs.launch(
             config,
             name=name,
@@ -82,37 +84,38 @@ def launch(
             overrides=settings,
             view=make_view(),
         )
-    _conclude(result)
+    _print_result(result)
 
 
 def resume(
     name: Name,
     trials: Annotated[
         str | None,
-        typer.Option(metavar="N", help="Trials in all (100), or so many more (+20)."),
+        typer.Option(metavar="N", help="New total number of trials (100) or increment (+20)."),
     ] = None,
     max_epochs: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Epochs that the best trials get; those that finished train on to it."
+            min=1, help="New maximum number of epochs. The best completed trials train on to it."
         ),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Go on with failed trials, too.")
+        bool, typer.Option("--retry-failed", help="Continue failed trials as well.")
     ] = False,
     time_budget: TimeBudget = None,
     target: Annotated[
-        str | None, typer.Option(metavar="VALUE", help="End when the metric is so good; or none.")
+        str | None,
+        typer.Option(metavar="VALUE", help="End when the metric reaches this value, or none."),
     ] = None,
     patience: Annotated[
         str | None,
-        typer.Option(metavar="N", help="End when N trials brought nothing better; or none."),
+        typer.Option(metavar="N", help="End after N trials without improvement, or none."),
     ] = None,
     overrides: Overrides = None,
     address: Address = None,
     storage: Storage = None,
 ) -> None:
-    """Go on with a search that was stopped, killed or finished."""
+    """Continue a search that was stopped or killed, or extend a finished one."""
     changes = Changes(
         trials=trials,
         max_epochs=max_epochs,
@@ -120,7 +123,7 @@ def resume(
         patience=patience,
         retry_failed=retry_failed,
     )
-    with _told_when_cut(f"celltune status {name}", storage):
+    with _hint_after_interrupt(f"celltune status {name}", storage):
         result = runs.resume(
             name,
             changes=changes,
@@ -129,33 +132,33 @@ def resume(
             overrides=_with_time(overrides, time_budget),
             view=make_view(),
         )
-    _conclude(result)
+    _print_result(result)
 
 
 def stop(name: Name, storage: Storage = None) -> None:
-    """Stop a search that runs elsewhere, cleanly, and wait until it has stopped."""
+    """Stop a running search from another terminal and wait until it has stopped."""
     folder = find_experiment(name, storage)
     if not folder.is_locked():
         raise ExperimentError(
-            f"The experiment '{folder.name}' isn't running, so there is nothing to stop. "
-            f"How it stands: celltune status {arguments_for(folder)}"
+            f"The experiment '{folder.name}' is not running. "
+            f"See its state with: celltune status {arguments_for(folder)}"
         )
     folder.request_stop()
-    typer.echo(f"Asked '{folder.name}' to stop; waiting for it ...")
+    typer.echo(f"Requested '{folder.name}' to stop; waiting ...")
     while folder.is_locked():
         time.sleep(0.2)
     snapshot = folder.snapshot(check_running=False)
     config, state = snapshot.config, snapshot.state
     if (reason := end_reason(config, state)) is not None:
-        typer.echo(f"It had come to its end. {explain_end(config, state, reason)}")
+        typer.echo(f"The search had already ended. {explain_end(config, state, reason)}")
         return
-    typer.echo(f"Stopped. Nothing is lost; go on with: celltune resume {arguments_for(folder)}")
+    typer.echo(f"Stopped. Progress is saved; resume with: celltune resume {arguments_for(folder)}")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the table."""
+    """Add the commands to the command table."""
     for command in (launch, resume, stop):
-        app.command()(command)
+        add_command(app, command)
 
 
 def _with_time(overrides: list[str] | None, time_budget: str | None) -> list[str]:
@@ -164,17 +167,17 @@ def _with_time(overrides: list[str] | None, time_budget: str | None) -> list[str
 
 
 @contextmanager
-def _told_when_cut(command: str, storage: str | None) -> Iterator[None]:
-    """After a Ctrl-C that the search didn't take as its clean stop, say what to look at."""
+def _hint_after_interrupt(command: str, storage: str | None) -> Iterator[None]:
+    """Name a command to continue with, if Ctrl-C comes outside of the search's clean stop."""
     try:
         yield
     except KeyboardInterrupt:
         place = f" --storage {shlex.quote(storage)}" if storage else ""
-        typer.echo(f"\nStopped at once. What there is to go on with: {command}{place}", err=True)
+        typer.echo(f"\nInterrupted. See what was saved with: {command}{place}", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _conclude(result: RunResult) -> None:
+def _print_result(result: RunResult) -> None:
     folder, config, state = result.folder, result.config, result.state
     arguments = arguments_for(folder)
     if state.ranked(config.metric):
@@ -182,17 +185,19 @@ def _conclude(result: RunResult) -> None:
         make_console().print(as_table(rows(state, config.metric, 10)))
     failed = [trial for trial in state.trials if trial.status == "failed"]
     if failed:
-        typer.echo(f"{len(failed)} trials failed; the first: {failed[0].error}")
+        typer.echo(f"{len(failed)} trials failed. First error: {failed[0].error}")
     if result.reason == "interrupted":
-        typer.echo(f"Stopped. Nothing is lost; go on with: celltune resume {arguments}")
+        typer.echo(f"Stopped. Progress is saved; resume with: celltune resume {arguments}")
         raise typer.Exit(INTERRUPTED)
     if result.reason == "time":
-        typer.echo(f"The time is over. Nothing is lost; go on with: celltune resume {arguments}")
+        typer.echo(
+            f"Time budget used up. Progress is saved; resume with: celltune resume {arguments}"
+        )
         return
     typer.echo(explain_end(config, state, result.reason))
     if not state.ranked(config.metric):
         typer.echo(
-            f"No trial finished an epoch. Tracebacks are in the ledger, in {folder.location}.",
+            f"No trial completed an epoch. Tracebacks are in the ledger, in {folder.location}.",
             err=True,
         )
         raise typer.Exit(1)
@@ -201,8 +206,8 @@ def _conclude(result: RunResult) -> None:
     typer.echo(
         "Next:\n"
         f"  celltune leaderboard {arguments}                all trials\n"
-        f"  celltune leaderboard {arguments} --format csv   for a spreadsheet\n"
-        f"  celltune report {arguments}                     one page with figures\n"
-        f"  celltune status {arguments}                     how it went\n"
-        f"  celltune export {arguments} -o DIR              the best model, to take away"
+        f"  celltune leaderboard {arguments} --format csv   all columns, for a spreadsheet\n"
+        f"  celltune report {arguments}                     a page with figures\n"
+        f"  celltune status {arguments}                     progress and errors\n"
+        f"  celltune export {arguments} -o DIR              the best model as a folder"
     )

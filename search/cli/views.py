@@ -1,4 +1,4 @@
-"""Progress display of a running search in a terminal."""
+"""Progress of a running search: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -30,19 +30,24 @@ from celltune.search.types import Metric
 from celltune.search.wording import clock_duration, describe_params, metric_text
 
 _ROWS = 12
+"""Trials in the live table."""
 
 
 class PlainView(SilentView):
-    """One line for each thing that happens: for log files and pipes."""
+    """Writes one line per event, for log files and pipes."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
-        """Write lines with `write`."""
+        """Create a view.
+
+        Args:
+            write: called with each line.
+        """
         self._write = write
         self._stage = ""
         self._config: SearchConfig | None = None
 
     def stage(self, text: str) -> None:
-        """Write a line."""
+        """Write the name of a stage."""
         self._write(f"{text} ...")
 
     def tell(self, line: str) -> None:
@@ -50,7 +55,7 @@ class PlainView(SilentView):
         self._write(line)
 
     def progress(self, stage: str, done: int, total: int | None) -> None:  # noqa: ARG002
-        """Write a line when a stage begins."""
+        """Write a line when a new stage starts."""
         if stage != self._stage:
             self._stage = stage
             self.stage(stage)
@@ -58,7 +63,7 @@ class PlainView(SilentView):
     def running(
         self, folder: Experiment, config: SearchConfig, state: ExperimentState
     ) -> AbstractContextManager[None]:
-        """Write a line about the whole."""
+        """Write the budget and the location of the results."""
         self._config = config
         done = len(state.trials) - state.count("unfinished")
         self._write(
@@ -68,7 +73,7 @@ class PlainView(SilentView):
         return nullcontext()
 
     def event(self, event: Event, state: ExperimentState) -> None:
-        """Write a line about a trial's event."""
+        """Write a line if the event concerns a trial."""
         if self._config is None:
             return
         metric = self._config.metric
@@ -88,31 +93,36 @@ class PlainView(SilentView):
             self._write(f"trial {event.number} failed: {event.error}")
         elif isinstance(event, WorkerLost):
             self._write(
-                f"trial {event.number} is set back, {CAUSES[event.cause]}, and goes on: "
-                f"{event.error}"
+                f"trial {event.number} continues from its checkpoint because "
+                f"{CAUSES[event.cause]}: {event.error}"
             )
 
 
 class LiveView(SilentView):
-    """A table that is drawn again as things happen: for terminals."""
+    """Draws a table that is updated four times a second, for terminals."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        """Draw on `console`; `clock` gives seconds."""
+        """Create a view.
+
+        Args:
+            console: the terminal.
+            clock: monotonic time in seconds.
+        """
         self._console = console
         self._clock = clock
         self._bars: Progress | None = None
 
     def stage(self, text: str) -> None:
-        """Print a line."""
+        """Print the name of a stage."""
         self._close_bars()
         self._console.print(Text(f"{text} ...", style="dim"))
 
     def tell(self, line: str) -> None:
-        """Print the line, above the bars if there are some."""
+        """Print the line above the progress bars."""
         self._console.print(Text(line))
 
     def progress(self, stage: str, done: int, total: int | None) -> None:
-        """Draw a bar for each stage."""
+        """Draw one progress bar per stage."""
         if self._bars is None:
             self._bars = Progress(
                 TextColumn("[dim]{task.description}[/dim]"),
@@ -140,27 +150,34 @@ class LiveView(SilentView):
     def running(
         self, folder: Experiment, config: SearchConfig, state: ExperimentState
     ) -> AbstractContextManager[None]:
-        """Draw the search until the context closes."""
+        """Draw the search until the context exits."""
         self._close_bars()
-        begun = self._clock()
-        return self._live(lambda: drawing(folder, config, state, self._clock() - begun))
+        start = self._clock()
+        return self._live(lambda: drawing(folder, config, state, self._clock() - start))
 
 
 def drawing(
     folder: Experiment, config: SearchConfig, state: ExperimentState, seconds: float
 ) -> Group:
-    """Draw the state of a running search: a headline and a table of the trials that matter."""
+    """Draw a running search: a headline, then its running and its best trials.
+
+    Args:
+        folder: the experiment.
+        config: with the budget in force.
+        state: of the experiment.
+        seconds: since the run started.
+    """
     ended = len(state.trials) - state.count("unfinished")
     ranked = state.ranked(config.metric)
     best = metric_text(config.metric, ranked[0].best_value(config.metric) if ranked else None)
     headline = Text.assemble(
         (folder.name, "bold"),
         f"  {ended} of {config.budget.trials} trials done, ",
-        f"{state.count('pruned')} of them pruned, {state.count('failed')} failed  ",
+        f"{state.count('pruned')} pruned, {state.count('failed')} failed  ",
         (f"best {best}", "bold green"),
         f"  {clock_duration(seconds)}",
     )
-    hint = Text("Ctrl-C stops cleanly; nothing that is shown here is lost", style="dim")
+    hint = Text("Ctrl-C stops cleanly; all progress shown here is saved", style="dim")
     return Group(headline, _table(config, state, ranked), hint)
 
 
@@ -176,7 +193,7 @@ def _table(config: SearchConfig, state: ExperimentState, ranked: list[TrialRecor
     table = Table(box=None, header_style="dim", pad_edge=False)
     for name, justify, width in _COLUMNS:
         table.add_column(name, justify=justify, width=width, no_wrap=True)
-    # Not no_wrap for the column: Rich narrows only columns that may wrap. Its cells don't wrap.
+    # The cells do not wrap, but the column may: rich shrinks only columns that may wrap.
     table.add_column("parameters")
     running = [trial for trial in state.trials if trial.status == "unfinished"][-_ROWS // 2 :]
     leading = [trial for trial in ranked if trial.status != "unfinished"]

@@ -75,7 +75,7 @@ def experiment(storage: Path) -> LocalExperiment:
     ],
 )
 @pytest.mark.usefixtures("experiment", "config")
-def test_bad_input_is_one_clear_error_with_exit_code_2(
+def test_invalid_input_is_one_error_with_exit_code_2(
     arguments: list[str],
     message: str,
     capsys: pytest.CaptureFixture[str],
@@ -93,14 +93,14 @@ def test_bad_input_is_one_clear_error_with_exit_code_2(
 
 
 @pytest.mark.usefixtures("storage", "config")
-def test_a_dry_run_shows_the_plan_and_starts_nothing(
+def test_dry_run_shows_the_plan_and_starts_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, storage: Path
 ) -> None:
     code, out, _ = run(capsys, monkeypatch, "launch", "demo.yaml", "--dry-run", "--set", "seed=9")
     assert code == 0
     assert "seed: 9" in out
     assert "Plan: 12 trials of up to 4 epochs, ASHA by valid_loss from epoch 1 with factor 2" in out
-    assert "Nothing was started" in out
+    assert "Dry run: nothing was started" in out
     assert not storage.exists()
 
 
@@ -110,17 +110,17 @@ def test_validate_reads_the_data(
 ) -> None:
     code, out, _ = run(capsys, monkeypatch, "validate", "demo.yaml")
     assert code == 0
-    assert "Data: 40 reviews to learn from" in out
+    assert "Data: 40 documents for training and validation" in out
     assert "demo.yaml is valid." in out
 
 
-def test_status_tells_how_it_stands_and_what_to_type(
+def test_status_shows_the_state_and_the_next_command(
     experiment: LocalExperiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, out, _ = run(capsys, monkeypatch, "status", "demo")
     assert out.startswith("demo: killed")
     assert "epochs: 9 of at most 48" in out
-    assert "go on with: celltune resume demo" in out
+    assert "Resume it with: celltune resume demo" in out
     with experiment.locked():
         assert run(capsys, monkeypatch, "status", "demo")[1].startswith("demo: running")
     with Ledger(experiment.ledger) as ledger:
@@ -133,7 +133,7 @@ def test_status_tells_how_it_stands_and_what_to_type(
     assert "resume" not in out
 
 
-def test_list_shows_every_experiment_also_a_damaged_one(
+def test_list_shows_every_experiment_including_damaged_ones(
     experiment: LocalExperiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damaged = experiment.path.parent / "broken"
@@ -155,13 +155,13 @@ def test_list_shows_every_experiment_also_a_damaged_one(
 
 
 @pytest.mark.usefixtures("storage")
-def test_list_of_nothing_says_how_to_start(
+def test_empty_list_names_the_launch_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "celltune launch CONFIG" in run(capsys, monkeypatch, "list")[1]
 
 
-def test_a_finished_search_is_not_run_again(
+def test_resuming_a_finished_search_changes_nothing(
     experiment: LocalExperiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Ledger(experiment.ledger) as ledger:

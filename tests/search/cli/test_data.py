@@ -9,6 +9,7 @@ from celltune.data_prep.cache import ray_store as store
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.preparation.pipeline import prepare
 from celltune.search.cli.app import app
+from celltune.search.errors import OptionError
 
 SAMPLE = str(Path(__file__).parents[3] / "configs" / "sample.yaml")
 SMALL = ["--set", "data.reviews=60"]
@@ -26,36 +27,36 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_prepare_fills_what_the_list_shows_and_clear_empties() -> None:
-    assert "Nothing is prepared" in run("cache", "list")
-    said = run("prepare", SAMPLE, *SMALL, "--set", "data.test_size=0.2", "--test")
-    assert "Prepared 36 reviews to train on and 12 to validate on" in said
-    assert "Prepared 12 reviews of the test part. Their text stands also in: train" in said
+def test_prepare_list_and_clear() -> None:
+    assert "contains no prepared data" in run("cache", "list")
+    output = run("prepare", SAMPLE, *SMALL, "--set", "data.test_size=0.2", "--test")
+    assert "Prepared 36 training and 12 validation documents" in output
+    assert "Prepared 12 test documents. Identical texts in other splits: train" in output
     listed = run("cache", "list")
     assert "synthetic, 36 train, 12 valid" in listed
     assert "a test part, 12 reviews" in listed
-    assert "Removed 2 of" in run("cache", "clear")
-    assert "Nothing is prepared" in run("cache", "list")
+    assert "Removed 2 from" in run("cache", "clear")
+    assert "contains no prepared data" in run("cache", "list")
 
 
-def test_downloads_are_not_looked_for_in_a_cluster() -> None:
+def test_clearing_downloads_of_a_cluster_is_rejected() -> None:
     done = CliRunner().invoke(app, ["cache", "clear", "--downloads", "--address", "auto"])
-    assert done.exit_code == 2
-    assert "downloads lie on this machine" in done.output
+    assert isinstance(done.exception, OptionError)
+    assert str(done.exception) == "--downloads are files on this machine; omit --address."
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_the_memory_of_a_cluster_is_listed_and_cleared(cache: Path) -> None:
+def test_cluster_memory_is_listed_and_cleared(cache: Path) -> None:
     store.clear()
     data = prepare(DataConfig(source="synthetic", reviews=60), cache_dir=cache)
     with store.published(data):
         assert run("cache", "list", "--address", "auto").splitlines()[2].split()[-1] == "1"
-        said = run("cache", "clear", "--address", "auto", data.fingerprint[:12])
-        assert f"Kept what searches use: {data.fingerprint[:12]}" in said
+        output = run("cache", "clear", "--address", "auto", data.fingerprint[:12])
+        assert f"Kept, because searches use them: {data.fingerprint[:12]}" in output
     listed = run("cache", "list", "--address", "auto")
     assert data.fingerprint[:12] in listed
-    assert f"Removed 1 of the cluster at auto: {data.fingerprint[:12]}" in run(
+    assert f"Removed 1 from the cluster at auto: {data.fingerprint[:12]}" in run(
         "cache", "clear", "--address", "auto"
     )
-    assert "holds no prepared sets" in run("cache", "list", "--address", "auto")
+    assert "holds no prepared data" in run("cache", "list", "--address", "auto")
     assert data.fingerprint[:12] in run("cache", "list")

@@ -1,4 +1,4 @@
-"""``celltune export | predict | graph`` as a person types them."""
+"""`celltune export`, `predict` and `graph` in this process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_export_says_what_it_wrote_and_what_to_type(
 ) -> None:
     code, out, err = run(capsys, monkeypatch, "export", "small", "-o", "model")
     assert (code, err) == (0, "")
-    assert "Wrote trial 0 of small (gru 8x1 bidirectional" in out
+    assert "Exported trial 0 of small (gru 8x1 bidirectional" in out
     assert "celltune predict ./model TEXT" in out
     code, out, _ = run(capsys, monkeypatch, "predict", "./model", GOOD)
     assert code == 0
@@ -57,7 +57,7 @@ def test_a_text_gets_a_label_and_a_probability(
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == ["label", "positive", "negative", "-"]
     assert "(contains no word)" in out
-    assert "1 of 3 texts have no answer" in err
+    assert "1 of 3 texts could not be classified" in err
 
 
 @pytest.mark.parametrize("form", ["csv", "csv.gz", "tsv", "jsonl", "txt"])
@@ -82,14 +82,14 @@ def test_a_files_rows_are_all_answered_in_their_order(
     assert [row["note"] for row in rows] == ["", *NOTES, ""]
     assert [bool(row["probability"]) for row in rows] == [True, False, False, False, True]
     assert rows[0]["text"] == GOOD
-    assert "3 of 5 texts have no answer" in err
+    assert "3 of 5 texts could not be classified" in err
 
 
 @pytest.mark.parametrize("arguments", [["-"], ["--file", "-"]])
 def test_standard_input_is_a_text_a_line_answered_block_by_block(
     arguments: list[str], place: Path, capsys: Capsys, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr("celltune.search.cli.prediction_input.AT_ONCE", 2)
+    monkeypatch.setattr("celltune.search.cli.prediction_input.BLOCK_SIZE", 2)
     monkeypatch.setattr("celltune.search.bundles.predictor.TEXTS_AT_ONCE", 1)
     stream = io.TextIOWrapper(io.BytesIO(f"{GOOD}\r\n{BAD}\n\n{GOOD}".encode()))
     monkeypatch.setattr(sys, "stdin", stream)
@@ -109,7 +109,7 @@ def test_a_text_cant_steer_the_terminal(place: Path, capsys: Capsys, monkeypatch
 def test_explain_shows_every_word(place: Path, capsys: Capsys, monkeypatch: Patch) -> None:
     text = "The plot was not great , xyzzy !"
     _, out, _ = run(capsys, monkeypatch, "predict", "small", text, "--explain")
-    assert re.match(r"(positive|negative) 0\.\d{4}\nThe probability of '", out)
+    assert re.match(r"(positive|negative) 0\.\d{4}\nProbability of '", out)
     assert "xyzzy  (unknown)" in out
     words = [line.split()[-1] for line in out.splitlines() if re.match(r" *\d+ ", line)]
     assert words == ["the", "plot", "was", "not", "great", ",", "(unknown)", "(unknown)"]
@@ -131,11 +131,11 @@ def test_in_a_terminal_a_long_text_is_coloured(
     monkeypatch.setenv("COLUMNS", "100")
     text = "the plot was great . " * 3 + "the cast was awful ."
     _, out, _ = run(capsys, monkeypatch, "predict", "small", text, "--explain")
-    assert "The largest changes:" in out
+    assert "Largest changes:" in out
     assert "\x1b[" in out
     plain = re.sub(r"\x1b\[[0-9;]*m", "", out)
     assert f"{text} " in plain
-    assert len(plain[plain.index("The largest") :].splitlines()) < 16
+    assert len(plain[plain.index("Largest changes") :].splitlines()) < 16
 
 
 @pytest.mark.parametrize(
@@ -147,30 +147,36 @@ def test_in_a_terminal_a_long_text_is_coloured(
         (["export", "small", "-o", "x", "--trial", "2"], "no finished epoch"),
         (["predict", "none", GOOD], "no experiment 'none'"),
         (["predict", "./none", GOOD], "manifest.json is missing"),
-        (["predict", "small"], "Give texts, or a file with --file, and not both"),
+        (["predict", "small"], "Give either texts or --file, and not both"),
         (["predict", "small", GOOD, "--file", "reviews.csv"], "and not both"),
         (["predict", "small", ""], "cannot be classified: it contains no word"),
         (["predict", "small", "xyzzy"], "no word of the model's vocabulary"),
         (["predict", "small", GOOD, "--format", "xls"], "'xls' is not a format"),
-        (["predict", "small", GOOD, BAD, "--explain"], "--explain takes one text"),
-        (["predict", "small", "--file", "reviews.csv", "--explain"], "--explain takes one text"),
-        (["predict", "small", "-", "--explain"], "--explain takes one text"),
+        (["predict", "small", GOOD, BAD, "--explain"], "--explain needs exactly one text"),
+        (
+            ["predict", "small", "--file", "reviews.csv", "--explain"],
+            "--explain needs exactly one text",
+        ),
+        (["predict", "small", "-", "--explain"], "--explain needs exactly one text"),
         (["predict", "small", "", "--explain"], "it contains no word"),
         (["predict", "small", "--file", "none.csv"], "none.csv can't be read"),
-        (["predict", "small", "--file", "reviews.doc"], "no known format. Allowed: csv"),
-        (["predict", "small", "--file", "full"], "no known format"),
+        (
+            ["predict", "small", "--file", "reviews.doc"],
+            "The format of reviews.doc is unknown. Allowed: csv",
+        ),
+        (["predict", "small", "--file", "full"], "The format of full is unknown"),
         (
             ["predict", "small", "--file", "reviews.csv", "--text-column", "txt"],
             r"no column 'txt' \(did you mean 'text'\?\).*Set --text-column to one of them",
         ),
         (["predict", "small", "--file", "list.jsonl"], r'lines such as \{"text": "\.\.\."\}'),
-        (["predict", "small", "--file", "nothing.txt"], "There is no text to classify"),
+        (["predict", "small", "--file", "nothing.txt"], "contains no text to classify"),
         (["graph", "none", "-o", "x.png"], "no experiment 'none'"),
         (["graph", "none.yaml", "-o", "x.png"], "none.yaml can't be read"),
         (["graph", "small", "-o", "x.gif"], "not a picture format. .*png"),
-        (["graph", "small", "-o", "there.png"], "there.png exists already"),
+        (["graph", "small", "-o", "there.png"], "there.png already exists"),
         (["graph", "demo.yaml", "-o", "x.png", "--trial", "1"], "has no trials"),
-        (["graph", "small", "-o", "x.png", "--set", "seed=2"], "only apply to a config"),
+        (["graph", "small", "-o", "x.png", "--set", "seed=2"], "--set only apply to a config"),
         (["graph", "small", "-o", "x.png", "--trial", "2"], "no finished epoch"),
     ],
 )

@@ -50,19 +50,19 @@ def celltune(
         (["leaderboard", "demo", "--format", "xls"], "'xls' is not a leaderboard format"),
         (
             ["leaderboard", "demo", "--format", "parquet"],
-            "is binary.*with --output",
+            "binary format. Set --output to a file",
         ),
         (["leaderboard", "demo", "-o", "board.xls"], "'xls' is not a leaderboard format"),
-        (["leaderboard", "demo", "-o", "there.csv"], "there.csv exists already.*--overwrite"),
-        (["leaderboard", "demo", "-o", "none/board.csv"], "folder none doesn't exist"),
+        (["leaderboard", "demo", "-o", "there.csv"], "there.csv already exists.*--overwrite"),
+        (["leaderboard", "demo", "-o", "none/board.csv"], "folder none does not exist"),
         (["leaderboard", "demo", "-o", "storage", "--format", "csv"], "storage is a folder"),
         (["leaderboard", "demo", "--sort", "celll"], "Did you mean 'cell'"),
         (["leaderboard", "demo", "--best-per", "celll"], "Did you mean 'cell'"),
         (["leaderboard", "demo", "--where", "celll == 1"], "Did you mean 'cell'"),
         (["leaderboard", "demo", "--where", "cell = 1"], "syntax error at character"),
         (["report", "none"], "no experiment 'none'"),
-        (["report", "demo", "-o", "there.csv"], "there.csv exists already.*--overwrite"),
-        (["report", "demo", "-o", "none/page.html"], "folder none doesn't exist"),
+        (["report", "demo", "-o", "there.csv"], "there.csv already exists.*--overwrite"),
+        (["report", "demo", "-o", "none/page.html"], "folder none does not exist"),
         (["export-study", "dmo", "--storage", "sqlite:///x.db"], "Did you mean 'demo'"),
         (["export-study", "demo", "--storage", "x.db"], "'x.db' cannot be used"),
     ],
@@ -111,13 +111,13 @@ def test_a_ranking_over_different_data_is_told_as_one(celltune: Celltune, storag
     code, out, err = celltune("leaderboard", "demo", "other", "--format", "csv")
     assert code == 0
     assert out.startswith("experiment,data,rank")
-    assert "stand on different data" in err
+    assert "used different data" in err
 
 
 @pytest.mark.parametrize("name", ["board.csv", "board.parquet", "board.txt", "board.html"])
 def test_a_file_is_written_whole_and_only_once(name: str, celltune: Celltune) -> None:
     code, out, _ = celltune("leaderboard", "demo", "-o", name)
-    assert (code, out) == (0, f"Written: {name}\n")
+    assert (code, out) == (0, f"Wrote {name}\n")
     first = Path(name).read_bytes()
     assert len(first) > 100
     assert celltune("leaderboard", "demo", "-o", name)[0] == 2
@@ -129,7 +129,7 @@ def test_a_file_is_written_whole_and_only_once(name: str, celltune: Celltune) ->
 def test_a_report_is_one_file_and_is_not_written_over(celltune: Celltune) -> None:
     code, out, _ = celltune("report", "demo")
     assert code == 0
-    assert re.fullmatch(r"Written: demo.html \(\d\.\d MB\)\n", out)
+    assert re.fullmatch(r"Wrote demo.html \(\d\.\d MB\)\n", out)
     assert Path("demo.html").read_text().startswith("<!DOCTYPE html>")
     assert celltune("report", "demo")[0] == 2
 
@@ -154,7 +154,7 @@ def test_a_file_that_can_not_be_written_is_told(
     monkeypatch.setattr("celltune.search.cli.output_files.os.fdopen", full)
     code, _, err = celltune("leaderboard", "demo", "-o", "board.csv")
     assert code == 2
-    assert "board.csv can't be written: No space left on device" in err
+    assert "board.csv cannot be written: No space left on device" in err
     assert not list(Path().glob(".board*"))
 
 
