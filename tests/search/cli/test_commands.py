@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+import typer
+
+from celltune.search.cli.app import app
+from celltune.search.cli.commands import name_options
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("command", "message", "shown"),
+    [
+        ("launch", "Set `warm_start` or `overrides`.", "Set --from or --set."),
+        ("resume", "`max_epochs` is 3.", "--max-epochs is 3."),
+        ("evaluate", "`baselines` needs scikit-learn.", "--baselines needs scikit-learn."),
+        ("leaderboard", "Set `output`; `names` is empty.", "Set --output; NAME... is empty."),
+        ("predict", "`source` has no `vocabulary`.", "NAME|DIR has no `vocabulary`."),
+    ],
+)
+def test_errors_name_the_options_of_the_command(command: str, message: str, shown: str) -> None:
+    assert name_options(message, COMMANDS[command].params) == shown
