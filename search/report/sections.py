@@ -211,12 +211,13 @@ def costs(subject: Subject) -> Section | None:
     total = cost(subject.state, subject.events)
     spent = (
         f"The trials trained {total.epochs:,} epochs. Training and validation took "
-        f"{approximate_duration(total.seconds)} ({total.seconds / 3600:.2f} trial-hours) in all "
-        f"workers together; the runs took {approximate_duration(total.wall_seconds)} of wall-clock "
-        "time."
+        f"{approximate_duration(total.seconds)}, summed over all workers. The runs took "
+        f"{approximate_duration(total.wall_seconds)} of wall-clock time."
     )
     if subject.config.early_stopping is None:
         return Section("Cost", [paragraphs(spent, "Early stopping was off.")])
+    if total.saved_epochs == 0:
+        return Section("Cost", [paragraphs(spent, "Early stopping pruned no trial.")])
     saved = (
         f"Early stopping saved {total.saved_epochs:,} epochs, an estimated "
         f"{approximate_duration(total.saved_seconds)}. This is "
