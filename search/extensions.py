@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from celltune.registry import Registry
 
 if TYPE_CHECKING:
+    from celltune.search.objective import ObjectiveMetric
     from celltune.search.results.formats import LeaderboardFormat
     from celltune.search.storage.base import Storage
+    from celltune.search.tuning.base import EarlyStoppingRule, Sampler
 
-SAMPLERS: Registry[Any] = Registry(
+METRICS: Registry[ObjectiveMetric] = Registry(
+    "metric",
+    "celltune.metrics",
+    {
+        "valid_accuracy": "celltune.search.objective:VALID_ACCURACY",
+        "valid_loss": "celltune.search.objective:VALID_LOSS",
+    },
+)
+"""Validation metrics that can decide a search; selected by `metric` and `early_stopping.by`."""
+
+SAMPLERS: Registry[type[Sampler]] = Registry(
     "sampler", "celltune.samplers", {"tpe": "celltune.search.tuning.tpe:TPESampler"}
 )
-"""Samplers, which propose hyperparameters."""
+"""Samplers, which propose hyperparameters; selected by `sampler.name`."""
+
+EARLY_STOPPING: Registry[type[EarlyStoppingRule]] = Registry(
+    "early-stopping rule",
+    "celltune.early_stopping",
+    {"asha": "celltune.search.tuning.asha:Asha"},
+)
+"""Rules that stop trials early; selected by `early_stopping.rule`."""
 
 LEADERBOARD_FORMATS: Registry[LeaderboardFormat] = Registry(
     "leaderboard format",

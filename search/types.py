@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -13,8 +13,8 @@ ParameterValue = bool | int | float | str | None
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 """A float that is neither infinite nor NaN."""
 
-Metric = Literal["valid_accuracy", "valid_loss"]
-"""A validation metric that can decide a search."""
+Metric: TypeAlias = str
+"""Name of a metric in `search.extensions.METRICS`."""
 
 TrainingSplits = Literal["train", "train+valid"]
 """The splits that a model is trained on."""
@@ -34,8 +34,3 @@ class EpochReport:
     """Name of the checkpoint's folder within the trial's folder; it is complete on the storage."""
     warnings: tuple[str, ...] = ()
     """Sentences to log, such as a damaged checkpoint that was skipped."""
-
-
-def sign(metric: Metric) -> int:
-    """Return +1 if larger values of the metric are better, -1 if smaller ones are."""
-    return -1 if metric == "valid_loss" else 1

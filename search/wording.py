@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
+from celltune.search.objective import objective_metric
 from celltune.search.types import Metric, ParameterValue
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def metric_text(metric: Metric, value: float | None) -> str:
     """Format the value of a metric: `87.50 %` for an accuracy, `0.3142` for a loss."""
     if value is None:
         return "-"
-    return percent_text(value) if metric == "valid_accuracy" else f"{value:.4f}"
+    is_percent = objective_metric(metric).style == "percent"
+    return percent_text(value) if is_percent else f"{value:.4f}"
 
 
 def percent_text(fraction: float, digits: int | None = 2) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -59,6 +59,27 @@ class EpochMetrics:
     """Wall time of training and validation together."""
     tokens_per_second: float
     """Training and validation tokens, without padding, by ``seconds``."""
+
+
+@dataclass
+class Predictions:
+    """Predictions for a split, batch by batch, on the trainer's device."""
+
+    labels: list[Tensor] = field(default_factory=list)
+    """(B,) of each batch."""
+    logits: list[Tensor] = field(default_factory=list)
+    """(B,) or (B, C) of each batch."""
+
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the labels (n,) and the natural logarithms of the probabilities (n, C).
+
+        The order of the documents is arbitrary and the same in each epoch.
+        """
+        logits = torch.cat(self.logits).double()
+        if logits.dim() == 1:
+            logits = torch.stack([torch.zeros_like(logits), logits], dim=1)
+        log_probabilities = functional.log_softmax(logits, dim=1)
+        return torch.cat(self.labels).cpu().numpy(), log_probabilities.cpu().numpy()
 
 
 class Trainer:
@@ -141,8 +162,11 @@ class Trainer:
         """The number of trained values; the row of padding counts, as torch counts it."""
         return sum(values.numel() for values in self.model.parameters())
 
-    def run_epoch(self) -> EpochMetrics:
+    def run_epoch(self, predictions: Predictions | None = None) -> EpochMetrics:
         """Train for an epoch and evaluate on the validation split.
+
+        Args:
+            predictions: receives the predictions for the validation split.
 
         Returns:
             What came of it.
@@ -153,7 +177,7 @@ class Trainer:
         start = self._clock()
         with tensor_cores(self._precision):
             train_loss, train_accuracy = self.train_epoch()
-            valid_loss, valid_accuracy = self.evaluate(self._valid)
+            valid_loss, valid_accuracy = self.evaluate(self._valid, predictions)
         seconds = self._clock() - start
         tokens = len(self._train.ids) + len(self._valid.ids)
         speed = tokens / seconds if seconds > 0 else 0.0
@@ -202,11 +226,14 @@ class Trainer:
         return self._means(sums, rights, len(self._train))
 
     @denormals_as_zero()
-    def evaluate(self, split: TensorizedSplit) -> tuple[float, float]:
+    def evaluate(
+        self, split: TensorizedSplit, predictions: Predictions | None = None
+    ) -> tuple[float, float]:
         """Classify a split as it is, without learning.
 
         Args:
             split: reviews with ids and labels in the ranges that the trainer was built for.
+            predictions: receives the predictions for the split.
 
         Returns:
             The mean loss and the share of right answers, each review counting the same.
@@ -228,6 +255,9 @@ class Trainer:
                     logits = self.model(ids, lengths)
                 sums.append(_loss_sum(logits, labels))
                 rights.append(_right(logits, labels))
+                if predictions is not None:
+                    predictions.labels.append(labels)
+                    predictions.logits.append(logits.clone())  # May be a reused buffer.
         self._check_finite(sums, "evaluation")
         return self._means(sums, rights, len(split))
 

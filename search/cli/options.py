@@ -85,12 +85,7 @@ def describe_data(config: SearchConfig) -> str:
 def describe_plan(config: SearchConfig) -> str:
     """Return the budget, the resources and the searched hyperparameters of a config, as text."""
     stopping = config.early_stopping
-    early = (
-        f"ASHA by {stopping.by} from epoch {stopping.grace_period} with factor "
-        f"{stopping.reduction_factor:g}"
-        if stopping
-        else "no early stopping"
-    )
+    early = stopping.describe() if stopping else "no early stopping"
     return (
         f"Plan: {config.budget.trials} trials of up to {config.budget.max_epochs} epochs, {early}, "
         f"{config.resources.cpus_per_trial:g} CPUs and {config.resources.gpus_per_trial:g} GPUs "

@@ -229,6 +229,7 @@ def _describer(
             seed=config.seed,
             checkpoints=folder.checkpoints(assignment.number),
             restore_from=assignment.checkpoints,
+            metrics=config.reported_metrics,
             device=device,
             threads=max(1, int(config.resources.cpus_per_trial)),
             memory_gb=config.resources.memory_per_trial_gb,

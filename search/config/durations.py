@@ -1,4 +1,4 @@
-"""Durations as people write them: 90, 90s, 30m, 2h, 1d."""
+"""Durations in configs: 90, 90s, 30m, 2h, 1d."""
 
 from __future__ import annotations
 
@@ -13,29 +13,31 @@ _FORM = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 
 
 def parse_duration(value: Any) -> Any:
-    """Read a duration.
+    """Return a duration in seconds.
 
     Args:
-        value: a number of seconds, or a text such as 90s, 30m, 2h, 1d. What is neither is given
-            back as it is, for the caller's own check.
+        value: A number of seconds, or a text such as 90s, 30m, 2h or 1d. Other types are returned
+            unchanged, for the caller to reject.
 
     Raises:
-        ValueError: a text that is no duration, or a duration that isn't above 0.
+        ValueError: The text is not a duration, or the duration is not positive and finite.
     """
     if isinstance(value, str):
         match = _FORM.fullmatch(value.strip().lower())
         if match is None:
-            raise ValueError("must be a number of seconds, or a number with s, m, h or d: 90s, 30m")
+            raise ValueError(
+                "must be a number of seconds, or a number with the unit s, m, h or d, such as 90s"
+            )
         value = float(match[1]) * _SECONDS[match[2] or "s"]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not 0 < value < math.inf:
-            raise ValueError("must be above 0 seconds")
+            raise ValueError("must be above 0 seconds and finite")
         return float(value)
     return value
 
 
 def format_duration(seconds: float) -> str:
-    """Write a duration in its largest whole unit: 1800 is 30m."""
+    """Return a duration in its largest whole unit: 1800 as 30m."""
     for unit in ("d", "h", "m"):
         if seconds >= _SECONDS[unit] and seconds % _SECONDS[unit] == 0:
             return f"{seconds / _SECONDS[unit]:.12g}{unit}"
@@ -43,4 +45,4 @@ def format_duration(seconds: float) -> str:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
-"""Seconds, above 0."""
+"""A positive number of seconds."""

@@ -1,4 +1,4 @@
-"""Read, override, validate and write a search config as YAML."""
+"""Read, override, validate and write configs as YAML."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
+from pydantic import BaseModel, ValidationError
 
-from celltune.search.config.schema import (
-    SearchConfig,
-)
+from celltune.search.config.schema import SearchConfig
+from celltune.search.config.settings import SELECTORS
 from celltune.search.config.space import hyperparameters
 from celltune.search.errors import ConfigError
 from celltune.spelling import closest_match
@@ -28,19 +24,19 @@ class Readable(Protocol):
         """Return the file's text.
 
         Raises:
-            OSError: the file can't be read.
+            OSError: The file cannot be read.
         """
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people write it: 1e-3 is a number, and a key may stand only once."""
+    """A YAML 1.1 loader that reads 1e-3 as a number and rejects duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for index, key in enumerate(keys):
             if key in keys[:index]:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' stands twice", node.value[index][0].start_mark
+                    None, None, f"the key '{key}' occurs twice", node.value[index][0].start_mark
                 )
         return super().construct_mapping(node, deep)
 
@@ -53,71 +49,80 @@ _Loader.add_implicit_resolver(
 
 
 def load_config(path: Readable, overrides: Sequence[str] = ()) -> SearchConfig:
-    """Read a config file.
+    """Read and validate a config file.
 
     Args:
-        path: a YAML file.
-        overrides: `key.path=value` each, the value written as in YAML.
+        path: A YAML file.
+        overrides: Assignments of the form `key.path=value`, with the value written as in YAML.
 
     Raises:
-        ConfigError: with every mistake in it.
+        ConfigError: The config is invalid; the message lists every problem.
     """
-    return parse_config(read_yaml(path), origin=str(path), overrides=overrides)
+    return parse_config(read_yaml(path), origin=f"The config {path}", overrides=overrides)
 
 
 def parse_config(
     raw: Mapping[str, Any], *, origin: str = "The config", overrides: Sequence[str] = ()
 ) -> SearchConfig:
-    """Read a config that was read from YAML or written as a dict (see `load_config`)."""
-    content = _plain_copy(raw)
+    """Validate a config given as plain values.
+
+    Args:
+        raw: The config as YAML contains it; it is not modified.
+        origin: What messages call the config.
+        overrides: See `load_config`.
+
+    Raises:
+        ConfigError: The config is invalid; the message lists every problem.
+    """
+    content = _copy_mappings(raw)
     for override in overrides:
         _apply_override(content, override)
     try:
         return SearchConfig.model_validate(content)
     except ValidationError as error:
-        mistakes = [_describe(line) for line in error.errors()]
-        count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        listed = "\n".join(f"  {mistake}" for mistake in mistakes)
+        problems = [_describe(line, content) for line in error.errors()]
+        count = "an error" if len(problems) == 1 else f"{len(problems)} errors"
+        listed = "\n".join(f"  {problem}" for problem in problems)
         raise ConfigError(f"{origin} has {count}:\n{listed}") from error
 
 
-def first_mistake(error: ValidationError) -> str:
-    """Say the first of an error's mistakes in words."""
-    return _describe(error.errors()[0])
+def first_problem(error: ValidationError) -> str:
+    """Return a description of the first problem in a validation error of a `SearchConfig`."""
+    return _describe(error.errors()[0], {})
 
 
 def read_yaml(path: Readable) -> Mapping[str, Any]:
-    """Read a YAML file that holds a mapping.
+    """Read a YAML file that contains a mapping.
 
     Raises:
-        ConfigError: it can't be read or isn't a mapping.
+        ConfigError: The file cannot be read, or does not contain a mapping.
     """
     try:
         content = yaml.load(path.read_text("utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except OSError as error:
-        raise ConfigError(f"The config {path} can't be read: {error.strerror}.") from error
+        raise ConfigError(f"The config {path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"The config {path} isn't UTF-8 text: {error.reason}.") from error
+        raise ConfigError(f"The config {path} is not UTF-8 text: {error.reason}.") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"The config {path} isn't valid YAML: {error}") from error
+        raise ConfigError(f"The config {path} is not valid YAML: {error}") from error
     except RecursionError as error:
-        raise ConfigError(f"The config {path} is nested too deeply to be read.") from error
+        raise ConfigError(f"The config {path} is nested too deeply.") from error
     if not isinstance(content, dict):
         raise ConfigError(
-            f"The config {path} must map keys to values (name, data, space, ...); "
-            f"it holds {'nothing' if content is None else type(content).__name__}."
+            f"The config {path} must map keys to values (name, data, space, ...), but it contains "
+            f"{'nothing' if content is None else f'a {type(content).__name__}'}."
         )
     return content
 
 
 def dump_config(config: SearchConfig) -> str:
-    """Write a config as YAML, with every default spelled out."""
+    """Return a config as YAML, including all default values."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _plain_copy(value: Any) -> Any:
+def _copy_mappings(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _plain_copy(member) for key, member in value.items()}
+        return {key: _copy_mappings(member) for key, member in value.items()}
     return value
 
 
@@ -126,42 +131,49 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise ConfigError(
-            f"The override '{override}' must have the form key.path=value, "
-            "for example budget.trials=40."
+            f"`overrides` contains '{override}', which is not of the form key.path=value, such as "
+            "budget.trials=40."
         )
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"The override '{override}' has no valid YAML value: {error}") from error
-    place = content
+        raise ConfigError(
+            f"`overrides` contains '{override}', whose value is not valid YAML: {error}"
+        ) from error
+    section = content
     for key in keys[:-1]:
-        if not isinstance(place.get(key), dict):
-            place[key] = {}
-        place = place[key]
-    place[keys[-1]] = value
+        if not isinstance(section.get(key), dict):
+            section[key] = {}
+        section = section[key]
+    section[keys[-1]] = value
 
 
-def _describe(line: Any) -> str:
-    where = [str(part) for part in line["loc"]]
-    name = ".".join(where) or "the config"
+def _describe(line: Any, content: Mapping[str, Any]) -> str:
+    """Return one problem as `key.path: text (is value)`."""
+    location = [str(part) for part in line["loc"]]
+    path = ".".join(location) or "the config"
     if line["type"] == "extra_forbidden":
-        return f"{name}: is unknown. {closest_match(where[-1], _fields_at(where[:-1]))}"
+        return f"{path}: is unknown. {closest_match(location[-1], _keys(location[:-1], content))}"
     if line["type"] == "missing":
-        return f"{name}: is missing."
+        return f"{path}: is missing."
     text = line["msg"].removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
     value = line["input"]
     hidden = isinstance(value, (Mapping, BaseModel)) or line["type"] == "password"
-    shown = "" if hidden else f" (is {value!r})"
-    return f"{name}: {text}{shown}"
+    return f"{path}: {text}" if hidden else f"{path}: {text} (is {value!r})"
 
 
-def _fields_at(where: Sequence[str]) -> tuple[str, ...]:
-    if list(where) == ["space"]:
+def _keys(location: Sequence[str], content: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys that a section of a config may contain."""
+    if list(location) == ["space"]:
         return hyperparameters()
+    if len(location) == 1 and location[0] in SELECTORS:
+        section = content.get(location[0])
+        selected = SELECTORS[location[0]].settings_model(section or {})
+        return tuple(selected.model_fields)
     model: Any = SearchConfig
-    for part in where:
-        annotation = model.model_fields[part].annotation
+    for key in location:
+        annotation = model.model_fields[key].annotation
         members = (annotation, *getattr(annotation, "__args__", ()))
         model = next(m for m in members if isinstance(m, type) and issubclass(m, BaseModel))
     return tuple(model.model_fields)
@@ -172,10 +184,15 @@ def resolve(
     overrides: Sequence[str] = (),
     name: str | None = None,
 ) -> SearchConfig:
-    """Read and check a config in any of the forms that `launch` takes.
+    """Validate a config in any of the forms that `launch` accepts, and make its paths absolute.
+
+    Args:
+        config: A config, its plain values, or the path of a YAML file.
+        overrides: See `load_config`.
+        name: The experiment's name, instead of the one in the config.
 
     Raises:
-        ConfigError: with every mistake in it.
+        ConfigError: The config is invalid; the message lists every problem.
     """
     if name is not None:
         overrides = [*overrides, f"name={name!r}"]
@@ -187,7 +204,7 @@ def resolve(
 
 
 def anchored(config: SearchConfig) -> SearchConfig:
-    """Make the config's paths absolute, so that a resume finds them from any folder."""
+    """Return a copy with absolute paths, so that a resume finds them from any directory."""
     return config.model_copy(
         update={"data": config.data.anchored(), "tracking": config.tracking.anchored()}
     )

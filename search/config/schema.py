@@ -1,4 +1,4 @@
-"""The config of an experiment: data + space + budget + resources + storage, from YAML."""
+"""The config of an experiment: everything that a user specifies in its YAML file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -20,116 +19,94 @@ from pydantic_core import PydanticCustomError
 from celltune.data_prep.config import DataConfig
 from celltune.search.config.durations import Duration
 from celltune.search.config.published import Published
+from celltune.search.config.settings import (
+    SELECTORS,
+    STRICT,
+    EarlyStoppingSettings,
+    MetricName,
+    SamplerSettings,
+)
 from celltune.search.config.space import Space, parse_space
-from celltune.search.types import Metric
+from celltune.search.objective import objective_metric
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""What an experiment may be called: it becomes a folder's name."""
-
-_STRICT = ConfigDict(
-    extra="forbid",
-    frozen=True,
-    strict=True,
-    allow_inf_nan=False,
-    use_attribute_docstrings=True,
-    validate_default=True,
-)
+"""Pattern of an experiment's name, which is also the name of its folder."""
 
 
 class Budget(BaseModel):
-    """How much is tried."""
+    """When the search ends."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     trials: int = Field(20, ge=1)
-    """How many configurations are tried."""
+    """Number of trials."""
     max_epochs: int = Field(8, ge=1)
-    """Epochs that the best trials get."""
+    """Maximum number of epochs of a trial."""
     time: Duration | None = None
-    """How long one run (a launch or a resume) may take, as seconds or as 90s, 30m, 2h; trials under
-    way then stay unfinished, and a resume goes on with them; null: no limit."""
+    """Time limit of one run (a launch or a resume): seconds, or a number with a unit, such as 90s,
+    30m or 2h. Trials that are running at the limit stay unfinished; a resume continues them. null:
+    no limit."""
     target: float | None = None
-    """The search ends as soon as a trial's metric is this good; null: never."""
+    """The search ends as soon as a trial's metric reaches this value. null: no target."""
     patience: int | None = Field(None, ge=1)
-    """No trial is begun once this many trials after the best one have ended without beating it;
-    null: never."""
-
-
-class EarlyStopping(BaseModel):
-    """ASHA: poor trials stop early (see `search.scheduler`)."""
-
-    model_config = _STRICT
-
-    grace_period: int = Field(1, ge=1)
-    """Epochs that every trial gets before it can be stopped."""
-    reduction_factor: float = Field(3.0, gt=1, le=100)
-    """About 1 in this many trials goes on at each rung."""
-    by: Metric = "valid_loss"
-    """What trials are compared by at a rung, by the best they had until there. The loss says more
-    about a trial's end than the accuracy does while an epoch is much (see decision 20)."""
-
-
-class Sampler(BaseModel):
-    """Optuna's TPE, which proposes what to try next."""
-
-    model_config = _STRICT
-
-    startup_trials: int = Field(10, ge=1)
-    """Trials drawn at random before TPE begins to model them."""
+    """No new trials are started after this many trials in a row have ended without improving on the
+    best one. null: never."""
 
 
 class Resources(BaseModel):
-    """What a trial runs on."""
+    """Resources of the trials and of the prepared data."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     cpus_per_trial: float = Field(1.0, gt=0)
-    """CPUs of one trial; below 1 several trials share one."""
+    """CPUs per trial: a whole number, or a fraction below 1 to run several trials on one CPU."""
     gpus_per_trial: float = Field(0.0, ge=0)
-    """GPUs of one trial; 0.25 lets four trials share one."""
+    """GPUs per trial: a whole number, or a fraction below 1; 0.25 runs four trials on one GPU."""
     memory_per_trial_gb: float | None = Field(None, gt=0)
-    """Memory of one trial in GB (1e9 bytes), beyond what its process and the shared data take: no
-    more trials run on a node than it has memory for, and a trial that wants more is set back with
-    the reason (see retries); null: no limit."""
+    """Memory per trial in GB (1e9 bytes), in addition to the memory of the worker process and of
+    the shared data. A node runs only as many trials as fit into its memory. A trial that exceeds
+    the limit is stopped and retried (see retries). null: no limit."""
     concurrent_trials: int | None = Field(None, ge=1)
-    """At most this many trials side by side; null: as many as the cluster can hold."""
+    """Maximum number of trials that run at the same time. null: as many as fit into the cluster."""
 
     data_memory_gb: float | None = Field(None, gt=0)
-    """Ceiling for all prepared data in the cluster's memory, in GB (1e9 bytes): before a set comes
-    the least recently used ones go, never one that a search uses; null: no ceiling."""
+    """Maximum size, in GB (1e9 bytes), of all prepared data sets in the cluster's memory. The least
+    recently used ones are removed first, but never one that a search is using. null: no limit."""
 
     @model_validator(mode="after")
-    def _whole_above_one(self) -> Resources:
+    def _check_whole_above_one(self) -> Resources:
         for name in ("cpus_per_trial", "gpus_per_trial"):
             value = getattr(self, name)
             if value > 1 and value != int(value):
-                raise ValueError(f"{name} must be whole when it is above 1, is {value:g}")
+                raise ValueError(f"{name} is {value:g}, but above 1 it must be a whole number")
         return self
 
 
 class Tracking(BaseModel):
-    """Where a search is followed beside its ledger (see `search.tracking`)."""
+    """Services that record the search in addition to its ledger."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     tensorboard: bool | str = False
-    """The folder for TensorBoard's files; true: one in the experiment's own; false: none."""
+    """Folder of the TensorBoard log files; true: a folder within the experiment's folder; false:
+    no log files."""
     mlflow: str | None = None
-    """The tracking URI of an MLflow server or store; null: none."""
+    """Tracking URI of an MLflow server or store; null: none."""
 
     @field_validator("mlflow")
     @classmethod
-    def _no_password(cls, uri: str | None) -> str | None:
+    def _check_no_password(cls, uri: str | None) -> str | None:
         if uri is not None and re.match(r"https?://[^/]*@", uri):
             raise PydanticCustomError(
                 "password",
-                "must not hold a name or password, which the experiment's folder would keep; set "
-                "$MLFLOW_TRACKING_USERNAME and $MLFLOW_TRACKING_PASSWORD",
+                "must not contain a user name or password, because the config is stored in the "
+                "experiment's folder; set $MLFLOW_TRACKING_USERNAME and $MLFLOW_TRACKING_PASSWORD "
+                "instead",
             )
         return uri
 
     def anchored(self) -> Tracking:
-        """The same with an absolute folder, so that a resume from elsewhere finds it."""
+        """Return a copy with an absolute TensorBoard folder, valid in any working directory."""
         if not isinstance(self.tensorboard, str):
             return self
         folder = Path(self.tensorboard).expanduser().absolute()
@@ -137,62 +114,85 @@ class Tracking(BaseModel):
 
 
 class SearchConfig(BaseModel):
-    """A whole experiment."""
+    """The config of an experiment."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     name: str = Field(pattern=f"^{NAME.pattern}$")
-    """What the experiment is called; also its folder's name."""
+    """Name of the experiment and of its folder: letters, digits, dots, hyphens and underscores."""
     seed: int = Field(1, ge=0, lt=2**32)
-    """Seed of the sampler and of every trial's weights and batches."""
-    metric: Metric = "valid_accuracy"
-    """What decides: valid_accuracy (more is better) or valid_loss (less is better)."""
+    """Seed of the sampler and of each trial's weights, batches and dropout."""
+    metric: MetricName = "valid_accuracy"
+    """Metric by which trials are ranked: valid_accuracy (larger is better), valid_loss (smaller is
+    better), or one that an installed package adds."""
     retries: int = Field(2, ge=0)
-    """How often a trial goes on from its newest checkpoint, after its worker died (a lost node),
-    hung, had too little memory, or raised an error, before it counts as failed. A loss that is no
-    longer a number comes again from the same checkpoint, so such a trial fails at once."""
+    """How many times a trial is retried from its newest checkpoint after its worker died, hung, ran
+    out of memory or raised an error. After that the trial has failed. A trial whose loss is not
+    finite fails at once, because a retry would diverge again."""
     trial_timeout: Duration | None = None
-    """A trial that gives no epoch for so long hangs: its worker is killed and it is set back (see
-    retries). As seconds or as 90s, 30m, 2h; null: never."""
+    """Time limit of one epoch: seconds, or a number with a unit, such as 90s, 30m or 2h. A trial
+    that exceeds it is stopped and retried (see retries). null: no limit."""
     max_failed: float = Field(0.5, ge=0, le=1)
-    """The search stops when more than this share of budget.trials has failed; 1: never."""
+    """The search ends when the share of budget.trials that have failed exceeds this value; 1:
+    never."""
     data: DataConfig
-    """What is learned from."""
+    """The data set and how it is prepared."""
     space: Annotated[
         Space,
         PlainValidator(parse_space),
         PlainSerializer(lambda space: space.to_yaml(), return_type=dict[str, Any]),
     ]
-    """What is tried."""
+    """The hyperparameters: fixed values, choices and ranges."""
     budget: Budget = Budget()
-    """How much is tried."""
-    early_stopping: EarlyStopping | None = EarlyStopping()
-    """How poor trials are stopped early; null: never."""
-    sampler: Sampler = Sampler()
-    """How the next trial is proposed."""
+    """When the search ends."""
+    early_stopping: Annotated[
+        EarlyStoppingSettings | None,
+        PlainValidator(SELECTORS["early_stopping"].parse),
+        PlainSerializer(SELECTORS["early_stopping"].dump, return_type=dict[str, Any] | None),
+    ] = Field(default_factory=dict, validate_default=True)
+    """The rule that stops trials early, and its settings; null: all trials train to the end."""
+    sampler: Annotated[
+        SamplerSettings,
+        PlainValidator(SELECTORS["sampler"].parse),
+        PlainSerializer(SELECTORS["sampler"].dump, return_type=dict[str, Any] | None),
+    ] = Field(default_factory=dict, validate_default=True)
+    """The sampler that proposes the hyperparameters of each trial, and its settings."""
     resources: Resources = Resources()
-    """What a trial runs on."""
+    """Resources of the trials and of the prepared data."""
     tracking: Tracking = Tracking()
-    """Where the search is followed beside its ledger."""
+    """Services that record the search in addition to its ledger."""
     published: Published | None = None
-    """What others reported of this model, for celltune compare; a search doesn't look at it."""
+    """Published results of the same model, with which the comparison of evaluated models compares
+    this experiment's. A search ignores this section; it belongs to the config because it describes
+    the model that `space` reproduces. null: none."""
+
+    @property
+    def reported_metrics(self) -> tuple[str, ...]:
+        """The metrics that the search needs after every epoch."""
+        needed = [self.metric]
+        if self.early_stopping is not None:
+            needed.append(self.early_stopping.by)
+        return tuple(dict.fromkeys(needed))
 
     @model_validator(mode="after")
-    def _target_is_a_share(self) -> SearchConfig:
+    def _check_target(self) -> SearchConfig:
         target = self.budget.target
-        if self.metric == "valid_accuracy" and target is not None and not 0 < target <= 1:
+        metric = objective_metric(self.metric)
+        low, high = metric.bounds
+        # The worst possible value is excluded: every trial would reach it.
+        attainable = target is not None and (
+            low < target <= high if metric.direction == "maximize" else low <= target < high
+        )
+        if target is not None and not attainable:
+            hint = "; write 0.9 for 90 %" if metric.style == "percent" else ""
             raise ValueError(
-                f"budget.target is {target:g}, but valid_accuracy is a share from 0 to 1: "
-                "write 0.9 for 90 %"
+                f"budget.target is {target:g}, but {self.metric} lies between {low:g} and "
+                f"{high:g}{hint}"
             )
         return self
 
     @model_validator(mode="after")
-    def _grace_within_budget(self) -> SearchConfig:
-        stopping = self.early_stopping
-        if stopping and stopping.grace_period > self.budget.max_epochs:
-            raise ValueError(
-                f"early_stopping.grace_period is {stopping.grace_period}, "
-                f"above budget.max_epochs, which is {self.budget.max_epochs}"
-            )
+    def _check_early_stopping(self) -> SearchConfig:
+        if self.early_stopping is not None:
+            self.early_stopping.check_budget(self.budget.max_epochs)
         return self

@@ -1,19 +1,19 @@
-"""The search space: from YAML to what is tried.
+"""The search space: fixed and searched hyperparameters.
 
-Every hyperparameter of `models.ModelConfig` and `models.TrainingConfig` has one line in a config's
-`space`, in one of three forms; what isn't named keeps its default::
+Each hyperparameter of `models.ModelConfig` and `models.TrainingConfig` can be set by one line of
+`space` in a config, in one of three forms; the others keep their defaults::
 
     space:
       cell: [gru, lstm]                                  # a choice
-      hidden_size: {low: 16, high: 128, log: true}       # a range, of the parameter's own type
-      embedding_size: 100                                # fixed
+      hidden_size: {low: 16, high: 128, log: true}       # a range, of the hyperparameter's type
+      embedding_size: 100                                # a fixed value
 """
 
 from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,55 +29,69 @@ _RANGE_KEYS = ("low", "high", "log", "step")
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values."""
+    """A list of possible values."""
 
     values: tuple[ParameterValue, ...]
 
 
 @dataclass(frozen=True)
 class Range:
-    """A number between two bounds, both of which can be reached."""
+    """The numbers between two bounds, both included."""
 
     low: float
     high: float
     log: bool = False
+    """Whether the logarithm is distributed uniformly."""
     step: float | None = None
+    """Distance of the possible values from each other; None: every number, or every integer."""
     integer: bool = False
 
 
 Dimension = Choice | Range
+"""The possible values of a searched hyperparameter."""
 
 
-class Suggests(Protocol):
-    """What a space asks for values; `optuna.Trial` is one."""
+class ValueSource(Protocol):
+    """Provides the values of searched hyperparameters; an `optuna.Trial` is one."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Give one of the choices."""
+        """Return one of the choices."""
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
-        """Give a whole number from low to high."""
+        """Return an integer from `low` to `high`."""
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None, log: bool
     ) -> float:
-        """Give a number from low to high."""
+        """Return a number from `low` to `high`."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """When a hyperparameter is active: a condition on another one, which precedes it."""
+
+    depends_on: str
+    holds: Callable[[Any], bool]
+
+
+CONDITIONS: Mapping[str, Condition] = {
+    "layer_dropout": Condition("num_layers", lambda layers: layers > 1),
+}
+"""The conditional hyperparameters; all others are always active."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is fixed and what is searched, by hyperparameter name."""
+    """The fixed and the searched hyperparameters, by name."""
 
     fixed: Mapping[str, ParameterValue]
     searched: Mapping[str, Dimension]
 
-    def suggest(self, source: Suggests) -> dict[str, ParameterValue]:
-        """Ask `source` for every searched hyperparameter that is active, and add the fixed ones.
-
-        `layer_dropout` is active only where there is more than one layer.
-        """
+    def suggest(self, source: ValueSource) -> dict[str, ParameterValue]:
+        """Return all active hyperparameters: searched ones from `source`, and the fixed ones."""
         params: dict[str, ParameterValue] = {}
         for name in _OWNERS:
-            if name == "layer_dropout" and not _has_layers(params, self.fixed):
+            if not _is_active(name, params):
                 continue
             if name in self.searched:
                 params[name] = _suggest(source, name, self.searched[name])
@@ -86,17 +100,20 @@ class Space:
         return params
 
     def to_yaml(self) -> dict[str, Any]:
-        """Give the space in the form in which YAML holds it."""
+        """Return the space in the form in which a YAML file contains it."""
         searched = {name: _dimension_to_yaml(value) for name, value in self.searched.items()}
         return {**self.fixed, **searched}
 
 
-def _has_layers(params: Mapping[str, ParameterValue], fixed: Mapping[str, ParameterValue]) -> bool:
-    layers = params.get("num_layers", fixed.get("num_layers", 1))
-    return isinstance(layers, int) and layers > 1
+def _is_active(name: str, params: Mapping[str, ParameterValue]) -> bool:
+    condition = CONDITIONS.get(name)
+    if condition is None:
+        return True
+    field = _OWNERS[condition.depends_on].model_fields[condition.depends_on]
+    return condition.holds(params.get(condition.depends_on, field.default))
 
 
-def _suggest(source: Suggests, name: str, dimension: Dimension) -> ParameterValue:
+def _suggest(source: ValueSource, name: str, dimension: Dimension) -> ParameterValue:
     if isinstance(dimension, Choice):
         value: ParameterValue = source.suggest_categorical(name, dimension.values)
         return value
@@ -112,20 +129,20 @@ def _dimension_to_yaml(dimension: Dimension) -> Any:
     if isinstance(dimension, Choice):
         return list(dimension.values)
     kind = int if dimension.integer else float
-    shown: dict[str, Any] = {"low": kind(dimension.low), "high": kind(dimension.high)}
+    plain: dict[str, Any] = {"low": kind(dimension.low), "high": kind(dimension.high)}
     if dimension.log:
-        shown["log"] = True
+        plain["log"] = True
     if dimension.step is not None:
-        shown["step"] = kind(dimension.step)
-    return shown
+        plain["step"] = kind(dimension.step)
+    return plain
 
 
 # ---------------------------------------------------------------------------------------------
-# Which hyperparameters there are, and what they accept: read off the two configs.
+# The hyperparameters and their types: the fields of the two configs of `models`.
 
 
 def _owners() -> dict[str, type[BaseModel]]:
-    # num_layers comes before layer_dropout, whose activity depends on it.
+    # The order matters: num_layers precedes layer_dropout, which depends on it.
     return {name: owner for owner in (ModelConfig, TrainingConfig) for name in owner.model_fields}
 
 
@@ -133,12 +150,12 @@ _OWNERS = _owners()
 
 
 def hyperparameters() -> tuple[str, ...]:
-    """Names that a space may hold."""
+    """Return the names of all hyperparameters."""
     return tuple(_OWNERS)
 
 
 def defaults() -> dict[str, ParameterValue]:
-    """Values of the hyperparameters that a trial doesn't name; those without a default are out."""
+    """Return the default values of the hyperparameters that have one."""
     return {
         name: owner.model_fields[name].default
         for name, owner in _OWNERS.items()
@@ -147,12 +164,10 @@ def defaults() -> dict[str, ParameterValue]:
 
 
 def split(params: Mapping[str, ParameterValue]) -> tuple[ModelConfig, TrainingConfig]:
-    """Give the configs of a trial's model and of its training."""
-    chosen: list[dict[str, Any]] = [
-        {name: value for name, value in params.items() if _OWNERS[name] is owner}
-        for owner in (ModelConfig, TrainingConfig)
-    ]
-    return ModelConfig(**chosen[0]), TrainingConfig(**chosen[1])
+    """Return the configs of a trial's model and of its training."""
+    model: dict[str, Any] = {k: v for k, v in params.items() if _OWNERS[k] is ModelConfig}
+    training: dict[str, Any] = {k: v for k, v in params.items() if _OWNERS[k] is TrainingConfig}
+    return ModelConfig(**model), TrainingConfig(**training)
 
 
 def _number_type(name: str) -> type | None:
@@ -166,35 +181,47 @@ def _number_type(name: str) -> type | None:
 
 
 # ---------------------------------------------------------------------------------------------
-# Reading YAML's form, with every mistake found.
+# Validation; all problems are reported at once.
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """One error in a space."""
+
+    text: str
+    value: Any
+    location: tuple[str, ...] = ()
+    """Keys below the hyperparameter, or below the space."""
 
 
 def parse_space(raw: Any) -> Space:
-    """Read a space in YAML's form.
+    """Validate a space in the form in which YAML contains it.
 
     Raises:
-        ValidationError: with one line for each mistake, located below the space.
+        ValidationError: With one entry for each problem, located relative to the space.
     """
     if isinstance(raw, Space):
         return raw
     if not isinstance(raw, Mapping):
-        # Pydantic takes a ValueError of a validator as a mistake of the input, a TypeError not.
+        # Pydantic reports a ValueError of a validator, but not a TypeError.
         raise ValueError(f"must map hyperparameters to values, is {raw!r}")  # noqa: TRY004
     fixed: dict[str, ParameterValue] = {}
     searched: dict[str, Dimension] = {}
-    mistakes: list[tuple[tuple[str, ...], str, Any]] = []
+    problems: list[_Problem] = []
     for name, value in raw.items():
-        found = list(_mistakes(name, value))
-        mistakes += [((str(name), *where), text, bad) for where, text, bad in found]
-        if not found and isinstance(value, Mapping):
+        own = list(_problems(name, value))
+        problems += [_Problem(p.text, p.value, (str(name), *p.location)) for p in own]
+        if own:
+            continue
+        if isinstance(value, Mapping):
             searched[name] = Range(**value, integer=_number_type(name) is int)
-        elif not found and isinstance(value, (list, tuple)) and len(value) > 1:
+        elif isinstance(value, (list, tuple)) and len(value) > 1:
             searched[name] = Choice(tuple(value))
-        elif not found:
+        else:
             fixed[name] = value[0] if isinstance(value, (list, tuple)) else value
-    mistakes += [((name,), "is missing", None) for name in _required() if name not in raw]
-    if mistakes:
-        raise _validation_error(mistakes)
+    problems += [_Problem("is missing", None, (name,)) for name in _required() if name not in raw]
+    if problems:
+        raise _validation_error(problems)
     return Space(fixed, searched)
 
 
@@ -202,56 +229,58 @@ def _required() -> list[str]:
     return [name for name, owner in _OWNERS.items() if owner.model_fields[name].is_required()]
 
 
-_Mistakes = typing.Iterator[tuple[tuple[str, ...], str, Any]]
-
-
-def _mistakes(name: str, value: Any) -> _Mistakes:
+def _problems(name: str, value: Any) -> Iterator[_Problem]:
     if name not in _OWNERS:
-        yield (), f"is not a hyperparameter. {closest_match(str(name), _OWNERS)}", value
+        yield _Problem(f"is not a hyperparameter. {closest_match(str(name), _OWNERS)}", value)
     elif isinstance(value, Mapping):
-        yield from _range_mistakes(name, value)
+        yield from _range_problems(name, value)
     elif isinstance(value, (list, tuple)):
         if not value:
-            yield (), "is an empty choice; name at least one value", value
+            yield _Problem("is an empty choice; give at least one value", value)
         if len({repr(member) for member in value}) < len(value):
-            yield (), "names a value twice", value
+            yield _Problem("contains a value twice", value)
         for index, member in enumerate(value):
-            yield from (((str(index),), text, member) for text in _value_mistakes(name, member))
+            for text in _value_problems(name, member):
+                yield _Problem(text, member, (str(index),))
     else:
-        yield from (((), text, value) for text in _value_mistakes(name, value))
+        yield from (_Problem(text, value) for text in _value_problems(name, value))
 
 
-def _range_mistakes(name: str, value: Mapping[str, Any]) -> _Mistakes:
+def _range_problems(name: str, value: Mapping[str, Any]) -> Iterator[_Problem]:
     kind = _number_type(name)
     if kind is None:
-        yield (), "can't be a range, it isn't a number; give a value or a list of values", value
+        yield _Problem(
+            "is not a number, so it cannot be a range; give a value or a list of values", value
+        )
         return
     for key in set(value) - set(_RANGE_KEYS):
-        yield (str(key),), f"is unknown. {closest_match(str(key), _RANGE_KEYS)}", value[key]
+        hint = closest_match(str(key), _RANGE_KEYS)
+        yield _Problem(f"is unknown. {hint}", value[key], (str(key),))
     if not isinstance(value.get("log", False), bool):
-        yield ("log",), "must be true or false", value["log"]
+        yield _Problem("must be true or false", value["log"], ("log",))
     for key in ("low", "high", "step"):
         if key not in value and key != "step":
-            yield (key,), "is missing; a range has low and high", None
+            yield _Problem("is missing; a range has low and high", None, (key,))
         elif key in value and not _is_number(value[key], kind):
-            what = "a whole number" if kind is int else "a number"
-            yield (key,), f"must be {what}", value[key]
+            expected = "a whole number" if kind is int else "a number"
+            yield _Problem(f"must be {expected}", value[key], (key,))
         elif key in value and key != "step":
-            yield from (((key,), text, value[key]) for text in _value_mistakes(name, value[key]))
+            for text in _value_problems(name, value[key]):
+                yield _Problem(text, value[key], (key,))
     if all(_is_number(value.get(key), kind) for key in ("low", "high")):
-        yield from (((), text, dict(value)) for text in _bound_mistakes(value))
+        yield from (_Problem(text, dict(value)) for text in _bound_problems(value))
 
 
-def _bound_mistakes(value: Mapping[str, Any]) -> typing.Iterator[str]:
+def _bound_problems(value: Mapping[str, Any]) -> Iterator[str]:
     low, high, step = value["low"], value["high"], value.get("step")
     if low > high:
         yield f"is inverted: low {low} is above high {high}"
     if low == high:
-        yield f"is empty: low and high are both {low}; to fix the value write {low} alone"
+        yield f"is empty: low and high are both {low}; to fix the value, write only {low}"
     if value.get("log") is True and low <= 0:
         yield f"is logarithmic, so low must be above 0, not {low}"
     if value.get("log") is True and step is not None:
-        yield "is logarithmic, so it can't have a step"
+        yield "is logarithmic, so it cannot have a step"
     if isinstance(step, (int, float)) and not 0 < step <= high - low:
         yield f"has the step {step}, which must be above 0 and at most high - low"
 
@@ -260,22 +289,24 @@ def _is_number(value: Any, kind: type) -> bool:
     return isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
 
 
-def _value_mistakes(name: str, value: Any) -> list[str]:
+def _value_problems(name: str, value: Any) -> list[str]:
     owner = _OWNERS[name]
-    # Two layers, so that a readout of the last two is judged by itself.
-    required = {"cell": "gru", "num_layers": 2} if owner is ModelConfig else {}
+    # Two layers, because some values are invalid for a single layer.
+    others = {"cell": "gru", "num_layers": 2} if owner is ModelConfig else {}
     try:
-        owner.model_validate({**required, name: value}, strict=True)
+        owner.model_validate({**others, name: value}, strict=True)
     except ValidationError as error:
         return [line["msg"] for line in error.errors()]
     return []
 
 
-def _validation_error(mistakes: list[tuple[tuple[str, ...], str, Any]]) -> ValidationError:
+def _validation_error(problems: list[_Problem]) -> ValidationError:
     details = [
         InitErrorDetails(
-            type=PydanticCustomError("space", "{text}", {"text": text}), loc=where, input=value
+            type=PydanticCustomError("space", "{text}", {"text": problem.text}),
+            loc=problem.location,
+            input=problem.value,
         )
-        for where, text, value in mistakes
+        for problem in problems
     ]
     return ValidationError.from_exception_data("space", details)

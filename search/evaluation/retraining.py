@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from celltune.data_prep.dataset.subsets import concatenate
 from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
@@ -20,9 +20,10 @@ from celltune.models.network.predict import log_probabilities
 from celltune.models.training.trainer import Trainer
 from celltune.search.errors import StorageError
 from celltune.search.evaluation.metrics import Scores, SplitScores, combine_scores, score_split
+from celltune.search.objective import sign
 from celltune.search.storage.checkpoints import Checkpoints
-from celltune.search.tuning.trial import make_trainer
-from celltune.search.types import KeptEpoch, Metric, ParameterValue, TrainingSplits, sign
+from celltune.search.tuning.trial import make_trainer, train_epoch
+from celltune.search.types import KeptEpoch, Metric, ParameterValue, TrainingSplits
 
 LAST, BEST = "-last", "-best"
 MEASURING_BATCH = 64
@@ -75,7 +76,7 @@ def retrain(task: Retraining, data: PreparedData) -> Trained:
     trainer = _trainer(task, data)
     curve = _taken_up(trainer, task)
     while trainer.epoch < task.epochs:
-        curve.append(_epoch(trainer, task.on))
+        curve.append(_epoch(trainer, task.on, task.metric))
         if task.keep == "best" and _best(curve, task.metric) == trainer.epoch:
             _save(trainer, task, BEST, curve)
         _save(trainer, task, LAST, curve)
@@ -136,9 +137,10 @@ def _learned_from(on: TrainingSplits, data: PreparedData) -> TensorizedSplit:
     return data.train if on == "train" else concatenate(data.train, data.valid)
 
 
-def _epoch(trainer: Trainer, on: TrainingSplits) -> dict[str, float]:
+def _epoch(trainer: Trainer, on: TrainingSplits, metric: Metric) -> dict[str, float]:
     if on == "train":
-        return {name: float(value) for name, value in asdict(trainer.run_epoch()).items()}
+        metrics = train_epoch(trainer, [metric])
+        return {"epoch": float(trainer.epoch), **metrics}
     begun = time.perf_counter()
     trainer.train_epoch()
     return {"seconds": time.perf_counter() - begun}

@@ -26,7 +26,8 @@ from celltune.search.ledger.events import (
     WarmStarted,
     WorkerLost,
 )
-from celltune.search.types import Metric, ParameterValue, sign
+from celltune.search.objective import sign
+from celltune.search.types import Metric, ParameterValue
 
 Status = Literal["unfinished", "completed", "pruned", "failed"]
 

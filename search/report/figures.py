@@ -16,9 +16,10 @@ from plotly.subplots import make_subplots
 from celltune.search.config.schema import SearchConfig
 from celltune.search.config.space import Choice, Dimension
 from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.tuning.asha import make_rungs
-from celltune.search.tuning.tpe import distribution
-from celltune.search.types import ParameterValue, sign
+from celltune.search.objective import objective_metric, sign
+from celltune.search.tuning.base import make_rule
+from celltune.search.tuning.study_mirror import distribution
+from celltune.search.types import ParameterValue
 from celltune.search.wording import describe_params, distinguishing_params, metric_text
 
 MIN_TRIALS = 4
@@ -93,14 +94,14 @@ def _hover_texts(config: SearchConfig, trial: TrialRecord) -> list[str]:
     ]
 
 
-def rungs(config: SearchConfig) -> list[int]:
-    """Return the epochs after which ASHA compares trials; empty without early stopping."""
-    asha_rungs = make_rungs(config)
-    return [] if asha_rungs is None else asha_rungs.epochs
+def rungs(config: SearchConfig) -> tuple[int, ...]:
+    """Return the epochs after which trials are compared; empty without rungs."""
+    rule = make_rule(config)
+    return (rule.rungs or ()) if rule is not None else ()
 
 
 def _tick_format(config: SearchConfig) -> str | None:
-    return ".0%" if config.metric == "valid_accuracy" else None
+    return ".0%" if objective_metric(config.metric).style == "percent" else None
 
 
 # ---------------------------------------------------------------------------------------------
@@ -115,8 +116,8 @@ def importances(config: SearchConfig, state: ExperimentState) -> dict[str, dict[
     Groups with too few trials are omitted.
     """
     study_by_group: dict[str, optuna.Study] = {}
-    first = config.early_stopping.grace_period if config.early_stopping else None
-    if first is not None and first < config.budget.max_epochs:
+    first = next(iter(rungs(config)), None)
+    if first is not None:
         study_by_group[f"all trials after epoch {first}"] = _study_of_values(
             config, state, lambda trial: _value_after(trial, first, config)
         )

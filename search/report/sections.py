@@ -10,6 +10,7 @@ import html
 from collections.abc import Callable
 
 from celltune.search.config.loading import dump_config
+from celltune.search.config.schema import SearchConfig
 from celltune.search.evaluation.metrics import wilson
 from celltune.search.report.cost import cost
 from celltune.search.report.evaluation_section import evaluation_section, evaluation_sentence
@@ -22,6 +23,7 @@ from celltune.search.report.markup import (
 )
 from celltune.search.report.subject import Subject
 from celltune.search.results.formats import readable_table
+from celltune.search.tuning.base import make_rule
 from celltune.search.types import Metric
 from celltune.search.wording import (
     approximate_duration,
@@ -130,23 +132,28 @@ def evaluation(subject: Subject) -> Section | None:
 
 
 def curves(subject: Subject) -> Section | None:
-    """Return the learning curves and the rungs of ASHA."""
+    """Return the learning curves and the rungs."""
     if not subject.state.ranked(subject.config.metric):
         return None
-    from celltune.search.report.figures import learning_curves, rungs
+    from celltune.search.report.figures import learning_curves
 
     title = "Learning curves"
     figure = learning_curves(subject.config, subject.state)
-    early_stopping = subject.config.early_stopping
-    rung_epochs = ", ".join(map(str, rungs(subject.config)))
-    stopping = (
-        f"ASHA compares the trials by {early_stopping.by} at the rungs (after epoch {rung_epochs}) "
-        "and prunes the worst ones."
-        if rung_epochs and early_stopping
-        else "Early stopping was off."
-    )
-    caption = f"{subject.config.metric} of every trial after each epoch. {stopping}"
+    early_stopping = _early_stopping(subject.config)
+    caption = f"{subject.config.metric} of every trial after each epoch. {early_stopping}"
     return Section(title, [FigureBlock(figure, title, caption)])
+
+
+def _early_stopping(config: SearchConfig) -> str:
+    settings, rule = config.early_stopping, make_rule(config)
+    if settings is None or rule is None or rule.rungs == ():
+        return "Early stopping was off."
+    when = "after every epoch"
+    if rule.rungs is not None:
+        when = f"at the rungs (after epoch {', '.join(map(str, rule.rungs))})"
+    return (
+        f"{settings.title} compares the trials by {settings.by} {when} and prunes the worst ones."
+    )
 
 
 def hyperparameters(subject: Subject) -> Section | None:
@@ -238,10 +245,11 @@ def leaderboard(subject: Subject) -> Section | None:
     rows = subject.rows
     if not rows:
         return None
-    candidates = (*_MEASURES, *subject.config.space.searched, "stopped", "error")
+    searched = subject.config.space.searched
+    candidates = (*_MEASURES, subject.config.metric, *searched, "stopped", "error")
     columns = [
         name
-        for name in candidates
+        for name in dict.fromkeys(candidates)
         if name in rows[0] and any(row[name] is not None for row in rows)
     ]
     note = (

@@ -10,7 +10,8 @@ from typing import Any
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.events import Event
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.results.ranking import rows
+from celltune.search.results.ranking import RankedSearch, ranking
+from celltune.search.results.searches import pruned_by
 from celltune.search.storage.base import Experiment
 
 
@@ -27,7 +28,8 @@ class Subject:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """The leaderboard."""
-        return rows(self.state, self.config.metric, running=self.running)
+        search = RankedSearch(self.name, self.state, self.running, pruned_by(self.config))
+        return ranking([search], self.config.metric)
 
 
 def read_subject(folder: Experiment) -> Subject:

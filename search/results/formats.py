@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 from celltune.search.config.space import hyperparameters
 from celltune.search.errors import OptionError
-from celltune.search.extensions import LEADERBOARD_FORMATS
+from celltune.search.extensions import LEADERBOARD_FORMATS, METRICS
 from celltune.search.results.ranking import Row
 from celltune.search.results.tables import Column, TextTable, csv_text
-from celltune.search.wording import NAMING, describe_params, percent_text, single_line
+from celltune.search.wording import NAMING, describe_params, metric_text, percent_text, single_line
 from celltune.spelling import closest_match
 
 Rendered = str | bytes | TextTable
@@ -95,7 +95,8 @@ def as_table(rows: Sequence[Row]) -> TextTable:
 
     `accuracy` and `loss` are those of the best epoch, `last` is the accuracy of the last epoch.
     """
-    keys = [key for key in _TERMINAL_TITLES if not rows or key in rows[0]]
+    titles = {**_TERMINAL_TITLES, **_additional_metrics(rows)}
+    keys = [key for key in titles if not rows or key in rows[0]]
     if not rows:
         keys = [key for key in keys if key not in ("experiment", "data")]
     shown_params = _params_to_show(rows)
@@ -108,12 +109,17 @@ def as_table(rows: Sequence[Row]) -> TextTable:
         last = f"{row['error']} ({params})" if row["error"] else params
         cells.append([*(_terminal_cell(row, key) for key in keys), single_line(last)])
     columns = [
-        Column(_TERMINAL_TITLES[key], right=key not in ("status", "experiment", "data"))
-        for key in keys
+        Column(titles[key], right=key not in ("status", "experiment", "data")) for key in keys
     ]
     return TextTable(
         [*columns, Column("parameters")], cells, [_row_style(row) for row in rows], cut=True
     )
+
+
+def _additional_metrics(rows: Sequence[Row]) -> dict[str, str]:
+    """Return the titles of the metrics of extension packages that the rows contain."""
+    names = rows[0] if rows else ()
+    return {key: key for key in METRICS.names() if key in names and key not in _TERMINAL_TITLES}
 
 
 def _terminal_cell(row: Row, key: str) -> str:
@@ -136,6 +142,8 @@ def value_text(key: str, value: Any) -> str:
     """Return a leaderboard value as rounded text; None is empty."""
     if value is None:
         return ""
+    if key.removeprefix("last_") in METRICS:
+        return metric_text(key.removeprefix("last_"), value)
     if key.endswith("_accuracy"):
         return percent_text(value)
     if key == "seconds":

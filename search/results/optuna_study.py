@@ -20,19 +20,15 @@ from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import OptionError
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.results.ranking import training_seconds, why_stopped
-from celltune.search.tuning.tpe import TPESampler
+from celltune.search.results.searches import pruned_by
+from celltune.search.tuning.study_mirror import StudyMirror
 
 
 def mirror_study(config: SearchConfig, state: ExperimentState) -> optuna.Study:
     """Return an in-memory study with the trials of a ledger."""
-    tpe = TPESampler(
-        config.space,
-        metric=config.metric,
-        seed=config.seed,
-        startup_trials=config.sampler.startup_trials,
-    )
-    tpe.replay(state)
-    return tpe.study
+    mirror = StudyMirror(config.space, config.metric)
+    mirror.replay(state)
+    return mirror.study
 
 
 def copy_to_storage(
@@ -110,12 +106,14 @@ def _with_attributes(trial: FrozenTrial, record: TrialRecord, config: SearchConf
     """Add the user attributes and the times from the ledger to a trial."""
     best = record.best(config.metric)
     best_metrics: dict[str, Any] = dict(best.metrics) if best else {}
-    copied = ("valid_accuracy", "valid_loss", "train_accuracy", "parameters")
+    copied = dict.fromkeys(
+        (config.metric, "valid_accuracy", "valid_loss", "train_accuracy", "parameters")
+    )
     attributes = {
         "epochs": record.epochs_done,
         **{key: best_metrics.get(key) for key in copied},
         "seconds": round(training_seconds(record.epochs), 3),
-        "stopped": why_stopped(record, running=False),
+        "stopped": why_stopped(record, running=False, pruned_by=pruned_by(config)),
         "error": record.error or None,
     }
     trial.user_attrs = {key: value for key, value in attributes.items() if value is not None}

@@ -12,8 +12,9 @@ from typing import Any
 from celltune.search.errors import OptionError
 from celltune.search.ledger.events import EpochReported
 from celltune.search.ledger.state import ExperimentState, TrialRecord
+from celltune.search.objective import sign
 from celltune.search.results.filters import parse_filter
-from celltune.search.types import Metric, sign
+from celltune.search.types import Metric
 from celltune.spelling import closest_match
 
 Row = Mapping[str, Any]
@@ -27,6 +28,8 @@ class RankedSearch:
     state: ExperimentState
     running: bool = False
     """Whether a driver is working on it, so that its unfinished trials are running."""
+    pruned_by: str = "ASHA"
+    """The title of its early-stopping rule."""
 
 
 def ranking(searches: Sequence[RankedSearch], metric: Metric) -> list[dict[str, Any]]:
@@ -112,12 +115,13 @@ def _row(
         "status": "running" if is_running else trial.status,
         "epochs": trial.epochs_done,
         "max_epochs": trial.max_epochs,
-        "stopped": why_stopped(trial, search.running),
+        "stopped": why_stopped(trial, search.running, search.pruned_by),
         "best_epoch": best.epoch if best else None,
         "valid_accuracy": best_metrics.get("valid_accuracy"),
         "valid_loss": best_metrics.get("valid_loss"),
         "last_valid_accuracy": last_metrics.get("valid_accuracy"),
         "last_valid_loss": last_metrics.get("valid_loss"),
+        **_metric_columns(metric, best_metrics, last_metrics),
         "train_accuracy": best_metrics.get("train_accuracy"),
         "parameters": None if parameters is None else int(parameters),
         "seconds": round(training_seconds(trial.epochs), 3),
@@ -126,17 +130,26 @@ def _row(
     }
 
 
+def _metric_columns(
+    metric: Metric, best_metrics: Mapping[str, Any], last_metrics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the columns of a metric that does not have columns in every ranking."""
+    if metric in ("valid_accuracy", "valid_loss"):
+        return {}
+    return {metric: best_metrics.get(metric), f"last_{metric}": last_metrics.get(metric)}
+
+
 def training_seconds(epochs: Sequence[EpochReported]) -> float:
     """Return the seconds that epochs took to train and validate, measured by the workers."""
     return sum(epoch.metrics.get("seconds", 0.0) for epoch in epochs)
 
 
-def why_stopped(trial: TrialRecord, running: bool) -> str | None:
+def why_stopped(trial: TrialRecord, running: bool, pruned_by: str = "ASHA") -> str | None:
     """Return why a trial stopped, in a few words; None while it is running."""
     if trial.status == "completed":
         return f"after all {trial.max_epochs} epochs"
     if trial.status == "pruned":
-        return f"by ASHA after epoch {trial.epochs_done}"
+        return f"by {pruned_by} after epoch {trial.epochs_done}"
     if trial.status == "failed":
         return f"by an error after epoch {trial.epochs_done}"
     return None if running else "with its search; a resume continues it"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import get_args
 
+from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import OptionError
+from celltune.search.extensions import METRICS
 from celltune.search.results.ranking import RankedSearch
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import StorageAddress, find_experiment
 from celltune.search.types import Metric
-from celltune.spelling import closest_match
 
 
 def read_searches(
@@ -29,29 +29,45 @@ def read_searches(
     Raises:
         ExperimentError: an experiment does not exist.
         LedgerError: a ledger is damaged.
-        OptionError: the metric is unknown, or it is None and the searches optimized different ones.
+        OptionError: the metric is unknown or was not recorded, or it is None and the searches
+            optimized different ones.
     """
     folders = [find_experiment(name, storage) for name in dict.fromkeys(names)]
     optimized = {folder.name: folder.config().metric for folder in folders}
-    return [_read(folder) for folder in folders], _common_metric(optimized, metric)
+    common = _common_metric(optimized, metric)
+    searches = [_read(folder) for folder in folders]
+    for search in searches:
+        _check_recorded(search, common)
+    return searches, common
 
 
 def _read(folder: Experiment) -> RankedSearch:
     snapshot = folder.snapshot()
-    return RankedSearch(snapshot.name, snapshot.state, snapshot.running)
+    return RankedSearch(snapshot.name, snapshot.state, snapshot.running, pruned_by(snapshot.config))
+
+
+def pruned_by(config: SearchConfig) -> str:
+    """Return the title of the early-stopping rule of a search."""
+    return config.early_stopping.title if config.early_stopping else "early stopping"
+
+
+def _check_recorded(search: RankedSearch, metric: Metric) -> None:
+    epochs = [epoch.metrics for trial in search.state.trials for epoch in trial.epochs]
+    if any(metric not in metrics for metrics in epochs):
+        recorded = [name for name in METRICS.names() if all(name in values for values in epochs)]
+        raise OptionError(
+            f"`metric` is '{metric}', which the search '{search.name}' did not record. "
+            f"Set it to {' or '.join(recorded)}."
+        )
 
 
 def _common_metric(optimized: Mapping[str, Metric], metric: str | None) -> Metric:
-    allowed: tuple[Metric, ...] = get_args(Metric)
     if metric is not None:
-        for known in allowed:
-            if known == metric:
-                return known
-        raise OptionError(f"'{metric}' is not a metric. {closest_match(metric, allowed)}")
+        return METRICS.check(metric)
     if len(set(optimized.values())) > 1:
         listed = ", ".join(f"'{name}' {value}" for name, value in optimized.items())
         raise OptionError(
             f"The searches optimized different metrics ({listed}), so they cannot be ranked "
-            f"together by default. Set `metric` to {' or '.join(allowed)}."
+            f"together by default. Set `metric` to {' or '.join(METRICS.names())}."
         )
     return next(iter(optimized.values()))

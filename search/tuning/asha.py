@@ -1,12 +1,9 @@
-"""Asynchronous successive halving (ASHA) whose rungs can be rebuilt from a ledger.
+"""Asynchronous successive halving (ASHA), the default early-stopping rule.
 
 Source: L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, in the
-stopping form of Ray Tune's `AsyncHyperBandScheduler` with one bracket: a trial that reaches a
-rung goes on if its value is at least the (1 - 1/reduction_factor) quantile of the values that
-reached this rung before. A test holds the two to the same decisions.
-
-The decisions are a function of the order of the reports, and of nothing else: no clock, no random
-generator, no cluster. Feeding a ledger's epochs through `record` gives the same rungs again.
+stopping variant of Ray Tune's `AsyncHyperBandScheduler` with one bracket: a trial that reaches a
+rung continues if its value is at least the (1 - 1/reduction_factor) quantile of the values of the
+trials that reached this rung before. A test compares the decisions with those of Ray Tune.
 """
 
 from __future__ import annotations
@@ -14,104 +11,97 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
+from pydantic import Field
 
-from celltune.search.config.schema import EarlyStopping, SearchConfig
-from celltune.search.types import sign
+from celltune.search.objective import sign
+from celltune.search.tuning.base import EarlyStoppingRule, EarlyStoppingSettings
+
+
+class AshaSettings(EarlyStoppingSettings):
+    """Settings of ASHA."""
+
+    title: ClassVar[str] = "ASHA"
+
+    grace_period: int = Field(1, ge=1)
+    """Number of epochs that every trial is trained for; the first rung."""
+    reduction_factor: float = Field(3.0, gt=1, le=100)
+    """About one in this many trials continues at each rung; each rung has this many times the
+    epochs of the one before it."""
+
+    def check_budget(self, max_epochs: int) -> None:
+        """Check that the first rung can be reached."""
+        if self.grace_period > max_epochs:
+            raise ValueError(
+                f"early_stopping.grace_period is {self.grace_period}, "
+                f"above budget.max_epochs, which is {max_epochs}"
+            )
+
+    def describe(self) -> str:
+        """Return the settings in a few words."""
+        return (
+            f"{super().describe()} from epoch {self.grace_period} with factor "
+            f"{self.reduction_factor:g}"
+        )
 
 
 @dataclass(frozen=True)
 class Rung:
-    """The values that trials had when they reached `epoch`."""
+    """The values of the trials that reached an epoch."""
 
     epoch: int
     values: dict[int, float]
+    """The best value of each trial up to `epoch`, by trial number; larger is better."""
 
 
-class SuccessiveHalving:
-    """Decides after each epoch whether a trial goes on. Values: more is better."""
+class Asha(EarlyStoppingRule):
+    """Asynchronous successive halving, by each trial's best value so far.
 
-    def __init__(self, *, grace_period: int, reduction_factor: float, max_epochs: int) -> None:
-        """Set up empty rungs.
+    The best value is used because a trial is ranked by its best epoch: a model that has begun to
+    overfit is not worse for it.
+    """
 
-        Args:
-            grace_period: epochs that every trial gets; the first rung.
-            reduction_factor: of the trials that reach a rung, about 1 in this many goes on.
-            max_epochs: the budget of a trial.
-        """
-        self.reduction_factor = reduction_factor
-        self.rungs: list[Rung] = []
-        milestone = float(grace_period)
-        while math.ceil(milestone) < max_epochs:
-            if not self.rungs or self.rungs[-1].epoch < math.ceil(milestone):
-                self.rungs.append(Rung(math.ceil(milestone), {}))
-            milestone *= reduction_factor
+    Settings = AshaSettings
 
-    def record(self, number: int, epoch: int, value: float) -> bool:
-        """Take in a trial's value after an epoch.
-
-        Args:
-            number: the trial.
-            epoch: epochs trained so far, from 1.
-            value: its metric now; more is better.
-
-        Returns:
-            True if the trial goes on, False if it stops here.
-        """
-        for rung in self.rungs:
-            if rung.epoch == epoch and number not in rung.values:
-                earlier = list(rung.values.values())
-                rung.values[number] = value
-                return self._stands(value, earlier)
-        return True
-
-    def would_pass(self, number: int) -> bool:
-        """Whether a trial is among those that pass its last rung, by all that is known now."""
-        values = next((r.values for r in reversed(self.rungs) if number in r.values), None)
-        return values is None or self._stands(values[number], list(values.values()))
-
-    def _stands(self, value: float, earlier: list[float]) -> bool:
-        if not earlier:
-            return True
-        return value >= float(np.percentile(earlier, (1 - 1 / self.reduction_factor) * 100))
-
-
-class Rungs:
-    """Successive halving as a config asks for it, over the metrics that trials report."""
-
-    def __init__(self, stopping: EarlyStopping, max_epochs: int) -> None:
-        """Set up empty rungs."""
-        self._by = stopping.by
+    def __init__(self, settings: AshaSettings, max_epochs: int) -> None:
+        """Create empty rungs below `max_epochs`."""
+        self._metric = settings.by
+        self._sign = sign(settings.by)
+        self._reduction_factor = settings.reduction_factor
         self._best: dict[int, float] = {}
-        self._halving = SuccessiveHalving(
-            grace_period=stopping.grace_period,
-            reduction_factor=stopping.reduction_factor,
-            max_epochs=max_epochs,
-        )
+        self._rungs: list[Rung] = []
+        milestone = float(settings.grace_period)
+        while math.ceil(milestone) < max_epochs:
+            # A factor below 2 can round to the same epoch twice.
+            if not self._rungs or self._rungs[-1].epoch < math.ceil(milestone):
+                self._rungs.append(Rung(math.ceil(milestone), {}))
+            milestone *= settings.reduction_factor
 
     @property
-    def epochs(self) -> list[int]:
-        """After which of them trials are judged."""
-        return [rung.epoch for rung in self._halving.rungs]
+    def rungs(self) -> tuple[int, ...]:
+        """Epochs after which trials are compared."""
+        return tuple(rung.epoch for rung in self._rungs)
 
-    def take(self, number: int, epoch: int, metrics: Mapping[str, float]) -> bool:
-        """Take in a trial's epoch; says whether the trial goes on.
+    def take(self, trial: int, epoch: int, metrics: Mapping[str, float]) -> bool:
+        """Record a trial's epoch; return False if it is too poor for its rung."""
+        value = self._sign * metrics[self._metric]
+        best = self._best[trial] = max(value, self._best.get(trial, value))
+        for rung in self._rungs:
+            if rung.epoch == epoch and trial not in rung.values:
+                earlier = list(rung.values.values())
+                rung.values[trial] = best
+                return self._passes(best, earlier)
+        return True
 
-        A rung compares the best value of each trial until there: what decides in the end is a
-        trial's best epoch too, and a model that begins to overfit isn't worse for it.
-        """
-        value = sign(self._by) * metrics[self._by]
-        self._best[number] = max(value, self._best.get(number, value))
-        return self._halving.record(number, epoch, self._best[number])
+    def may_extend(self, trial: int) -> bool:
+        """Return whether a trial passes its last rung when compared with all trials there."""
+        reached = next((r.values for r in reversed(self._rungs) if trial in r.values), None)
+        return reached is None or self._passes(reached[trial], list(reached.values()))
 
-    def would_pass(self, number: int) -> bool:
-        """Whether a trial is among those that pass its last rung, by all that is known now."""
-        return self._halving.would_pass(number)
+    def _passes(self, value: float, others: list[float]) -> bool:
+        if not others:
+            return True
+        import numpy as np
 
-
-def make_rungs(config: SearchConfig) -> Rungs | None:
-    """Set up the empty rungs that a config asks for; None without early stopping."""
-    if config.early_stopping is None:
-        return None
-    return Rungs(config.early_stopping, config.budget.max_epochs)
+        return value >= float(np.percentile(others, (1 - 1 / self._reduction_factor) * 100))

@@ -1,7 +1,7 @@
-"""Going further than was planned: more trials, more epochs, failed trials once more.
+"""Changes of a search's budget: more trials, more epochs, another target, retries of failed trials.
 
-Pure: from what is there and what is wanted to the events that say it. The driver writes them before
-it takes up the search, so that a resume after any death finds them.
+Pure: turns the current state and the requested changes into one budget event. The driver records
+the event before it continues the search, so that a later resume finds it.
 """
 
 from __future__ import annotations
@@ -12,97 +12,100 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from celltune.search.config.loading import first_mistake
+from celltune.search.config.loading import first_problem
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import BudgetChanged, EpochReported, Event
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.snapshot import with_budget
-from celltune.search.tuning.asha import make_rungs
+from celltune.search.tuning.base import make_rule
 
 _TRIALS = re.compile(r"(\+?)(\d+)")
+_NONE = ("none", "null")
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a resume should change; None leaves a thing as it is."""
+    """Requested changes of a budget; None keeps the current value."""
 
     trials: int | str | None = None
-    """In all, or `+20` for so many more."""
+    """The total number of trials, or an increment such as `+20`."""
     max_epochs: int | None = None
+    """The maximum number of epochs of a trial; it can only grow."""
     target: float | str | None = None
     """A value of the metric, or `none` for no target."""
     patience: int | str | None = None
-    """A number of trials, or `none` for no end by it."""
+    """A number of trials, or `none` for no limit."""
     retry_failed: bool = False
+    """Whether failed trials are retried from their newest checkpoints."""
 
 
 def config_after(config: SearchConfig, state: ExperimentState, changes: Changes) -> SearchConfig:
-    """Give the config with the budget that `changes` ask for.
+    """Return the config with the budget after the changes.
 
     Args:
-        config: as launched.
-        state: of the experiment.
-        changes: what is wanted.
+        config: The config of the launch.
+        state: The experiment's current state.
+        changes: The requested changes.
 
     Raises:
-        ConfigError: it can't be had.
+        ConfigError: A change is invalid.
     """
     config = with_budget(config, state)
-    wanted = {
-        "trials": _trials(changes.trials, config.budget.trials),
+    requested = {
+        "trials": _total_trials(changes.trials, config.budget.trials),
         "max_epochs": changes.max_epochs,
-        "target": _number(changes.target, "--target", float),
-        "patience": _number(changes.patience, "--patience", int),
+        "target": _parse_number(changes.target, "target", float),
+        "patience": _parse_number(changes.patience, "patience", int),
     }
-    lifted = {
-        name: None for name in ("target", "patience") if getattr(changes, name) in ("none", "null")
-    }
-    given = {name: value for name, value in wanted.items() if value is not None} | lifted
-    if not given:
+    updates = {name: value for name, value in requested.items() if value is not None}
+    cleared = {name: None for name in ("target", "patience") if getattr(changes, name) in _NONE}
+    if not updates and not cleared:
         return config
     plain = config.model_dump(mode="json")
+    budget = {**plain["budget"], **updates, **cleared}
     try:
-        new = SearchConfig.model_validate({**plain, "budget": {**plain["budget"], **given}})
+        new = SearchConfig.model_validate({**plain, "budget": budget})
     except ValidationError as error:
-        raise ConfigError(f"The budget can't be changed: {first_mistake(error)}") from error
-    _check_grows(config, new, state)
+        raise ConfigError(f"The budget cannot be changed: {first_problem(error)}") from error
+    _check_growth(config, new, state)
     return new
 
 
-def _trials(wanted: int | str | None, now: int) -> int | None:
-    if wanted is None or isinstance(wanted, int):
-        return wanted
-    match = _TRIALS.fullmatch(wanted.strip())
+def _total_trials(requested: int | str | None, current: int) -> int | None:
+    if requested is None or isinstance(requested, int):
+        return requested
+    match = _TRIALS.fullmatch(requested.strip())
     if match is None:
         raise ConfigError(
-            f"--trials is '{wanted}'; it must be a number of trials in all (100) or more of them "
-            "(+20)."
+            f"`trials` is '{requested}'; give a number of trials (100) or an increment (+20)."
         )
-    return int(match[2]) + (now if match[1] else 0)
+    return int(match[2]) + (current if match[1] else 0)
 
 
-def _number(wanted: float | str | None, option: str, kind: type) -> float | int | None:
-    if not isinstance(wanted, str) or wanted in ("none", "null"):
-        return None if isinstance(wanted, str) else wanted
+def _parse_number(value: float | str | None, name: str, kind: type) -> float | int | None:
+    if not isinstance(value, str):
+        return value
+    if value in _NONE:
+        return None
     try:
-        number: float | int = kind(wanted)
+        number: float | int = kind(value)
     except ValueError as error:
-        what = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"{option} is '{wanted}'; it must be {what}, or none.") from error
+        allowed = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"`{name}` is '{value}'; give {allowed} or none.") from error
     return number
 
 
-def _check_grows(old: SearchConfig, new: SearchConfig, state: ExperimentState) -> None:
+def _check_growth(old: SearchConfig, new: SearchConfig, state: ExperimentState) -> None:
     if new.budget.trials < len(state.trials):
         raise ConfigError(
-            f"--trials is {new.budget.trials}, but {len(state.trials)} trials were begun already; "
-            "name at least as many."
+            f"`trials` is {new.budget.trials}, but {len(state.trials)} trials were already "
+            "started; give at least this number."
         )
     if new.budget.max_epochs < old.budget.max_epochs:
         raise ConfigError(
-            f"--max-epochs is {new.budget.max_epochs}, below the {old.budget.max_epochs} that "
-            "trials were begun with; it can only grow."
+            f"`max_epochs` is {new.budget.max_epochs}, but trials were started with "
+            f"{old.budget.max_epochs}; give at least this number."
         )
 
 
@@ -113,42 +116,43 @@ def budget_event(
     changes: Changes,
     at: float,
 ) -> BudgetChanged | None:
-    """Say a change as one event, so that it happens whole or not at all; None: nothing changes.
+    """Return the changes as a single event (atomic), or None if nothing changes.
 
-    With more epochs, unfinished trials get them, and of the completed ones those whose value at
-    the last rung they reached is among the best 1/reduction_factor of all that reached it: the ones
-    that ASHA would let pass. Pruned trials stay pruned.
+    If `max_epochs` grows, unfinished trials get the additional epochs, and so do those completed
+    trials that the early-stopping rule would let continue. Pruned trials stay pruned.
 
     Args:
-        config: as launched.
-        ledger: all events so far.
-        state: what they come to.
-        changes: what is wanted.
-        at: the time to stamp it with, in seconds since 1970.
+        config: The config of the launch.
+        ledger: All events so far.
+        state: The state after these events.
+        changes: The requested changes.
+        at: The event's time stamp, in seconds since 1970.
 
     Raises:
-        ConfigError: it can't be had.
+        ConfigError: A change is invalid.
     """
     old, new = with_budget(config, state), config_after(config, state, changes)
     extended: list[int] = []
     if new.budget.max_epochs > old.budget.max_epochs:
-        extended = _passing(new, ledger, state)
+        extended = _extended_trials(new, ledger, state)
     failed = [trial.number for trial in state.trials if trial.status == "failed"]
     retried = failed if changes.retry_failed else []
     if new.budget == old.budget and not retried:
         return None
-    kept = new.budget.model_dump(include={"trials", "max_epochs", "target", "patience"})
-    return BudgetChanged(at=at, **kept, extended=extended, retried=retried)
+    recorded = new.budget.model_dump(include={"trials", "max_epochs", "target", "patience"})
+    return BudgetChanged(at=at, **recorded, extended=extended, retried=retried)
 
 
-def _passing(config: SearchConfig, ledger: Iterable[Event], state: ExperimentState) -> list[int]:
-    rungs = make_rungs(config)
+def _extended_trials(
+    config: SearchConfig, ledger: Iterable[Event], state: ExperimentState
+) -> list[int]:
+    rule = make_rule(config)
     for event in ledger:
-        if rungs is not None and isinstance(event, EpochReported):
-            rungs.take(event.number, event.epoch, event.metrics)
+        if rule is not None and isinstance(event, EpochReported):
+            rule.take(event.number, event.epoch, event.metrics)
     return [
         trial.number
         for trial in state.trials
         if trial.status == "unfinished"
-        or (trial.status == "completed" and (rungs is None or rungs.would_pass(trial.number)))
+        or (trial.status == "completed" and (rule is None or rule.may_extend(trial.number)))
     ]

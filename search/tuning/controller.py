@@ -1,8 +1,9 @@
-"""Decides what is tried next and which trials go on, and writes all of it into the ledger.
+"""The state machine of a search: which trial runs next, which trials continue, when it ends.
 
-Pure decisions over an injected clock: no Ray, no thread, no process. The engine brings the
-reports of running trials and carries out the answers. Live and after a resume the same methods
-run over the same events, so a search that was cut decides like one that never was.
+Every decision is made here and recorded in the ledger; there is no Ray, no thread and no process,
+and the clock is an argument. The engine in `search.cluster` passes the reports of running trials to
+the controller and carries out its decisions. A resumed controller replays the ledger through the
+same methods, so an interrupted search decides like an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.events import (
@@ -30,74 +31,71 @@ from celltune.search.ledger.events import (
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.storage.snapshot import with_budget
-from celltune.search.tuning.asha import make_rungs
+from celltune.search.tuning.base import make_rule, make_sampler
 from celltune.search.tuning.stopping import SearchEnd, end_reason, no_new_trials_reason
-from celltune.search.tuning.tpe import TPESampler
 from celltune.search.types import EpochReport, ParameterValue
 
-if TYPE_CHECKING:
-    from optuna import Study
-
 Observer = Callable[[Event, ExperimentState], None]
-"""Is shown each event after it is on the disk and in the state."""
+"""Is called with each event after it was written to the ledger and applied to the state."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A trial that waits for a worker."""
+    """A trial for a worker to train."""
 
     number: int
     params: dict[str, ParameterValue]
     max_epochs: int
     checkpoints: tuple[str, ...]
-    """Acknowledged checkpoints, the newest first; empty for a new trial."""
+    """Names of the recorded checkpoints, the newest first; empty for a new trial."""
 
 
 class SearchController:
     """The state machine of a search.
 
-    Invariants: an event is in the ledger before it has any effect; a trial is assigned to one
-    worker at a time; a trial that ended is never assigned again.
+    Invariants: an event is in the ledger before it takes effect; a trial is assigned to one worker
+    at a time; a trial that ended is never assigned again.
+
+    Attributes:
+        state: The experiment's state after the last event.
+        sampler: The sampler that proposes hyperparameters.
     """
 
     def __init__(self, config: SearchConfig, ledger: Ledger, *, clock: Callable[[], float]) -> None:
-        """Bring everything to where the ledger ends.
+        """Restore the search from the ledger.
 
         Args:
-            config: of the experiment.
-            ledger: open for writing.
-            clock: seconds since 1970, to stamp events with.
+            config: The experiment's config.
+            ledger: The experiment's ledger, open for writing.
+            clock: Returns the seconds since 1970, for the events' time stamps.
         """
         self.state = ExperimentState(ledger)
         self._config = config = with_budget(config, self.state)
         self._ledger = ledger
         self._clock = clock
         self._observers: list[Observer] = []
-        self._tpe = TPESampler(
-            config.space,
-            metric=config.metric,
-            seed=config.seed,
-            startup_trials=config.sampler.startup_trials,
-            prior=self.state.prior.trials if self.state.prior else (),
-        )
-        self._rungs = make_rungs(config)
-        self._settle(self._replay())
-        self._tpe.replay(self.state)
+        prior = tuple(self.state.prior.trials) if self.state.prior else ()
+        self.sampler = make_sampler(config, prior)
+        self._rule = make_rule(config)
+        self._end_interrupted(self._replay_rule())
+        self.sampler.replay(self.state)
         self._waiting = deque(t.number for t in self.state.trials if t.status == "unfinished")
 
     def observe(self, observer: Observer) -> None:
-        """Show every later event to `observer`."""
+        """Call `observer` with every event from now on."""
         self._observers.append(observer)
-
-    @property
-    def study(self) -> Study:
-        """The Optuna study that mirrors the ledger."""
-        return self._tpe.study
 
     def start(
         self, *, celltune: str, host: str, pid: int, versions: Mapping[str, str] | None = None
     ) -> None:
-        """Record that a driver takes up the experiment."""
+        """Record the start of a run.
+
+        Args:
+            celltune: The version of celltune.
+            host: The name of the driver's machine.
+            pid: The driver's process id.
+            versions: Versions of Python and of the libraries that affect results.
+        """
         self._record(
             RunStarted(
                 at=self._clock(),
@@ -110,25 +108,26 @@ class SearchController:
         )
 
     def end(self, reason: EndReason) -> None:
-        """Record that the driver leaves in good order."""
+        """Record the end of a run."""
         self._record(RunEnded(at=self._clock(), reason=reason))
 
     @property
     def end_reason(self) -> SearchEnd | None:
-        """Why the search is over; None while anything goes on."""
+        """The reason why the search has ended; None while trials run or wait."""
         return end_reason(self._config, self.state)
 
     def next(self) -> Assignment | None:
-        """Give the next trial to run: unfinished ones first, then new ones; None when none is left.
+        """Return the next trial to train; None if there is none at the moment.
 
-        A new trial is in the ledger when this returns.
+        Unfinished trials come first, then new ones. A new trial is recorded in the ledger before
+        it is returned.
         """
         if self._waiting:
             return self._assignment(self.state.trials[self._waiting.popleft()])
         if no_new_trials_reason(self._config, self.state):
             return None
         number = len(self.state.trials)
-        params = self._tpe.propose(number)
+        params = self.sampler.propose(number)
         self._record(
             TrialCreated(
                 at=self._clock(),
@@ -140,51 +139,61 @@ class SearchController:
         return self._assignment(self.state.trials[number])
 
     def report(self, number: int, reports: Sequence[EpochReport]) -> bool:
-        """Take in a trial's finished epochs, in their order, with one write to the disk.
+        """Record finished epochs of a trial, in their order, with a single write to the ledger.
 
-        What the ledger holds already (a trial had to go back to an older checkpoint) is read over:
-        its numbers are the same. What comes after the epoch that ends the trial is left out.
+        Epochs that the ledger already holds are skipped: a trial that was restored from an older
+        checkpoint repeats them with the same metrics. Epochs after the one that ends the trial are
+        skipped too.
+
+        Args:
+            number: The trial's number.
+            reports: The epochs.
 
         Returns:
-            True if the trial trains on, False if it ended.
+            True if the trial continues, False if it has ended.
         """
         trial = self.state.trials[number]
-        events: list[Event] = []
+        events: list[EpochReported] = []
         outcome = None
         for report in reports:
             if report.epoch > trial.epochs_done and outcome is None:
-                at = self._clock()
-                event = EpochReported(
-                    at=at,
-                    number=number,
-                    epoch=report.epoch,
-                    metrics=report.metrics,
-                    checkpoint=report.checkpoint,
-                )
+                event = self._epoch_event(number, report)
                 events.append(event)
-                outcome = self._outcome(trial, report.epoch, self._stands(event))
-                if outcome is not None:
-                    events.append(TrialStopped(at=at, number=number, reason=outcome))
-        if events:
+                outcome = self._outcome(trial, report.epoch, self._continues(event))
+        if events and outcome is not None:
+            ended = TrialStopped(at=events[-1].at, number=number, reason=outcome)
+            self._record(*events, ended)
+        elif events:
             self._record(*events)
-        for recorded in events:
-            if isinstance(recorded, EpochReported):
-                value = recorded.metrics[self._config.metric]
-                self._tpe.report(number, recorded.epoch, value)
+        for event in events:
+            self.sampler.report(number, event.epoch, event.metrics[self._config.metric])
         if outcome is not None:
-            self._tpe.finish(trial)
+            self.sampler.finish(trial)
         return outcome is None
 
     def fail(self, number: int, error: str, details: str = "") -> None:
-        """Take in that a trial broke."""
+        """Record that a trial has failed.
+
+        Args:
+            number: The trial's number.
+            error: The reason, in one sentence.
+            details: The traceback, if there is one.
+        """
         self._record(TrialFailed(at=self._clock(), number=number, error=error, details=details))
-        self._tpe.finish(self.state.trials[number])
+        self.sampler.finish(self.state.trials[number])
 
     def retry_or_fail(self, number: int, cause: Cause, error: str, details: str = "") -> None:
-        """Take in that a trial lost its worker: it waits again, or has lost too many."""
+        """Put a trial that lost its worker back in the queue, or fail it if no retries are left.
+
+        Args:
+            number: The trial's number.
+            cause: Why the worker was lost.
+            error: The reason, in one sentence.
+            details: The traceback, if there is one.
+        """
         trial = self.state.trials[number]
         if trial.losses >= self._config.retries:
-            self.fail(number, _given_up(trial.losses + 1, cause, error), details)
+            self.fail(number, _no_retries_left(trial.losses + 1, cause, error), details)
             return
         self._record(
             WorkerLost(at=self._clock(), number=number, error=error, cause=cause, details=details)
@@ -203,38 +212,47 @@ class SearchController:
         names = tuple(epoch.checkpoint for epoch in newest_first if epoch.checkpoint is not None)
         return Assignment(trial.number, dict(trial.params), trial.max_epochs, names)
 
-    def _stands(self, event: EpochReported) -> bool:
-        return self._rungs is None or self._rungs.take(event.number, event.epoch, event.metrics)
+    def _epoch_event(self, number: int, report: EpochReport) -> EpochReported:
+        return EpochReported(
+            at=self._clock(),
+            number=number,
+            epoch=report.epoch,
+            metrics=report.metrics,
+            checkpoint=report.checkpoint,
+        )
+
+    def _continues(self, event: EpochReported) -> bool:
+        return self._rule is None or self._rule.take(event.number, event.epoch, event.metrics)
 
     def _outcome(
-        self, trial: TrialRecord, epochs: int, stands: bool
+        self, trial: TrialRecord, epochs: int, continues: bool
     ) -> Literal["completed", "pruned"] | None:
         if epochs >= trial.max_epochs:
             return "completed"
-        return None if stands else "pruned"
+        return None if continues else "pruned"
 
-    def _replay(self) -> dict[int, bool]:
-        """Rebuild the rungs; say of each trial whether it stood after its last epoch."""
-        stands: dict[int, bool] = {}
+    def _replay_rule(self) -> dict[int, bool]:
+        """Replay the early-stopping rule; return whether each trial continues, by number."""
+        continues: dict[int, bool] = {}
         for event in self._ledger:
             if isinstance(event, EpochReported):
-                stands[event.number] = self._stands(event)
+                continues[event.number] = self._continues(event)
             elif isinstance(event, BudgetChanged):
-                stands.update(dict.fromkeys([*event.extended, *event.retried], True))
-        return stands
+                continues.update(dict.fromkeys([*event.extended, *event.retried], True))
+        return continues
 
-    def _settle(self, stands: dict[int, bool]) -> None:
-        """End the trials whose last epoch was written but not the end that followed from it."""
+    def _end_interrupted(self, continues: Mapping[int, bool]) -> None:
+        """End the trials whose last epoch was recorded, but not the end that it caused."""
         for trial in self.state.trials:
             if trial.status == "unfinished" and trial.epochs:
-                outcome = self._outcome(trial, trial.epochs_done, stands[trial.number])
+                outcome = self._outcome(trial, trial.epochs_done, continues[trial.number])
                 if outcome is not None:
                     self._record(
                         TrialStopped(at=self._clock(), number=trial.number, reason=outcome)
                     )
 
 
-def _given_up(times: int, cause: Cause, error: str) -> str:
-    if times == 1:
+def _no_retries_left(losses: int, cause: Cause, error: str) -> str:
+    if losses == 1:
         return error
-    return f"The trial was set back {times} times, at last because {CAUSES[cause]}: {error}"
+    return f"The trial lost its worker {losses} times, at last because {CAUSES[cause]}: {error}"

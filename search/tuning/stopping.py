@@ -1,34 +1,34 @@
-"""When a search is over: pure functions of its config and its state."""
+"""The conditions under which a search ends: pure functions of its config and its state."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from celltune.search.config.schema import SearchConfig
-from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.types import Metric, sign
+from celltune.search.ledger.state import ExperimentState
+from celltune.search.objective import sign
 from celltune.search.wording import metric_text
 
 SearchEnd = Literal["finished", "target", "no_improvement", "too_many_failed"]
-"""See `events.EndReason`."""
+"""The reasons in `ledger.events.EndReason` for which a search itself ends, not only a run."""
 
 
 def no_new_trials_reason(config: SearchConfig, state: ExperimentState) -> SearchEnd | None:
-    """Say why no further trial is begun; None if there is more to try."""
+    """Return the reason why no new trials are started; None if there is none."""
     if too_many_failed(config, state):
         return "too_many_failed"
-    if _target_is_met(config, state):
+    if _target_is_reached(config, state):
         return "target"
     if len(state.trials) >= config.budget.trials:
         return "finished"
-    return "no_improvement" if _patience_is_over(config, state) else None
+    return "no_improvement" if _patience_is_exhausted(config, state) else None
 
 
 def end_reason(config: SearchConfig, state: ExperimentState) -> SearchEnd | None:
-    """Say why the search is over; None while anything goes on.
+    """Return the reason why the search has ended; None while it goes on.
 
-    With the target met or too many trials failed, it is over at once. Otherwise the trials that
-    were begun are trained to their ends.
+    A search ends at once if the target is reached or too many trials have failed. Otherwise it
+    ends when all trials that were started have ended.
     """
     reason = no_new_trials_reason(config, state)
     if reason in ("finished", "no_improvement") and state.count("unfinished"):
@@ -37,46 +37,46 @@ def end_reason(config: SearchConfig, state: ExperimentState) -> SearchEnd | None
 
 
 def too_many_failed(config: SearchConfig, state: ExperimentState) -> bool:
-    """Whether more trials failed than the config bears."""
+    """Return whether more trials have failed than `max_failed` allows."""
     return state.count("failed") > config.max_failed * config.budget.trials
 
 
-def _target_is_met(config: SearchConfig, state: ExperimentState) -> bool:
+def _target_is_reached(config: SearchConfig, state: ExperimentState) -> bool:
     if config.budget.target is None:
         return False
-    wanted = sign(config.metric) * config.budget.target
+    direction = sign(config.metric)
+    target = direction * config.budget.target
     values = (trial.best_value(config.metric) for trial in state.trials)
-    return any(value is not None and sign(config.metric) * value >= wanted for value in values)
+    return any(value is not None and direction * value >= target for value in values)
 
 
-def _patience_is_over(config: SearchConfig, state: ExperimentState) -> bool:
+def _patience_is_exhausted(config: SearchConfig, state: ExperimentState) -> bool:
     patience = config.budget.patience
-    if patience is None:
+    ranked = state.ranked(config.metric) if patience is not None else []
+    if patience is None or not ranked:
         return False
-    leader = _leader(state, config.metric)
-    since = 0 if leader is None else leader.number + 1
-    ended = [trial for trial in state.trials[since:] if trial.status in ("completed", "pruned")]
-    return leader is not None and len(ended) >= patience
-
-
-def _leader(state: ExperimentState, metric: Metric) -> TrialRecord | None:
-    ranked = state.ranked(metric)
-    return ranked[0] if ranked else None
+    later = state.trials[ranked[0].number + 1 :]
+    return sum(trial.status in ("completed", "pruned") for trial in later) >= patience
 
 
 def explain_end(config: SearchConfig, state: ExperimentState, reason: SearchEnd) -> str:
-    """Say in a sentence why a search is over, and how it could go on."""
+    """Return a sentence that explains why a search has ended, and one on how to continue it."""
+    budget = config.budget
     if reason == "target":
-        target = metric_text(config.metric, config.budget.target)
-        return f"The target is met: {config.metric} {target}. To go on: --target none."
+        target = metric_text(config.metric, budget.target)
+        return (
+            f"The target is reached: {config.metric} {target}. To continue, resume the search with "
+            "another target or without one."
+        )
     if reason == "no_improvement":
         return (
-            f"The last {config.budget.patience} trials brought nothing better. "
-            "To go on: --patience none."
+            f"The last {budget.patience} trials did not improve on the best one. To continue, "
+            "resume the search with a larger patience or without one."
         )
     if reason == "too_many_failed":
         return (
-            f"{state.count('failed')} of {config.budget.trials} trials failed, more than "
-            f"max_failed ({config.max_failed:g}) allows. When the reason is mended: --retry-failed."
+            f"{state.count('failed')} of {budget.trials} trials failed, more than max_failed "
+            f"({config.max_failed:g}) allows. Fix the cause, then resume the search and retry the "
+            "failed trials."
         )
-    return "All trials have ended. For more: --trials +20, or --max-epochs."
+    return "All trials have ended. To continue, resume the search with more trials or more epochs."

@@ -1,21 +1,23 @@
-"""One trial: parameters + data + checkpoints -> epochs of metrics. Pure: no Ray, no Optuna.
+"""One trial: trains a model and yields a report after each epoch. Uses neither Ray nor Optuna.
 
-A trial's numbers are a function of (parameters, seed, data, epoch): one that was cut and resumed
-reports what the uncut one would have.
+The metrics of an epoch are a function of (hyperparameters, seed, data, epoch): a trial that was
+interrupted and resumed reports the same metrics as an uninterrupted one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from celltune.data_prep.dataset.tensorized import PreparedData
-from celltune.models.errors import CheckpointError
+from celltune.models.errors import CheckpointError, TrialError
 from celltune.search.config.space import split
 from celltune.search.errors import StorageError
+from celltune.search.objective import objective_metric
 from celltune.search.storage.checkpoints import Checkpoints
 from celltune.search.types import EpochReport, ParameterValue
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrialTask:
-    """What a worker needs to know to run a trial."""
+    """Everything that a worker needs to train a trial, except the data."""
 
     number: int
     params: Mapping[str, ParameterValue]
@@ -35,38 +37,40 @@ class TrialTask:
     """The store of the trial's checkpoints."""
     restore_from: tuple[str, ...] = ()
     """Names of the checkpoints to continue from, in order of preference; empty for a new trial."""
+    metrics: tuple[str, ...] = ()
+    """Metrics that are reported in addition to those of the trainer."""
     device: str = "cpu"
     threads: int = 1
-    """Of torch."""
+    """Number of torch threads."""
     memory_gb: float | None = None
-    """See `Resources.memory_per_trial_gb`."""
+    """Memory limit in GB (1e9 bytes); see `Resources.memory_per_trial_gb`."""
 
 
 def checkpoint_name(epoch: int) -> str:
-    """Name the folder of the checkpoint after `epoch`."""
+    """Return the folder name of the checkpoint after `epoch`."""
     return f"epoch-{epoch}"
 
 
 def trial_seed(experiment_seed: int, number: int) -> int:
-    """Give the seed of a trial's weights, batches and dropout: 32 bits."""
+    """Return the seed (32 bits) of a trial's weights, batches and dropout."""
     return int(np.random.SeedSequence([experiment_seed, number]).generate_state(1)[0])
 
 
 def make_trainer(
     params: Mapping[str, ParameterValue], data: PreparedData, *, seed: int, device: str
 ) -> Trainer:
-    """Build what a trial's parameters describe, untrained.
+    """Create the trainer of a trial's untrained model.
 
     Args:
-        params: every hyperparameter that is active.
-        data: training and validation reviews.
-        seed: decides starting values, the order of batches, and dropout.
-        device: a torch device name.
+        params: All active hyperparameters.
+        data: Training and validation split.
+        seed: Seed of the initial weights, the order of batches, and dropout.
+        device: A torch device name.
 
     Raises:
-        DataError: the data can't be used with these parameters.
+        DataError: The data cannot be used with these hyperparameters.
     """
-    # torch takes seconds to import, and a worker may be given up before it trains.
+    # Importing torch takes seconds, and a worker may be stopped before it trains.
     from celltune.models.training.trainer import Trainer
 
     model, training = split(params)
@@ -87,28 +91,53 @@ def make_trainer(
 
 
 def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochReport]:
-    """Train without end, one epoch an item; the caller stops it by not asking on.
+    """Train without end, one epoch per iteration; to stop, abandon the iterator.
 
     Args:
-        task: what to train, and from where on.
-        data: training and validation reviews.
+        task: The trial, and where to continue.
+        data: Training and validation split.
 
     Raises:
-        TrialError: the trial can't go on, for example because its loss is no number.
-        StorageError: a checkpoint can't be written, or the storage not be reached.
+        TrialError: The trial cannot continue, for example because its loss is not finite.
+        StorageError: A checkpoint cannot be read or written.
     """
     seed = trial_seed(task.seed, task.number)
     trainer = make_trainer(task.params, data, seed=seed, device=task.device)
     warnings = _restore(trainer, task)
     while True:
-        metrics = {
-            name: float(value)
-            for name, value in asdict(trainer.run_epoch()).items()
-            if name != "epoch"
-        }
+        metrics = train_epoch(trainer, task.metrics)
         metrics["parameters"] = float(trainer.parameters)
         yield EpochReport(trainer.epoch, metrics, _save(trainer, task), warnings)
         warnings = ()
+
+
+def train_epoch(trainer: Trainer, metrics: Sequence[str] = ()) -> dict[str, float]:
+    """Train for an epoch and return the trainer's metrics and the requested ones.
+
+    Args:
+        trainer: The trainer.
+        metrics: Names of metrics in `METRICS`. Those that the trainer does not report are computed
+            from the predictions for the validation split, which are collected only then.
+
+    Raises:
+        TrialError: A loss or a metric is not finite.
+    """
+    from celltune.models.training.trainer import EpochMetrics, Predictions
+
+    missing = [name for name in metrics if name not in EpochMetrics.__dataclass_fields__]
+    predictions = Predictions() if missing else None
+    epoch = asdict(trainer.run_epoch(predictions))
+    values = {name: float(value) for name, value in epoch.items() if name != "epoch"}
+    if predictions is not None:
+        labels, log_probabilities = predictions.arrays()
+        for name in missing:
+            values[name] = float(objective_metric(name).compute(labels, log_probabilities))
+            if not math.isfinite(values[name]):
+                raise TrialError(
+                    f"The metric {name} is {values[name]} after epoch {trainer.epoch}. It must be "
+                    "a finite number: fix the package that defines it, or use another metric."
+                )
+    return values
 
 
 def _save(trainer: Trainer, task: TrialTask) -> str:
@@ -116,21 +145,23 @@ def _save(trainer: Trainer, task: TrialTask) -> str:
     try:
         task.checkpoints.save(trainer.state(), name)
     except OSError as error:
-        raise _out_of_reach(task, "write", name, error) from error
+        raise _storage_error(task, "write", name, error) from error
     return name
 
 
 def _restore(trainer: Trainer, task: TrialTask) -> tuple[str, ...]:
-    """Go on from the best whole checkpoint; gives a warning for each that wasn't."""
+    """Load the first usable checkpoint; return a warning for each damaged one."""
     warnings: list[str] = []
     for name in task.restore_from:
         try:
             trainer.load_state(*task.checkpoints.load(name))
         except CheckpointError as error:
-            kept = _set_aside(task, name)
-            warnings.append(f"Trial {task.number} goes back one checkpoint: {error}{kept}")
+            location = _set_aside(task, name)
+            warnings.append(
+                f"Trial {task.number} falls back to an older checkpoint: {error}{location}"
+            )
         except OSError as error:
-            raise _out_of_reach(task, "read", name, error) from error
+            raise _storage_error(task, "read", name, error) from error
         else:
             break
     return tuple(warnings)
@@ -138,14 +169,14 @@ def _restore(trainer: Trainer, task: TrialTask) -> tuple[str, ...]:
 
 def _set_aside(task: TrialTask, name: str) -> str:
     try:
-        return f" It is kept to be looked at, in {task.checkpoints.set_aside(name)}."
+        return f" The damaged checkpoint is kept in {task.checkpoints.set_aside(name)}."
     except OSError:
         return ""
 
 
-def _out_of_reach(task: TrialTask, what: str, name: str, error: OSError) -> StorageError:
+def _storage_error(task: TrialTask, action: str, name: str, error: OSError) -> StorageError:
     return StorageError(
-        f"Trial {task.number} can't {what} its checkpoint {task.checkpoints.location(name)}: "
-        f"{error.strerror}. What was acknowledged is safe and no trial is counted as failed; "
-        "mend the storage, then resume."
+        f"Trial {task.number} cannot {action} its checkpoint {task.checkpoints.location(name)}: "
+        f"{error.strerror}. Recorded epochs are safe, and no trial has failed. Fix the storage, "
+        "then resume the search."
     )

@@ -1,6 +1,6 @@
-"""What an earlier search learned, as far as it lies in a new search's space.
+"""Warm starts: the trials of an earlier search that lie within a new search's space.
 
-Pure: a state in, an event out.
+Pure: turns the state of the earlier search into an event of the new one.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.types import Metric, ParameterValue
 
 
-class _OutsideError(Exception):
-    """A trial's value isn't in the new space."""
+class _OutsideSpaceError(Exception):
+    """A value of a trial lies outside the new space."""
 
 
 @dataclass(frozen=True)
-class _Given:
-    """Answers a space's questions with the values that a trial had (see `space.Suggests`)."""
+class _RecordedValues:
+    """Suggests the values of an earlier trial (see `space.ValueSource`)."""
 
     params: Mapping[str, ParameterValue]
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         value = self.params.get(name)
-        # 1 == True == 1.0, but they aren't the same choice.
+        # 1 == True == 1.0, but they are different choices.
         if not any(type(value) is type(choice) and value == choice for choice in choices):
-            raise _OutsideError(name)
+            raise _OutsideSpaceError(name)
         return value
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:  # noqa: ARG002
         value = self.params.get(name)
         inside = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
         if not inside or not isinstance(value, int) or (value - low) % step:
-            raise _OutsideError(name)
+            raise _OutsideSpaceError(name)
         return value
 
     def suggest_float(
@@ -51,57 +51,58 @@ class _Given:
     ) -> float:
         value = self.params.get(name)
         if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise _OutsideError(name)
-        if not low <= value <= high or (step and not _on_grid(value - low, step)):
-            raise _OutsideError(name)
+            raise _OutsideSpaceError(name)
+        if not low <= value <= high or (step and not _is_multiple(value - low, step)):
+            raise _OutsideSpaceError(name)
         return float(value)
 
 
-def _on_grid(distance: float, step: float) -> bool:
+def _is_multiple(distance: float, step: float) -> bool:
     return abs(distance / step - round(distance / step)) < 1e-9
 
 
 def warm_start_event(
     origin: str, state: ExperimentState, space: Space, metric: Metric, at: float
 ) -> WarmStarted:
-    """Give what the trials of an earlier search say about a new space.
+    """Return the event that gives a new search the trials of an earlier one.
 
-    A trial is taken if it completed or was pruned and each of its values lies in the new space; a
-    hyperparameter that it didn't name had its default. Hyperparameters that the new space doesn't
-    search are left out.
+    A trial is used if it was completed or pruned and all of its values lie within the new space. A
+    hyperparameter that it did not name had its default value. Hyperparameters that the new space
+    does not search are dropped.
 
     Args:
-        origin: the earlier search's name.
-        state: the earlier search's state.
-        space: the new search's.
-        metric: the new search's.
-        at: the time to stamp the event with, in seconds since 1970.
+        origin: The name of the earlier search.
+        state: The state of the earlier search.
+        space: The space of the new search.
+        metric: The metric of the new search.
+        at: The event's time stamp, in seconds since 1970.
 
     Raises:
-        ConfigError: not one trial can be taken.
+        ConfigError: No trial can be used.
     """
     ended = [t for t in state.trials if t.status in ("completed", "pruned") and t.epochs]
-    taken = [prior for trial in ended if (prior := _prior(trial, space, metric)) is not None]
-    if not taken:
+    measured = [trial for trial in ended if metric in trial.epochs[-1].metrics]
+    usable = [prior for trial in measured if (prior := _prior(trial, space, metric)) is not None]
+    if not usable:
         raise ConfigError(
-            f"Nothing can be learned from '{origin}': {len(ended)} of its trials ended with a "
-            "result, and none of them lies in the new space. Launch without --from, or widen the "
-            "space."
+            f"`warm_start` names '{origin}', but none of its {len(ended)} completed or pruned "
+            f"trials has a value of {metric} and lies within the new space. Launch without a warm "
+            "start, or widen the space."
         )
     names = {name for trial in ended for name in trial.params}
     return WarmStarted(
         at=at,
         origin=origin,
-        trials=taken,
-        outside=len(ended) - len(taken),
+        trials=usable,
+        outside=len(ended) - len(usable),
         parameters_left_out=sorted(names - set(space.searched)),
     )
 
 
 def _prior(trial: TrialRecord, space: Space, metric: Metric) -> PriorTrial | None:
     try:
-        params = space.suggest(_Given({**defaults(), **trial.params}))
-    except _OutsideError:
+        params = space.suggest(_RecordedValues({**defaults(), **trial.params}))
+    except _OutsideSpaceError:
         return None
     return PriorTrial(
         number=trial.number,
@@ -112,12 +113,12 @@ def _prior(trial: TrialRecord, space: Space, metric: Metric) -> PriorTrial | Non
 
 
 def describe_warm_start(event: WarmStarted) -> str:
-    """Say in words what was taken over."""
-    parts = [f"Warm start: {len(event.trials)} trials of '{event.origin}' are known"]
+    """Return a summary of a warm start."""
+    parts = [f"Warm start with {len(event.trials)} trials of '{event.origin}'"]
     if event.outside:
-        parts.append(f"{event.outside} lie outside the new space and were left out")
+        parts.append(f"{event.outside} trials outside the new space were dropped")
     if event.parameters_left_out:
-        parts.append(f"parameters not searched here: {', '.join(event.parameters_left_out)}")
+        parts.append(f"not searched here: {', '.join(event.parameters_left_out)}")
     if not event.same_data:
-        parts.append("it searched on other data, so its values may not compare with these")
+        parts.append("it used different data, so its values may not be comparable")
     return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""A search without a cluster: the conductor driven by trials whose numbers come from a formula."""
+"""A search without a cluster: the controller driven by trials whose numbers come from a formula."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import optuna
+
 from celltune.search.config.loading import parse_config
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.events import Event, ExperimentCreated
@@ -17,6 +19,7 @@ from celltune.search.ledger.ledger import Ledger
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import new_experiment
 from celltune.search.tuning.controller import Assignment, SearchController
+from celltune.search.tuning.tpe import TPESampler
 from celltune.search.types import EpochReport, ParameterValue
 
 RAW: dict[str, Any] = {
@@ -52,6 +55,12 @@ def make_controller(config: SearchConfig, ledger: Ledger) -> SearchController:
     return SearchController(config, ledger, clock=lambda: 1.0)
 
 
+def study_of(controller: SearchController) -> optuna.Study:
+    """Return the Optuna study of a controller whose sampler is TPE."""
+    assert isinstance(controller.sampler, TPESampler)
+    return controller.sampler.study
+
+
 def formula(params: dict[str, ParameterValue], epoch: int) -> dict[str, float]:
     rate = params["learning_rate"]
     size = params["hidden_size"]
@@ -62,12 +71,12 @@ def formula(params: dict[str, ParameterValue], epoch: int) -> dict[str, float]:
     return {"valid_accuracy": accuracy, "valid_loss": 1 - accuracy, "seconds": 0.5}
 
 
-def steps(conductor: SearchController, workers: int = 1) -> Iterator[None]:
+def steps(controller: SearchController, workers: int = 1) -> Iterator[None]:
     """Run trials side by side in turn; yields after each report, so a caller can cut anywhere."""
     running: list[tuple[Assignment, int]] = []
     while True:
         while len(running) < workers:
-            assignment = conductor.next()
+            assignment = controller.next()
             if assignment is None:
                 break
             running.append((assignment, len(assignment.checkpoints)))
@@ -76,7 +85,7 @@ def steps(conductor: SearchController, workers: int = 1) -> Iterator[None]:
         assignment, done = running.pop(0)
         epoch = done + 1
         metrics = formula(assignment.params, epoch)
-        if conductor.report(assignment.number, [EpochReport(epoch, metrics, f"epoch-{epoch}")]):
+        if controller.report(assignment.number, [EpochReport(epoch, metrics, f"epoch-{epoch}")]):
             running.append((assignment, epoch))
         yield
 
@@ -96,8 +105,8 @@ def _finished_events(config: str) -> tuple[Event, ...]:
         tempfile.TemporaryDirectory() as folder,
         start_ledger(Path(folder) / "ledger.jsonl") as ledger,
     ):
-        conductor = make_controller(parsed, ledger)
-        conductor.start(celltune="1", host="h", pid=1, versions={"python": "3"})
-        list(steps(conductor))
-        conductor.end("finished")
+        controller = make_controller(parsed, ledger)
+        controller.start(celltune="1", host="h", pid=1, versions={"python": "3"})
+        list(steps(controller))
+        controller.end("finished")
         return tuple(ledger.events)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from celltune.registry import ExtensionError
 from celltune.search.errors import ExperimentError, OptionError
 from celltune.search.leaderboard import leaderboard as frame_of
 from celltune.search.results.ranking import rows
@@ -38,7 +39,9 @@ def test_searches_with_different_metrics_need_a_metric(storage: Path) -> None:
     message = "'demo' valid_accuracy, 'other' valid_loss.*Set `metric` to valid_accuracy or"
     with pytest.raises(OptionError, match=message):
         read_searches(["demo", "other"], storage)
-    with pytest.raises(OptionError, match=r"'accuracy' is not a metric. Did you mean 'valid_accu"):
+    with pytest.raises(
+        ExtensionError, match=r"'accuracy' is not a metric. Did you mean 'valid_accu"
+    ):
         read_searches(["demo"], storage, "accuracy")
     searches, metric = read_searches(["demo", "other", "demo"], storage, "valid_loss")
     assert [search.name for search in searches] == ["demo", "other"]

@@ -44,9 +44,9 @@ def experiment(storage: Path) -> LocalExperiment:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["launch", "none.yaml"], "none.yaml can't be read: No such file"),
+        (["launch", "none.yaml"], "none.yaml cannot be read: No such file"),
         (["launch", "demo.yaml", "--set", "budget.trials=x"], "budget.trials: input should be"),
-        (["launch", "demo.yaml", "--set", "x"], "must have the form key.path=value"),
+        (["launch", "demo.yaml", "--set", "x"], "not of the form key.path=value"),
         (["launch", "demo.yaml", "--name", "a/b", "--dry-run"], "name: "),
         (["launch", "demo.yaml", "--dry-run"], "'demo' already exists.*Resume it"),
         (["launch", "demo.yaml"], "'demo' already exists.*Resume it"),
@@ -130,7 +130,7 @@ def test_status_shows_the_state_and_the_next_command(
         list(steps(make_controller(make_config(), ledger)))
     _, out, _ = run(capsys, monkeypatch, "status", "demo")
     assert out.startswith("demo: finished")
-    assert "resume" not in out
+    assert "celltune resume" not in out
 
 
 def test_list_shows_every_experiment_including_damaged_ones(

@@ -52,7 +52,7 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["evaluate", "changed"], "'changed' was launched on other data"),
         (["evaluate", "changed", "--on", "valid"], "--on is 'valid'.*train, train.valid"),
         (["evaluate", "changed", "--format", "csv"], "'csv' is not a format.*table, json"),
-        (["compare", "none.yaml"], "none.yaml can't be read: No such file"),
+        (["compare", "none.yaml"], "none.yaml cannot be read: No such file"),
         (["compare", "."], "has no section published"),
         (["compare", ".", "--only", "search"], "Did you mean 'searches'"),
         (["compare", ".", "--format", "html"], "'html' is not a format"),

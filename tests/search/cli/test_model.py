@@ -172,7 +172,7 @@ def test_in_a_terminal_a_long_text_is_coloured(
         (["predict", "small", "--file", "list.jsonl"], r'lines such as \{"text": "\.\.\."\}'),
         (["predict", "small", "--file", "nothing.txt"], "contains no text to classify"),
         (["graph", "none", "-o", "x.png"], "no experiment 'none'"),
-        (["graph", "none.yaml", "-o", "x.png"], "none.yaml can't be read"),
+        (["graph", "none.yaml", "-o", "x.png"], "none.yaml cannot be read"),
         (["graph", "small", "-o", "x.gif"], "not a picture format. .*png"),
         (["graph", "small", "-o", "there.png"], "there.png already exists"),
         (["graph", "demo.yaml", "-o", "x.png", "--trial", "1"], "has no trials"),

@@ -8,7 +8,7 @@ from celltune.search.config.durations import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(
-    ("given_", "seconds"),
+    ("value", "seconds"),
     [
         (90, 90),
         (1.5, 1.5),
@@ -19,32 +19,32 @@ from celltune.search.config.durations import format_duration, parse_duration
         (" 2D ", 172800),
     ],
 )
-def test_durations_are_read_as_people_write_them(given_: object, seconds: float) -> None:
-    assert parse_duration(given_) == seconds
+def test_durations_are_parsed(value: object, seconds: float) -> None:
+    assert parse_duration(value) == seconds
 
 
 @pytest.mark.parametrize(
-    ("given_", "message"),
+    ("value", "message"),
     [
-        ("soon", "a number with s, m, h or d"),
-        ("-5m", "a number with s, m, h or d"),
-        ("5 weeks", "a number with s, m, h or d"),
+        ("soon", "a number with the unit s, m, h or d"),
+        ("-5m", "a number with the unit s, m, h or d"),
+        ("5 weeks", "a number with the unit s, m, h or d"),
         (0, "above 0 seconds"),
         (-1.0, "above 0 seconds"),
         (float("inf"), "above 0 seconds"),
         (float("nan"), "above 0 seconds"),
     ],
 )
-def test_what_is_no_duration_is_told(given_: object, message: str) -> None:
+def test_invalid_durations_are_rejected(value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        parse_duration(given_)
+        parse_duration(value)
 
 
-def test_what_is_neither_text_nor_number_is_left_to_the_caller() -> None:
+def test_other_types_are_returned_unchanged() -> None:
     assert parse_duration(None) is None
     assert parse_duration(True) is True
 
 
 @given(st.integers(1, 10**7))
-def test_a_duration_written_is_the_duration_read(seconds: int) -> None:
+def test_a_formatted_duration_is_parsed_to_the_same_value(seconds: int) -> None:
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds)

@@ -13,13 +13,13 @@ from celltune.search.errors import ConfigError
 from tests.search.support import RAW, make_config
 
 
-def mistakes(**changes: Any) -> str:
+def errors_of(**changes: Any) -> str:
     with pytest.raises(ConfigError, match="The config has") as caught:
         make_config(**changes)
     return str(caught.value)
 
 
-def test_a_config_survives_being_written(tmp_path: Path) -> None:
+def test_a_dumped_config_can_be_loaded(tmp_path: Path) -> None:
     config = make_config()
     path = tmp_path / "experiment.yaml"
     path.write_text(dump_config(config))
@@ -27,8 +27,8 @@ def test_a_config_survives_being_written(tmp_path: Path) -> None:
     assert set(yaml.safe_load(dump_config(config))) == set(SearchConfig.model_fields)
 
 
-def test_all_mistakes_come_at_once_with_the_nearest_right_name() -> None:
-    text = mistakes(
+def test_all_errors_are_reported_at_once_with_the_closest_names() -> None:
+    text = errors_of(
         sed=1,
         name="a b",
         data={"source": "csv", "path": "x.csv", "label_colum": "y"},
@@ -36,7 +36,7 @@ def test_all_mistakes_come_at_once_with_the_nearest_right_name() -> None:
         budget={"trails": 3, "trials": "many"},
     )
     lines = text.splitlines()
-    assert lines[0] == "The config has 8 mistakes:"
+    assert lines[0] == "The config has 8 errors:"
     for expected in (
         "sed: is unknown. Did you mean 'seed'?",
         "name: ",
@@ -62,41 +62,44 @@ def test_all_mistakes_come_at_once_with_the_nearest_right_name() -> None:
         ({"dropout": {"low": 0, "high": 0.5, "log": True}}, "dropout: is logarithmic, so low must"),
         (
             {"learning_rate": {"low": 0.1, "high": 0.5, "log": True, "step": 0.1}},
-            "learning_rate: is logarithmic, so it can't have a step",
+            "learning_rate: is logarithmic, so it cannot have a step",
         ),
         ({"dropout": {"low": 0, "high": 0.5, "lgo": 1}}, "dropout.lgo: is unknown. Did you mean"),
         ({"dropout": {"low": 0, "high": 0.5, "log": "x"}}, "dropout.log: must be true or false"),
-        ({"bidirectional": {"low": 0, "high": 1}}, "bidirectional: can't be a range"),
+        (
+            {"bidirectional": {"low": 0, "high": 1}},
+            "bidirectional: is not a number, so it cannot be a range",
+        ),
         ({"num_layers": []}, "num_layers: is an empty choice"),
-        ({"num_layers": [1, 1]}, "num_layers: names a value twice"),
+        ({"num_layers": [1, 1]}, "num_layers: contains a value twice"),
         ({"num_layers": [1, "two"]}, "num_layers.1: input should be a valid integer"),
         ({"hidden_size": True}, "hidden_size: input should be a valid integer"),
         ({"learning_rate": "fast"}, "learning_rate: input should be a valid number"),
     ],
 )
-def test_a_space_that_can_not_be_is_told(space: dict[str, Any], expected: str) -> None:
-    assert f"space.{expected}" in mistakes(space={"cell": "gru", **space})
+def test_invalid_spaces_are_rejected(space: dict[str, Any], expected: str) -> None:
+    assert f"space.{expected}" in errors_of(space={"cell": "gru", **space})
 
 
-def test_a_space_without_what_it_needs_is_told() -> None:
-    assert "space.cell: is missing" in mistakes(space={})
-    assert "space: must map hyperparameters to values" in mistakes(space=[1])
+def test_a_space_without_required_hyperparameters_is_rejected() -> None:
+    assert "space.cell: is missing" in errors_of(space={})
+    assert "space: must map hyperparameters to values" in errors_of(space=[1])
 
 
-def test_what_does_not_fit_together_is_told() -> None:
-    text = mistakes(early_stopping={"grace_period": 9})
+def test_inconsistent_values_are_rejected() -> None:
+    text = errors_of(early_stopping={"grace_period": 9})
     assert "early_stopping.grace_period is 9, above budget.max_epochs, which is 4" in text
-    text = mistakes(resources={"cpus_per_trial": float("inf")})
+    text = errors_of(resources={"cpus_per_trial": float("inf")})
     assert "resources.cpus_per_trial: input should be a finite number" in text
-    text = mistakes(early_stopping={"reduction_factor": 1e308})
+    text = errors_of(early_stopping={"reduction_factor": 1e308})
     assert "early_stopping.reduction_factor: input should be less than or equal to 100" in text
-    text = mistakes(budget={"trials": True, "max_epochs": "4"}, seed=True)
-    assert text.splitlines()[0] == "The config has 3 mistakes:"
-    text = mistakes(resources={"cpus_per_trial": 1.5})
-    assert "cpus_per_trial must be whole when it is above 1, is 1.5" in text
+    text = errors_of(budget={"trials": True, "max_epochs": "4"}, seed=True)
+    assert text.splitlines()[0] == "The config has 3 errors:"
+    text = errors_of(resources={"cpus_per_trial": 1.5})
+    assert "cpus_per_trial is 1.5, but above 1 it must be a whole number" in text
 
 
-def test_the_space_is_read_in_all_its_forms() -> None:
+def test_a_space_can_contain_values_choices_and_ranges() -> None:
     space = make_config(
         space={
             "cell": ["gru", "mgu"],
@@ -116,7 +119,7 @@ def test_the_space_is_read_in_all_its_forms() -> None:
     assert space.fixed == {"num_layers": 2, "bidirectional": True}
 
 
-def test_dropout_between_layers_is_asked_only_where_there_are_layers() -> None:
+def test_a_conditional_hyperparameter_is_suggested_only_if_active() -> None:
     class Lowest:
         def suggest_categorical(self, name: str, choices: Any) -> Any:
             return choices[0]
@@ -145,7 +148,7 @@ def write(path: Path, text: str) -> Path:
 MINIMAL = "name: x\ndata: {source: synthetic}\nspace: {cell: gru, learning_rate: 1e-3}\n"
 
 
-def test_numbers_may_be_written_as_people_write_them(tmp_path: Path) -> None:
+def test_numbers_may_have_an_exponent_without_a_dot(tmp_path: Path) -> None:
     config = load_config(write(tmp_path / "c.yaml", MINIMAL), ["budget.trials=5", "seed=7"])
     assert config.space.fixed["learning_rate"] == 0.001
     assert (config.budget.trials, config.seed) == (5, 7)
@@ -154,41 +157,41 @@ def test_numbers_may_be_written_as_people_write_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: x\nname: y\n", "isn't valid YAML: the key 'name' stands twice"),
-        ("name: [\n", "isn't valid YAML"),
-        ("", "must map keys to values .* it holds nothing"),
-        ("- 1\n", "must map keys to values .* it holds list"),
-        ("[" * 3000, "is nested too deeply|isn't valid YAML"),
+        ("name: x\nname: y\n", "is not valid YAML: the key 'name' occurs twice"),
+        ("name: [\n", "is not valid YAML"),
+        ("", "must map keys to values .* it contains nothing"),
+        ("- 1\n", "must map keys to values .* it contains a list"),
+        ("[" * 3000, "is nested too deeply|is not valid YAML"),
     ],
 )
-def test_a_file_that_is_no_config_is_told(text: str, message: str, tmp_path: Path) -> None:
+def test_files_without_a_config_are_rejected(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(write(tmp_path / "c.yaml", text))
 
 
-def test_a_file_that_can_not_be_read_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="can't be read: No such file"):
+def test_unreadable_files_are_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
         load_config(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9\n")
-    with pytest.raises(ConfigError, match="isn't UTF-8 text"):
+    with pytest.raises(ConfigError, match="is not UTF-8 text"):
         load_config(tmp_path / "latin.yaml")
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("trials", "must have the form key.path=value"),
-        ("=3", "must have the form key.path=value"),
-        ("budget.trials=[", "has no valid YAML value"),
+        ("trials", "`overrides` contains .* not of the form key.path=value"),
+        ("=3", "`overrides` contains .* not of the form key.path=value"),
+        ("budget.trials=[", "whose value is not valid YAML"),
         ("budget.trails=3", "budget.trails: is unknown. Did you mean 'trials'"),
     ],
 )
-def test_an_override_that_can_not_be_is_told(override: str, message: str) -> None:
+def test_invalid_overrides_are_rejected(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_config(RAW, overrides=[override])
 
 
-def test_overrides_leave_the_given_config_alone() -> None:
+def test_overrides_do_not_modify_the_given_config() -> None:
     parse_config(RAW, overrides=["budget.trials=3", "space.hidden_size.low=8"])
     assert RAW["budget"]["trials"] == 12
     assert RAW["space"]["hidden_size"]["low"] == 4

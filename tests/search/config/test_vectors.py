@@ -37,7 +37,7 @@ def config(**space: Any) -> SearchConfig:
     ("size", "shown"),
     [(8, "is 8"), ([7, 8], "is searched"), ({"low": 4, "high": 9}, "is searched")],
 )
-def test_another_size_is_refused_before_anything_starts(
+def test_an_embedding_size_that_differs_from_the_vectors_is_rejected(
     data: PreparedData, size: Any, shown: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"embedding_size {shown}.* 7 numbers each. Leave"):
@@ -46,7 +46,7 @@ def test_another_size_is_refused_before_anything_starts(
         _check_vectors(config(**fits), data)
 
 
-def test_a_trial_takes_the_vectors_and_their_size(data: PreparedData, tmp_path: Path) -> None:
+def test_a_trial_uses_the_vectors_and_their_size(data: PreparedData, tmp_path: Path) -> None:
     params = {"cell": "gru", "hidden_size": 3}
     task = TrialTask(
         number=0, params=params, seed=1, checkpoints=LocalCheckpoints(tmp_path / "trial")

@@ -180,7 +180,7 @@ def test_learning_curves_contain_every_epoch_and_rung(demo: LocalExperiment) -> 
     figure = learning_curves(experiment.config, experiment.state)
     points = sum(x is not None for trace in figure.data[:-1] for x in trace.x)
     assert points == sum(trial.epochs_done for trial in experiment.state.trials)
-    assert rungs(experiment.config) == [1, 2]
+    assert rungs(experiment.config) == (1, 2)
     assert [shape.x0 for shape in figure.layout.shapes] == [1, 2]
 
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from celltune.search.config.schema import EarlyStopping
-from celltune.search.tuning.asha import Rungs, SuccessiveHalving, make_rungs
+from celltune.search.tuning.asha import Asha, AshaSettings
+from celltune.search.tuning.base import make_rule
+from celltune.testing.early_stopping import EarlyStoppingContract
 from tests.search.support import make_config
 
 REPORTS = st.lists(
@@ -16,14 +18,25 @@ REPORTS = st.lists(
 )
 
 
+class TestContract(EarlyStoppingContract):
+    rule = Asha
+    settings = AshaSettings(grace_period=1, reduction_factor=2)
+
+
+def asha(max_epochs: int, **settings: Any) -> Asha:
+    return Asha(AshaSettings(**settings), max_epochs)
+
+
+def metrics(accuracy: float, loss: float) -> dict[str, float]:
+    return {"valid_accuracy": accuracy, "valid_loss": loss}
+
+
 @given(REPORTS, st.integers(1, 3), st.sampled_from([1.2, 1.5, 2.0, 3.0, 4.0]), st.integers(3, 30))
-def test_decides_as_ray_tunes_asha_does(
+def test_decides_like_ray_tunes_asha(
     reports: list[tuple[int, float]], grace_period: int, factor: float, max_epochs: int
 ) -> None:
-    ours = SuccessiveHalving(
-        grace_period=grace_period, reduction_factor=factor, max_epochs=max_epochs
-    )
-    rays = AsyncHyperBandScheduler(
+    rule = asha(max_epochs, grace_period=grace_period, reduction_factor=factor, by="valid_accuracy")
+    reference = AsyncHyperBandScheduler(
         time_attr="epoch",
         metric="value",
         mode="max",
@@ -32,8 +45,9 @@ def test_decides_as_ray_tunes_asha_does(
         reduction_factor=factor,
     )
     epochs = dict.fromkeys(range(10), 0)
+    best: dict[int, float] = {}
     for number in epochs:
-        rays.on_trial_add(None, SimpleNamespace(trial_id=number))
+        reference.on_trial_add(None, SimpleNamespace(trial_id=number))
     for number, value in reports:
         if number not in epochs:
             continue
@@ -41,70 +55,71 @@ def test_decides_as_ray_tunes_asha_does(
         if epochs[number] >= max_epochs:
             del epochs[number]
             continue
-        trial = SimpleNamespace(trial_id=number)
-        action = rays.on_trial_result(None, trial, {"epoch": epochs[number], "value": value})
-        goes_on = ours.record(number, epochs[number], value)
-        assert goes_on == (action == TrialScheduler.CONTINUE)
-        if not goes_on:
+        best[number] = max(value, best.get(number, value))
+        action = reference.on_trial_result(
+            None,
+            SimpleNamespace(trial_id=number),
+            {"epoch": epochs[number], "value": best[number]},
+        )
+        continues = rule.take(number, epochs[number], {"valid_accuracy": value})
+        assert continues == (action == TrialScheduler.CONTINUE)
+        if not continues:
             del epochs[number]
 
 
 @pytest.mark.parametrize(
     ("grace_period", "factor", "max_epochs", "rungs"),
     [
-        (1, 2.0, 8, [1, 2, 4]),
-        (1, 2.0, 4, [1, 2]),
-        (2, 3.0, 20, [2, 6, 18]),
-        (1, 1.5, 5, [1, 2, 3, 4]),
-        (4, 2.0, 4, []),
+        (1, 2.0, 8, (1, 2, 4)),
+        (1, 2.0, 4, (1, 2)),
+        (2, 3.0, 20, (2, 6, 18)),
+        (1, 1.5, 5, (1, 2, 3, 4)),
+        (4, 2.0, 4, ()),
     ],
 )
-def test_rungs(grace_period: int, factor: float, max_epochs: int, rungs: list[int]) -> None:
-    asha = SuccessiveHalving(
-        grace_period=grace_period, reduction_factor=factor, max_epochs=max_epochs
-    )
-    assert [rung.epoch for rung in asha.rungs] == rungs
+def test_rungs(grace_period: int, factor: float, max_epochs: int, rungs: tuple[int, ...]) -> None:
+    rule = asha(max_epochs, grace_period=grace_period, reduction_factor=factor)
+    assert rule.rungs == rungs
 
 
-def test_a_trial_is_judged_by_those_that_came_before_it() -> None:
-    asha = SuccessiveHalving(grace_period=1, reduction_factor=2, max_epochs=4)
-    assert asha.record(0, 1, 0.5)
-    assert asha.record(1, 1, 0.5)
-    assert not asha.record(2, 1, 0.49)
-    assert asha.record(3, 1, 0.6)
-    assert asha.record(0, 2, 0.1)
-    assert not asha.record(3, 2, 0.05)
-    assert asha.record(0, 3, 0.0)
+def test_compares_a_trial_with_those_that_reached_the_rung_before_it() -> None:
+    rule = asha(4, reduction_factor=2, by="valid_accuracy")
+    reports = [
+        (0, 1, 0.5, True),
+        (1, 1, 0.5, True),
+        (2, 1, 0.49, False),
+        (3, 1, 0.6, True),
+        (0, 2, 0.7, True),
+        (3, 2, 0.65, False),
+        (0, 3, 0.0, True),
+    ]
+    for trial, epoch, accuracy, continues in reports:
+        assert rule.take(trial, epoch, {"valid_accuracy": accuracy}) == continues
 
 
-def metrics(accuracy: float, loss: float) -> dict[str, float]:
-    return {"valid_accuracy": accuracy, "valid_loss": loss}
-
-
-def test_rungs_compare_losses_unless_told_otherwise() -> None:
-    by_loss = Rungs(EarlyStopping(reduction_factor=2), 4)
-    by_accuracy = Rungs(EarlyStopping(reduction_factor=2, by="valid_accuracy"), 4)
-    for rungs in (by_loss, by_accuracy):
-        assert rungs.epochs == [1, 2]
-        assert rungs.take(0, 1, metrics(0.50, 0.60))
+def test_compares_losses_by_default() -> None:
+    by_loss = asha(4, reduction_factor=2)
+    by_accuracy = asha(4, reduction_factor=2, by="valid_accuracy")
+    for rule in (by_loss, by_accuracy):
+        assert rule.take(0, 1, metrics(0.50, 0.60))
     assert by_loss.take(1, 1, metrics(0.49, 0.55))
     assert not by_accuracy.take(1, 1, metrics(0.49, 0.55))
     assert not by_loss.take(2, 1, metrics(0.70, 0.65))
     assert by_accuracy.take(2, 1, metrics(0.70, 0.65))
 
 
-def test_a_rung_compares_the_best_until_there() -> None:
-    rungs = Rungs(EarlyStopping(reduction_factor=2), 4)
+def test_compares_the_best_value_so_far() -> None:
+    rule = asha(4, reduction_factor=2)
     for epoch, loss in ((1, 0.5), (2, 0.4)):
-        assert rungs.take(0, epoch, metrics(0.8, loss))
-    assert rungs.take(1, 1, metrics(0.9, 0.3))
-    assert rungs.take(1, 2, metrics(0.9, 0.7)), "it was better an epoch ago"
-    assert rungs.would_pass(1)
-    assert not rungs.would_pass(0)
+        assert rule.take(0, epoch, metrics(0.8, loss))
+    assert rule.take(1, 1, metrics(0.9, 0.3))
+    assert rule.take(1, 2, metrics(0.9, 0.7)), "it was better one epoch before"
+    assert rule.may_extend(1)
+    assert not rule.may_extend(0)
 
 
-def test_rungs_are_set_up_as_the_config_says() -> None:
-    assert make_rungs(make_config(early_stopping=None)) is None
-    rungs = make_rungs(make_config(budget={"trials": 2, "max_epochs": 9}))
-    assert rungs is not None
-    assert rungs.epochs == [1, 2, 4, 8]
+def test_make_rule_uses_the_config() -> None:
+    assert make_rule(make_config(early_stopping=None)) is None
+    rule = make_rule(make_config(budget={"trials": 2, "max_epochs": 9}))
+    assert rule is not None
+    assert rule.rungs == (1, 2, 4, 8)

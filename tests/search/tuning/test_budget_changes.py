@@ -38,14 +38,14 @@ def extend(config: SearchConfig, path: Path, changes: Changes) -> BudgetChanged 
 
 def run(config: SearchConfig, path: Path, reports: int | None = None, workers: int = 1) -> Any:
     with start_ledger(path) as ledger:
-        conductor = make_controller(config, ledger)
-        list(islice(steps(conductor, workers), reports))
-        return conductor
+        controller = make_controller(config, ledger)
+        list(islice(steps(controller, workers), reports))
+        return controller
 
 
 @quickly
 @given(first=st.integers(1, 8), more=st.integers(1, 6))
-def test_a_search_with_more_trials_is_the_search_that_had_them_from_the_start(
+def test_added_trials_equal_those_of_a_larger_search(
     first: int, more: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("more")
@@ -59,7 +59,7 @@ def test_a_search_with_more_trials_is_the_search_that_had_them_from_the_start(
 
 @quickly
 @given(cut=st.integers(0, 20), workers=st.integers(1, 3), again=st.integers(0, 15))
-def test_more_epochs_train_on_what_passes_and_nothing_twice(
+def test_more_epochs_extend_the_passing_trials_only(
     cut: int, workers: int, again: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("epochs") / "ledger.jsonl"
@@ -83,21 +83,21 @@ def test_more_epochs_train_on_what_passes_and_nothing_twice(
     assert [e.number for e in read(path) if isinstance(e, TrialCreated)] == list(range(8))
 
 
-def test_of_the_completed_trials_the_upper_part_of_the_last_rung_goes_on(tmp_path: Path) -> None:
+def test_completed_trials_that_pass_their_last_rung_are_extended(tmp_path: Path) -> None:
     path, config = tmp_path / "ledger.jsonl", small(4, 2)
     with start_ledger(path) as ledger:
-        conductor = make_controller(config, ledger)
+        controller = make_controller(config, ledger)
         for number, accuracy in enumerate((0.5, 0.6, 0.7, 0.8)):
-            conductor.next()
+            controller.next()
             for epoch in (1, 2):
                 metrics = {"valid_accuracy": accuracy, "valid_loss": 1 - accuracy}
-                conductor.report(number, [EpochReport(epoch, metrics, f"epoch-{epoch}")])
+                controller.report(number, [EpochReport(epoch, metrics, f"epoch-{epoch}")])
     event = extend(config, path, Changes(max_epochs=4))
     assert event is not None
     assert event.extended == [2, 3]
     with Ledger(path) as ledger:
-        conductor = make_controller(config, ledger)
-        going_on = [conductor.next(), conductor.next(), conductor.next()]
+        controller = make_controller(config, ledger)
+        going_on = [controller.next(), controller.next(), controller.next()]
         assert [a and (a.number, a.max_epochs, a.checkpoints[0]) for a in going_on] == [
             (2, 4, "epoch-2"),
             (3, 4, "epoch-2"),
@@ -105,7 +105,7 @@ def test_of_the_completed_trials_the_upper_part_of_the_last_rung_goes_on(tmp_pat
         ]
 
 
-def test_without_early_stopping_every_completed_trial_goes_on(tmp_path: Path) -> None:
+def test_without_early_stopping_every_completed_trial_is_extended(tmp_path: Path) -> None:
     path, config = tmp_path / "ledger.jsonl", small(3, 2, early_stopping=None)
     run(config, path)
     event = extend(config, path, Changes(max_epochs=3))
@@ -113,34 +113,36 @@ def test_without_early_stopping_every_completed_trial_goes_on(tmp_path: Path) ->
     assert event.extended == [0, 1, 2]
 
 
-def test_failed_trials_go_on_where_they_were_and_may_be_set_back_again(tmp_path: Path) -> None:
+def test_retried_trials_continue_from_their_checkpoints_with_new_retries(tmp_path: Path) -> None:
     path, config = tmp_path / "ledger.jsonl", small(2, retries=0)
     with start_ledger(path) as ledger:
-        conductor = make_controller(config, ledger)
-        conductor.next()
-        conductor.report(0, [EpochReport(1, {"valid_accuracy": 0.6, "valid_loss": 0.5}, "epoch-1")])
-        conductor.retry_or_fail(0, "raised", "the disk of the data was away", "trace")
-        assert conductor.state.trials[0].status == "failed"
-        assert conductor.state.trials[0].error == "the disk of the data was away"
+        controller = make_controller(config, ledger)
+        controller.next()
+        controller.report(
+            0, [EpochReport(1, {"valid_accuracy": 0.6, "valid_loss": 0.5}, "epoch-1")]
+        )
+        controller.retry_or_fail(0, "raised", "the disk of the data was missing", "trace")
+        assert controller.state.trials[0].status == "failed"
+        assert controller.state.trials[0].error == "the disk of the data was missing"
     event = extend(config, path, Changes(retry_failed=True))
     assert event is not None
     assert event.retried == [0]
     with Ledger(path) as ledger:
-        conductor = make_controller(config, ledger)
-        trial = conductor.state.trials[0]
+        controller = make_controller(config, ledger)
+        trial = controller.state.trials[0]
         assert (trial.status, trial.error, trial.losses) == ("unfinished", "", 0)
-        again = conductor.next()
+        again = controller.next()
         assert again is not None
         assert (again.number, again.checkpoints) == (0, ("epoch-1",))
     assert extend(config, path, Changes(retry_failed=True)) is None
 
 
-def test_a_failed_trial_gets_the_epochs_that_are_in_force(tmp_path: Path) -> None:
+def test_a_retried_trial_gets_the_new_max_epochs(tmp_path: Path) -> None:
     path, config = tmp_path / "ledger.jsonl", small(1, retries=0)
     with start_ledger(path) as ledger:
-        conductor = make_controller(config, ledger)
-        conductor.next()
-        conductor.fail(0, "broke")
+        controller = make_controller(config, ledger)
+        controller.next()
+        controller.fail(0, "broke")
     more = config.budget.max_epochs + 3
     extend(config, path, Changes(max_epochs=more, retry_failed=True))
     with Ledger(path) as ledger:
@@ -149,7 +151,7 @@ def test_a_failed_trial_gets_the_epochs_that_are_in_force(tmp_path: Path) -> Non
     assert (again.number, again.max_epochs) == (0, more)
 
 
-def test_the_same_change_twice_is_one_change(tmp_path: Path) -> None:
+def test_a_repeated_change_has_no_effect(tmp_path: Path) -> None:
     path, config = tmp_path / "ledger.jsonl", small(2)
     run(config, path)
     assert extend(config, path, Changes(trials=4, target="0.99")) is not None
@@ -163,26 +165,27 @@ def test_the_same_change_twice_is_one_change(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (Changes(trials="many"), r"--trials is 'many'; it must be .* \(\+20\)"),
-        (Changes(trials="-3"), "--trials is '-3'"),
-        (Changes(trials=1), "--trials is 1, but 3 trials were begun already"),
-        (Changes(max_epochs=3), "--max-epochs is 3, below the 4 .* can only grow"),
+        (
+            Changes(trials="many"),
+            r"`trials` is 'many'; give a number of trials \(100\) or an increment \(\+20\)",
+        ),
+        (Changes(trials="-3"), "`trials` is '-3'"),
+        (Changes(trials=1), "`trials` is 1, but 3 trials were already started; give at least"),
+        (Changes(max_epochs=3), "`max_epochs` is 3, but trials were started with 4; give at least"),
         (Changes(max_epochs=0), "budget.max_epochs: input should be greater than"),
-        (Changes(target="high"), "--target is 'high'; it must be a number, or none"),
+        (Changes(target="high"), "`target` is 'high'; give a number or none"),
         (Changes(target=89), "budget.target is 89, .* write 0.9 for 90 %"),
-        (Changes(patience="1.5"), "--patience is '1.5'; it must be a whole number, or none"),
+        (Changes(patience="1.5"), "`patience` is '1.5'; give a whole number or none"),
         (Changes(patience=0), "budget.patience: input should be greater than"),
     ],
 )
-def test_a_change_that_can_not_be_had_is_told(
-    changes: Changes, message: str, tmp_path: Path
-) -> None:
-    conductor: SearchController = run(small(3), tmp_path / "ledger.jsonl")
+def test_invalid_changes_are_rejected(changes: Changes, message: str, tmp_path: Path) -> None:
+    controller: SearchController = run(small(3), tmp_path / "ledger.jsonl")
     with pytest.raises(ConfigError, match=message):
-        config_after(small(3), conductor.state, changes)
+        config_after(small(3), controller.state, changes)
 
 
-def test_a_change_of_trials_that_can_not_go_on_is_damage() -> None:
+def test_an_event_that_reopens_an_impossible_trial_is_rejected() -> None:
     created = TrialCreated(at=0, number=0, params={}, max_epochs=2)
     for event, message in (
         (BudgetChanged(at=0, trials=1, max_epochs=4, retried=[0]), "trial 0 is unfinished and"),

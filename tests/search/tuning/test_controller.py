@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from celltune.search.config.schema import SearchConfig
@@ -16,7 +16,14 @@ from celltune.search.ledger.ledger import Ledger, read
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.tuning.controller import SearchController
 from celltune.search.types import EpochReport
-from tests.search.support import formula, make_config, make_controller, start_ledger, steps
+from tests.search.support import (
+    formula,
+    make_config,
+    make_controller,
+    start_ledger,
+    steps,
+    study_of,
+)
 
 quickly = settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -24,22 +31,24 @@ quickly = settings(
 
 
 def run(config: SearchConfig, path: Path, cuts: list[int], workers: int = 1) -> SearchController:
-    """Run a search; after each number of reports in `cuts` the driver dies and another resumes."""
+    """Run a search whose driver is killed and resumed after each number of reports in `cuts`."""
     for cut in cuts:
         with start_ledger(path) as ledger:
             list(islice(steps(make_controller(config, ledger), workers), cut))
     with start_ledger(path) as ledger:
-        conductor = make_controller(config, ledger)
-        list(steps(conductor, workers))
-        return conductor
+        controller = make_controller(config, ledger)
+        list(steps(controller, workers))
+        return controller
 
 
-def told(trials: list[FrozenTrial]) -> list[Any]:
+def trials_of(controller: SearchController) -> list[Any]:
+    """Return the trials of the controller's Optuna study as comparable values."""
+    trials = study_of(controller).trials
     return [(t.number, t.state, t.values, t.params, t.intermediate_values) for t in trials]
 
 
 def expected(trial: TrialRecord) -> Any:
-    """What Optuna should know of a trial, by the ledger."""
+    """Return a recorded trial as `trials_of` represents it."""
     values = {epoch.epoch: epoch.metrics["valid_accuracy"] for epoch in trial.epochs}
     states = {
         "unfinished": (TrialState.RUNNING, None),
@@ -54,7 +63,7 @@ def expected(trial: TrialRecord) -> Any:
 
 @quickly
 @given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4), workers=st.sampled_from([1, 3]))
-def test_epochs_in_one_report_are_taken_in_as_if_one_by_one(
+def test_grouped_epochs_are_recorded_like_single_ones(
     sizes: list[int], workers: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("groups")
@@ -74,13 +83,13 @@ def test_epochs_in_one_report_are_taken_in_as_if_one_by_one(
                     goes_on = goes_on and singly.report(assignment.number, [report])
                 assert grouped.report(assignment.number, reports) == goes_on
         assert one.events == many.events
-        assert told(singly.study.trials) == told(grouped.study.trials)
+        assert trials_of(singly) == trials_of(grouped)
 
 
-def test_a_report_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with start_ledger(tmp_path / "ledger.jsonl") as ledger:
-        conductor = make_controller(make_config(), ledger)
-        assignment = conductor.next()
+        controller = make_controller(make_config(), ledger)
+        assignment = controller.next()
         assert assignment is not None
         written: list[list[str]] = []
         real = Ledger.append
@@ -92,14 +101,14 @@ def test_a_report_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(Ledger, "append", append)
         metrics = formula(assignment.params, 1)
         reports = [EpochReport(epoch, metrics, None) for epoch in range(1, 7)]
-        assert not conductor.report(assignment.number, reports)
+        assert not controller.report(assignment.number, reports)
         assert written == [["epoch_reported"] * 4 + ["trial_stopped"]]
 
 
-def test_a_search_uses_its_budget_and_stops_poor_trials(tmp_path: Path) -> None:
-    conductor = run(make_config(), tmp_path / "ledger.jsonl", [])
-    state = conductor.state
-    assert conductor.end_reason
+def test_a_search_uses_its_budget_and_prunes_poor_trials(tmp_path: Path) -> None:
+    controller = run(make_config(), tmp_path / "ledger.jsonl", [])
+    state = controller.state
+    assert controller.end_reason
     assert len(state.trials) == 12
     assert state.count("completed") + state.count("pruned") == 12
     assert state.count("pruned") >= 3
@@ -110,7 +119,7 @@ def test_a_search_uses_its_budget_and_stops_poor_trials(tmp_path: Path) -> None:
 
 @quickly
 @given(cuts=st.lists(st.integers(0, 12), max_size=4))
-def test_a_search_cut_anywhere_is_the_uncut_search(
+def test_an_interrupted_search_equals_an_uninterrupted_one(
     cuts: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     config = make_config(budget={"trials": 9, "max_epochs": 4})
@@ -118,12 +127,12 @@ def test_a_search_cut_anywhere_is_the_uncut_search(
     uncut = run(config, folder / "uncut.jsonl", [])
     cut = run(config, folder / "cut.jsonl", cuts)
     assert cut.state.trials == uncut.state.trials
-    assert told(cut.study.trials) == told(uncut.study.trials)
+    assert trials_of(cut) == trials_of(uncut)
 
 
 @quickly
 @given(cut=st.integers(0, 25), workers=st.integers(1, 3))
-def test_a_resumed_study_is_the_live_one_and_the_ledgers(
+def test_a_resumed_study_equals_the_live_one_and_the_ledger(
     cut: int, workers: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("study") / "ledger.jsonl"
@@ -132,25 +141,25 @@ def test_a_resumed_study_is_the_live_one_and_the_ledgers(
         list(islice(steps(live, workers), cut))
     with Ledger(path) as ledger:
         resumed = make_controller(make_config(), ledger)
-        assert told(resumed.study.trials) == told(live.study.trials)
-        assert told(resumed.study.trials) == [expected(trial) for trial in resumed.state.trials]
+        assert trials_of(resumed) == trials_of(live)
+        assert trials_of(resumed) == [expected(trial) for trial in resumed.state.trials]
 
 
-def test_unfinished_trials_come_first_with_their_newest_checkpoint(tmp_path: Path) -> None:
+def test_unfinished_trials_are_assigned_first_with_their_newest_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     config = make_config(early_stopping=None)
     with start_ledger(path) as ledger:
-        conductor = make_controller(config, ledger)
-        first, second = conductor.next(), conductor.next()
+        controller = make_controller(config, ledger)
+        first, second = controller.next(), controller.next()
         assert first is not None
         assert second is not None
         for epoch in (1, 2):
-            conductor.report(
+            controller.report(
                 0, [EpochReport(epoch, formula(first.params, epoch), f"epoch-{epoch}")]
             )
     with Ledger(path) as ledger:
-        conductor = make_controller(config, ledger)
-        again = [conductor.next() for _ in range(3)]
+        controller = make_controller(config, ledger)
+        again = [controller.next() for _ in range(3)]
         assert [assignment and assignment.number for assignment in again] == [0, 1, 2]
         assert again[0] is not None
         assert again[0].checkpoints == ("epoch-2", "epoch-1")
@@ -160,113 +169,111 @@ def test_unfinished_trials_come_first_with_their_newest_checkpoint(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("epochs", "status"), [(4, "completed"), (1, "pruned")])
-def test_a_trial_whose_end_was_not_written_ends_at_resume(
-    epochs: int, status: str, tmp_path: Path
-) -> None:
+def test_resume_records_a_missing_end_of_a_trial(epochs: int, status: str, tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     with start_ledger(path) as ledger:
-        conductor = make_controller(make_config(), ledger)
+        controller = make_controller(make_config(), ledger)
         for number, quality in ((0, 0.9), (1, 0.1 if status == "pruned" else 0.95)):
-            assert conductor.next() is not None
+            assert controller.next() is not None
             for epoch in range(1, 5 if number == 0 else epochs + 1):
                 value = quality + epoch / 1000
                 metrics = {"valid_accuracy": value, "valid_loss": 1 - value}
-                conductor.report(number, [EpochReport(epoch, metrics, f"epoch-{epoch}")])
+                controller.report(number, [EpochReport(epoch, metrics, f"epoch-{epoch}")])
     lines = path.read_bytes().splitlines(keepends=True)
     assert b"trial_stopped" in lines[-1]
     path.write_bytes(b"".join(lines[:-1]))
     with Ledger(path) as ledger:
-        conductor = make_controller(make_config(), ledger)
-        assert conductor.state.trials[1].status == status
-        following = conductor.next()
+        controller = make_controller(make_config(), ledger)
+        assert controller.state.trials[1].status == status
+        following = controller.next()
         assert following is not None
         assert following.number == 2
     assert ExperimentState(read(path)).trials[1].status == status
 
 
-def test_a_failed_trial_is_told_as_fail_and_the_search_goes_on(tmp_path: Path) -> None:
+def test_a_search_continues_after_a_failed_trial(tmp_path: Path) -> None:
     with start_ledger(tmp_path / "ledger.jsonl") as ledger:
-        conductor = make_controller(make_config(budget={"trials": 2, "max_epochs": 2}), ledger)
-        conductor.next()
-        conductor.fail(0, "it broke", "trace")
-        assert conductor.study.trials[0].state == TrialState.FAIL
-        assert conductor.next() is not None
-        assert conductor.next() is None
-        assert conductor.end_reason is None
-        conductor.fail(1, "it broke too")
-        assert conductor.end_reason
+        controller = make_controller(make_config(budget={"trials": 2, "max_epochs": 2}), ledger)
+        controller.next()
+        controller.fail(0, "it broke", "trace")
+        assert study_of(controller).trials[0].state == TrialState.FAIL
+        assert controller.next() is not None
+        assert controller.next() is None
+        assert controller.end_reason is None
+        controller.fail(1, "it broke too")
+        assert controller.end_reason
 
 
-def test_a_trial_whose_worker_died_goes_on_until_it_died_too_often(tmp_path: Path) -> None:
+def test_a_trial_that_loses_its_worker_is_retried_then_fails(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     config = make_config(budget={"trials": 1, "max_epochs": 4}, retries=2)
     with start_ledger(path) as ledger:
-        conductor = make_controller(config, ledger)
-        first = conductor.next()
+        controller = make_controller(config, ledger)
+        first = controller.next()
         assert first is not None
-        conductor.report(0, [EpochReport(1, formula(first.params, 1), "epoch-1")])
-        conductor.retry_or_fail(0, "memory", "out of memory")
-        assert conductor.study.trials[0].state == TrialState.RUNNING
-        again = conductor.next()
+        controller.report(0, [EpochReport(1, formula(first.params, 1), "epoch-1")])
+        controller.retry_or_fail(0, "memory", "out of memory")
+        assert study_of(controller).trials[0].state == TrialState.RUNNING
+        again = controller.next()
         assert again is not None
         assert (again.number, again.params) == (0, first.params)
         assert again.checkpoints == ("epoch-1",)
-        conductor.retry_or_fail(0, "memory", "out of memory")
+        controller.retry_or_fail(0, "memory", "out of memory")
     with Ledger(path) as ledger:
-        conductor = make_controller(config, ledger)
-        assert conductor.next() is not None
-        assert conductor.end_reason is None
-        conductor.retry_or_fail(0, "memory", "out of memory")
-        assert conductor.state.trials[0].error == (
-            "The trial was set back 3 times, at last because it had too little memory: "
+        controller = make_controller(config, ledger)
+        assert controller.next() is not None
+        assert controller.end_reason is None
+        controller.retry_or_fail(0, "memory", "out of memory")
+        assert controller.state.trials[0].error == (
+            "The trial lost its worker 3 times, at last because it had too little memory: "
             "out of memory"
         )
-        assert conductor.study.trials[0].state == TrialState.FAIL
-        assert conductor.end_reason
-        assert conductor.next() is None
+        assert study_of(controller).trials[0].state == TrialState.FAIL
+        assert controller.end_reason
+        assert controller.next() is None
 
 
-def test_epochs_that_the_ledger_holds_are_read_over(tmp_path: Path) -> None:
+def test_epochs_that_were_recorded_before_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     with start_ledger(path) as ledger:
-        conductor = make_controller(make_config(), ledger)
-        first = conductor.next()
+        controller = make_controller(make_config(), ledger)
+        first = controller.next()
         assert first is not None
-        assert conductor.report(0, [EpochReport(1, formula(first.params, 1), "epoch-1")])
+        assert controller.report(0, [EpochReport(1, formula(first.params, 1), "epoch-1")])
         before = path.read_bytes()
-        assert conductor.report(0, [EpochReport(1, formula(first.params, 1), "epoch-1")])
+        assert controller.report(0, [EpochReport(1, formula(first.params, 1), "epoch-1")])
         assert path.read_bytes() == before
 
 
-def test_a_number_that_is_none_never_reaches_the_ledger(tmp_path: Path) -> None:
+def test_a_nan_metric_is_not_recorded(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     with start_ledger(path) as ledger:
-        conductor = make_controller(make_config(), ledger)
-        conductor.next()
+        controller = make_controller(make_config(), ledger)
+        controller.next()
         with pytest.raises(ValidationError, match="finite number"):
-            conductor.report(0, [EpochReport(1, {"valid_accuracy": float("nan")}, None)])
-        assert conductor.state.trials[0].epochs == []
+            controller.report(0, [EpochReport(1, {"valid_accuracy": float("nan")}, None)])
+        assert controller.state.trials[0].epochs == []
     assert len(read(path)) == 2
 
 
-def test_observers_see_events_that_are_on_the_disk(tmp_path: Path) -> None:
+def test_observers_receive_events_after_they_are_written(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     seen = []
     with start_ledger(path) as ledger:
-        conductor = make_controller(make_config(), ledger)
-        conductor.observe(lambda event, _: seen.append((event, read(path)[-1] == event)))
-        conductor.start(celltune="1", host="h", pid=1)
-        conductor.next()
-        conductor.end("interrupted")
+        controller = make_controller(make_config(), ledger)
+        controller.observe(lambda event, _: seen.append((event, read(path)[-1] == event)))
+        controller.start(celltune="1", host="h", pid=1)
+        controller.next()
+        controller.end("interrupted")
     assert [whole for _, whole in seen] == [True, True, True]
     assert [event.event for event, _ in seen] == ["run_started", "trial_created", "run_ended"]
 
 
-def test_with_less_is_better_the_lowest_loss_survives(tmp_path: Path) -> None:
+def test_the_lowest_loss_survives(tmp_path: Path) -> None:
     config = make_config(metric="valid_loss", budget={"trials": 2, "max_epochs": 4})
     with start_ledger(tmp_path / "ledger.jsonl") as ledger:
-        conductor = make_controller(config, ledger)
-        conductor.next()
-        conductor.next()
-        assert conductor.report(0, [EpochReport(1, {"valid_loss": 0.4}, None)])
-        assert not conductor.report(1, [EpochReport(1, {"valid_loss": 0.5}, None)])
+        controller = make_controller(config, ledger)
+        controller.next()
+        controller.next()
+        assert controller.report(0, [EpochReport(1, {"valid_loss": 0.4}, None)])
+        assert not controller.report(1, [EpochReport(1, {"valid_loss": 0.5}, None)])

@@ -41,7 +41,7 @@ def config(trials: int = 9, **budget: Any) -> SearchConfig:
     return make_config(budget={"trials": trials, "max_epochs": 4, **budget})
 
 
-def test_a_search_is_over_when_all_trials_of_its_budget_ended() -> None:
+def test_a_search_ends_when_all_trials_have_ended() -> None:
     state = state_of(a_trial(0, 0.6), a_trial(1, 0.7, end="unfinished"))
     assert no_new_trials_reason(config(3), state) is None
     assert no_new_trials_reason(config(2), state) == "finished"
@@ -67,7 +67,7 @@ def test_a_target_ends_a_search_at_once(metric: str, target: float, met: bool) -
     assert end_reason(wanted, state) == ("target" if met else None)
 
 
-def test_patience_counts_trials_after_the_best_one_and_lets_running_ones_end() -> None:
+def test_patience_counts_ended_trials_after_the_best_one() -> None:
     trials = [a_trial(0, 0.6), a_trial(1, 0.8), a_trial(2, 0.7), a_trial(3, 0.1, end="pruned")]
     assert no_new_trials_reason(config(patience=3), state_of(*trials)) is None
     assert end_reason(config(patience=2), state_of(*trials)) == "no_improvement"
@@ -78,7 +78,7 @@ def test_patience_counts_trials_after_the_best_one_and_lets_running_ones_end() -
     assert no_new_trials_reason(config(patience=2), better) is None
 
 
-def test_failed_trials_are_no_sign_that_nothing_better_comes() -> None:
+def test_patience_ignores_failed_trials() -> None:
     failed = [a_trial(number, end="failed") for number in (1, 2, 3)]
     assert no_new_trials_reason(config(patience=2), state_of(a_trial(0, 0.6), *failed)) is None
     assert no_new_trials_reason(config(patience=2), state_of(a_trial(0, end="failed"))) is None
@@ -93,7 +93,7 @@ def test_too_many_failures_end_a_search_at_once() -> None:
     assert end_reason(patient, state_of(*failed, running)) is None
 
 
-def test_the_ledgers_budget_is_in_force() -> None:
+def test_the_budget_of_the_ledger_replaces_that_of_the_config() -> None:
     changed = BudgetChanged(at=0, trials=20, max_epochs=8, target=0.9)
     state = ExperimentState([changed])
     asked = config(3, patience=2, time="30m")
@@ -108,14 +108,14 @@ def test_the_ledgers_budget_is_in_force() -> None:
     )
 
 
-def test_every_end_says_how_to_go_on() -> None:
+def test_every_end_is_explained() -> None:
     state = state_of(a_trial(0, end="failed"))
     asked = config(patience=3, target=0.9)
-    assert explain_end(asked, state, "finished").endswith("--trials +20, or --max-epochs.")
+    assert explain_end(asked, state, "finished").endswith("with more trials or more epochs.")
     assert explain_end(asked, state, "target").startswith(
-        "The target is met: valid_accuracy 90.00 %"
+        "The target is reached: valid_accuracy 90.00 %"
     )
     assert explain_end(asked, state, "no_improvement").startswith(
-        "The last 3 trials brought nothing"
+        "The last 3 trials did not improve"
     )
     assert explain_end(asked, state, "too_many_failed").startswith("1 of 9 trials failed")

@@ -32,7 +32,9 @@ def numbers(results: list[EpochReport]) -> list[dict[str, float]]:
     return [{k: v for k, v in r.metrics.items() if k not in timed} for r in results]
 
 
-def test_a_trial_yields_epochs_with_whole_checkpoints(tmp_path: Path, data: PreparedData) -> None:
+def test_a_trial_reports_epochs_with_complete_checkpoints(
+    tmp_path: Path, data: PreparedData
+) -> None:
     results = epochs(TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path)), data, 2)
     assert [result.epoch for result in results] == [1, 2]
     assert [result.checkpoint for result in results] == ["epoch-1", "epoch-2"]
@@ -43,7 +45,7 @@ def test_a_trial_yields_epochs_with_whole_checkpoints(tmp_path: Path, data: Prep
 
 
 @pytest.mark.parametrize("cut", [1, 2])
-def test_a_resumed_trial_is_the_uncut_one_bit_for_bit(
+def test_a_resumed_trial_equals_an_uninterrupted_one(
     cut: int, tmp_path: Path, data: PreparedData
 ) -> None:
     uncut = epochs(TrialTask(3, PARAMS, 1, LocalCheckpoints(tmp_path / "uncut")), data, 3)
@@ -53,7 +55,7 @@ def test_a_resumed_trial_is_the_uncut_one_bit_for_bit(
     assert numbers([*first, *rest]) == numbers(uncut)
 
 
-def test_a_damaged_checkpoint_is_set_aside_told_and_the_one_before_it_used(
+def test_a_damaged_checkpoint_is_replaced_by_an_older_one(
     tmp_path: Path, data: PreparedData
 ) -> None:
     uncut = epochs(TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path)), data, 2)
@@ -64,14 +66,14 @@ def test_a_damaged_checkpoint_is_set_aside_told_and_the_one_before_it_used(
     again = epochs(task, data, 2)
     assert numbers(again[:1]) == numbers(uncut[1:])
     (warning,) = again[0].warnings
-    assert warning.startswith("Trial 0 goes back one checkpoint: The checkpoint file ")
+    assert warning.startswith("Trial 0 falls back to an older checkpoint: The checkpoint file ")
     aside = tmp_path / "epoch-2.damaged"
-    assert warning.endswith(f"It is kept to be looked at, in {aside}.")
+    assert warning.endswith(f"The damaged checkpoint is kept in {aside}.")
     assert (aside / weights.name).read_bytes() == damaged
     assert again[1].warnings == ()
 
 
-def test_a_storage_out_of_reach_sends_no_trial_back(
+def test_an_unreadable_storage_does_not_discard_checkpoints(
     tmp_path: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     epochs(TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path)), data, 1)
@@ -81,17 +83,19 @@ def test_a_storage_out_of_reach_sends_no_trial_back(
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     task = TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path), ("epoch-1",))
-    with pytest.raises(StorageError, match=r"Trial 0 can't read its checkpoint .*: Permission"):
+    with pytest.raises(StorageError, match=r"Trial 0 cannot read its checkpoint .*: Permission"):
         epochs(task, data, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-1"]
 
 
-def test_without_a_whole_checkpoint_a_trial_starts_anew(tmp_path: Path, data: PreparedData) -> None:
+def test_a_trial_without_a_usable_checkpoint_starts_from_scratch(
+    tmp_path: Path, data: PreparedData
+) -> None:
     task = TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path), ("epoch-1",))
     assert epochs(task, data, 1)[0].epoch == 1
 
 
-def test_a_loss_that_is_no_number_is_a_trials_error(tmp_path: Path, data: PreparedData) -> None:
+def test_a_diverged_loss_fails_the_trial(tmp_path: Path, data: PreparedData) -> None:
     task = TrialTask(
         0, {**PARAMS, "learning_rate": 1e38, "gradient_clip": None}, 1, LocalCheckpoints(tmp_path)
     )
@@ -99,15 +103,13 @@ def test_a_loss_that_is_no_number_is_a_trials_error(tmp_path: Path, data: Prepar
         epochs(task, data, 3)
 
 
-def test_a_checkpoint_that_can_not_be_written_is_no_fault_of_the_trial(
-    tmp_path: Path, data: PreparedData
-) -> None:
+def test_an_unwritable_storage_does_not_fail_the_trial(tmp_path: Path, data: PreparedData) -> None:
     (tmp_path / "file").write_text("x")
     task = TrialTask(4, PARAMS, 1, LocalCheckpoints(tmp_path / "file"))
-    with pytest.raises(StorageError, match=r"Trial 4 can't write its checkpoint .*epoch-1: "):
+    with pytest.raises(StorageError, match=r"Trial 4 cannot write its checkpoint .*epoch-1: "):
         epochs(task, data, 1)
 
 
-def test_trials_have_seeds_of_their_own() -> None:
+def test_every_trial_has_its_own_seed() -> None:
     seeds = {trial_seed(seed, number) for seed in range(5) for number in range(50)}
     assert len(seeds) == 250

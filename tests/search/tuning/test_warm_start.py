@@ -14,21 +14,21 @@ from celltune.search.ledger.events import WarmStarted
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.tuning.warm_start import describe_warm_start, warm_start_event
-from tests.search.support import RAW, make_config, make_controller, start_ledger, steps
+from tests.search.support import RAW, make_config, make_controller, start_ledger, steps, study_of
 
 
 def earlier(tmp_path: Path) -> ExperimentState:
     with start_ledger(tmp_path / "earlier.jsonl") as ledger:
-        conductor = make_controller(make_config(seed=8), ledger)
-        list(steps(conductor))
-        return conductor.state
+        controller = make_controller(make_config(seed=8), ledger)
+        list(steps(controller))
+        return controller.state
 
 
 def with_space(**space: Any) -> SearchConfig:
     return make_config(space={**RAW["space"], **space})
 
 
-def test_the_same_space_learns_from_every_trial_that_ended(tmp_path: Path) -> None:
+def test_every_ended_trial_is_used_in_the_same_space(tmp_path: Path) -> None:
     state, config = earlier(tmp_path), make_config()
     event = warm_start_event("old", state, config.space, config.metric, at=1.0)
     assert [prior.number for prior in event.trials] == list(range(12))
@@ -40,7 +40,7 @@ def test_the_same_space_learns_from_every_trial_that_ended(tmp_path: Path) -> No
         assert list(prior.values.values()) == [e.metrics["valid_accuracy"] for e in trial.epochs]
 
 
-def test_what_lies_outside_the_new_space_is_counted_and_left_out(tmp_path: Path) -> None:
+def test_trials_outside_the_new_space_are_counted_and_dropped(tmp_path: Path) -> None:
     state = earlier(tmp_path)
     config = with_space(cell="gru", hidden_size={"low": 8, "high": 64}, dropout=[0.0, 0.2])
     event = warm_start_event("old", state, config.space, config.metric, at=1.0)
@@ -50,11 +50,11 @@ def test_what_lies_outside_the_new_space_is_counted_and_left_out(tmp_path: Path)
     assert event.parameters_left_out == ["cell", "embedding_size"]
     assert all(prior.params["dropout"] == 0.0 for prior in event.trials)
     assert describe_warm_start(event) == (
-        f"Warm start: {len(inside)} trials of 'old' are known; {event.outside} lie outside the new "
-        "space and were left out; parameters not searched here: cell, embedding_size"
+        f"Warm start with {len(inside)} trials of 'old'; {event.outside} trials outside the new "
+        "space were dropped; not searched here: cell, embedding_size"
     )
     other = describe_warm_start(event.model_copy(update={"same_data": False}))
-    assert other.endswith("it searched on other data, so its values may not compare with these")
+    assert other.endswith("it used different data, so its values may not be comparable")
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,16 @@ def test_what_lies_outside_the_new_space_is_counted_and_left_out(tmp_path: Path)
         {"dropout": [True, False]},
     ],
 )
-def test_nothing_to_learn_is_told(space: dict[str, Any], tmp_path: Path) -> None:
+def test_a_warm_start_without_usable_trials_is_rejected(
+    space: dict[str, Any], tmp_path: Path
+) -> None:
     if "dropout" in space:
         space = {"bidirectional": [True, False], "batch_size": [5, 6]}
     config = with_space(**space)
-    with pytest.raises(ConfigError, match=r"12 of its trials ended .* none of them lies in the"):
+    with pytest.raises(
+        ConfigError,
+        match=r"`warm_start` names 'old', but none of its 12 .* lies within the new space",
+    ):
         warm_start_event("old", earlier(tmp_path), config.space, config.metric, at=1.0)
 
 
@@ -78,7 +83,7 @@ def test_nothing_to_learn_is_told(space: dict[str, Any], tmp_path: Path) -> None
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(cut=st.integers(0, 12))
-def test_a_warm_started_search_cut_anywhere_is_the_uncut_one(
+def test_an_interrupted_warm_start_equals_an_uninterrupted_one(
     cut: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("warm")
@@ -89,30 +94,30 @@ def test_a_warm_started_search_cut_anywhere_is_the_uncut_one(
         with start_ledger(folder / name) as ledger:
             if len(ledger.events) == 1:
                 ledger.append(event)
-            conductor = make_controller(config, ledger)
-            for index, _ in enumerate(steps(conductor)):
+            controller = make_controller(config, ledger)
+            for index, _ in enumerate(steps(controller)):
                 if index == reports:
                     break
-            return conductor
+            return controller
 
     uncut = run("uncut.jsonl", None)
     run("cut.jsonl", cut)
     again = run("cut.jsonl", None)
     assert again.state.trials == uncut.state.trials
-    assert len(uncut.study.trials) == 12 + 5
-    told_first = [trial.state for trial in uncut.study.trials[:12]]
-    assert set(told_first) <= {TrialState.COMPLETE, TrialState.PRUNED}
+    assert len(study_of(uncut).trials) == 12 + 5
+    prior_states = [trial.state for trial in study_of(uncut).trials[:12]]
+    assert set(prior_states) <= {TrialState.COMPLETE, TrialState.PRUNED}
 
 
-def test_the_knowledge_changes_what_is_proposed(tmp_path: Path) -> None:
+def test_a_warm_start_changes_the_proposals(tmp_path: Path) -> None:
     config = make_config(budget={"trials": 3, "max_epochs": 4})
     event = warm_start_event("old", earlier(tmp_path), config.space, config.metric, at=1.0)
     proposed = []
     for name, events in (("cold", []), ("warm", [event])):
         with start_ledger(tmp_path / f"{name}.jsonl") as ledger:
             ledger.append(*events)
-            list(steps(conductor := make_controller(config, ledger)))
-            proposed.append([trial.params for trial in conductor.state.trials])
+            list(steps(controller := make_controller(config, ledger)))
+            proposed.append([trial.params for trial in controller.state.trials])
     assert proposed[0] != proposed[1]
     with Ledger(tmp_path / "warm.jsonl") as ledger:
         assert isinstance(ledger.events[1], WarmStarted)

@@ -1,0 +1,148 @@
+"""An Optuna study that mirrors a ledger.
+
+Trial numbers are those of the ledger (after the trials of a warm start), every finished epoch is an
+intermediate value, a completed trial is COMPLETE with its best value, a pruned one is PRUNED, a
+failed one is FAIL, and an unfinished one is RUNNING.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from celltune.search.config.space import Choice, Dimension, Space
+from celltune.search.ledger.events import PriorTrial
+from celltune.search.ledger.state import ExperimentState, TrialRecord
+from celltune.search.objective import sign
+from celltune.search.types import Metric, ParameterValue
+
+_STATES = {
+    "completed": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """Return the Optuna distribution of a searched hyperparameter."""
+    if isinstance(dimension, Choice):
+        return CategoricalDistribution(dimension.values)
+    if dimension.integer:
+        low, high, step = int(dimension.low), int(dimension.high), int(dimension.step or 1)
+        return IntDistribution(low, high, log=dimension.log, step=step)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+
+
+class StudyMirror:
+    """Keeps an in-memory Optuna study equal to a ledger."""
+
+    def __init__(
+        self,
+        space: Space,
+        metric: Metric,
+        prior: Sequence[PriorTrial] = (),
+        sampler_of: Callable[[int], BaseSampler] = RandomSampler,
+    ) -> None:
+        """Create a study that contains only `prior`.
+
+        Args:
+            space: The search space.
+            metric: The metric whose values the study holds.
+            prior: Trials of an earlier search. They come first, so the ledger's trial 0 is the
+                study's trial `len(prior)`.
+            sampler_of: Creates the Optuna sampler that proposes the trial with a number.
+        """
+        self._sampler_of = sampler_of
+        self._num_prior = len(prior)
+        self._space = space
+        self._metric = metric
+        self._running: dict[int, optuna.Trial] = {}
+        self.study = optuna.create_study(
+            direction="maximize" if sign(metric) > 0 else "minimize", sampler=sampler_of(0)
+        )
+        self.study.add_trials([self._frozen_prior(trial) for trial in prior])
+
+    def replay(self, state: ExperimentState) -> None:
+        """Add the trials of a ledger to a study that has none."""
+        for trial in state.trials:
+            if trial.status == "unfinished":
+                self.study.enqueue_trial(self._searched_params(trial))
+                self.ask(trial.number)
+                for epoch in trial.epochs:
+                    self.report(trial.number, epoch.epoch, epoch.metrics[self._metric])
+            else:
+                self.study.add_trial(self._frozen_trial(trial))
+
+    def ask(self, number: int) -> dict[str, ParameterValue]:
+        """Start trial `number` with hyperparameters that its Optuna sampler proposes."""
+        # Also when a trial is replayed: TPE stores hidden values of a running trial's proposal.
+        self.study.sampler = self._sampler_of(number)
+        trial = self.study.ask()
+        if trial.number != self._num_prior + number:
+            raise RuntimeError(
+                f"The study is at trial {trial.number - self._num_prior}, the ledger at {number}."
+            )
+        self._running[number] = trial
+        return self._space.suggest(trial)
+
+    def report(self, number: int, epoch: int, value: float) -> None:
+        """Add an intermediate value to a running trial."""
+        self._running[number].report(value, epoch)
+
+    def finish(self, trial: TrialRecord) -> None:
+        """End a running trial as the ledger says."""
+        state = _STATES[trial.status]
+        # Optuna gives a PRUNED trial its last intermediate value itself and rejects another one.
+        value = self._value(trial) if state == TrialState.COMPLETE else None
+        self.study.tell(self._num_prior + trial.number, value, state=state)
+        del self._running[trial.number]
+
+    def _value(self, trial: TrialRecord) -> float | None:
+        if trial.status == "completed":
+            return trial.best_value(self._metric)
+        if trial.status == "pruned":
+            return trial.epochs[-1].metrics[self._metric]
+        return None
+
+    def _searched_params(self, trial: TrialRecord) -> dict[str, ParameterValue]:
+        return {name: trial.params[name] for name in self._space.searched if name in trial.params}
+
+    def _frozen_trial(self, trial: TrialRecord) -> FrozenTrial:
+        return self._ended_trial(
+            trial.status,
+            self._value(trial),
+            self._searched_params(trial),
+            {epoch.epoch: epoch.metrics[self._metric] for epoch in trial.epochs},
+        )
+
+    def _frozen_prior(self, trial: PriorTrial) -> FrozenTrial:
+        last = trial.values[max(trial.values)]
+        best = max(trial.values.values(), key=lambda value: sign(self._metric) * value)
+        value = best if trial.status == "completed" else last
+        return self._ended_trial(trial.status, value, trial.params, trial.values)
+
+    def _ended_trial(
+        self,
+        status: str,
+        value: float | None,
+        params: Mapping[str, ParameterValue],
+        values: Mapping[int, float],
+    ) -> FrozenTrial:
+        return create_trial(
+            state=_STATES[status],
+            value=value,
+            params=dict(params),
+            distributions={name: distribution(self._space.searched[name]) for name in params},
+            intermediate_values=dict(values),
+        )
