@@ -106,7 +106,9 @@ def sharing(data: PreparedData, trials: int, scratch: Path) -> tuple[list[float]
     small = prepare(DataConfig(source="synthetic", reviews=100), cache_dir=scratch)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        handle, warm = store.publish(data), store.publish(small)
+        for published in (data, small):
+            store.acquire(published)
+        handle, warm = store.DataHandle(data.fingerprint), store.DataHandle(small.fingerprint)
         readers = [ray.remote(num_cpus=0)(Trial).remote() for _ in range(trials + 1)]
         pids = [ray.get(reader.pid.remote()) for reader in readers]
         for reader in readers:

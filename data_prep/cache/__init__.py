@@ -1,1 +1,1 @@
-"""Prepared data on the disk and in the object store of a Ray cluster."""
+"""Prepared data on disk and in the object store of a Ray cluster."""

@@ -1,17 +1,17 @@
-"""Prepared data on disk: one verified folder for each fingerprint.
+"""Prepared data on disk: one folder with checksums per fingerprint.
 
 ::
 
-    <cache>/<fingerprint>/manifest.json   version, classes, info, the SHA-256 of the other files
-                                          and of itself
+    <cache>/<fingerprint>/manifest.json   format, classes, info, and the SHA-256 of all files
+                                          including itself
                           words.json      the vocabulary
-                          train-ids.npy   and so on: each array of each part
-                          vectors.npy     pretrained vectors, where there are some
-    <cache>/<fingerprint>.lock            held while the folder is being made
+                          train-ids.npy   and the other arrays of each split
+                          vectors.npy     word vectors, if any
+    <cache>/<fingerprint>.lock            locked while the folder is written
 
-A test part has a folder of its own, which holds test-ids.npy and so on.
+The test split has a folder of its own, which contains test-ids.npy etc.
 
-A folder is written aside and renamed, so it is there whole or not at all.
+A folder is written under a temporary name and renamed, so it is either complete or missing.
 """
 
 from __future__ import annotations
@@ -45,13 +45,14 @@ Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Kind(Generic[Data]):
-    """What a folder holds, and how it becomes arrays and JSON and comes back.
+class Codec(Generic[Data]):
+    """Conversion of a type of data to arrays and JSON, and back.
 
     Attributes:
-        pack: the arrays by their file's name, without ``.npy``; and what the manifest keeps.
-        unpack: takes fingerprint, arrays, manifest and the folder; raises any of `_BROKEN`.
-        words: what is written to words.json, None for nothing.
+        pack: returns the arrays by file name without `.npy`, and entries for the manifest.
+        unpack: converts fingerprint, arrays, manifest and folder to data; raises any of
+            `_DAMAGE_ERRORS` if they are invalid.
+        words: returns the content of words.json, or None for no such file.
     """
 
     pack: Callable[[Data], tuple[Arrays, dict[str, JSON]]]
@@ -59,16 +60,16 @@ class Kind(Generic[Data]):
     words: Callable[[Data], list[str] | None] = lambda _: None
 
 
-_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError)
+_DAMAGE_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 def _pack_prepared(data: PreparedData) -> tuple[Arrays, dict[str, JSON]]:
     arrays = {**_split_arrays("train", data.train), **_split_arrays("valid", data.valid)}
-    kept: dict[str, JSON] = {"classes": list(data.classes), "info": data.info}
+    entries: dict[str, JSON] = {"classes": list(data.classes), "info": data.info}
     if data.vectors is not None:
         arrays[VECTORS] = data.vectors
-        kept["vectors_tuned"] = data.vectors_tuned
-    return arrays, kept
+        entries["vectors_tuned"] = data.vectors_tuned
+    return arrays, entries
 
 
 def _unpack_prepared(
@@ -92,8 +93,8 @@ def _unpack_test(
     return PreparedTest(fingerprint, _split_of("test", arrays), manifest["info"])
 
 
-PREPARED = Kind(_pack_prepared, _unpack_prepared, lambda data: list(data.words))
-TEST = Kind[PreparedTest](
+PREPARED = Codec(_pack_prepared, _unpack_prepared, lambda data: list(data.words))
+TEST = Codec[PreparedTest](
     lambda data: (_split_arrays("test", data.split), {"info": data.info}), _unpack_test
 )
 
@@ -102,115 +103,117 @@ def load_or_build(
     cache_dir: Path,
     fingerprint: str,
     build: Callable[[], Data],
-    kind: Kind[Data],
+    codec: Codec[Data],
 ) -> Data:
-    """The prepared data of a fingerprint, built and kept if it isn't there whole.
+    """Return the data of a fingerprint; build and store them if the cache does not have them.
 
-    Processes that need the same at one time build it once. A damaged folder is rebuilt with a
-    warning in the log.
+    If several processes need the same data at the same time, one of them builds. A damaged folder
+    is rebuilt with a warning in the log.
 
     Args:
-        cache_dir: where all prepared data lie; made if it isn't there.
-        fingerprint: names the data.
-        build: makes the data; what it raises goes through and leaves the cache as it was.
-        kind: what the folder holds.
+        cache_dir: folder of all prepared data; it is created if missing.
+        fingerprint: identifies the data.
+        build: creates the data; its errors are passed on and leave the cache unchanged.
+        codec: converts the data to files.
 
     Raises:
-        DataError: a disk without room or that can't be written.
+        DataError: the disk is full or not writable.
     """
     folder = cache_dir / fingerprint
     with writing(cache_dir):
-        # Without the lock first: a whole folder never changes, and the disk may be read-only.
-        found, _ = _load(folder, fingerprint, kind)
-        if found is not None:
-            return found
+        # Try without the lock first: complete folders never change, and the disk may be read-only.
+        data, _ = _load(folder, fingerprint, codec)
+        if data is not None:
+            return data
         with locked(cache_dir / f"{fingerprint}.lock"):
-            found, damage = _load(folder, fingerprint, kind)
-            if found is not None:
-                return found
+            data, damage = _load(folder, fingerprint, codec)
+            if data is not None:
+                return data
             if damage:
-                log.warning("%s is damaged (%s); it is prepared again", folder, damage)
+                log.warning("%s is damaged (%s); it is prepared again.", folder, damage)
             built = build()
             _remove_leftovers(cache_dir, fingerprint)
-            _store(built, folder, kind)
+            _store(built, folder, codec)
             return built
 
 
-def find(cache_dir: Path, fingerprint: str, kind: Kind[Data]) -> Data | None:
-    """The prepared data of a fingerprint if they are there whole; nothing is built or changed."""
-    return _load(cache_dir / fingerprint, fingerprint, kind)[0]
+def find(cache_dir: Path, fingerprint: str, codec: Codec[Data]) -> Data | None:
+    """Return the data of a fingerprint, or None if they are missing or damaged; changes nothing."""
+    return _load(cache_dir / fingerprint, fingerprint, codec)[0]
 
 
-def _load(folder: Path, fingerprint: str, kind: Kind[Data]) -> tuple[Data, str] | tuple[None, str]:
-    """The data, or None and what is wrong with the folder (nothing if there is none)."""
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a folder.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not JSON.
+        TypeError: it is not a manifest.
+    """
+    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    if not isinstance(manifest, dict):
+        raise TypeError("the manifest is not a mapping")
+    return manifest
+
+
+def _load(
+    folder: Path, fingerprint: str, codec: Codec[Data]
+) -> tuple[Data, str] | tuple[None, str]:
+    """Return the data, or None and the damage of the folder (empty if there is no folder)."""
     try:
         if not folder.exists():
             return None, ""
         manifest = read_manifest(folder)
         if (manifest["format"], manifest["fingerprint"]) != (FORMAT_VERSION, fingerprint):
             return None, f"format {manifest['format']}, fingerprint {manifest['fingerprint']}"
-        written = manifest.pop(_OWN_DIGEST, None)
-        # Folders from before it was written have none.
-        if written is not None and written != _digest(manifest):
-            return None, f"{MANIFEST} isn't what was written"
+        digest = manifest.pop(_OWN_DIGEST, None)
+        # The oldest folders do not have the entry.
+        if digest is not None and digest != _digest(manifest):
+            return None, f"the checksum of {MANIFEST} is wrong"
         arrays: Arrays = {}
         for name, digest in manifest["sha256"].items():
             if file_digest(folder / name) != digest:
-                return None, f"{name} isn't what was written"
+                return None, f"the checksum of {name} is wrong"
             if name.endswith(".npy"):
                 arrays[name.removesuffix(".npy")] = np.load(folder / name, allow_pickle=False)
-        return kind.unpack(fingerprint, arrays, manifest, folder), ""
-    except _BROKEN as error:
+        return codec.unpack(fingerprint, arrays, manifest, folder), ""
+    except _DAMAGE_ERRORS as error:
         return None, f"{type(error).__name__}: {error}"
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a folder says of itself.
-
-    Raises:
-        OSError: it can't be read.
-        ValueError: it isn't JSON.
-        TypeError: it isn't a manifest.
-    """
-    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
-    if not isinstance(manifest, dict):
-        raise TypeError("the manifest isn't a mapping")
-    return manifest
+def _split_of(name: str, arrays: Arrays) -> TensorizedSplit:
+    return TensorizedSplit(**{array: arrays[f"{name}-{array}"] for array in _ARRAYS})
 
 
-def _split_of(part: str, arrays: Arrays) -> TensorizedSplit:
-    return TensorizedSplit(**{name: arrays[f"{part}-{name}"] for name in _ARRAYS})
-
-
-def _split_arrays(part: str, split: TensorizedSplit) -> Arrays:
+def _split_arrays(name: str, split: TensorizedSplit) -> Arrays:
     return {
-        f"{part}-{name}": getattr(split, name).astype(dtype, copy=False)
-        for name, dtype in _ARRAYS.items()
+        f"{name}-{array}": getattr(split, array).astype(dtype, copy=False)
+        for array, dtype in _ARRAYS.items()
     }
 
 
-def _store(data: Data, folder: Path, kind: Kind[Data]) -> None:
-    aside = Path(tempfile.mkdtemp(prefix=_aside_prefix(folder.name), dir=folder.parent))
+def _store(data: Data, folder: Path, codec: Codec[Data]) -> None:
+    temporary = Path(tempfile.mkdtemp(prefix=_temporary_prefix(folder.name), dir=folder.parent))
     try:
-        arrays, kept = kind.pack(data)
+        arrays, entries = codec.pack(data)
         for name, array in arrays.items():
-            _save(aside / f"{name}.npy", array)
-        words = kind.words(data)
+            _save(temporary / f"{name}.npy", array)
+        words = codec.words(data)
         if words is not None:
-            (aside / WORDS).write_text(json.dumps(words, ensure_ascii=False), "utf-8")
+            (temporary / WORDS).write_text(json.dumps(words, ensure_ascii=False), "utf-8")
         manifest: dict[str, JSON] = {
             "format": FORMAT_VERSION,
             "fingerprint": folder.name,
-            **kept,
-            "sha256": {file.name: file_digest(file) for file in sorted(aside.iterdir())},
+            **entries,
+            "sha256": {file.name: file_digest(file) for file in sorted(temporary.iterdir())},
         }
         manifest[_OWN_DIGEST] = _digest(manifest)
-        (aside / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
         if folder.exists():
             shutil.rmtree(folder)
-        aside.rename(folder)
+        temporary.rename(folder)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _digest(manifest: Mapping[str, JSON]) -> str:
@@ -218,19 +221,19 @@ def _digest(manifest: Mapping[str, JSON]) -> str:
 
 
 def _save(path: Path, array: NDArray[Any]) -> None:
-    # Not np.save: of a full disk it tells two counts, and not that there is no room.
+    # np.save reports a full disk as two differing counts, not as "No space left on device".
     npy: Any = np.lib.format
-    whole = np.ascontiguousarray(array)
+    contiguous = np.ascontiguousarray(array)
     with path.open("wb") as file:
-        npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(whole))
-        file.write(whole.data)
+        npy.write_array_header_1_0(file, npy.header_data_from_array_1_0(contiguous))
+        file.write(contiguous.data)
 
 
 def _remove_leftovers(cache_dir: Path, fingerprint: str) -> None:
-    # Of a process that was killed while it wrote; the lock says that none is writing now.
-    for leftover in cache_dir.glob(f"{_aside_prefix(fingerprint)}*"):
+    """Remove folders of processes that were killed while writing; call it with the lock."""
+    for leftover in cache_dir.glob(f"{_temporary_prefix(fingerprint)}*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _aside_prefix(fingerprint: str) -> str:
+def _temporary_prefix(fingerprint: str) -> str:
     return f".{fingerprint}-"

@@ -1,4 +1,7 @@
-"""Which data sets stay in memory: a decision without Ray, for the DataCache actor to carry out."""
+"""Eviction of data sets from memory: the decision, without Ray.
+
+The `DataCache` actor carries it out.
+"""
 
 from __future__ import annotations
 
@@ -10,100 +13,105 @@ from celltune.data_prep.errors import DataError
 
 
 @dataclass
-class _Kept:
+class _Entry:
+    """Size, last use and users of a data set; `references` counts `acquire` calls per user."""
+
     nbytes: int
-    used: int
-    holders: Counter[str] = field(default_factory=Counter)
+    last_used: int
+    references: Counter[str] = field(default_factory=Counter)
 
 
 class LruTracker:
-    """Sets by name, with their sizes, who holds them and when they were last used.
+    """Tracks sizes, users and last use of data sets, and selects sets to evict.
 
-    A set that a living holder holds is never given up. Time is the order of calls, no clock.
+    A set that a running user has acquired is never evicted. Time is a counter of calls, not a
+    clock.
 
     Args:
-        alive: whether a holder still lives; one that died holds nothing any more.
+        is_running: returns whether a user still runs; the references of others are ignored.
     """
 
-    def __init__(self, alive: Callable[[str], bool]) -> None:
-        """Starts with nothing."""
-        self._alive = alive
-        self._kept: dict[str, _Kept] = {}
+    def __init__(self, is_running: Callable[[str], bool]) -> None:
+        self._is_running = is_running
+        self._entries: dict[str, _Entry] = {}
         self._now = 0
 
     def __contains__(self, name: str) -> bool:
-        """Whether the set is kept."""
-        return name in self._kept
+        """Return whether a set is tracked."""
+        return name in self._entries
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all sets together."""
-        return sum(kept.nbytes for kept in self._kept.values())
+        """Total size of all sets in bytes."""
+        return sum(entry.nbytes for entry in self._entries.values())
 
-    def make_room(self, nbytes: int, ceiling: int | None) -> list[str]:
-        """Gives up sets until so many bytes more stay within the ceiling.
+    def make_room(self, nbytes: int, limit: int | None) -> list[str]:
+        """Evict unused sets until another set fits below the limit.
 
         Args:
-            nbytes: of the set that shall come.
-            ceiling: for all sets together; None: there is none.
+            nbytes: size of the new set.
+            limit: maximum total size in bytes; None for no limit.
 
         Returns:
-            The sets given up, the least recently used first.
+            The evicted sets, the least recently used first.
 
         Raises:
-            DataError: what is in use leaves too little room; nothing was given up.
+            DataError: the sets in use leave too little room; nothing is evicted.
         """
-        if ceiling is None:
+        if limit is None:
             return []
-        chosen: list[str] = []
-        left = self.nbytes
-        for name in sorted(self._kept, key=lambda name: self._kept[name].used):
-            if left + nbytes <= ceiling:
+        evicted: list[str] = []
+        remaining = self.nbytes
+        for name in sorted(self._entries, key=lambda name: self._entries[name].last_used):
+            if remaining + nbytes <= limit:
                 break
             if not self.users(name):
-                chosen.append(name)
-                left -= self._kept[name].nbytes
-        if left + nbytes > ceiling:
+                evicted.append(name)
+                remaining -= self._entries[name].nbytes
+        if remaining + nbytes > limit:
             raise DataError(
-                f"{nbytes:,} bytes of prepared data don't fit beside {left:,} bytes in use under "
-                f"the ceiling of {ceiling:,}; raise resources.data_memory_gb, wait for another "
-                f"search to end, or lower data.train_size or data.max_tokens"
+                f"Prepared data of {nbytes:,} bytes do not fit into the cluster's memory limit of "
+                f"{limit:,} bytes, because running searches use {remaining:,} bytes. Raise "
+                f"resources.data_memory_gb, wait until another search ends, or lower "
+                f"data.train_size or data.max_tokens."
             )
-        for name in chosen:
-            del self._kept[name]
-        return chosen
+        for name in evicted:
+            del self._entries[name]
+        return evicted
 
-    def put(self, name: str, nbytes: int) -> None:
-        """Keeps a set that isn't kept yet."""
-        self._kept[name] = _Kept(nbytes, self._tick())
+    def add(self, name: str, nbytes: int) -> None:
+        """Track a new set."""
+        self._entries[name] = _Entry(nbytes, self._tick())
 
-    def use(self, name: str) -> None:
-        """Notes that a set was used just now."""
-        self._kept[name].used = self._tick()
+    def touch(self, name: str) -> None:
+        """Record that a set is used now."""
+        self._entries[name].last_used = self._tick()
 
-    def hold(self, name: str, holder: str) -> None:
-        """Notes that a holder needs the set, until it lets go as often as it took hold."""
-        self._kept[name].holders[holder] += 1
-        self.use(name)
+    def acquire(self, name: str, user: str) -> None:
+        """Protect a set from eviction until `user` has released it as often."""
+        self._entries[name].references[user] += 1
+        self.touch(name)
 
-    def let_go(self, name: str, holder: str) -> None:
-        """Takes one hold back; of what isn't held, nothing."""
-        if name in self._kept and self._kept[name].holders[holder]:
-            self._kept[name].holders[holder] -= 1
+    def release(self, name: str, user: str) -> None:
+        """Release one reference; does nothing if the user has none."""
+        if name in self._entries and self._entries[name].references[user]:
+            self._entries[name].references[user] -= 1
 
     def users(self, name: str) -> int:
-        """How many living holders hold the set."""
-        holders = self._kept[name].holders
-        return sum(count > 0 and self._alive(holder) for holder, count in holders.items())
+        """Return the number of running users of a set."""
+        references = self._entries[name].references
+        return sum(count > 0 and self._is_running(user) for user, count in references.items())
 
-    def clear(self, names: Collection[str] | None = None) -> list[str]:
-        """Gives up sets that nobody uses, all or of these names, and names them."""
-        chosen = [
-            name for name in self._kept if (names is None or name in names) and not self.users(name)
+    def evict_unused(self, names: Collection[str] | None = None) -> list[str]:
+        """Evict all unused sets, or those among `names`, and return them."""
+        evicted = [
+            name
+            for name in self._entries
+            if (names is None or name in names) and not self.users(name)
         ]
-        for name in chosen:
-            del self._kept[name]
-        return chosen
+        for name in evicted:
+            del self._entries[name]
+        return evicted
 
     def _tick(self) -> int:
         self._now += 1

@@ -1,4 +1,4 @@
-"""What lies in the cache on disk, for people to look at and to clear."""
+"""List and clear the cache on disk."""
 
 from __future__ import annotations
 
@@ -19,98 +19,96 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class CachedDataset:
-    """One folder of the cache.
+    """A data set in the cache.
 
     Attributes:
-        name: its fingerprint.
-        what: the source and the reviews by part, or why it can't be used.
-        nbytes: what its files take.
-        changed: when it was written, seconds since 1970.
+        fingerprint: name of its folder.
+        description: source and number of documents by split, or that it is damaged.
+        nbytes: size of its files.
+        modified: time of its last change in seconds since 1970.
     """
 
-    name: str
-    what: str
+    fingerprint: str
+    description: str
     nbytes: int
-    changed: float
+    modified: float
 
 
 def cached_datasets(cache_dir: Path) -> list[CachedDataset]:
-    """All prepared sets of a cache, the newest first, and nothing else that lies there."""
+    """Return all data sets in a cache, the newest first."""
     if not cache_dir.is_dir():
         return []
-    # By name: whatever else lies in the folder must never be listed, and so never be cleared.
+    # Everything listed can be cleared, so files that are not data sets have to be left out.
     folders = [path for path in cache_dir.iterdir() if _FINGERPRINT.fullmatch(path.name)]
-    found = [_described(path) for path in folders if path.is_dir()]
-    return sorted(found, key=lambda each: -each.changed)
+    datasets = [_describe(path) for path in folders if path.is_dir()]
+    return sorted(datasets, key=lambda dataset: -dataset.modified)
 
 
 def clear(
-    cache_dir: Path, names: Collection[str] | None = None, *, downloads: bool = False
+    cache_dir: Path, fingerprints: Collection[str] | None = None, *, downloads: bool = False
 ) -> list[str]:
-    """Removes prepared sets; one that is being prepared is waited for.
+    """Remove data sets; waits for a set that is being prepared.
 
     Args:
         cache_dir: the cache.
-        names: fingerprints, or beginnings of them; None: all.
-        downloads: remove what was downloaded as well.
+        fingerprints: fingerprints or unique beginnings of fingerprints; None for all.
+        downloads: if true, remove downloaded files, too.
 
     Returns:
-        The names of what was removed.
+        The names of the removed folders.
 
     Raises:
-        DataError: a name that no set has or several have, or a folder that can't be removed.
+        DataError: a fingerprint matches no set or several, or a folder cannot be removed.
     """
-    known = [each.name for each in cached_datasets(cache_dir)]
-    named = (
-        known
-        if names is None
-        else (match_fingerprint(name, known, str(cache_dir)) for name in names)
-    )
-    chosen = list(dict.fromkeys(named))
+    existing = [dataset.fingerprint for dataset in cached_datasets(cache_dir)]
+    if fingerprints is None:
+        selected = existing
+    else:
+        matches = (match_fingerprint(text, existing, str(cache_dir)) for text in fingerprints)
+        selected = list(dict.fromkeys(matches))
     with writing(cache_dir):
-        for name in chosen:
-            with locked(cache_dir / f"{name}.lock"):
-                shutil.rmtree(cache_dir / name)
-            (cache_dir / f"{name}.lock").unlink()
+        for fingerprint in selected:
+            with locked(cache_dir / f"{fingerprint}.lock"):
+                shutil.rmtree(cache_dir / fingerprint)
+            (cache_dir / f"{fingerprint}.lock").unlink()
         if downloads and (cache_dir / DOWNLOADS).is_dir():
             shutil.rmtree(cache_dir / DOWNLOADS)
-            chosen = [*chosen, DOWNLOADS]
-    return chosen
+            selected = [*selected, DOWNLOADS]
+    return selected
 
 
-def match_fingerprint(name: str, known: Collection[str], place: str) -> str:
-    """The fingerprint that a name means: itself, or what alone begins with it.
+def match_fingerprint(text: str, existing: Collection[str], location: str) -> str:
+    """Return the only fingerprint that begins with a text.
 
     Args:
-        name: what a person gave.
-        known: the fingerprints there are.
-        place: where they are, for the message.
+        text: a fingerprint or its beginning.
+        existing: all fingerprints.
+        location: where they are stored, for the error message.
 
     Raises:
-        DataError: none or several.
+        DataError: no fingerprint or several begin with the text.
     """
-    meant = [each for each in known if each.startswith(name)]
-    if len(meant) != 1:
+    matches = [fingerprint for fingerprint in existing if fingerprint.startswith(text)]
+    if len(matches) != 1:
         raise DataError(
-            f"{name!r} names {len(meant) or 'none'} of the {len(known)} sets in {place}; give "
-            f"a fingerprint, or its beginning, as celltune cache list shows it"
+            f"'{text}' matches {len(matches) or 'none'} of the {len(existing)} data sets in "
+            f"{location}. In `fingerprints`, give fingerprints as the list of the cache shows them."
         )
-    return meant[0]
+    return matches[0]
 
 
-def _described(folder: Path) -> CachedDataset:
+def _describe(folder: Path) -> CachedDataset:
     files = [path.stat() for path in folder.rglob("*") if path.is_file()]
-    changed = max((stat.st_mtime for stat in files), default=0.0)
+    modified = max((stat.st_mtime for stat in files), default=0.0)
     try:
-        info: Any = read_manifest(folder)["info"]
-        what = _what(info)
+        description = _summary(read_manifest(folder)["info"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        what = "damaged; it is prepared again when it is needed"
-    return CachedDataset(folder.name, what, sum(stat.st_size for stat in files), changed)
+        description = "damaged (will be prepared again when needed)"
+    return CachedDataset(folder.name, description, sum(stat.st_size for stat in files), modified)
 
 
-def _what(info: Any) -> str:
+def _summary(info: Any) -> str:
     if "source" not in info:
-        return f"a test part, {info['reviews']:,} reviews"
-    parts = ", ".join(f"{info[part]['reviews']:,} {part}" for part in ("train", "valid"))
-    return f"{info['source']}, {parts}"
+        return f"test split, {info['reviews']:,} documents"
+    sizes = ", ".join(f"{info[split]['reviews']:,} {split}" for split in ("train", "valid"))
+    return f"{info['source']}, {sizes}"

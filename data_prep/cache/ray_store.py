@@ -1,9 +1,11 @@
-"""Prepared data in a Ray cluster: one copy a node, opened without copying.
+"""Prepared data in a Ray cluster: one copy per node, opened without copying.
 
-The driver publishes once, a handle of a few bytes goes to the trials, and a trial opens views into
-the node's object store. The DataCache actor is detached and owns the objects, so they outlive the
-search that published them: an object dies with its owner. The only module of data_prep that
-imports Ray.
+The driver acquires the data, which publishes them in Ray's object store if necessary. Trials get a
+handle of a few bytes and open views into the object store of their node.
+
+An object dies with the process that owns it. The owner is therefore a detached actor, `DataCache`,
+so that published data outlive the search that published them and other searches can use them.
+Outside of `ray_internals`, this is the only module of data_prep that imports Ray.
 """
 
 from __future__ import annotations
@@ -16,202 +18,201 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from celltune.data_prep.cache import ray_internals
 from celltune.data_prep.cache.eviction import LruTracker
 from celltune.data_prep.cache.inventory import match_fingerprint
 from celltune.data_prep.dataset.packed_words import PackedWords
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.errors import DataError, DataLostError
 
-ACTOR_NAME = "celltune-data-cache"
+ACTOR_NAME = "celltune-data-cache-2"
+"""The number changes with the actor's methods, because the actor of an older release may still run
+in a cluster."""
 NAMESPACE = "celltune"
 
 
 @dataclass(frozen=True)
 class DataHandle:
-    """Names published data; small, so it can travel with every trial."""
+    """Reference to published data, small enough to be sent with every trial."""
 
     fingerprint: str
 
 
 @dataclass(frozen=True)
-class DataStat:
-    """What the cluster holds of one data set.
+class PublishedDataset:
+    """A data set in the cluster.
 
     Attributes:
-        fingerprint: names the data.
-        reviews: how many, of both parts.
-        nbytes: what the arrays take in the object store of each node that opened them.
-        users: how many running searches hold it.
+        fingerprint: identifies the data.
+        documents: number of documents in the training and validation split.
+        nbytes: size of the arrays, on each node that opened them.
+        users: number of running searches that have acquired it.
     """
 
     fingerprint: str
-    reviews: int
+    documents: int
     nbytes: int
     users: int = 0
 
 
 class DataCache:
-    """Owns the published data of a cluster; runs as one detached actor.
+    """Actor that owns the published data of a cluster.
 
-    An actor takes one call at a time, so nothing here needs a lock.
+    An actor processes one call at a time, so it needs no locks.
     """
 
     def __init__(self) -> None:
-        """Starts with nothing."""
-        self._refs: dict[str, Any] = {}
-        self._stats: dict[str, DataStat] = {}
-        self._shelf = LruTracker(_job_lives)
+        self._references: dict[str, Any] = {}
+        self._datasets: dict[str, PublishedDataset] = {}
+        self._tracker = LruTracker(lambda job: not ray_internals.job_has_ended(job))
 
-    def publish(self, prepared: PreparedData, ceiling: int | None = None) -> None:
-        """Keeps the data; a second time is no error and changes nothing.
+    def publish(self, data: PreparedData, limit: int | None = None) -> None:
+        """Put data into Ray's object store; does nothing if they are there.
 
         Args:
-            prepared: the data.
-            ceiling: bytes that all data together may take; what was least recently used and
-                nobody holds is dropped first.
+            data: the data.
+            limit: maximum size of all data in bytes. The least recently used data that no search
+                has acquired are dropped.
 
         Raises:
-            DataError: what is held leaves too little room.
+            DataError: the data in use leave too little room.
         """
-        name = prepared.fingerprint
-        if name not in self._refs:
-            self._forget(self._shelf.make_room(prepared.nbytes, ceiling))
-            # Put by the actor: only then does the actor own it.
-            self._refs[name] = ray.put(replace(prepared, words=PackedWords.of(prepared.words)))
-            self._shelf.put(name, prepared.nbytes)
-            reviews = len(prepared.train) + len(prepared.valid)
-            self._stats[name] = DataStat(name, reviews, prepared.nbytes)
+        name = data.fingerprint
+        if name not in self._references:
+            self._forget(self._tracker.make_room(data.nbytes, limit))
+            # The process that calls `ray.put` owns the object.
+            self._references[name] = ray.put(replace(data, words=PackedWords.of(data.words)))
+            self._tracker.add(name, data.nbytes)
+            documents = len(data.train) + len(data.valid)
+            self._datasets[name] = PublishedDataset(name, documents, data.nbytes)
 
-    def hold(self, fingerprint: str, job: str) -> bool:
-        """Keeps data from being dropped while a job lives and needs them; False: not here."""
-        if fingerprint in self._refs:
-            self._shelf.hold(fingerprint, job)
-        return fingerprint in self._refs
+    def acquire(self, fingerprint: str, job: str) -> bool:
+        """Protect data from being dropped while a job runs; return False if they are missing."""
+        if fingerprint in self._references:
+            self._tracker.acquire(fingerprint, job)
+        return fingerprint in self._references
 
-    def let_go(self, fingerprint: str, job: str) -> None:
-        """Takes one `hold` back."""
-        self._shelf.let_go(fingerprint, job)
+    def release(self, fingerprint: str, job: str) -> None:
+        """Release what one call of `acquire` acquired."""
+        self._tracker.release(fingerprint, job)
 
-    def clear(self, names: Collection[str] | None = None) -> list[str]:
-        """Drops data that nobody holds, all or of these fingerprints, and names them."""
-        gone = self._shelf.clear(names)
-        self._forget(gone)
-        return gone
+    def clear(self, fingerprints: Collection[str] | None = None) -> list[str]:
+        """Drop all unused data, or those with the given fingerprints; return the dropped ones."""
+        dropped = self._tracker.evict_unused(fingerprints)
+        self._forget(dropped)
+        return dropped
 
-    def _forget(self, names: list[str]) -> None:
-        for name in names:
-            del self._refs[name], self._stats[name]
-
-    def contains(self, fingerprint: str) -> bool:
-        """Whether the data are here."""
-        return fingerprint in self._refs
+    def _forget(self, fingerprints: list[str]) -> None:
+        for name in fingerprints:
+            del self._references[name], self._datasets[name]
 
     def reference(self, fingerprint: str) -> list[Any]:
-        """The data's object reference in a list (else Ray would send the data), or no item."""
-        if fingerprint not in self._refs:
+        """Return the data's object reference in a list, or an empty list if they are missing.
+
+        Ray would replace a reference that is not in a list by the data.
+        """
+        if fingerprint not in self._references:
             return []
-        self._shelf.use(fingerprint)
-        return [self._refs[fingerprint]]
+        self._tracker.touch(fingerprint)
+        return [self._references[fingerprint]]
 
-    def stat(self) -> list[DataStat]:
-        """What is here, in the order it came."""
-        return [replace(stat, users=self._shelf.users(n)) for n, stat in self._stats.items()]
-
-
-def publish(prepared: PreparedData, *, ceiling: int | None = None) -> DataHandle:
-    """Puts the data into the cluster's object store, unless they are there.
-
-    Args:
-        prepared: the data.
-        ceiling: bytes that all published data together may take; None: there is none.
-
-    Raises:
-        DataError: no cluster is joined, its object store has no room, or what searches use leaves
-            too little room under the ceiling.
-    """
-    _check_joined()
-    actor = _made_actor()
-    if not ray.get(actor.contains.remote(prepared.fingerprint)):
-        _publish(actor, prepared, ceiling)
-    return DataHandle(prepared.fingerprint)
+    def datasets(self) -> list[PublishedDataset]:
+        """Return all published data sets in the order of publication."""
+        return [
+            replace(dataset, users=self._tracker.users(name))
+            for name, dataset in self._datasets.items()
+        ]
 
 
 @contextmanager
-def published(prepared: PreparedData, *, ceiling: int | None = None) -> Iterator[DataHandle]:
-    """Publishes data and keeps them from being dropped, until the end or the job's death.
+def acquired(data: PreparedData, *, limit: int | None = None) -> Iterator[DataHandle]:
+    """Acquire data for the duration of the context; see `acquire`.
 
     Raises:
-        DataError: as `publish`.
+        DataError: see `acquire`.
     """
-    hold(prepared, ceiling=ceiling)
+    acquire(data, limit=limit)
     try:
-        yield DataHandle(prepared.fingerprint)
+        yield DataHandle(data.fingerprint)
     finally:
-        _made_actor().let_go.remote(prepared.fingerprint, ray.get_runtime_context().get_job_id())
+        release(data.fingerprint)
 
 
-def hold(prepared: PreparedData, *, ceiling: int | None = None) -> None:
-    """Publishes data, also when they were lost, and keeps them from being dropped.
+def acquire(data: PreparedData, *, limit: int | None = None) -> None:
+    """Publish data if the cluster does not have them, and protect them from being dropped.
 
-    Raises:
-        DataError: as `publish`.
-    """
-    _check_joined()
-    actor, job = _made_actor(), ray.get_runtime_context().get_job_id()
-    # Another search may drop them between publishing and holding; then they are put once more.
-    while not ray.get(actor.hold.remote(prepared.fingerprint, job)):
-        _publish(actor, prepared, ceiling)
-
-
-def clear(names: Collection[str] | None = None) -> list[str]:
-    """Drops published data that no search holds, and gives their fingerprints.
+    The protection ends with `release` or with the Ray job of this process.
 
     Args:
-        names: fingerprints, or beginnings of them; None: all.
+        data: the data.
+        limit: maximum size of all published data in bytes; None for no limit.
 
     Raises:
-        DataError: no cluster is joined, or a name that no set has or several have.
+        DataError: Ray is not connected, its object store is full, or the data in use leave too
+            little room below the limit.
     """
-    _check_joined()
-    known = [each.fingerprint for each in stat()]
-    chosen = (
-        None if names is None else [match_fingerprint(name, known, "the cluster") for name in names]
-    )
-    actor = _actor()
-    return ray.get(actor.clear.remote(chosen)) if actor else []
+    _check_connected()
+    actor, job = _get_or_create_actor(), ray.get_runtime_context().get_job_id()
+    # Another search can drop the data between the two calls; then they are published again.
+    while not ray.get(actor.acquire.remote(data.fingerprint, job)):
+        _publish(actor, data, limit)
+
+
+def release(fingerprint: str) -> None:
+    """Release data that this process acquired."""
+    job = ray.get_runtime_context().get_job_id()
+    _get_or_create_actor().release.remote(fingerprint, job)
+
+
+def clear(fingerprints: Collection[str] | None = None) -> list[str]:
+    """Drop published data that no search uses, and return their fingerprints.
+
+    Args:
+        fingerprints: fingerprints or unique beginnings of fingerprints; None for all.
+
+    Raises:
+        DataError: Ray is not connected, or a fingerprint matches no data set or several.
+    """
+    selected = None
+    if fingerprints is not None:
+        existing = [dataset.fingerprint for dataset in published_datasets()]
+        selected = [match_fingerprint(text, existing, "the cluster") for text in fingerprints]
+    _check_connected()
+    actor = _find_actor()
+    return ray.get(actor.clear.remote(selected)) if actor else []
 
 
 def open_handle(handle: DataHandle) -> PreparedData:
-    """The published data; the arrays are read-only views into the node's object store.
+    """Return published data; the arrays are read-only views into the node's object store.
 
-    A process remembers what it opened last, so the next trial in a reused worker opens at once.
+    A process keeps the data that it opened last, so the next trial in a worker opens them at once.
 
     Raises:
-        DataError: no cluster is joined.
-        DataLostError: the data aren't in it, or not any more.
+        DataError: Ray is not connected.
+        DataLostError: the data were not published or were lost with a node.
     """
-    _check_joined()
+    _check_connected()
     key = (ray.get_runtime_context().get_node_id(), handle.fingerprint)
     if _last.data is None or _last.key != key:
-        # Let go of the old data first: the store can't drop what a process still looks at.
+        # Ray cannot evict an object that a process still refers to, so drop the old data first.
         _last.data = None
         _last.data, _last.key = _fetch(handle), key
     return _last.data
 
 
-def stat() -> list[DataStat]:
-    """What the cluster holds; nothing if nothing was ever published.
+def published_datasets() -> list[PublishedDataset]:
+    """Return the data sets in the cluster.
 
     Raises:
-        DataError: no cluster is joined.
+        DataError: Ray is not connected.
     """
-    _check_joined()
-    actor = _actor()
-    return ray.get(actor.stat.remote()) if actor else []
+    _check_connected()
+    actor = _find_actor()
+    return ray.get(actor.datasets.remote()) if actor else []
 
 
 class _Last:
-    """The data that this process opened last, and where."""
+    """The data that this process opened last; the key is (node, fingerprint)."""
 
     def __init__(self) -> None:
         self.key: tuple[str, str] | None = None
@@ -222,12 +223,12 @@ _last = _Last()
 
 
 def _fetch(handle: DataHandle) -> PreparedData:
-    actor = _actor()
+    actor = _find_actor()
     try:
-        found = ray.get(actor.reference.remote(handle.fingerprint)) if actor else []
-        if found:
-            prepared: PreparedData = ray.get(found[0])
-            return prepared
+        references = ray.get(actor.reference.remote(handle.fingerprint)) if actor else []
+        if references:
+            data: PreparedData = ray.get(references[0])
+            return data
     except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
         raise _lost(handle) from error
     raise _lost(handle)
@@ -235,11 +236,11 @@ def _fetch(handle: DataHandle) -> PreparedData:
 
 def _lost(handle: DataHandle) -> DataLostError:
     return DataLostError(
-        f"the prepared data {handle.fingerprint} aren't in this cluster; publish them first"
+        f"The prepared data {handle.fingerprint} are not in the cluster. Publish them again."
     )
 
 
-def _made_actor() -> Any:
+def _get_or_create_actor() -> Any:
     return (
         ray.remote(num_cpus=0)(DataCache)
         .options(
@@ -247,7 +248,7 @@ def _made_actor() -> Any:
             namespace=NAMESPACE,
             lifetime="detached",
             get_if_exists=True,
-            # With the driver, whose node a search can't outlive anyway.
+            # A search does not survive the loss of the driver's node, so put the actor there.
             scheduling_strategy=NodeAffinitySchedulingStrategy(
                 ray.get_runtime_context().get_node_id(), soft=True
             ),
@@ -256,38 +257,33 @@ def _made_actor() -> Any:
     )
 
 
-def _publish(actor: Any, prepared: PreparedData, ceiling: int | None) -> None:
-    try:
-        ray.get(actor.publish.remote(prepared, ceiling))
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, DataError):
-            raise error.cause from error
-        raise _no_room(prepared, error) from error
-    except ray.exceptions.RayError as error:
-        raise _no_room(prepared, error) from error
-
-
-def _no_room(prepared: PreparedData, error: Exception) -> DataError:
-    return DataError(
-        f"{prepared.nbytes:,} bytes of prepared data can't be put into the cluster's "
-        f"object store ({error}); give Ray more object store memory, or lower "
-        f"data.train_size or data.max_tokens"
-    )
-
-
-def _job_lives(job: str) -> bool:
-    # Ray tells the end of a job by this table alone, without a dashboard. A job that it doesn't
-    # list is taken for alive: rather too much memory than data dropped under a search.
-    return not any(each["JobID"] == job and each["IsDead"] for each in ray._private.state.jobs())
-
-
-def _actor() -> Any:
+def _find_actor() -> Any:
     try:
         return ray.get_actor(ACTOR_NAME, namespace=NAMESPACE)
     except ValueError:
         return None
 
 
-def _check_joined() -> None:
+def _publish(actor: Any, data: PreparedData, limit: int | None) -> None:
+    try:
+        ray.get(actor.publish.remote(data, limit))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, DataError):
+            raise error.cause from error
+        raise _store_full(data, error) from error
+    except ray.exceptions.RayError as error:
+        raise _store_full(data, error) from error
+
+
+def _store_full(data: PreparedData, error: Exception) -> DataError:
+    return DataError(
+        f"Prepared data of {data.nbytes:,} bytes cannot be put into Ray's object store ({error}). "
+        f"Give Ray more object store memory, or lower data.train_size or data.max_tokens."
+    )
+
+
+def _check_connected() -> None:
     if not ray.is_initialized():
-        raise DataError("no Ray cluster is joined, so no data can be shared; call ray.init first")
+        raise DataError(
+            "Ray is not connected to a cluster, so data cannot be shared. Call ray.init first."
+        )

@@ -78,10 +78,10 @@ def list_cache(address: ClusterAddress = None) -> None:
         return
     rows = [
         (
-            dataset.name[:12],
-            dataset.what,
+            dataset.fingerprint[:12],
+            dataset.description,
             f"{dataset.nbytes / 1e6:.1f}",
-            f"{datetime.fromtimestamp(dataset.changed).astimezone():%Y-%m-%d %H:%M:%S}",
+            f"{datetime.fromtimestamp(dataset.modified).astimezone():%Y-%m-%d %H:%M:%S}",
         )
         for dataset in datasets
     ]
@@ -93,14 +93,14 @@ def _list_memory(address: str) -> None:
     from celltune.search.cluster.connection import connected
 
     with connected(address):
-        datasets = store.stat()
+        datasets = store.published_datasets()
     if not datasets:
         typer.echo(f"The cluster at {address} holds no prepared data.")
         return
     rows = [
         (
             dataset.fingerprint[:12],
-            f"{dataset.reviews:,}",
+            f"{dataset.documents:,}",
             f"{dataset.nbytes / 1e6:.1f}",
             f"{dataset.users}",
         )
@@ -139,7 +139,7 @@ def _clear_memory(address: str, fingerprints: list[str] | None) -> None:
 
     with connected(address):
         removed = store.clear(fingerprints)
-        in_use = [dataset.fingerprint for dataset in store.stat() if dataset.users]
+        in_use = [dataset.fingerprint for dataset in store.published_datasets() if dataset.users]
     typer.echo(f"Removed {len(removed)} from the cluster at {address}: {_short(removed)}")
     if in_use:
         typer.echo(f"Kept, because searches use them: {_short(in_use)}")

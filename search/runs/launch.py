@@ -191,9 +191,9 @@ def _run(
         )
         stop = StopRequests(folder, signalled, config.budget.time, view)
         gigabytes = config.resources.data_memory_gb
-        ceiling = None if gigabytes is None else int(gigabytes * 1e9)
+        data_limit = None if gigabytes is None else int(gigabytes * 1e9)
         with (
-            store.published(data, ceiling=ceiling) as handle,
+            store.acquired(data, limit=data_limit) as handle,
             tracking.tracked(conductor, config, folder, ledger.events),
             view.running(folder, config, conductor.state),
         ):
@@ -203,7 +203,7 @@ def _run(
                 folder,
                 handle,
                 stop,
-                publish_again=lambda: store.hold(data, ceiling=ceiling),
+                publish_again=lambda: store.acquire(data, limit=data_limit),
             )
         reason: EndReason = conductor.end_reason or stop.reason or "interrupted"
         conductor.end(reason)

@@ -57,7 +57,7 @@ def main(cache_dir: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"sum": int(data.train.ids.sum())}
     try:
         ray.init(address=cluster.address, namespace=store.NAMESPACE, log_to_driver=False)
-        with store.published(data) as handle:
+        with store.acquired(data) as handle:
             found["while searching"] = command("cache", "clear", "--address", cluster.address)
         ray.shutdown()
 

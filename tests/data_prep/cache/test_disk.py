@@ -19,29 +19,29 @@ NAME = "0123abcd"
 
 
 def built() -> PreparedData:
-    part = TensorizedSplit(
+    split = TensorizedSplit(
         np.array([2, 3, 0], dtype=np.int32),
         np.array([0, 1, 3], dtype=np.int64),
         np.array([0, 1], dtype=np.int64),
     )
     words = ("<unk>", "<pad>", "schön", "a\u2028b")
-    return PreparedData(NAME, part, part, ("neg", "pos"), words, {"reviews": 4})
+    return PreparedData(NAME, split, split, ("neg", "pos"), words, {"reviews": 4})
 
 
-def never() -> PreparedData:
+def unexpected() -> PreparedData:
     pytest.fail("built again")
 
 
-def test_what_was_built_is_opened_the_same(tmp_path: Path) -> None:
+def test_loaded_data_equal_built_data(tmp_path: Path) -> None:
     first = load_or_build(tmp_path / "new" / "cache", NAME, built, PREPARED)
-    second = load_or_build(tmp_path / "new" / "cache", NAME, never, PREPARED)
+    second = load_or_build(tmp_path / "new" / "cache", NAME, unexpected, PREPARED)
     assert (second.fingerprint, second.classes) == (NAME, ("neg", "pos"))
     assert (second.words, second.info) == (first.words, first.info)
-    for part in ("train", "valid"):
-        for name in ("ids", "offsets", "labels"):
-            one, other = (getattr(getattr(data, part), name) for data in (first, second))
-            assert one.dtype == other.dtype
-            assert one.tolist() == other.tolist()
+    for split in ("train", "valid"):
+        for array in ("ids", "offsets", "labels"):
+            stored, loaded = (getattr(getattr(data, split), array) for data in (first, second))
+            assert stored.dtype == loaded.dtype
+            assert stored.tolist() == loaded.tolist()
 
 
 def flip(path: Path) -> None:
@@ -50,10 +50,10 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def alter(path: Path, one: str, other: str) -> None:
+def replace_text(path: Path, old: str, new: str) -> None:
     content = path.read_text()
-    assert one in content
-    path.write_text(content.replace(one, other))
+    assert old in content
+    path.write_text(content.replace(old, new))
 
 
 @pytest.mark.parametrize(
@@ -63,21 +63,21 @@ def alter(path: Path, one: str, other: str) -> None:
         lambda folder: flip(folder / "words.json"),
         lambda folder: (folder / "valid-labels.npy").unlink(),
         lambda folder: (folder / "manifest.json").unlink(),
-        lambda folder: alter(folder / "manifest.json", '"neg"', '"pos"'),
+        lambda folder: replace_text(folder / "manifest.json", '"neg"', '"pos"'),
         lambda folder: (folder / "manifest.json").write_text("[1]"),
         lambda folder: (folder / "manifest.json").write_text('{"format": 0, "fingerprint": "x"}'),
     ],
     ids=[
         "array",
         "words",
-        "array lost",
-        "manifest lost",
+        "missing array",
+        "missing manifest",
         "classes",
-        "manifest odd",
+        "invalid manifest",
         "older format",
     ],
 )
-def test_a_damaged_folder_is_rebuilt_with_a_warning(
+def test_damaged_folder_is_rebuilt_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
 ) -> None:
     load_or_build(tmp_path, NAME, built, PREPARED)
@@ -85,10 +85,10 @@ def test_a_damaged_folder_is_rebuilt_with_a_warning(
     with caplog.at_level(logging.WARNING, "data_prep"):
         load_or_build(tmp_path, NAME, built, PREPARED)
     assert "is damaged" in caplog.text
-    assert load_or_build(tmp_path, NAME, never, PREPARED).words == built().words
+    assert load_or_build(tmp_path, NAME, unexpected, PREPARED).words == built().words
 
 
-def test_a_build_that_fails_leaves_the_cache_as_it_was(tmp_path: Path) -> None:
+def test_failed_build_leaves_the_cache_unchanged(tmp_path: Path) -> None:
     def fails() -> PreparedData:
         raise DataError("row 7 is empty")
 
@@ -103,7 +103,11 @@ def with_vectors() -> PreparedData:
 
 TEST_NAME = "4567cdef"
 FILES = (
-    *(f"{part}-{name}.npy" for part in ("train", "valid") for name in ("ids", "offsets", "labels")),
+    *(
+        f"{split}-{array}.npy"
+        for split in ("train", "valid")
+        for array in ("ids", "offsets", "labels")
+    ),
     "vectors.npy",
     "words.json",
     "manifest.json",
@@ -117,20 +121,20 @@ def load_all(cache: Path) -> None:
 
 
 def fill_disk(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A disk that has room for half of the file of this name."""
+    """Simulate a disk that is full after half of the file with this name."""
 
     def opened(self: Path, mode: str = "r", *arguments: Any, **options: Any) -> IO[Any]:
         file = open_path(self, mode, *arguments, **options)
-        return Full(file) if "w" in mode and self.name == name else file
+        return HalfWritten(file) if "w" in mode and self.name == name else file
 
-    class Full:
+    class HalfWritten:
         def __init__(self, file: IO[Any]) -> None:
             self.file = file
 
         def __getattr__(self, attribute: str) -> Any:
             return getattr(self.file, attribute)
 
-        def __enter__(self) -> Full:
+        def __enter__(self) -> HalfWritten:
             return self
 
         def __exit__(self, *_: object) -> None:
@@ -153,14 +157,14 @@ def files_of(cache: Path) -> dict[str, bytes]:
     }
 
 
-def test_these_are_all_files_that_are_written(tmp_path: Path) -> None:
+def test_folders_contain_exactly_these_files(tmp_path: Path) -> None:
     load_all(tmp_path)
     assert {path.name for path in (tmp_path / NAME).iterdir()} == set(FILES)
     assert {path.name for path in (tmp_path / TEST_NAME).iterdir()} == set(TEST_FILES)
 
 
 @pytest.mark.parametrize("name", [*FILES, *TEST_FILES[:-1]])
-def test_a_full_disk_leaves_the_cache_as_it_was(tmp_path: Path, name: str) -> None:
+def test_full_disk_leaves_the_cache_unchanged(tmp_path: Path, name: str) -> None:
     load_or_build(tmp_path, "other", lambda: replace(built(), fingerprint="other"), PREPARED)
     if name in TEST_FILES[:-1]:
         load_or_build(tmp_path, NAME, with_vectors, PREPARED)
@@ -173,10 +177,10 @@ def test_a_full_disk_leaves_the_cache_as_it_was(tmp_path: Path, name: str) -> No
             load_all(tmp_path)
     assert files_of(tmp_path) == before
     load_all(tmp_path)
-    assert len(load_or_build(tmp_path, NAME, never, PREPARED).train) == 2
+    assert len(load_or_build(tmp_path, NAME, unexpected, PREPARED).train) == 2
 
 
-def test_a_full_disk_leaves_a_damaged_set_where_it_is(tmp_path: Path) -> None:
+def test_full_disk_leaves_a_damaged_folder_in_place(tmp_path: Path) -> None:
     load_all(tmp_path)
     flip(tmp_path / NAME / "words.json")
     before = files_of(tmp_path)
@@ -188,7 +192,7 @@ def test_a_full_disk_leaves_a_damaged_set_where_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["tempfile.mkdtemp", "pathlib.Path.rename"])
-def test_a_full_disk_has_no_room_for_a_name(tmp_path: Path, target: str) -> None:
+def test_full_disk_when_creating_or_renaming_a_folder(tmp_path: Path, target: str) -> None:
     def full(*_: object, **__: object) -> NoReturn:
         raise OSError(28, "No space left on device")
 
@@ -200,14 +204,14 @@ def test_a_full_disk_has_no_room_for_a_name(tmp_path: Path, target: str) -> None
     load_all(tmp_path)
 
 
-def test_a_cache_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("mine")
+def test_cache_that_is_a_file_is_rejected(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("content")
     with pytest.raises(DataError, match=r"cache can't be written .*set CELLTUNE_CACHE"):
         load_or_build(tmp_path / "cache", NAME, built, PREPARED)
-    assert (tmp_path / "cache").read_text() == "mine"
+    assert (tmp_path / "cache").read_text() == "content"
 
 
-def test_a_read_only_cache_opens_what_it_has_and_refuses_the_rest(
+def test_read_only_cache_loads_data_but_cannot_store_new_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_or_build(tmp_path, NAME, built, PREPARED)
@@ -216,12 +220,12 @@ def test_a_read_only_cache_opens_what_it_has_and_refuses_the_rest(
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("celltune.data_prep.cache.disk.locked", read_only)
-    assert len(load_or_build(tmp_path, NAME, never, PREPARED).train) == 2
+    assert len(load_or_build(tmp_path, NAME, unexpected, PREPARED).train) == 2
     with pytest.raises(DataError, match=r"can't be written .Read-only file system"):
         load_or_build(tmp_path, "other", built, PREPARED)
 
 
-def test_leftovers_of_a_killed_process_are_swept_away(tmp_path: Path) -> None:
+def test_temporary_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
     leftover = tmp_path / f".{NAME}-abc"
     leftover.mkdir(parents=True)
     (leftover / "train-ids.npy").write_text("half")
@@ -229,7 +233,9 @@ def test_leftovers_of_a_killed_process_are_swept_away(tmp_path: Path) -> None:
     assert not leftover.exists()
 
 
-def _open_and_count(cache: Path, builds: Path, ready: multiprocessing.synchronize.Barrier) -> None:
+def _load_and_count_builds(
+    cache: Path, builds: Path, ready: multiprocessing.synchronize.Barrier
+) -> None:
     def counted() -> PreparedData:
         with builds.open("a") as file:
             file.write("built\n")
@@ -239,12 +245,12 @@ def _open_and_count(cache: Path, builds: Path, ready: multiprocessing.synchroniz
     load_or_build(cache, NAME, counted, PREPARED)
 
 
-def test_two_processes_build_once(tmp_path: Path) -> None:
+def test_two_processes_build_the_data_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     ready = context.Barrier(2)
     builds = tmp_path / "builds"
     arguments = (tmp_path / "cache", builds, ready)
-    processes = [context.Process(target=_open_and_count, args=arguments) for _ in range(2)]
+    processes = [context.Process(target=_load_and_count_builds, args=arguments) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:

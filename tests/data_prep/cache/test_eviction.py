@@ -7,86 +7,86 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from celltune.data_prep.cache.eviction import LruTracker
 from celltune.data_prep.errors import DataError
 
-CEILING = 100
+LIMIT = 100
 names = st.sampled_from("abcdef")
-holders = st.sampled_from(["one", "two", "dead"])
+users = st.sampled_from(["one", "two", "ended"])
 
 
-class ShelfMachine(RuleBasedStateMachine):
-    """Whatever is done, the ceiling holds and what a living holder holds stays."""
+class TrackerMachine(RuleBasedStateMachine):
+    """After any sequence of calls, the limit holds and sets in use are not evicted."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.shelf = LruTracker(lambda holder: holder != "dead")
-        self.held: dict[tuple[str, str], int] = {}
+        self.tracker = LruTracker(lambda user: user != "ended")
+        self.references: dict[tuple[str, str], int] = {}
         self.sizes: dict[str, int] = {}
         self.order: list[str] = []
 
-    @rule(name=names, size=st.integers(1, 60), holder=holders)
-    def publish(self, name: str, size: int, holder: str) -> None:
-        if name not in self.shelf:
+    @rule(name=names, size=st.integers(1, 60), user=users)
+    def add_and_acquire(self, name: str, size: int, user: str) -> None:
+        if name not in self.tracker:
             before = list(self.order)
-            free = [n for n in before if not self.living(n)]
+            unused = [n for n in before if not self.in_use(n)]
             try:
-                gone = self.shelf.make_room(size, CEILING)
+                evicted = self.tracker.make_room(size, LIMIT)
             except DataError:
-                assert sum(self.sizes[n] for n in before if self.living(n)) + size > CEILING
+                assert sum(self.sizes[n] for n in before if self.in_use(n)) + size > LIMIT
                 return
-            assert gone == free[: len(gone)]
-            if gone:
-                # One fewer would not have been enough.
-                kept = sum(self.sizes.values()) - sum(self.sizes[n] for n in gone[:-1])
-                assert kept + size > CEILING
-            for lost in gone:
-                self.forget(lost)
-            self.shelf.put(name, size)
+            assert evicted == unused[: len(evicted)]
+            if evicted:
+                # Without the last eviction the new set would not have fitted.
+                remaining = sum(self.sizes.values()) - sum(self.sizes[n] for n in evicted[:-1])
+                assert remaining + size > LIMIT
+            for other in evicted:
+                self.forget(other)
+            self.tracker.add(name, size)
             self.sizes[name] = size
-        self.shelf.hold(name, holder)
-        self.held[name, holder] = self.held.get((name, holder), 0) + 1
+        self.tracker.acquire(name, user)
+        self.references[name, user] = self.references.get((name, user), 0) + 1
         self.order = [n for n in self.order if n != name] + [name]
 
     @precondition(lambda self: self.sizes)
-    @rule(data=st.data(), holder=holders)
-    def let_go(self, data: st.DataObject, holder: str) -> None:
+    @rule(data=st.data(), user=users)
+    def release(self, data: st.DataObject, user: str) -> None:
         name = data.draw(st.sampled_from(sorted(self.sizes)))
-        self.shelf.let_go(name, holder)
-        self.held[name, holder] = max(0, self.held.get((name, holder), 0) - 1)
+        self.tracker.release(name, user)
+        self.references[name, user] = max(0, self.references.get((name, user), 0) - 1)
 
     @rule()
-    def clear(self) -> None:
-        gone = self.shelf.clear()
-        assert sorted(gone) == sorted(name for name in self.sizes if not self.living(name))
-        for name in gone:
+    def evict_unused(self) -> None:
+        evicted = self.tracker.evict_unused()
+        assert sorted(evicted) == sorted(name for name in self.sizes if not self.in_use(name))
+        for name in evicted:
             self.forget(name)
 
     @invariant()
-    def ceiling_and_holds_are_kept(self) -> None:
-        assert self.shelf.nbytes == sum(self.sizes.values()) <= CEILING
-        assert all(name in self.shelf for name in self.sizes)
+    def limit_holds_and_all_sets_are_tracked(self) -> None:
+        assert self.tracker.nbytes == sum(self.sizes.values()) <= LIMIT
+        assert all(name in self.tracker for name in self.sizes)
 
-    def living(self, name: str) -> bool:
-        return any(self.held.get((name, holder), 0) > 0 for holder in ("one", "two"))
+    def in_use(self, name: str) -> bool:
+        return any(self.references.get((name, user), 0) > 0 for user in ("one", "two"))
 
     def forget(self, name: str) -> None:
         del self.sizes[name]
         self.order.remove(name)
-        self.held = {key: count for key, count in self.held.items() if key[0] != name}
+        self.references = {k: count for k, count in self.references.items() if k[0] != name}
 
 
-TestShelf = ShelfMachine.TestCase
+TestTracker = TrackerMachine.TestCase
 
 
-def test_what_is_in_use_is_never_given_up() -> None:
-    shelf = LruTracker(lambda _: True)
-    shelf.put("mine", 80)
-    shelf.hold("mine", "me")
-    with pytest.raises(DataError, match=r"30 bytes .* beside 80 bytes in use .*data_memory_gb"):
-        shelf.make_room(30, 100)
-    shelf.let_go("mine", "me")
-    assert shelf.make_room(30, 100) == ["mine"]
+def test_sets_in_use_are_not_evicted() -> None:
+    tracker = LruTracker(lambda _: True)
+    tracker.add("used", 80)
+    tracker.acquire("used", "user")
+    with pytest.raises(DataError, match=r"30 bytes .* searches use 80 bytes.*data_memory_gb"):
+        tracker.make_room(30, 100)
+    tracker.release("used", "user")
+    assert tracker.make_room(30, 100) == ["used"]
 
 
-def test_without_a_ceiling_nothing_is_given_up() -> None:
-    shelf = LruTracker(lambda _: True)
-    shelf.put("a", 1 << 60)
-    assert shelf.make_room(1 << 60, None) == []
+def test_nothing_is_evicted_without_a_limit() -> None:
+    tracker = LruTracker(lambda _: True)
+    tracker.add("a", 1 << 60)
+    assert tracker.make_room(1 << 60, None) == []

@@ -10,47 +10,56 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.preparation.pipeline import prepare, prepare_test
 
 
-def filled(cache: Path) -> list[str]:
+def fill(cache: Path) -> tuple[str, str]:
+    """Prepare a data set and its test split; return their fingerprints."""
     config = DataConfig(source="synthetic", reviews=40, test_size=0.25)
-    names = [prepare(config, cache_dir=cache).fingerprint]
-    names.append(prepare_test(config, cache_dir=cache).fingerprint)
-    return names
+    data = prepare(config, cache_dir=cache)
+    return data.fingerprint, prepare_test(config, cache_dir=cache).fingerprint
 
 
-def test_what_is_kept_is_described(tmp_path: Path) -> None:
-    assert cached_datasets(tmp_path / "none") == []
-    names = filled(tmp_path)
-    (tmp_path / names[0][::-1]).mkdir()
-    found = {each.name: each for each in cached_datasets(tmp_path)}
-    assert found[names[0]].what == "synthetic, 22 train, 8 valid"
-    assert found[names[1]].what == "a test part, 10 reviews"
-    assert found[names[0][::-1]].what.startswith("damaged")
-    assert found[names[0]].nbytes > 1_000
+def fingerprints(cache: Path) -> list[str]:
+    return [dataset.fingerprint for dataset in cached_datasets(cache)]
 
 
-def test_only_what_was_named_is_removed(tmp_path: Path) -> None:
-    first, second = filled(tmp_path)
+def test_datasets_are_described(tmp_path: Path) -> None:
+    assert cached_datasets(tmp_path / "missing") == []
+    data, test = fill(tmp_path)
+    damaged = data[::-1]
+    (tmp_path / damaged).mkdir()
+    datasets = {dataset.fingerprint: dataset for dataset in cached_datasets(tmp_path)}
+    assert datasets[data].description == "synthetic, 22 train, 8 valid"
+    assert datasets[test].description == "test split, 10 documents"
+    assert datasets[damaged].description.startswith("damaged")
+    assert datasets[data].nbytes > 1_000
+
+
+def test_clear_removes_only_the_given_fingerprints(tmp_path: Path) -> None:
+    first, second = fill(tmp_path)
     assert clear(tmp_path, [first[:9], first]) == [first]
-    assert [each.name for each in cached_datasets(tmp_path)] == [second]
+    assert fingerprints(tmp_path) == [second]
     (tmp_path / "downloads").mkdir()
     assert clear(tmp_path, downloads=True) == [second, "downloads"]
     assert list(tmp_path.iterdir()) == []
     assert clear(tmp_path) == []
 
 
-def test_a_name_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    filled(tmp_path)
-    for name in ("x", ""):
-        with pytest.raises(DataError, match=r"names (none|2) of the 2 sets .*celltune cache list"):
-            clear(tmp_path, [name])
+@pytest.mark.parametrize(("text", "matches"), [("x", "none"), ("", "2")])
+def test_clear_rejects_fingerprints_without_a_unique_match(
+    tmp_path: Path, text: str, matches: str
+) -> None:
+    fill(tmp_path)
+    with pytest.raises(
+        DataError, match=rf"'{text}' matches {matches} of the 2 data sets in .*`fingerprints`"
+    ):
+        clear(tmp_path, [text])
     assert len(cached_datasets(tmp_path)) == 2
 
 
-def test_what_is_no_set_is_neither_listed_nor_removed(tmp_path: Path) -> None:
-    mine = tmp_path / "native" / "loops.so"
-    mine.parent.mkdir()
-    mine.write_text("somebody's")
+def test_other_files_are_neither_listed_nor_removed(tmp_path: Path) -> None:
+    other = tmp_path / "native" / "loops.so"
+    other.parent.mkdir()
+    other.write_text("content")
     (tmp_path / ("a" * 32)).mkdir()
-    assert [each.name for each in cached_datasets(tmp_path)] == ["a" * 32]
+    assert fingerprints(tmp_path) == ["a" * 32]
     assert clear(tmp_path) == ["a" * 32]
-    assert mine.read_text() == "somebody's"
+    assert other.read_text() == "content"

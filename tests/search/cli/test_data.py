@@ -34,7 +34,7 @@ def test_prepare_list_and_clear() -> None:
     assert "Prepared 12 test documents. Identical texts in other splits: train" in output
     listed = run("cache", "list")
     assert "synthetic, 36 train, 12 valid" in listed
-    assert "a test part, 12 reviews" in listed
+    assert "test split, 12 documents" in listed
     assert "Removed 2 from" in run("cache", "clear")
     assert "contains no prepared data" in run("cache", "list")
 
@@ -49,7 +49,7 @@ def test_clearing_downloads_of_a_cluster_is_rejected() -> None:
 def test_cluster_memory_is_listed_and_cleared(cache: Path) -> None:
     store.clear()
     data = prepare(DataConfig(source="synthetic", reviews=60), cache_dir=cache)
-    with store.published(data):
+    with store.acquired(data):
         assert run("cache", "list", "--address", "auto").splitlines()[2].split()[-1] == "1"
         output = run("cache", "clear", "--address", "auto", data.fingerprint[:12])
         assert f"Kept, because searches use them: {data.fingerprint[:12]}" in output
