@@ -1,4 +1,4 @@
-"""What tests of more than one package share."""
+"""Fixtures that tests of several packages share."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pytest
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    """One small Ray for all tests that need one: starting it takes seconds."""
+    """A local Ray cluster that all tests share, because starting one takes seconds."""
     import ray
 
     from tests.search.object_store import KEYS
 
-    os.environ.update(KEYS)  # Workers have the environment in which Ray was started.
+    os.environ.update(KEYS)  # Workers inherit the environment in which Ray is started.
     ray.init(
-        # Else a cluster that happens to run on this machine would be joined.
+        # Otherwise Ray connects to a cluster that already runs on this machine.
         address="local",
         num_cpus=2,
         include_dashboard=False,
@@ -30,7 +30,7 @@ def local_ray() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[str]:
-    """The address of one server that speaks S3, for all tests that need one."""
+    """The address of an S3 server that all tests share."""
     from tests.search.object_store import serving
 
     with serving() as address:
@@ -39,7 +39,7 @@ def object_store() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(object_store: str) -> str:
-    """The URI of a storage in a bucket of its own."""
+    """The URI of a storage in a new bucket."""
     from uuid import uuid4
 
     from tests.search.object_store import make_bucket

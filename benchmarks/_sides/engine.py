@@ -113,7 +113,7 @@ def search(
     """Run our engine as `search.experiment` does; gives the seconds that it took and the state."""
     import ray
 
-    from celltune.search.cluster import tune_engine as engine
+    from celltune.search.cluster.tune_engine import TuneEngine
     from celltune.search.ledger.events import ExperimentCreated
     from celltune.search.storage.locate import open_storage
     from celltune.search.storage.retention import CheckpointRetention
@@ -128,7 +128,8 @@ def search(
             conductor = SearchController(config, ledger, clock=time.time)
             conductor.observe(CheckpointRetention(place, config.metric))
             conductor.observe(observer)
-            engine.run(conductor, config, place, None, should_stop, lambda: None, no_work)
+            engine = TuneEngine(config, place, None, SIDE_BY_SIDE, lambda: None, no_work)
+            engine.run(conductor, should_stop)
         seconds = time.perf_counter() - begun
         state = place.state()
         if state.trials != conductor.state.trials:

@@ -22,10 +22,10 @@ from celltune.search.cli.options import (
 )
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
-from celltune.search.runs.status import _standing
+from celltune.search.runs.status import summarize
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import find_experiment, open_storage
-from celltune.search.tuning.stopping import end_reason, explain_end
+from celltune.search.tuning.stopping import explain_end
 from celltune.search.wording import metric_text
 
 BAD_INPUT = 2
@@ -57,18 +57,14 @@ def list_experiments(storage: Storage = None) -> None:
 
 def _summary(folder: Experiment) -> tuple[str, str, str, str]:
     try:
-        snapshot = folder.snapshot()
+        summary = summarize(folder)
     except InputError:
         return ("damaged", "", "", f"see: celltune status {arguments_for(folder)}")
-    config, state = snapshot.config, snapshot.state
-    ended = len(state.trials) - state.count("unfinished")
-    ranked = state.ranked(config.metric)
-    best = metric_text(config.metric, ranked[0].best_value(config.metric) if ranked else None)
-    updated = datetime.fromtimestamp(state.updated_at).astimezone()
+    updated = datetime.fromtimestamp(summary.state.updated_at).astimezone()
     return (
-        _standing(snapshot),
-        f"{ended}/{config.budget.trials}",
-        best,
+        summary.status,
+        f"{summary.trials_ended}/{summary.config.budget.trials}",
+        metric_text(summary.config.metric, summary.best_value),
         f"{updated:%Y-%m-%d %H:%M:%S}",
     )
 
@@ -76,32 +72,27 @@ def _summary(folder: Experiment) -> tuple[str, str, str, str]:
 def status(name: Name, storage: Storage = None) -> None:
     """Show the progress of an experiment and how to continue it."""
     folder = find_experiment(name, storage)
-    snapshot = folder.snapshot()
-    config, state = snapshot.config, snapshot.state
-    standing = _standing(snapshot)
-    typer.echo(f"{folder.name}: {standing}, stored in {folder.location}")
+    summary = summarize(folder)
+    state, metric = summary.state, summary.config.metric
+    typer.echo(f"{folder.name}: {summary.status}, stored in {folder.location}")
     counts = {
         "completed": state.count("completed"),
         "pruned": state.count("pruned"),
         "failed": state.count("failed"),
-        "running" if standing == "running" else "unfinished": state.count("unfinished"),
-        "not started": max(0, config.budget.trials - len(state.trials)),
+        "running" if summary.status == "running" else "unfinished": state.count("unfinished"),
+        "not started": summary.trials_remaining,
     }
     typer.echo("trials: " + ", ".join(f"{count} {label}" for label, count in counts.items()))
-    epochs = sum(trial.epochs_done for trial in state.trials)
-    most = config.budget.trials * config.budget.max_epochs
-    typer.echo(f"epochs: {epochs} of at most {most}")
-    ranked = state.ranked(config.metric)
-    if ranked:
-        best = metric_text(config.metric, ranked[0].best_value(config.metric))
-        typer.echo(f"best {config.metric}: {best} (trial {ranked[0].number})")
+    typer.echo(f"epochs: {summary.epochs} of at most {summary.max_epochs}")
+    if (best := summary.best_trial) is not None:
+        value = metric_text(metric, summary.best_value)
+        typer.echo(f"best {metric}: {value} (trial {best.number})")
     for trial in state.trials:
         if trial.status == "failed":
             typer.echo(f"trial {trial.number} failed: {trial.error}")
-    reason = end_reason(config, state)
-    if standing == "finished" and reason is not None:
-        typer.echo(explain_end(config, state, reason))
-    elif standing != "running":
+    if summary.status == "finished" and summary.end_reason is not None:
+        typer.echo(explain_end(summary.config, state, summary.end_reason))
+    elif summary.status != "running":
         typer.echo(f"Resume it with: celltune resume {arguments_for(folder)}")
 
 

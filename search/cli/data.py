@@ -89,11 +89,9 @@ def list_cache(address: ClusterAddress = None) -> None:
 
 
 def _list_memory(address: str) -> None:
-    from celltune.data_prep.cache import ray_store as store
-    from celltune.search.cluster.connection import connected
+    from celltune.search.cluster.shared_data import list_shared_data
 
-    with connected(address):
-        datasets = store.published_datasets()
+    datasets = list_shared_data(address)
     if not datasets:
         typer.echo(f"The cluster at {address} holds no prepared data.")
         return
@@ -134,12 +132,10 @@ def clear_cache(
 
 
 def _clear_memory(address: str, fingerprints: list[str] | None) -> None:
-    from celltune.data_prep.cache import ray_store as store
-    from celltune.search.cluster.connection import connected
+    from celltune.search.cluster.shared_data import clear_shared_data
 
-    with connected(address):
-        removed = store.clear(fingerprints)
-        in_use = [dataset.fingerprint for dataset in store.published_datasets() if dataset.users]
+    cleared = clear_shared_data(address, fingerprints)
+    removed, in_use = cleared.removed, cleared.in_use
     typer.echo(f"Removed {len(removed)} from the cluster at {address}: {_short(removed)}")
     if in_use:
         typer.echo(f"Kept, because searches use them: {_short(in_use)}")

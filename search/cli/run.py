@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -25,15 +24,16 @@ from celltune.search.cli.options import (
     make_view,
 )
 from celltune.search.config.loading import dump_config
-from celltune.search.errors import ExperimentError
 from celltune.search.results.formats import as_table
 from celltune.search.results.ranking import rows
 from celltune.search.runs import launch as runs
 from celltune.search.runs.launch import RunResult
 from celltune.search.runs.session import resolve_for_run
+from celltune.search.runs.status import summarize
+from celltune.search.runs.stop_requests import request_stop, wait_until_stopped
 from celltune.search.storage.locate import find_experiment, new_experiment
 from celltune.search.tuning.budget_changes import Changes
-from celltune.search.tuning.stopping import end_reason, explain_end
+from celltune.search.tuning.stopping import explain_end
 
 TimeBudget = Annotated[
     str | None,
@@ -138,19 +138,13 @@ def resume(
 def stop(name: Name, storage: Storage = None) -> None:
     """Stop a running search from another terminal and wait until it has stopped."""
     folder = find_experiment(name, storage)
-    if not folder.is_locked():
-        raise ExperimentError(
-            f"The experiment '{folder.name}' is not running. "
-            f"See its state with: celltune status {arguments_for(folder)}"
-        )
-    folder.request_stop()
+    request_stop(folder)
     typer.echo(f"Requested '{folder.name}' to stop; waiting ...")
-    while folder.is_locked():
-        time.sleep(0.2)
-    snapshot = folder.snapshot(check_running=False)
-    config, state = snapshot.config, snapshot.state
-    if (reason := end_reason(config, state)) is not None:
-        typer.echo(f"The search had already ended. {explain_end(config, state, reason)}")
+    wait_until_stopped(folder)
+    summary = summarize(folder)
+    if summary.end_reason is not None:
+        explanation = explain_end(summary.config, summary.state, summary.end_reason)
+        typer.echo(f"The search had already ended. {explanation}")
         return
     typer.echo(f"Stopped. Progress is saved; resume with: celltune resume {arguments_for(folder)}")
 
@@ -178,7 +172,7 @@ def _hint_after_interrupt(command: str, storage: str | None) -> Iterator[None]:
 
 
 def _print_result(result: RunResult) -> None:
-    folder, config, state = result.folder, result.config, result.state
+    folder, config, state = result.experiment, result.config, result.state
     arguments = arguments_for(folder)
     if state.ranked(config.metric):
         typer.echo(f"\nLeaderboard of {folder.name}, by {config.metric}:")

@@ -50,7 +50,7 @@ class PlainView(SilentView):
         """Write the name of a stage."""
         self._write(f"{text} ...")
 
-    def tell(self, line: str) -> None:
+    def message(self, line: str) -> None:
         """Write the line."""
         self._write(line)
 
@@ -61,14 +61,14 @@ class PlainView(SilentView):
             self.stage(stage)
 
     def running(
-        self, folder: Experiment, config: SearchConfig, state: ExperimentState
+        self, experiment: Experiment, config: SearchConfig, state: ExperimentState
     ) -> AbstractContextManager[None]:
         """Write the budget and the location of the results."""
         self._config = config
         done = len(state.trials) - state.count("unfinished")
         self._write(
             f"Searching: {config.budget.trials} trials of up to {config.budget.max_epochs} epochs, "
-            f"{done} done; results in {folder.location}"
+            f"{done} done; results in {experiment.location}"
         )
         return nullcontext()
 
@@ -117,7 +117,7 @@ class LiveView(SilentView):
         self._close_bars()
         self._console.print(Text(f"{text} ...", style="dim"))
 
-    def tell(self, line: str) -> None:
+    def message(self, line: str) -> None:
         """Print the line above the progress bars."""
         self._console.print(Text(line))
 
@@ -148,12 +148,12 @@ class LiveView(SilentView):
             yield
 
     def running(
-        self, folder: Experiment, config: SearchConfig, state: ExperimentState
+        self, experiment: Experiment, config: SearchConfig, state: ExperimentState
     ) -> AbstractContextManager[None]:
         """Draw the search until the context exits."""
         self._close_bars()
         start = self._clock()
-        return self._live(lambda: drawing(folder, config, state, self._clock() - start))
+        return self._live(lambda: drawing(experiment, config, state, self._clock() - start))
 
 
 def drawing(

@@ -1,29 +1,34 @@
-"""Joining a Ray cluster, and what it can give."""
+"""Connection to a Ray cluster, and how many trials the cluster can run."""
 
 from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import ray
 
-from celltune.data_prep.cache import ray_store as store
+from celltune.data_prep.cache import ray_store
+from celltune.search.cluster.ray_internals import autoscaler_node_groups, isolated_job_config
 from celltune.search.config.schema import Resources
 from celltune.search.errors import ResourceError
 
 CONNECT_SECONDS = 5.0
 
+Amounts = Mapping[str, float]
+"""Amount of each resource by Ray's name of it: CPU, GPU, memory (bytes)."""
+
 
 @contextmanager
 def connected(address: str | None = None) -> Iterator[None]:
-    """Be joined to a Ray cluster: one joined already, the one at `address`, or a local one.
+    """Connect to a Ray cluster: the current connection, the cluster at `address`, or a local one.
 
-    A cluster that this started or joined is left at the end; one joined before stays.
+    At the end, a cluster that was started here is stopped and a connection that was made here is
+    closed. An earlier connection stays open.
 
     Raises:
-        ResourceError: there is no cluster at the address.
+        ResourceError: no cluster answers at the address.
     """
     if ray.is_initialized():
         yield
@@ -32,7 +37,8 @@ def connected(address: str | None = None) -> Iterator[None]:
     try:
         ray.init(
             address=address or "local",
-            namespace=store.NAMESPACE,
+            namespace=ray_store.NAMESPACE,
+            job_config=isolated_job_config(),
             logging_level=logging.ERROR,
             log_to_driver=False,
             **({} if address else {"include_dashboard": False}),
@@ -46,17 +52,17 @@ def connected(address: str | None = None) -> Iterator[None]:
 
 
 def _check_reachable(address: str | None) -> None:
-    # Ray itself tries for minutes, and then ends the process.
+    # Ray itself retries for minutes and then ends the process.
     if address is None or address in ("auto", "local"):
         return
     if address.startswith("ray://"):
         raise ResourceError(
-            f"'{address}' is an address of Ray Client, over which a search can't run. Start "
-            "celltune on a node of the cluster, with --address auto or host:port."
+            f"`address` is '{address}', but a search cannot run over Ray Client. Start celltune "
+            "on a node of the cluster, and set `address` to 'auto' or to host:port."
         )
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise ResourceError(f"'{address}' is no address of a Ray cluster; it must be host:port.")
+        raise ResourceError(f"`address` is '{address}'; it has to be 'auto' or host:port.")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
@@ -65,72 +71,68 @@ def _check_reachable(address: str | None) -> None:
 
 def _unreachable(address: str | None, error: Exception) -> ResourceError:
     if address is None:
-        return ResourceError(f"Ray can't start on this machine: {error}")
+        return ResourceError(f"Ray cannot start on this machine: {error}")
     return ResourceError(
-        f"The Ray cluster at '{address}' can't be joined: {error}. Check that `ray status` answers "
-        "there, that this machine is a node of it, and, if the cluster wants a token, that "
-        "RAY_AUTH_MODE=token is set; without --address a local cluster is started."
+        f"Cannot connect to the Ray cluster at '{address}': {error}. Check that 'ray status' "
+        "works there, that this machine is a node of the cluster, and, if the cluster requires a "
+        "token, that RAY_AUTH_MODE=token is set. Without `address` a local cluster is started."
     )
 
 
 def trial_slots(resources: Resources) -> int:
-    """Give how many trials can run side by side in the joined cluster, once it is fully scaled.
+    """Return how many trials the connected cluster runs at the same time, once it is fully scaled.
 
     Raises:
-        ResourceError: no node can ever hold a single trial.
+        ResourceError: no node can run a single trial.
     """
     nodes = _nodes()
-    slots = sum(count * _fitting(node, resources) for node, count in nodes)
+    slots = sum(count * trials_per_node(node, resources) for node, count in nodes)
     if slots == 0:
-        largest = ", ".join(_told(node, resources) for node, _ in nodes)
-        asked = _told(
-            {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
-            | trial_bundle(resources),
-            resources,
-        )
+        offers = ", ".join(_describe(node, resources) for node, _ in nodes)
+        request = _describe(trial_bundle(resources), resources)
         raise ResourceError(
-            f"A trial asks for {asked} (resources.cpus_per_trial, resources.gpus_per_trial, "
-            "resources.memory_per_trial_gb), but no node of the cluster has that: there are nodes "
-            f"with {largest}. Lower what a trial asks for, or join a larger cluster with --address."
+            f"A trial needs {request} (resources.cpus_per_trial, resources.gpus_per_trial, "
+            "resources.memory_per_trial_gb), but no node of the cluster has that much. Its nodes "
+            f"have {offers}. Lower the resources of a trial, or set `address` to a larger cluster."
         )
     return min(slots, resources.concurrent_trials or slots)
 
 
-def _told(amounts: Mapping[str, float], resources: Resources) -> str:
+def trial_bundle(resources: Resources) -> dict[str, float]:
+    """Return the resources that one trial occupies, without those of which it needs none."""
+    needed = {
+        "CPU": resources.cpus_per_trial,
+        "GPU": resources.gpus_per_trial,
+        "memory": int((resources.memory_per_trial_gb or 0) * 1e9),
+    }
+    return {name: amount for name, amount in needed.items() if amount > 0}
+
+
+def trials_per_node(node: Amounts, resources: Resources) -> int:
+    """Return how many trials fit on a node with these resources."""
+    bundle = trial_bundle(resources)
+    return min(int(node.get(name, 0) / amount + 1e-9) for name, amount in bundle.items())
+
+
+def _describe(amounts: Amounts, resources: Resources) -> str:
     text = f"{amounts.get('CPU', 0):g} CPUs and {amounts.get('GPU', 0):g} GPUs"
     if resources.memory_per_trial_gb is None:
         return text
     return f"{text} and {amounts.get('memory', 0) / 1e9:.3g} GB of memory"
 
 
-def trial_bundle(resources: Resources) -> dict[str, float]:
-    """Give what one trial takes of a node, in Ray's names: CPU, GPU, and memory in bytes."""
-    gigabytes = resources.memory_per_trial_gb or 0
-    wanted = {
-        "CPU": resources.cpus_per_trial,
-        "GPU": resources.gpus_per_trial,
-        "memory": int(gigabytes * 1e9),
-    }
-    return {kind: need for kind, need in wanted.items() if need > 0}
+def _nodes() -> list[tuple[Amounts, int]]:
+    """Return the kinds of nodes and their maximum count: running, or startable by an autoscaler."""
+    running: list[tuple[Amounts, int]] = [
+        (node["Resources"], 1) for node in ray.nodes() if node["Alive"]
+    ]
+    groups = autoscaler_node_groups()
+    return [*groups, *_outside_groups(running, groups)] if groups else running
 
 
-def _fitting(node: Mapping[str, float], resources: Resources) -> int:
-    wanted = trial_bundle(resources)
-    return min(int(node.get(kind, 0) / need + 1e-9) for kind, need in wanted.items())
-
-
-def _nodes() -> list[tuple[Mapping[str, float], int]]:
-    """Kinds of nodes with how many there can be: what is alive and what an autoscaler may add."""
-    alive = [(node["Resources"], 1) for node in ray.nodes() if node["Alive"]]
-    # The autoscaler's limits have no public reader; Ray Data and Ray Train read them here too.
-    plan = ray._private.state.state.get_cluster_config()
-    groups = [] if plan is None else plan.node_group_configs
-    planned = [(dict(group.resources), group.max_count) for group in groups]
-    return alive if not planned else [*planned, *_unplanned(alive, planned)]
-
-
-def _unplanned(
-    alive: list[tuple[Mapping[str, float], int]], planned: list[tuple[dict[str, float], int]]
-) -> list[tuple[Mapping[str, float], int]]:
-    known = [(node.get("CPU"), node.get("GPU")) for node, _ in planned]
-    return [(node, n) for node, n in alive if (node.get("CPU"), node.get("GPU")) not in known]
+def _outside_groups(
+    running: Sequence[tuple[Amounts, int]], groups: Sequence[tuple[Amounts, int]]
+) -> list[tuple[Amounts, int]]:
+    """Return the running nodes that no autoscaler group counts already."""
+    kinds = [(group.get("CPU"), group.get("GPU")) for group, _ in groups]
+    return [(node, n) for node, n in running if (node.get("CPU"), node.get("GPU")) not in kinds]

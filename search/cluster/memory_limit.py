@@ -1,4 +1,4 @@
-"""A ceiling for the memory of a worker's process, and how running into it looks."""
+"""Memory limit of a worker process, and recognition of out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ _limited = False
 
 
 def limit_memory(gigabytes: float) -> None:
-    """Let this process take so much more memory of its own than it has now; once per process.
+    """Limit how much private memory this process may allocate in addition to what it uses now.
 
-    What goes beyond it fails to be allocated, which a trial can survive; without it, the system
-    ends whole processes. Memory that is shared, as prepared data is, doesn't count. Works on Linux;
-    elsewhere there is no such limit and none is set.
+    Allocations beyond the limit fail with an error that a trial can report; without a limit, the
+    operating system kills whole processes. Shared memory, such as prepared data, does not count.
+    The limit exists on Linux only. Only the first call in a process has an effect.
 
     Args:
-        gigabytes: of 1e9 bytes.
+        gigabytes: limit in units of 1e9 bytes.
     """
     global _limited  # noqa: PLW0603 (the limit belongs to the process)
-    held = _private_bytes()
-    if _limited or held is None:
+    used = _private_bytes()
+    if _limited or used is None:
         return
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    wanted = held + int(gigabytes * 1e9)
+    limit = used + int(gigabytes * 1e9)
     if hard not in (resource.RLIM_INFINITY, -1):
-        wanted = min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     _limited = True
 
 
 def _private_bytes() -> int | None:
-    """What the kernel counts against the limit: private writable memory."""
+    """Return the memory that counts against the limit, or `None` outside Linux."""
     try:
         status = Path("/proc/self/status").read_text("ascii")
     except OSError:
@@ -42,7 +42,7 @@ def _private_bytes() -> int | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory couldn't be had: of Python, NumPy, torch or CUDA."""
+    """Return whether Python, NumPy, torch or CUDA raised `error` because memory ran out."""
     if isinstance(error, MemoryError):
         return True
     text = str(error).lower()

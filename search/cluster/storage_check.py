@@ -1,9 +1,10 @@
-"""Whether every node of a cluster sees the storage, asked before anything starts.
+"""Check, before a run starts, that every node of the cluster can use the storage.
 
-A storage on the head's own disk would lose each checkpoint that a trial on another node writes,
-and say nothing. So the driver writes a probe there, and a task on each other node must read it and
-write an answer that the driver can read. On a cluster of one node a folder isn't probed. An object
-store is, from every node: it wants keys, and those of the driver aren't its workers'.
+If the storage were a folder on the head's own disk, checkpoints written by other nodes would be
+lost without an error. The driver therefore writes a probe file, and a task on each other node reads
+it and writes a reply, which the driver reads. On a cluster with one node a folder needs no check.
+An object store is checked from every node, because the driver and the workers can have different
+credentials.
 """
 
 from __future__ import annotations
@@ -19,115 +20,117 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from celltune.search.errors import ExperimentError, ResourceError
 from celltune.search.storage.base import Storage
 
-SECONDS = 60.0
-"""How long a node may take to answer."""
+REPLY_SECONDS = 60.0
+"""Time limit for a node's reply."""
 
-Ask = Callable[[Sequence[str], Storage, str, str], Mapping[str, str]]
-"""Lets nodes (by id) look for a probe; gives what is wrong with each one's view, or nothing."""
+QueryNodes = Callable[[Sequence[str], Storage, str, str], Mapping[str, str]]
+"""Runs `reply_to_probe` on nodes (ids); returns a problem for each node that has one."""
 
 
 def check_storage_shared(storage: Storage) -> None:
-    """Refuse a storage that a node of the joined cluster doesn't see or can't write.
+    """Check that every node of the connected cluster can read and write the storage.
 
     Args:
-        storage: where experiments are; it need not exist.
+        storage: the experiments' storage; it may not exist yet.
 
     Raises:
-        ResourceError: with the nodes, and what mends it.
-        ExperimentError: the storage can't be written from here.
+        ResourceError: a node cannot use the storage.
+        ExperimentError: the driver cannot write to the storage.
     """
-    # A worker beside the driver shares its disk, but not its environment with the store's keys.
-    here = ray.get_runtime_context().get_node_id() if storage.local_folder else None
-    asked = {
+    # Workers on the driver's node share its disk, but not its environment with the credentials.
+    own_node = ray.get_runtime_context().get_node_id() if storage.local_folder else None
+    nodes = {
         node["NodeID"]: f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
         for node in ray.nodes()
-        if node["Alive"] and node["NodeID"] != here
+        if node["Alive"] and node["NodeID"] != own_node
     }
-    if asked:
-        probe(storage, asked, _ask)
+    if nodes:
+        probe(storage, nodes, _query_nodes)
 
 
-def probe(storage: Storage, nodes: Mapping[str, str], ask: Ask) -> None:
-    """Write a probe, let nodes look for it, and look for their answers.
+def probe(storage: Storage, nodes: Mapping[str, str], query_nodes: QueryNodes) -> None:
+    """Write a probe, let the nodes reply, and check the replies.
 
     Args:
-        storage: where experiments are.
-        nodes: what they are called, by id.
-        ask: carries the question to the nodes.
+        storage: the experiments' storage.
+        nodes: names of the nodes, by id.
+        query_nodes: runs the check on the nodes.
 
     Raises:
-        ResourceError: see `check_storage_shared`.
-        ExperimentError: the same.
+        ResourceError: a node cannot use the storage.
+        ExperimentError: the driver cannot write to the storage.
     """
     name, secret = f".probe-{secrets.token_hex(8)}", secrets.token_hex(16)
-    written = [name, *(_answer(name, node) for node in nodes)]
+    files = [name, *(_reply_name(name, node) for node in nodes)]
     with ExitStack() as stack:
-        with _writing(storage):
+        with _write_errors(storage):
             stack.enter_context(storage.temporarily_created())
-        for file in written:
+        for file in files:
             stack.callback(_remove, storage, file)
-        with _writing(storage):
+        with _write_errors(storage):
             storage.file(name).write_bytes(secret.encode())
-        wrong = dict(ask(list(nodes), storage, name, secret))
+        problems = dict(query_nodes(list(nodes), storage, name, secret))
         for node in nodes:
-            if node not in wrong and not _holds(storage, _answer(name, node), secret):
-                wrong[node] = "what it wrote there isn't seen here"
-    if wrong:
-        raise _refusal(storage, {nodes[node]: reason for node, reason in wrong.items()})
+            if node not in problems and not _contains(storage, _reply_name(name, node), secret):
+                problems[node] = "the driver does not see what it wrote there"
+    if problems:
+        raise _not_shared(storage, {nodes[node]: reason for node, reason in problems.items()})
 
 
-def look(storage: Storage, name: str, secret: str, node: str) -> str:
-    """On a node: find the probe and write an answer; gives what is wrong, or nothing."""
+def reply_to_probe(storage: Storage, name: str, secret: str, node: str) -> str:
+    """Read the probe and write a reply, on a node; return the problem, or an empty string."""
     try:
         if storage.file(name).read_bytes().decode(errors="replace") != secret:
-            return "it sees another folder there"
-        storage.file(_answer(name, node)).write_bytes(secret.encode())
+            return "it sees a different folder there"
+        storage.file(_reply_name(name, node)).write_bytes(secret.encode())
     except FileNotFoundError:
-        return "it doesn't see the storage"
+        return "it does not see the storage"
     except OSError as error:
-        return f"it can't use the storage: {error.strerror}"
+        return f"it cannot use the storage: {error.strerror}"
     return ""
 
 
-def _ask(nodes: Sequence[str], storage: Storage, name: str, secret: str) -> Mapping[str, str]:
-    task = ray.remote(num_cpus=0, max_retries=0)(look)
-    asked = {
+def _query_nodes(
+    nodes: Sequence[str], storage: Storage, name: str, secret: str
+) -> Mapping[str, str]:
+    task = ray.remote(num_cpus=0, max_retries=0)(reply_to_probe)
+    node_of = {
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
             storage, name, secret, node
         ): node
         for node in nodes
     }
-    done, late = ray.wait(list(asked), num_returns=len(asked), timeout=SECONDS)
-    wrong = {asked[each]: f"it didn't answer within {SECONDS:.0f} s" for each in late}
-    for each in done:
-        if reason := _reason(each):
-            wrong[asked[each]] = reason
-    return wrong
+    done, late = ray.wait(list(node_of), num_returns=len(node_of), timeout=REPLY_SECONDS)
+    problems = {node_of[ref]: f"it did not reply within {REPLY_SECONDS:.0f} s" for ref in late}
+    for ref in done:
+        if reason := _result(ref):
+            problems[node_of[ref]] = reason
+    return problems
 
 
-def _reason(task: Any) -> str:
+def _result(reference: Any) -> str:
     try:
-        return str(ray.get(task))
+        return str(ray.get(reference))
     except ray.exceptions.RayError as error:
-        return f"it can't be asked: {str(error).strip().splitlines()[-1]}"
+        return f"it cannot be queried: {str(error).strip().splitlines()[-1]}"
 
 
-def _answer(name: str, node: str) -> str:
+def _reply_name(name: str, node: str) -> str:
     return f"{name}-{node}"
 
 
 @contextmanager
-def _writing(storage: Storage) -> Iterator[None]:
+def _write_errors(storage: Storage) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise ExperimentError(
-            f"The storage {storage} can't be written: {error.strerror}. Set `storage` to "
+            f"Cannot write to the storage {storage}: {error.strerror}. Set `storage` to "
             "another folder or URI."
         ) from error
 
 
-def _holds(storage: Storage, name: str, content: str) -> bool:
+def _contains(storage: Storage, name: str, content: str) -> bool:
     try:
         return storage.file(name).read_bytes() == content.encode()
     except OSError:
@@ -138,14 +141,14 @@ def _remove(storage: Storage, name: str) -> None:
     try:
         storage.file(name).unlink()
     except OSError:
-        return  # It isn't there; or it stays, and harms nobody.
+        return  # It does not exist, or cannot be removed; a left-over probe is harmless.
 
 
-def _refusal(storage: Storage, wrong: Mapping[str, str]) -> ResourceError:
-    told = "; ".join(f"{host}: {reason}" for host, reason in sorted(wrong.items()))
+def _not_shared(storage: Storage, problems: Mapping[str, str]) -> ResourceError:
+    details = "; ".join(f"{host}: {reason}" for host, reason in sorted(problems.items()))
     return ResourceError(
-        f"Not every node of the cluster can use the storage {storage}, where trials keep their "
-        f"checkpoints ({told}). Set `storage` to one that all nodes see: s3://bucket/path, "
-        "with credentials on every node, or a folder on a file system that they share, under the "
-        "same path."
+        f"Trials write their checkpoints to the storage {storage}, but not every node of the "
+        f"cluster can use it ({details}). Set `storage` to one "
+        "that all nodes can use: s3://bucket/path with credentials "
+        "on every node, or a folder on a shared file system with the same path on every node."
     )

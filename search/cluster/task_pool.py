@@ -1,7 +1,8 @@
-"""Work of several steps on a Ray cluster, so many pieces at a time.
+"""Concurrent jobs on a Ray cluster, each of which is a sequence of tasks.
 
-A job is a generator: it yields what a worker is doing for it, and is sent what came of that. What
-it does between two steps, such as writing a ledger, happens in the driver, one job at a time.
+A job is a generator. It yields a reference to a task that a worker runs, and receives the task's
+result. Everything between two tasks, such as writing to a ledger, runs in the driver, one job at a
+time.
 """
 
 from __future__ import annotations
@@ -17,68 +18,72 @@ from celltune.search.cluster.connection import trial_bundle
 from celltune.search.config.schema import Resources
 
 Job = Generator[Any, Any, None]
-"""Yields object references, and is sent their values."""
+"""Yields object references and receives their values."""
 
-
-_LOOK_EVERY = 0.5
-"""Seconds between two looks whether to stop."""
+_POLL_SECONDS = 0.5
+"""Time between two calls of `should_stop`."""
 
 
 class WorkerDiedError(TrialError):
-    """A worker died under a step, as often as it may."""
+    """The worker of a task died more often than the task may be retried."""
+
+
+def put(value: Any) -> Any:
+    """Store a value in Ray's object store of the connected cluster; return a reference to it."""
+    return ray.put(value)
 
 
 def submit(resources: Resources, retries: int, call: Callable[..., Any], *arguments: Any) -> Any:
-    """Have a worker call a function; gives a reference to the result.
+    """Call a function in a worker; return a reference to the result.
 
     Args:
-        resources: what one call takes.
-        retries: how often it is called anew when its worker died.
-        call: a function of a module.
-        arguments: references are resolved before the call.
+        resources: resources of one call.
+        retries: how many times the call is repeated after its worker died.
+        call: a function that workers can import.
+        arguments: references among them are resolved before the call.
     """
-    wanted = trial_bundle(resources)
+    bundle = trial_bundle(resources)
     task = ray.remote(
-        num_cpus=wanted["CPU"],
-        num_gpus=wanted.get("GPU", 0),
-        memory=wanted.get("memory"),
+        num_cpus=bundle["CPU"],
+        num_gpus=bundle.get("GPU", 0),
+        memory=bundle.get("memory"),
         max_retries=retries,
-    )(_called)
+    )(_call)
     return task.remote(call, max(1, int(resources.cpus_per_trial)), *arguments)
 
 
-def _called(call: Callable[..., Any], threads: int, *arguments: Any) -> Any:
+def _call(call: Callable[..., Any], threads: int, *arguments: Any) -> Any:
     import torch
 
     torch.set_num_threads(threads)
     return call(*arguments)
 
 
-def run_tasks(
+def run_jobs(
     jobs: Iterable[Job], slots: int, should_stop: Callable[[], bool] = lambda: False
 ) -> None:
-    """Run jobs to their ends; at most `slots` at a time are begun and not ended.
+    """Run jobs to completion, at most `slots` at a time.
 
-    What a step raises is thrown into its job; what a job lets through ends everything, and cancels
-    the steps under way.
+    An exception in a task is raised inside its job. An exception that leaves a job cancels all
+    running tasks and propagates.
 
     Args:
-        jobs: a job is taken when there is room for it.
-        slots: how many at a time.
-        should_stop: asked again and again; once it says yes, everything ends.
+        jobs: the next job is requested when a slot is free.
+        slots: number of jobs that run at the same time.
+        should_stop: is called repeatedly; when it returns True, all running tasks are cancelled.
 
     Raises:
-        KeyboardInterrupt: it was asked to stop.
+        KeyboardInterrupt: `should_stop` returned True.
     """
     waiting = iter(jobs)
     running: dict[Any, Job] = {}
     try:
         while True:
             while len(running) < slots and (job := next(waiting, None)) is not None:
-                _go_on(job, partial(next, job), running)
+                _advance(job, partial(next, job), running)
             if not running:
                 return
-            ready, _ = ray.wait(list(running), num_returns=1, timeout=_LOOK_EVERY)
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=_POLL_SECONDS)
             if should_stop():
                 raise KeyboardInterrupt
             if not ready:
@@ -87,25 +92,25 @@ def run_tasks(
             try:
                 value = ray.get(ready[0])
             except ray.exceptions.RayError as error:
-                cause = _cause(error)
-                _go_on(job, partial(job.throw, cause), running)
+                _advance(job, partial(job.throw, _original_error(error)), running)
             else:
-                _go_on(job, partial(job.send, value), running)
+                _advance(job, partial(job.send, value), running)
     finally:
         for reference, job in running.items():
             ray.cancel(reference, force=True)
             job.close()
 
 
-def _go_on(job: Job, step: Callable[[], Any], running: dict[Any, Job]) -> None:
+def _advance(job: Job, step: Callable[[], Any], running: dict[Any, Job]) -> None:
+    """Run a job up to its next task and add that to `running`."""
     try:
         running[step()] = job
     except StopIteration:
         return
 
 
-def _cause(error: Exception) -> Exception:
-    """What was raised in the worker itself, without Ray's wrapping."""
+def _original_error(error: Exception) -> Exception:
+    """Return the exception that the task raised, without Ray's wrapper."""
     if isinstance(error, ray.exceptions.RayTaskError):
         return error.cause if isinstance(error.cause, Exception) else error
     return WorkerDiedError(f"its worker died: {str(error).splitlines()[0]}")

@@ -1,91 +1,95 @@
-"""The worker process of a trial."""
+"""Worker process that trains trials."""
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ray import tune
 
-from celltune.data_prep.cache import ray_store as store
+from celltune.data_prep.cache import ray_store
 from celltune.data_prep.errors import DataLostError
 from celltune.errors import InputError
 from celltune.models.errors import TrialError
 from celltune.search.cluster.memory_limit import is_out_of_memory, limit_memory
+from celltune.search.cluster.messages import WorkerFailure, WorkerReport, WorkerTask
 from celltune.search.errors import StorageError
 from celltune.search.ledger.events import Cause
 from celltune.search.tuning.trial import TrialTask, run_trial
 from celltune.search.types import EpochReport
 
-Work = Callable[[TrialTask, store.DataHandle], Iterator[EpochReport]]
-"""What a worker does for a trial: an item an epoch, until it isn't asked any more."""
-
-_NEXT_TO_NO_TIME = 0.005
-"""Seconds."""
+_BATCHING_SECONDS = 0.005
+"""Epochs that finish within this time are sent in one report."""
 
 
-def train(task: TrialTask, data: store.DataHandle) -> Iterator[EpochReport]:
-    """Train a trial's model on published data (see `search.trial.run_trial`)."""
+def train(task: TrialTask, data: ray_store.DataHandle) -> Iterator[EpochReport]:
+    """Train a trial on published data (see `celltune.search.tuning.trial.run_trial`)."""
     import torch
 
     torch.set_num_threads(task.threads)
     if task.memory_gb is not None:
         limit_memory(task.memory_gb)
-    yield from run_trial(task, store.open_handle(data))
+    yield from run_trial(task, ray_store.open_handle(data))
 
 
 class TrialWorker(tune.Trainable):  # type: ignore[misc]
-    """A worker process: runs one trial after another, an epoch a step."""
+    """Ray Tune trainable that trains one trial after another in the same process."""
 
     _epochs: Iterator[EpochReport]
-    _last: int
+    _max_epochs: int
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take up the trial that `config` describes."""
-        self._begin(config)
+        """Start the trial of `config["task"]`, a `WorkerTask`."""
+        self._start(config["task"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take up another trial in the same process."""
-        self._begin(new_config)
+        """Start another trial in this process."""
+        self._start(new_config["task"])
         return True
 
-    def _begin(self, config: dict[str, Any]) -> None:
-        # A generator begins with the first step: an error there is told, one here kills the worker.
-        self._epochs = config["work"](config["task"], config["data"])
-        self._last = config["max_epochs"]
+    def _start(self, task: WorkerTask) -> None:
+        # `work` returns a generator: its first statement runs in `step`, where errors are reported.
+        # An exception here would kill the worker.
+        self._epochs = task.work(task.trial, task.data)
+        self._max_epochs = task.max_epochs
 
     def step(self) -> dict[str, Any]:
-        """Train an epoch; a trial's error is a result, so that the worker lives on.
+        """Train at least one epoch and return `{"reports": [WorkerReport]}`.
 
-        Epochs that take next to no time come several in a report, so that the driver's loop and
-        its disk keep pace. Real ones never do: writing a checkpoint alone takes longer.
+        Very short epochs share a report, so that the driver's event loop and its disk keep up. Real
+        epochs do not: writing a checkpoint alone takes longer. An exception becomes part of the
+        report, so that the worker survives it.
         """
+        # A list, because the driver has to take the report out of it (see `SchedulerAdapter`).
+        return {"reports": [self._next_report()]}
+
+    def _next_report(self) -> WorkerReport:
         epochs: list[EpochReport] = []
-        begun = time.monotonic()
+        started = time.monotonic()
         while not epochs or (
-            time.monotonic() - begun < _NEXT_TO_NO_TIME and epochs[-1].epoch < self._last
+            time.monotonic() - started < _BATCHING_SECONDS and epochs[-1].epoch < self._max_epochs
         ):
             try:
                 epochs.append(next(self._epochs))
-            except Exception as error:  # noqa: BLE001 (whatever a trial raises ends that trial only)
-                return {"epochs": epochs, **_told(error)}
-        return {"epochs": epochs}
+            except Exception as error:  # noqa: BLE001 (any error ends the trial, not the worker)
+                return WorkerReport(tuple(epochs), _failure(error))
+        return WorkerReport(tuple(epochs))
 
 
-def _told(error: Exception) -> dict[str, Any]:
-    """What a report says of an error, from within its except clause."""
+def _failure(error: Exception) -> WorkerFailure:
+    """Describe an exception for a worker report; call it inside `except`."""
     if isinstance(error, DataLostError):
-        return {"failure": str(error), "cause": "lost", "details": "", "data_lost": True}
+        return WorkerFailure(str(error), cause="lost", data_lost=True)
     if isinstance(error, (StorageError, InputError)):
-        return {"fatal": str(error)}
-    sentence = str(error) or type(error).__name__
-    return {"failure": sentence, "cause": _cause_of(error), "details": traceback.format_exc()}
+        return WorkerFailure(str(error), ends_run=True)
+    message = str(error) or type(error).__name__
+    return WorkerFailure(message, cause=_retry_cause(error), details=traceback.format_exc())
 
 
-def _cause_of(error: Exception) -> Cause | None:
-    """Why a trial is set back; None for an error that would come again."""
+def _retry_cause(error: Exception) -> Cause | None:
+    """Return why a trial is retried after `error`, or `None` if the error would occur again."""
     if isinstance(error, TrialError):
         return None
     return "memory" if is_out_of_memory(error) else "raised"

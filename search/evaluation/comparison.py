@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from celltune.data_prep.config import DataConfig
 from celltune.errors import InputError
-from celltune.search.cluster.ray_environment import set_ray_environment
 from celltune.search.config.published import Published
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ConfigError, OptionError
@@ -28,8 +27,8 @@ from celltune.search.ledger.events import (
     TrialCreated,
 )
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.runs.session import check_same_data, resolve_for_run
-from celltune.search.runs.stop_requests import stop_signals
+from celltune.search.runs.session import check_same_data, connected_cluster, resolve_for_run
+from celltune.search.runs.stop_requests import StopRequests, stop_signals
 from celltune.search.runs.view import SilentView, View
 from celltune.search.storage.base import Experiment, Storage
 from celltune.search.storage.locate import open_storage
@@ -168,27 +167,36 @@ def compare(
     todo = [each for each in chosen if not isinstance(each.measured(), EvaluationReported)]
     errors: dict[str, str] = {}
     if todo:
-        set_ray_environment()
-        from celltune.search.cluster.connection import connected, trial_slots
-        from celltune.search.cluster.task_pool import run_tasks
+        from celltune.search.cluster.task_pool import run_jobs
 
-        view.stage(f"Joining the Ray cluster at {address}" if address else "Starting a local Ray")
-        with connected(address), stop_signals() as signalled:
-            slots = trial_slots(todo[0].config.resources)
-            jobs = (_job(each, errors, view, clock) for each in todo)
-            run_tasks(jobs, slots, signalled.is_set)
+        active: list[Experiment] = []
+        resources, root = todo[0].config.resources, todo[0].folder.storage
+        with (
+            connected_cluster(resources, root, address, view) as slots,
+            stop_signals() as signalled,
+        ):
+            jobs = (_job(each, active, errors, view, clock) for each in todo)
+            run_jobs(jobs, slots, StopRequests(active, signalled, None, view))
     return [_record(each, errors.get(each.config.name)) for each in chosen]
 
 
-def _job(entry: Entry, errors: dict[str, str], view: View, clock: Callable[[], float]) -> Job:
+def _job(
+    entry: Entry,
+    active: list[Experiment],
+    errors: dict[str, str],
+    view: View,
+    clock: Callable[[], float],
+) -> Job:
     try:
-        yield from _training(entry, view, clock)
+        yield from _training(entry, active, view, clock)
     except InputError as error:
         errors[entry.config.name] = str(error)
-        view.tell(f"{entry.config.name} can't be trained: {error}")
+        view.message(f"{entry.config.name} can't be trained: {error}")
 
 
-def _training(entry: Entry, view: View, clock: Callable[[], float]) -> Job:
+def _training(
+    entry: Entry, active: list[Experiment], view: View, clock: Callable[[], float]
+) -> Job:
     from celltune.search.evaluation.evaluator import Evaluator
 
     config = entry.config
@@ -199,13 +207,16 @@ def _training(entry: Entry, view: View, clock: Callable[[], float]) -> Job:
         entry.folder.create(config, created)
     with ExitStack() as stack:
         stack.enter_context(entry.folder.locked())
+        entry.folder.clear_stop()
+        active.append(entry.folder)
+        stack.callback(active.remove, entry.folder)
         ledger = stack.enter_context(entry.folder.open_ledger())
         epochs = config.budget.max_epochs
         if not entry.state().trials:
             fixed = dict(config.space.fixed)
             ledger.append(TrialCreated(at=clock(), number=0, params=fixed, max_epochs=epochs))
         check_same_data(entry.folder, entry.state(), data)
-        bench = Evaluator(entry.folder, config, ledger, data, test, clock=clock, tell=view.tell)
+        bench = Evaluator(entry.folder, config, ledger, data, test, clock=clock, tell=view.message)
         (trial,) = bench.state.trials
         yield from bench.retraining(
             trial,

@@ -129,10 +129,11 @@ def evaluate(
             linear.check_installed()
         data, test = _prepared(folder, config, state, view)
         with (
-            connected_cluster(config, folder.storage, address, view),
+            connected_cluster(config.resources, folder.storage, address, view) as slots,
             folder.open_ledger() as ledger,
         ):
-            return _carry_out(todo, folder, config, ledger, (data, test), view, clock)
+            run = _Run(folder, config, ledger, slots, view, clock)
+            return _carry_out(run, todo, data, test)
 
 
 def _prepared(
@@ -146,33 +147,36 @@ def _prepared(
     return data, test
 
 
-def _carry_out(
-    todo: Plan,
-    folder: Experiment,
-    config: SearchConfig,
-    ledger: Ledger,
-    parts: tuple[PreparedData, PreparedTest],
-    view: View,
-    clock: Callable[[], float],
-) -> ExperimentState:
-    from celltune.search.cluster.connection import trial_slots
-    from celltune.search.cluster.task_pool import run_tasks
+@dataclass(frozen=True)
+class _Run:
+    """An evaluation whose experiment is locked and whose cluster is connected."""
+
+    folder: Experiment
+    config: SearchConfig
+    ledger: Ledger
+    slots: int
+    """Number of models that are trained at the same time."""
+    view: View
+    clock: Callable[[], float]
+
+
+def _carry_out(run: _Run, todo: Plan, data: PreparedData, test: PreparedTest) -> ExperimentState:
+    from celltune.search.cluster.task_pool import run_jobs
     from celltune.search.evaluation.evaluator import Evaluator
 
-    done = 0
+    done, view = 0, run.view
 
     def tell(line: str) -> None:
         nonlocal done
         done += 1
-        view.tell(line)
+        view.message(line)
         view.progress("models measured", done, len(todo))
 
-    view.stage(f"Measuring {len(todo)} models on {len(parts[1].split):,} test reviews")
+    view.stage(f"Measuring {len(todo)} models on {len(test.split):,} test reviews")
     view.progress("models measured", 0, len(todo))
-    bench = Evaluator(folder, config, ledger, *parts, clock=clock, tell=tell)
-    with closing(_jobs(todo, bench, config, view)) as jobs, stop_signals() as signalled:
-        stop = StopRequests(folder, signalled, None, view)
-        run_tasks(jobs, trial_slots(config.resources), stop)
+    bench = Evaluator(run.folder, run.config, run.ledger, data, test, clock=run.clock, tell=tell)
+    with closing(_jobs(todo, bench, run.config, view)) as jobs, stop_signals() as signalled:
+        run_jobs(jobs, run.slots, StopRequests([run.folder], signalled, None, view))
     return bench.state
 
 
@@ -192,13 +196,12 @@ def _jobs(
 def _baseline_jobs(todo: Plan, bench: Evaluator, config: SearchConfig, view: View) -> Iterator[Job]:
     if not todo.baselines:
         return
-    import ray
-
     from celltune.data_prep.preparation import pipeline
+    from celltune.search.cluster.task_pool import put
 
     chosen = pipeline.read_documents(config.data, progress=view.progress)
     rows = [*chosen.train, *(chosen.valid if todo.on == "train+valid" else ())]
-    train, test = ray.put(_labelled(rows)), ray.put(_labelled(chosen.test))
+    train, test = put(_labelled(rows)), put(_labelled(chosen.test))
     for name in todo.baselines:
         yield bench.baseline(name, todo.on, train, test)
 

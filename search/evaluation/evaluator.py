@@ -6,12 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-import ray
-
 from celltune.data_prep.dataset.packed_words import PackedWords
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest
 from celltune.models.errors import TrialError
-from celltune.search.cluster.task_pool import Job, submit
+from celltune.search.cluster.task_pool import Job, put, submit
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ExperimentError
 from celltune.search.evaluation import baselines
@@ -71,8 +69,8 @@ class Evaluator:
         self._check_same_test()
         vectors = data.info.get("vectors")
         self._coverage = vectors.get("tokens") if isinstance(vectors, dict) else None
-        self._data = ray.put(replace(data, words=PackedWords.of(data.words)))
-        self._test = ray.put(test.split)
+        self._data = put(replace(data, words=PackedWords.of(data.words)))
+        self._test = put(test.split)
         self._clock, self._tell = clock, tell
 
     def retraining(

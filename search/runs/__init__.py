@@ -1,1 +1,1 @@
-"""A run of a search from start to end."""
+"""Runs of experiments: launch, resume, stop, and status."""

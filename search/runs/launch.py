@@ -1,6 +1,6 @@
-"""The public Python API: launch an experiment, resume it, list what there is.
+"""Launch a new search, and resume an existing one.
 
-Ray, torch and Optuna are imported only once a search really starts.
+Ray, torch and Optuna are imported only when trials are about to run.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celltune.search.config.schema import SearchConfig
+from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import EndReason, Event, ExperimentCreated, WarmStarted
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.session import (
-    _check_vectors,
-    _prepare,
     check_same_data,
     config_for_run,
     connected_cluster,
@@ -31,9 +30,9 @@ from celltune.search.storage.base import Experiment, Storage
 from celltune.search.storage.locate import find_experiment, new_experiment, open_storage
 from celltune.search.storage.snapshot import with_budget
 from celltune.search.tracking import follower as tracking
-from celltune.search.tuning import warm_start as warm
 from celltune.search.tuning.budget_changes import Changes, budget_event, config_after
 from celltune.search.tuning.stopping import end_reason
+from celltune.search.tuning.warm_start import describe_warm_start, warm_start_event
 from celltune.search.version import VERSION, library_versions
 
 if TYPE_CHECKING:
@@ -45,19 +44,32 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of a launch or a resume."""
+    """Result of a launch or a resume."""
 
-    folder: Experiment
+    experiment: Experiment
     config: SearchConfig
-    """With the budget that is in force."""
+    """With the budget in force."""
     state: ExperimentState
     reason: EndReason
     """Why the run ended."""
 
     @property
     def interrupted(self) -> bool:
-        """Whether the search isn't over, so that a resume has something to do."""
+        """Whether the run ended before the search was over, so that it can be resumed."""
         return self.reason in ("interrupted", "time")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run whose cluster is connected and whose data is prepared."""
+
+    experiment: Experiment
+    config: SearchConfig
+    """Without the changes of the budget that the ledger records."""
+    data: PreparedData
+    slots: int
+    view: View
+    clock: Clock
 
 
 def launch(
@@ -71,53 +83,45 @@ def launch(
     view: View | None = None,
     clock: Clock = time.time,
 ) -> RunResult:
-    """Start a new search and run it to its end, or until the first Ctrl-C.
+    """Create an experiment and run its search until it is over, or until the first Ctrl-C.
 
     Args:
-        config: a YAML file's path, its content as a dict, or a config.
-        name: of the experiment; None: the config's.
-        warm_start: an earlier experiment of the same storage, whose trials Optuna is told of
-            before its first proposal; None: it begins with nothing.
-        storage: the folder of experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
-        address: of a running Ray cluster; None: a local one is started.
-        overrides: `key.path=value` each.
-        view: shows what happens; None: nothing is shown.
-        clock: seconds since 1970.
+        config: path of a YAML file, its content as a dict, or a config.
+        name: name of the experiment; `None` for the config's name.
+        warm_start: name of an earlier experiment in the same storage, whose trials the sampler
+            learns from before it proposes the first one.
+        storage: folder or object store URI of experiments; `None` for $CELLTUNE_STORAGE, or
+            ~/celltune_results if that is not set.
+        address: address of a running Ray cluster; `None` starts a local one.
+        overrides: config values as `key.path=value`.
+        view: shows the progress; `None` shows nothing.
+        clock: returns the seconds since 1970.
 
     Raises:
-        InputError: something given can't be used; nothing was changed.
+        InputError: an argument or the data is invalid; no experiment was created.
     """
     view = view or SilentView()
     resolved = resolve_for_run(config, overrides, name)
     root = open_storage(storage)
-    folder = new_experiment(resolved.name, root)
-    prior, prior_data = _learned(resolved, warm_start, root, clock)
-    with connected_cluster(resolved, root, address, view):
+    experiment = new_experiment(resolved.name, root)
+    prior, prior_fingerprint = _prior_trials(resolved, warm_start, root, clock)
+    _check_data_files(resolved)
+    with connected_cluster(resolved.resources, root, address, view) as slots:
         data = _prepare(resolved, view)
         _check_vectors(resolved, data)
-        created = ExperimentCreated(
-            at=clock(), fingerprint=data.fingerprint, valid_reviews=len(data.valid)
-        )
-        first: list[Event] = [created]
+        events: list[Event] = [
+            ExperimentCreated(
+                at=clock(), fingerprint=data.fingerprint, valid_reviews=len(data.valid)
+            )
+        ]
         if prior is not None:
-            same = prior_data == data.fingerprint
-            prior = prior.model_copy(update={"same_data": same})
-            view.stage(warm.describe_warm_start(prior))
-            first.append(prior)
-        folder.create(resolved, *first)
-        with folder.locked():
-            return _run(folder, resolved, data, view, clock)
-
-
-def _learned(
-    config: SearchConfig, name: str | None, root: Storage, clock: Clock
-) -> tuple[WarmStarted | None, str]:
-    """What an earlier experiment says about the space, and the fingerprint of its data."""
-    if name is None:
-        return None, ""
-    state = find_experiment(name, root).state()
-    fingerprint = state.created.fingerprint if state.created else ""
-    return warm.warm_start_event(name, state, config.space, config.metric, clock()), fingerprint
+            same_data = prior_fingerprint == data.fingerprint
+            prior = prior.model_copy(update={"same_data": same_data})
+            view.stage(describe_warm_start(prior))
+            events.append(prior)
+        experiment.create(resolved, *events)
+        with experiment.locked():
+            return _search(_Run(experiment, resolved, data, slots, view, clock), Changes())
 
 
 def resume(
@@ -130,95 +134,127 @@ def resume(
     view: View | None = None,
     clock: Clock = time.time,
 ) -> RunResult:
-    """Go on with a search from its ledger, after a stop, any death of its driver, or its end.
+    """Continue a search from its ledger after it was stopped, killed, or over.
 
-    Finished trials aren't run again; unfinished ones go on from their newest whole checkpoint.
-    A search that is over is left as it is, unless `changes` give it more to do.
+    Finished trials are not repeated; unfinished ones continue from their newest intact checkpoint.
+    If the search is over and `changes` do not extend it, nothing happens.
 
     Args:
-        name: of the experiment.
-        changes: more trials, more epochs, failed trials once more, another target; None: none.
-        storage: the folder of experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
-        address: of a running Ray cluster; None: a local one is started.
-        overrides: `key.path=value` each, for this run: where the data is, what trials run on and
-            how patient the search is may change, what its numbers mean may not.
-        view: shows what happens; None: nothing is shown.
-        clock: seconds since 1970.
+        name: name of the experiment.
+        changes: changes of the budget; `None` for no change.
+        storage: folder or object store URI of experiments; `None` for $CELLTUNE_STORAGE, or
+            ~/celltune_results if that is not set.
+        address: address of a running Ray cluster; `None` starts a local one.
+        overrides: config values as `key.path=value`, for this run only. They may set the keys that
+            do not affect what metrics mean: see `CHANGEABLE_KEYS`.
+        view: shows the progress; `None` shows nothing.
+        clock: returns the seconds since 1970.
 
     Raises:
-        InputError: there is no such experiment, its ledger is damaged, another process runs it,
-            its data changed, or the changes can't be had.
+        InputError: the experiment does not exist, is damaged, or is running in another process; its
+            data changed; or the changes are invalid.
     """
     view = view or SilentView()
     changes = changes or Changes()
-    folder = find_experiment(name, storage)
-    with folder.locked():
-        folder.clear_stop()
-        config, state = config_for_run(folder, overrides), folder.state()
-        wanted = config_after(config, state, changes)
-        # Without the ledger's epochs the change isn't known in full, but whether there is one.
-        nothing_new = budget_event(config, (), state, changes, clock()) is None
-        if nothing_new and (reason := end_reason(wanted, state)) is not None:
-            return RunResult(folder, wanted, state, reason)
-        with connected_cluster(wanted, folder.storage, address, view):
-            data = _prepare(wanted, view)
-            check_same_data(folder, state, data)
-            return _run(folder, config, data, view, clock, changes)
+    experiment = find_experiment(name, storage)
+    with experiment.locked():
+        experiment.clear_stop()
+        config, state = config_for_run(experiment, overrides), experiment.state()
+        changed = config_after(config, state, changes)
+        # The complete event needs the ledger's epochs; whether there is a change does not.
+        no_change = budget_event(config, (), state, changes, clock()) is None
+        if no_change and (reason := end_reason(changed, state)) is not None:
+            return RunResult(experiment, changed, state, reason)
+        _check_data_files(changed)
+        with connected_cluster(changed.resources, experiment.storage, address, view) as slots:
+            data = _prepare(changed, view)
+            check_same_data(experiment, state, data)
+            return _search(_Run(experiment, config, data, slots, view, clock), changes)
 
 
-def _run(
-    folder: Experiment,
-    config: SearchConfig,
-    data: PreparedData,
-    view: View,
-    clock: Clock,
-    changes: Changes | None = None,
-) -> RunResult:
-    from celltune.data_prep.cache import ray_store as store
-    from celltune.search.cluster import tune_engine as engine
+def _prior_trials(
+    config: SearchConfig, name: str | None, root: Storage, clock: Clock
+) -> tuple[WarmStarted | None, str]:
+    """Return the event of a warm start, and the fingerprint of the earlier experiment's data."""
+    if name is None:
+        return None, ""
+    state = find_experiment(name, root).state()
+    fingerprint = state.created.fingerprint if state.created else ""
+    return warm_start_event(name, state, config.space, config.metric, clock()), fingerprint
+
+
+def _check_data_files(config: SearchConfig) -> None:
+    from celltune.data_prep.sources.registry import check_files_exist
+
+    check_files_exist(config.data)
+
+
+def _prepare(config: SearchConfig, view: View) -> PreparedData:
+    from celltune.data_prep.preparation.pipeline import prepare
+
+    return prepare(config.data, progress=view.progress)
+
+
+def _check_vectors(config: SearchConfig, data: PreparedData) -> None:
+    if data.vectors is None:
+        return
+    length = data.vectors.shape[1]
+    size = config.space.fixed.get("embedding_size")
+    searched = "embedding_size" in config.space.searched
+    if searched or size not in (None, length):
+        raise ConfigError(
+            f"space.embedding_size is {'searched' if searched else size}, but the word vectors of "
+            f"data.vectors have {length} dimensions. Remove embedding_size, or set it to {length}."
+        )
+
+
+def _search(run: _Run, changes: Changes) -> RunResult:
+    """Run the trials of a locked experiment."""
+    # Before Ray is imported: `cluster` sets the variables that Ray reads at its import.
+    from celltune.data_prep.cache import ray_store
+    from celltune.search.cluster.tune_engine import TuneEngine
     from celltune.search.storage.retention import CheckpointRetention
 
-    with folder.open_ledger() as ledger, stop_signals() as signalled:
-        conductor = _conductor(config, ledger, changes or Changes(), clock)
-        config = with_budget(config, conductor.state)
-        conductor.observe(CheckpointRetention(folder, config.metric))
-        conductor.observe(view.event)
-        conductor.start(
+    experiment, view = run.experiment, run.view
+    with experiment.open_ledger() as ledger, stop_signals() as signalled:
+        controller = _make_controller(run, ledger, changes)
+        config = with_budget(run.config, controller.state)
+        controller.observe(CheckpointRetention(experiment, config.metric))
+        controller.observe(view.event)
+        controller.start(
             celltune=VERSION,
             host=socket.gethostname(),
             pid=os.getpid(),
             versions=library_versions(),
         )
-        stop = StopRequests(folder, signalled, config.budget.time, view)
+        stop = StopRequests([experiment], signalled, config.budget.time, view)
         gigabytes = config.resources.data_memory_gb
         data_limit = None if gigabytes is None else int(gigabytes * 1e9)
         with (
-            store.acquired(data, limit=data_limit) as handle,
-            tracking.tracked(conductor, config, folder, ledger.events),
-            view.running(folder, config, conductor.state),
+            ray_store.acquired(run.data, limit=data_limit) as handle,
+            tracking.tracked(controller, config, experiment, ledger.events),
+            view.running(experiment, config, controller.state),
         ):
-            engine.run(
-                conductor,
+            engine = TuneEngine(
                 config,
-                folder,
+                experiment,
                 handle,
-                stop,
-                publish_again=lambda: store.acquire(data, limit=data_limit),
+                run.slots,
+                republish_data=lambda: ray_store.acquire(run.data, limit=data_limit),
             )
-        reason: EndReason = conductor.end_reason or stop.reason or "interrupted"
-        conductor.end(reason)
-        return RunResult(folder, config, conductor.state, reason)
+            engine.run(controller, stop)
+        reason: EndReason = controller.end_reason or stop.reason or "interrupted"
+        controller.end(reason)
+        return RunResult(experiment, config, controller.state, reason)
 
 
-def _conductor(
-    config: SearchConfig, ledger: Ledger, changes: Changes, clock: Clock
-) -> SearchController:
+def _make_controller(run: _Run, ledger: Ledger, changes: Changes) -> SearchController:
     from celltune.search.tuning.controller import SearchController
 
-    # Bringing a conductor to where the ledger ends may write ends of trials, so it comes first.
-    conductor = SearchController(config, ledger, clock=clock)
-    event = budget_event(config, ledger, conductor.state, changes, clock())
+    # Replaying the ledger may append the ends of trials, which the budget event has to follow.
+    controller = SearchController(run.config, ledger, clock=run.clock)
+    event = budget_event(run.config, ledger, controller.state, changes, run.clock())
     if event is None:
-        return conductor
+        return controller
     ledger.append(event)
-    return SearchController(config, ledger, clock=clock)
+    return SearchController(run.config, ledger, clock=run.clock)

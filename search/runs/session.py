@@ -1,4 +1,4 @@
-"""Checks and connections that every run of an experiment shares."""
+"""Preparation that all runs of an experiment share: config, cluster and data."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celltune.search.cluster.ray_environment import set_ray_environment
 from celltune.search.config.loading import anchored, parse_config, resolve
-from celltune.search.config.schema import SearchConfig
+from celltune.search.config.schema import Resources, SearchConfig
 from celltune.search.errors import ConfigError, ExperimentError
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
@@ -18,6 +17,9 @@ from celltune.search.tracking import follower as tracking
 
 if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData
+
+CHANGEABLE_KEYS = ("data", "resources", "retries", "trial_timeout", "max_failed", "budget.time")
+"""Config keys that a later run may set, because they do not affect what the metrics mean."""
 
 
 def resolve_for_run(
@@ -28,91 +30,83 @@ def resolve_for_run(
     """Resolve a config and check that the libraries of its trackers are installed.
 
     Raises:
-        ConfigError: the config has errors, or a tracker's library is missing.
+        ConfigError: the config is invalid, or a tracker's library is missing.
     """
-    return _checked(resolve(config, overrides, name))
+    return _check_trackers(resolve(config, overrides, name))
 
 
-def _checked(config: SearchConfig) -> SearchConfig:
-    tracking.check(config.tracking)
-    return config
-
-
-_MAY_CHANGE = ("data", "resources", "retries", "trial_timeout", "max_failed", "budget.time")
-
-
-def config_for_run(folder: Experiment, overrides: Sequence[str]) -> SearchConfig:
-    """Read an experiment's config with the overrides of one run.
+def config_for_run(experiment: Experiment, overrides: Sequence[str]) -> SearchConfig:
+    """Return an experiment's config with the overrides of one run.
 
     Raises:
-        ConfigError: an override would change what the experiment's numbers mean.
+        ConfigError: an override is invalid, or sets a key that a later run cannot change.
     """
-    config = folder.config()
+    config = experiment.config()
     for override in overrides:
-        if not any(f"{override.partition('=')[0]}.".startswith(f"{key}.") for key in _MAY_CHANGE):
+        key = override.partition("=")[0]
+        if not any(f"{key}.".startswith(f"{allowed}.") for allowed in CHANGEABLE_KEYS):
             raise ConfigError(
-                f"'{override}' can't be set at a resume: it would change what the numbers of "
-                f"'{folder.name}' mean, or has an option of its own (--trials, --max-epochs, "
-                f"--target, --patience). Allowed: {', '.join(_MAY_CHANGE)}. For anything else, "
-                f"launch a new search, with --from {folder.name}."
+                f"'{override}' cannot be set for the existing experiment '{experiment.name}', "
+                "because it would change what its metrics mean. `overrides` can set: "
+                f"{', '.join(CHANGEABLE_KEYS)}. The budget of a search is changed when it is "
+                "resumed (`trials`, `max_epochs`, `target`, `patience`). For anything else, "
+                f"launch a new search with `warm_start` '{experiment.name}'."
             )
     if not overrides:
         return config
     plain = config.model_dump(mode="json")
-    return _checked(anchored(parse_config(plain, origin=f"'{folder.name}'", overrides=overrides)))
+    changed = parse_config(plain, origin=f"'{experiment.name}'", overrides=overrides)
+    return _check_trackers(anchored(changed))
+
+
+def _check_trackers(config: SearchConfig) -> SearchConfig:
+    tracking.check(config.tracking)
+    return config
 
 
 @contextmanager
 def connected_cluster(
-    config: SearchConfig, storage: Storage, address: str | None, view: View
-) -> Iterator[None]:
-    """Be joined to a cluster that can hold a trial of the experiment.
+    resources: Resources, storage: Storage, address: str | None, view: View
+) -> Iterator[int]:
+    """Connect to a cluster and check that trials can run there.
+
+    Args:
+        resources: resources of one trial.
+        storage: storage that every node has to reach.
+        address: address of a running Ray cluster; `None` starts a local one.
+        view: shows the progress.
+
+    Yields:
+        The number of trials that can run at the same time.
 
     Raises:
-        InputError: the data aren't there, the cluster isn't, it is too small, or a node of it
-            doesn't see the storage.
+        ResourceError: no cluster answers, no node can run a trial, or a node cannot use the
+            storage.
+        ExperimentError: the storage cannot be written.
     """
-    from celltune.data_prep.sources.registry import check_files_exist
-
-    set_ray_environment()
     from celltune.search.cluster.connection import connected, trial_slots
     from celltune.search.cluster.storage_check import check_storage_shared
 
-    check_files_exist(config.data)
-    view.stage(f"Joining the Ray cluster at {address}" if address else "Starting a local Ray")
+    view.stage(
+        f"Connecting to the Ray cluster at {address}" if address else "Starting a local Ray cluster"
+    )
     with connected(address):
-        trial_slots(config.resources)
+        slots = trial_slots(resources)
         check_storage_shared(storage)
-        yield
+        yield slots
 
 
-def _prepare(config: SearchConfig, view: View) -> PreparedData:
-    from celltune.data_prep.preparation.pipeline import prepare
-
-    return prepare(config.data, progress=view.progress)
-
-
-def _check_vectors(config: SearchConfig, data: PreparedData) -> None:
-    size = config.space.fixed.get("embedding_size")
-    searched = "embedding_size" in config.space.searched
-    if data.vectors is not None and (searched or size not in (None, data.vectors.shape[1])):
-        raise ConfigError(
-            f"space.embedding_size is {'searched' if searched else size}, but the word vectors of "
-            f"data.vectors have {data.vectors.shape[1]} numbers each. Leave embedding_size out, or "
-            f"fix it at {data.vectors.shape[1]}."
-        )
-
-
-def check_same_data(folder: Experiment, state: ExperimentState, data: PreparedData) -> None:
-    """Refuse to mix data.
+def check_same_data(experiment: Experiment, state: ExperimentState, data: PreparedData) -> None:
+    """Check that an experiment continues with the data that it was launched with.
 
     Raises:
-        ExperimentError: the data aren't those that the experiment was launched on.
+        ExperimentError: the data is different.
     """
     recorded = state.created.fingerprint if state.created else ""
     if recorded != data.fingerprint:
         raise ExperimentError(
-            f"The experiment '{folder.name}' was launched on other data: its fingerprint is "
-            f"{recorded[:12]}, the data now has {data.fingerprint[:12]}. Mixing the two would make "
-            "its numbers meaningless. Put the original data back, or launch a new experiment."
+            f"The data of the experiment '{experiment.name}' has changed: the experiment was "
+            f"launched with fingerprint {recorded[:12]}, and the data now has "
+            f"{data.fingerprint[:12]}. Metrics from different data cannot be compared. Restore "
+            "the original data, or launch a new experiment."
         )

@@ -1,14 +1,74 @@
-"""Whether an experiment runs, finished, stopped or was killed."""
+"""Status and summary of an experiment."""
 
 from __future__ import annotations
 
-from celltune.search.storage.snapshot import Snapshot
-from celltune.search.tuning.stopping import end_reason
+from dataclasses import dataclass
+from typing import Literal
+
+from celltune.search.config.schema import SearchConfig
+from celltune.search.ledger.state import ExperimentState, TrialRecord
+from celltune.search.storage.base import Experiment
+from celltune.search.tuning.stopping import SearchEnd, end_reason
+
+Status = Literal["running", "finished", "stopped", "killed"]
+"""`finished`: the search is over. `stopped`: the last run ended cleanly before that. `killed`: the
+last run died."""
 
 
-def _standing(snapshot: Snapshot) -> str:
+@dataclass(frozen=True)
+class ExperimentSummary:
+    """Status of an experiment with the state and config that it was read from."""
+
+    config: SearchConfig
+    """With the budget in force."""
+    state: ExperimentState
+    status: Status
+    end_reason: SearchEnd | None
+    """Why the search is over, or `None`."""
+
+    @property
+    def trials_ended(self) -> int:
+        """Number of completed, pruned and failed trials."""
+        return len(self.state.trials) - self.state.count("unfinished")
+
+    @property
+    def trials_remaining(self) -> int:
+        """Number of trials that are not created yet."""
+        return max(0, self.config.budget.trials - len(self.state.trials))
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs trained so far by all trials."""
+        return sum(trial.epochs_done for trial in self.state.trials)
+
+    @property
+    def max_epochs(self) -> int:
+        """Number of epochs if no trial were pruned."""
+        return self.config.budget.trials * self.config.budget.max_epochs
+
+    @property
+    def best_trial(self) -> TrialRecord | None:
+        """Trial with the best value of the metric."""
+        return next(iter(self.state.ranked(self.config.metric)), None)
+
+    @property
+    def best_value(self) -> float | None:
+        """Best value of the metric."""
+        trial = self.best_trial
+        return None if trial is None else trial.best_value(self.config.metric)
+
+
+def summarize(experiment: Experiment) -> ExperimentSummary:
+    """Read the status of an experiment, whether or not it is running.
+
+    Raises:
+        InputError: the config or the ledger is damaged.
+    """
+    snapshot = experiment.snapshot()
+    reason = end_reason(snapshot.config, snapshot.state)
+    status: Status = "stopped" if snapshot.state.ended else "killed"
     if snapshot.running:
-        return "running"
-    if end_reason(snapshot.config, snapshot.state) is not None:
-        return "finished"
-    return "stopped" if snapshot.state.ended else "killed"
+        status = "running"
+    elif reason is not None:
+        status = "finished"
+    return ExperimentSummary(snapshot.config, snapshot.state, status, reason)

@@ -1,70 +1,92 @@
-"""Who may ask a running search to stop: its user at the terminal, another terminal, the clock."""
+"""Requests to stop a run: by a signal, by another process, or by the time limit."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Literal
 
+from celltune.search.errors import ExperimentError
 from celltune.search.runs.view import View
 from celltune.search.storage.base import Experiment
 
-_LOOK_EVERY = 0.5
-"""Seconds between two looks for a request in the experiment's folder."""
+_POLL_SECONDS = 0.5
+"""Time between two checks of the storage for a stop request."""
+
+
+def request_stop(experiment: Experiment) -> None:
+    """Ask the process that runs an experiment, on any machine, to stop.
+
+    Raises:
+        ExperimentError: no process runs the experiment, or its storage cannot be written.
+    """
+    if not experiment.is_locked():
+        raise ExperimentError(f"The experiment '{experiment.name}' is not running.")
+    experiment.request_stop()
+
+
+def wait_until_stopped(experiment: Experiment, poll_seconds: float = 0.2) -> None:
+    """Block until no process runs the experiment."""
+    while experiment.is_locked():
+        time.sleep(poll_seconds)
 
 
 class StopRequests:
-    """Says whether to stop; once it said so it says so for ever, and tells the view why."""
+    """Callable that returns whether a run has to stop.
+
+    After the first request it stays True. The view shows the reason once.
+    """
 
     def __init__(
         self,
-        folder: Experiment,
+        experiments: Collection[Experiment],
         signalled: threading.Event,
-        seconds: float | None,
+        time_limit: float | None,
         view: View,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Watch for requests.
+        """Start the time limit.
 
         Args:
-            folder: where `celltune stop` leaves its request. What an earlier run left behind must
-                be cleared already, when the lock is taken: later, one that came while this run
-                was getting ready would be forgotten.
-            signalled: set after a Ctrl-C or a SIGTERM.
-            seconds: how long the run may take; None: as long as it likes.
-            view: is told why the run stops.
-            clock: seconds that only grow: a set clock mustn't end a search.
+            experiments: experiments of this run, in which `request_stop` leaves a request; may
+                change later. The caller clears old requests when it locks an experiment: clearing
+                them here would discard requests that arrived since.
+            signalled: set by a signal handler (see `stop_signals`).
+            time_limit: maximum duration of the run in seconds; `None` for no limit.
+            view: shows the reason.
+            clock: monotonic time in seconds.
         """
-        self._folder = folder
+        self._experiments = experiments
         self._signalled = signalled
         self._view = view
         self._clock = clock
-        self._deadline = None if seconds is None else clock() + seconds
-        self._looked = clock()
+        self._deadline = None if time_limit is None else clock() + time_limit
+        self._last_poll = clock()
         self.reason: Literal["interrupted", "time"] | None = None
 
     def __call__(self) -> bool:
-        """Whether the run should end."""
+        """Check for requests; return whether the run has to stop."""
         if self.reason is None:
-            self._look()
+            self._check()
         return self.reason is not None
 
-    def _look(self) -> None:
-        # From the main loop, because a signal's handler can't print.
+    def _check(self) -> None:
+        # Called from the main loop, because a signal handler must not print.
         now = self._clock()
         if self._signalled.is_set():
-            self._stop("interrupted", "Stopping; nothing is lost but the epochs in flight")
+            self._stop("interrupted", "Stopping; only unfinished epochs are lost")
         elif self._deadline is not None and now >= self._deadline:
-            self._stop("time", "The time is over; nothing is lost but the epochs in flight")
-        elif now - self._looked >= _LOOK_EVERY:
-            self._looked = now
-            if self._folder.stop_requested():
-                self._folder.clear_stop()
-                self._stop("interrupted", "Stopping, as `celltune stop` asked")
+            self._stop("time", "The time limit is reached; only unfinished epochs are lost")
+        elif now - self._last_poll >= _POLL_SECONDS:
+            self._last_poll = now
+            for experiment in list(self._experiments):
+                if experiment.stop_requested():
+                    experiment.clear_stop()
+                    self._stop("interrupted", "Stopping, as another process requested")
 
     def _stop(self, reason: Literal["interrupted", "time"], text: str) -> None:
         self.reason = reason
@@ -73,23 +95,28 @@ class StopRequests:
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C, or a SIGTERM, into an event; a second one acts as ever."""
+    """Turn the first SIGINT or SIGTERM into an event; a second one has its usual effect.
+
+    Outside of the main thread, signals are not handled.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
         stop.set()
-        for known, handler in before.items():
-            signal.signal(known, handler)
+        restore()
 
-    for number in before:
+    for number in previous:
         signal.signal(number, handle)
     try:
         yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()

@@ -1,6 +1,6 @@
-"""What a person sees while a search runs: a live table on a terminal, plain lines elsewhere.
+"""Interface through which a run reports its progress to a user interface.
 
-A view is one more reader of the ledger's events; it never changes anything.
+A view only reads events; it does not influence the run.
 """
 
 from __future__ import annotations
@@ -9,54 +9,58 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from celltune.search.config.schema import SearchConfig
-from celltune.search.ledger.events import (
-    Event,
-)
+from celltune.search.ledger.events import Event
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.base import Experiment
 
 
 class View(Protocol):
-    """Shows what happens. All methods are called from the driver's main thread."""
+    """Display of a run.
+
+    All methods are called from the driver's main thread, and must return quickly.
+    """
 
     def stage(self, text: str) -> None:
-        """Say what is being done before trials run."""
+        """Show what the run does now, such as "Starting a local Ray cluster"."""
 
-    def tell(self, line: str) -> None:
-        """Say what happened, in one line that stays."""
+    def message(self, line: str) -> None:
+        """Show one line of output that remains visible."""
 
     def progress(self, stage: str, done: int, total: int | None) -> None:
-        """Say how far a stage of the data's preparation is; total None: unknown."""
+        """Show how many steps of a stage are done; `total` is None if it is unknown."""
 
     def running(
-        self, folder: Experiment, config: SearchConfig, state: ExperimentState
+        self, experiment: Experiment, config: SearchConfig, state: ExperimentState
     ) -> AbstractContextManager[None]:
-        """Show the search while the context is open."""
+        """Return a context manager that shows the search while it is open.
+
+        `state` changes while the search runs; a view may read it at any time.
+        """
 
     def event(self, event: Event, state: ExperimentState) -> None:
-        """Take in an event that is on the disk and in the state."""
+        """Show an event that has been written to the ledger and applied to the state."""
 
 
 class SilentView:
-    """Shows nothing."""
+    """View that shows nothing; a base class for views that show a part."""
 
     def stage(self, text: str) -> None:
-        """Show nothing."""
+        """Ignore the stage."""
 
-    def tell(self, line: str) -> None:
-        """Show nothing."""
+    def message(self, line: str) -> None:
+        """Ignore the line."""
 
     def progress(self, stage: str, done: int, total: int | None) -> None:
-        """Show nothing."""
+        """Ignore the progress."""
 
     def running(
         self,
-        folder: Experiment,  # noqa: ARG002
+        experiment: Experiment,  # noqa: ARG002
         config: SearchConfig,  # noqa: ARG002
         state: ExperimentState,  # noqa: ARG002
     ) -> AbstractContextManager[None]:
-        """Show nothing."""
+        """Return a context manager that does nothing."""
         return nullcontext()
 
     def event(self, event: Event, state: ExperimentState) -> None:
-        """Show nothing."""
+        """Ignore the event."""

@@ -1,4 +1,4 @@
-"""SIGKILL at 30 random moments: ten to the driver, ten to trials' workers, ten to a node."""
+"""SIGKILL at 30 random moments: 10 each for the driver, the workers, and a node."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pytest
 from celltune.search.ledger.events import Event, TrialCreated
 from celltune.search.ledger.ledger import read
 from celltune.search.storage.local import LocalExperiment
-from tests.integration.conftest import Run, begin, workers_of
-from tests.integration.test_resume import CONFIG, numbers, write
+from tests.integration.conftest import Run, start, workers_of
+from tests.integration.test_resume import CONFIG, outcome, write_config
 
 pytestmark = pytest.mark.faults
 
@@ -34,8 +34,8 @@ def events_of(folder: LocalExperiment) -> list[Event]:
     return read(folder.ledger) if folder.ledger.exists() else []
 
 
-def check_whole(folder: LocalExperiment) -> None:
-    """No trial twice, none without an end, none failed."""
+def assert_complete(folder: LocalExperiment) -> None:
+    """Check that every trial was created once, has ended, and did not fail."""
     created = [event.number for event in events_of(folder) if isinstance(event, TrialCreated)]
     state = folder.state()
     assert created == list(range(12))
@@ -43,30 +43,28 @@ def check_whole(folder: LocalExperiment) -> None:
     assert state.count("failed") == 0
 
 
-def epochs_in_flight(folder: LocalExperiment) -> list[int]:
-    """How far the checkpoints on the disk are ahead of the ledger, for each unfinished trial."""
-    ahead = []
+def unrecorded_epochs(folder: LocalExperiment) -> list[int]:
+    """Return how many epochs the checkpoints of each trial are ahead of the ledger."""
+    counts = []
     for trial in folder.state().trials:
-        written = [
-            path.name for path in (folder.path / "trials" / str(trial.number)).glob("epoch-*")
-        ]
-        newest = max((int(name.removeprefix("epoch-")) for name in written), default=0)
-        ahead.append(newest - trial.epochs_done)
-    return ahead
+        names = [path.name for path in (folder.path / "trials" / str(trial.number)).glob("epoch-*")]
+        newest = max((int(name.removeprefix("epoch-")) for name in names), default=0)
+        counts.append(newest - trial.epochs_done)
+    return counts
 
 
-def test_the_driver_is_killed_ten_times(
+def test_a_search_survives_ten_kills_of_its_driver(
     env: dict[str, str], address: str, celltune: Run, tmp_path: Path
 ) -> None:
     moments = np.random.default_rng(1)
-    config = write(tmp_path / "c.yaml", **LONG, resources={"concurrent_trials": 1})
+    config = write_config(tmp_path / "c.yaml", **LONG, resources={"concurrent_trials": 1})
     folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     before: list[Event] = []
     for kill in range(KILLS):
         command = ("resume", "cut") if folder.path.exists() else ("launch", config)
-        process = begin(env, *command, "--address", address)
-        if kill % 3:  # two of three while trials run, one at any moment from the start on
-            _wait_for_news(folder, len(before), process)
+        process = start(env, *command, "--address", address)
+        if kill % 3:  # two of three while trials run, the third possibly during the start
+            wait_for_events(folder, len(before), process)
         with suppress(subprocess.TimeoutExpired):
             process.wait(moments.uniform(0, 3.0))
         process.send_signal(signal.SIGKILL)
@@ -74,25 +72,29 @@ def test_the_driver_is_killed_ten_times(
         events = events_of(folder)
         assert events[: len(before)] == before
         before = events
-        assert all(0 <= ahead <= 1 for ahead in (epochs_in_flight(folder) if before else []))
+        if before:
+            assert set(unrecorded_epochs(folder)) <= {0, 1}
     done = celltune("resume", "cut", "--address", address)
     assert done.returncode == 0, done.stdout + done.stderr
-    check_whole(folder)
-    uncut = celltune("launch", config, "--name", "uncut", "--address", address)
-    assert uncut.returncode == 0
-    assert numbers(folder) == numbers(LocalExperiment(folder.path.parent / "uncut"))
+    assert_complete(folder)
+    undisturbed = celltune("launch", config, "--name", "undisturbed", "--address", address)
+    assert undisturbed.returncode == 0
+    assert outcome(folder) == outcome(LocalExperiment(folder.path.parent / "undisturbed"))
 
 
-def _wait_for_news(folder: LocalExperiment, known: int, process: subprocess.Popen[str]) -> None:
+def wait_for_events(folder: LocalExperiment, known: int, process: subprocess.Popen[str]) -> None:
+    """Wait until the ledger has two events more than `known`, or the process ends."""
     deadline = time.monotonic() + 120
     while len(events_of(folder)) < known + 2 and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_workers_are_killed_ten_times(env: dict[str, str], address: str, tmp_path: Path) -> None:
+def test_a_search_survives_ten_kills_of_workers(
+    env: dict[str, str], address: str, tmp_path: Path
+) -> None:
     moments = np.random.default_rng(2)
-    process = begin(env, "launch", write(tmp_path / "c.yaml", **LONG), "--address", address)
+    process = start(env, "launch", write_config(tmp_path / "c.yaml", **LONG), "--address", address)
     folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     killed = 0
     while killed < KILLS and process.poll() is None:
@@ -105,7 +107,7 @@ def test_workers_are_killed_ten_times(env: dict[str, str], address: str, tmp_pat
         time.sleep(0.1)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
-    check_whole(folder)
+    assert_complete(folder)
     assert killed >= KILLS // 2
     losses = sum(trial.losses for trial in folder.state().trials)
     assert 0 < losses <= killed
@@ -121,13 +123,15 @@ def cluster() -> Iterator[Any]:
     cluster.shutdown()
 
 
-def test_a_node_is_killed_ten_times(env: dict[str, str], cluster: Any, tmp_path: Path) -> None:
+def test_a_search_survives_ten_kills_of_a_node(
+    env: dict[str, str], cluster: Any, tmp_path: Path
+) -> None:
     moments = np.random.default_rng(3)
     node = cluster.add_node(num_cpus=2)
-    config = write(tmp_path / "c.yaml", **LONG)
-    process = begin(env, "launch", config, "--address", cluster.address)
+    config = write_config(tmp_path / "c.yaml", **LONG)
+    process = start(env, "launch", config, "--address", cluster.address)
     folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
-    _wait_for_news(folder, 0, process)
+    wait_for_events(folder, 0, process)
     killed = 0
     while killed < KILLS and process.poll() is None:
         with suppress(subprocess.TimeoutExpired):
@@ -137,6 +141,6 @@ def test_a_node_is_killed_ten_times(env: dict[str, str], cluster: Any, tmp_path:
         node = cluster.add_node(num_cpus=2)
     output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
-    check_whole(folder)
+    assert_complete(folder)
     assert killed >= KILLS // 2
     assert "Traceback" not in output

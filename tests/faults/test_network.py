@@ -1,4 +1,4 @@
-"""A real `ray start` node in a network namespace of its own, whose link is cut under its trials."""
+"""A node in its own network namespace, whose link is cut while its trials run."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 from celltune.search.ledger.events import EpochReported, WorkerLost
 from celltune.search.ledger.ledger import read
 from celltune.search.storage.local import LocalExperiment
-from tests.faults.test_kills import LONG, check_whole
-from tests.integration.conftest import begin
-from tests.integration.test_resume import write
+from tests.faults.test_kills import LONG, assert_complete
+from tests.integration.conftest import start
+from tests.integration.test_resume import write_config
 
 pytestmark = pytest.mark.faults
 
@@ -32,11 +32,11 @@ def ip(*arguments: str) -> None:
 
 @pytest.fixture
 def link() -> Iterator[None]:
-    """A namespace that only a pair of virtual interfaces joins to this one."""
+    """A network namespace connected to this one by a pair of virtual interfaces."""
     try:
         ip("netns", "add", NAMESPACE)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("network namespaces need Linux, `ip`, and the right to make them")
+        pytest.skip("network namespaces need Linux, `ip`, and the permission to create them")
     try:
         ip("link", "add", "ct-near", "type", "veth", "peer", "name", "ct-far")
         ip("link", "set", "ct-far", "netns", NAMESPACE)
@@ -56,7 +56,7 @@ def link() -> Iterator[None]:
 
 @contextmanager
 def started(command: list[str], env: dict[str, str]) -> Iterator[None]:
-    """A `ray start --block`, killed with all its children at the end."""
+    """Run `ray start --block`; kill it and its children at the end."""
     process = subprocess.Popen(
         command,
         env=env,
@@ -71,8 +71,8 @@ def started(command: list[str], env: dict[str, str]) -> Iterator[None]:
         process.wait()
 
 
-def nodes_at(address: str, env: dict[str, str]) -> int:
-    """How many nodes of a cluster are alive."""
+def count_nodes(address: str, env: dict[str, str]) -> int:
+    """Return how many nodes of a cluster are alive."""
     script = f"import ray; ray.init('{address}', log_to_driver=False); print(len(ray.nodes()))"
     done = subprocess.run(
         [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False
@@ -91,47 +91,47 @@ def wait(
 
 
 @pytest.mark.usefixtures("link")
-def test_a_node_behind_a_cut_link_is_given_up_and_its_trials_go_on_elsewhere(
+def test_trials_of_an_unreachable_node_are_retried_on_other_nodes(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     head = f"{NEAR}:46399"
-    # A token that some cluster of this machine left would be asked for on both sides of the link.
+    # Otherwise a token that another cluster left on this machine is required on both sides.
     env["RAY_AUTH_MODE"] = "disabled"
     common = ["--disable-usage-stats", "--block", "--object-store-memory=150000000"]
     here = [str(RAY), "start", "--head", f"--node-ip-address={NEAR}", "--port=46399"]
     there = ["ip", "netns", "exec", NAMESPACE, str(RAY), "start", f"--address={head}"]
-    config = write(tmp_path / "c.yaml", **LONG, resources={"concurrent_trials": 3})
+    config = write_config(tmp_path / "c.yaml", **LONG, resources={"concurrent_trials": 3})
     folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
 
-    def trials_under_way() -> bool:
+    def three_trials_reported() -> bool:
         if not folder.ledger.exists():
             return False
-        begun = {event.number for event in read(folder.ledger) if isinstance(event, EpochReported)}
-        return len(begun) >= 3
+        reports = [event for event in read(folder.ledger) if isinstance(event, EpochReported)]
+        return len({event.number for event in reports}) >= 3
 
     with ExitStack() as nodes:
-        temporary = tempfile_for_ray(nodes)
+        temporary = temp_dir_option(nodes)
         nodes.enter_context(
             started([*here, *common, "--num-cpus=1", "--include-dashboard=false", temporary], env)
         )
         nodes.enter_context(
             started([*there, *common, f"--node-ip-address={FAR}", "--num-cpus=2"], env)
         )
-        wait(lambda: nodes_at(head, env) == 2, None, 120)
-        process = begin(env, "launch", config, "--address", head)
-        wait(trials_under_way, process, 180)
+        wait(lambda: count_nodes(head, env) == 2, None, 120)
+        process = start(env, "launch", config, "--address", head)
+        wait(three_trials_reported, process, 180)
         ip("link", "set", "ct-near", "down")
         output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
-    check_whole(folder)
+    assert_complete(folder)
     lost = [event for event in read(folder.ledger) if isinstance(event, WorkerLost)]
     assert lost
     assert {event.cause for event in lost} == {"lost"}
     assert "Traceback" not in output
 
 
-def tempfile_for_ray(nodes: ExitStack) -> str:
-    """A folder for the head's session; Ray's sockets bear only short paths."""
+def temp_dir_option(nodes: ExitStack) -> str:
+    """Return the option for the head's session folder; Ray's sockets need a short path."""
     import tempfile
 
     return f"--temp-dir={nodes.enter_context(tempfile.TemporaryDirectory(prefix='ct'))}"

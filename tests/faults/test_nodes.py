@@ -1,4 +1,4 @@
-"""A second node that doesn't see the head's storage: a real one, with a disk of its own."""
+"""A second node that does not see the head's storage, because it has its own mount there."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from celltune.search.storage.locate import open_storage
 storage, elsewhere, bucket = sys.argv[1:]
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 address = ray.get_runtime_context().gcs_address
-begun = time.perf_counter()
+started = time.perf_counter()
 check_storage_shared(open_storage(storage))
-print("alone", time.perf_counter() - begun < 0.01)
+print("alone", time.perf_counter() - started < 0.01)
 node = subprocess.Popen(
     ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec ray start --block '
      '--num-cpus=1 --address="$1"', storage, address],
@@ -40,8 +40,8 @@ try:
     try:
         launch(config, storage=storage)
     except ResourceError as error:
-        print("refused:", error)
-    print("left", os.listdir(storage))
+        print("rejected:", error)
+    print("files", os.listdir(storage))
     check_storage_shared(open_storage(elsewhere))
     check_storage_shared(open_storage(bucket))
     print("passed", os.listdir(elsewhere))
@@ -52,27 +52,32 @@ finally:
 """
 
 
-def test_a_storage_that_only_the_head_sees_is_refused_before_the_start(
+def test_a_storage_that_only_the_head_sees_is_rejected_before_trials_start(
     tmp_path: Path, bucket: str
 ) -> None:
-    may = ["unshare", "--mount", "true"]
-    if os.getuid() or not shutil.which("unshare") or subprocess.run(may, check=False).returncode:
-        pytest.skip("a node with mounts of its own isn't allowed here")
+    command = ["unshare", "--mount", "true"]
+    if (
+        os.getuid()
+        or not shutil.which("unshare")
+        or subprocess.run(command, check=False).returncode
+    ):
+        pytest.skip("a process with its own mounts needs root and `unshare`")
     for name in ("storage", "elsewhere"):
         (tmp_path / name).mkdir()
-    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    search_path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, tmp_path / "storage", tmp_path / "elsewhere", bucket],
-        env={**os.environ, "PATH": tools, "CELLTUNE_CACHE": str(tmp_path / "cache")},
+        env={**os.environ, "PATH": search_path, "CELLTUNE_CACHE": str(tmp_path / "cache")},
         capture_output=True,
         text=True,
         timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    alone, refused, left, passed = done.stdout.splitlines()
+    alone, rejected, files, passed = done.stdout.splitlines()
     assert alone == "alone True"
-    assert refused.startswith("refused: Not every node of the cluster can use the storage")
-    assert "it doesn't see the storage" in refused
-    assert left == "left []"
+    assert rejected.startswith("rejected: Trials write their checkpoints to the storage")
+    assert "not every node of the cluster can use it" in rejected
+    assert "it does not see the storage" in rejected
+    assert files == "files []"
     assert passed == "passed []"

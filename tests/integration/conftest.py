@@ -15,8 +15,8 @@ CELLTUNE = Path(sys.executable).with_name("celltune")
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def begin(env: dict[str, str], *arguments: object) -> subprocess.Popen[str]:
-    """Start the command and go on; what it prints waits in its pipe."""
+def start(env: dict[str, str], *arguments: object) -> subprocess.Popen[str]:
+    """Start the command without waiting for it; its output is in the pipe `stdout`."""
     return subprocess.Popen(
         [str(CELLTUNE), *(str(argument) for argument in arguments)],
         cwd=REPOSITORY,
@@ -28,17 +28,17 @@ def begin(env: dict[str, str], *arguments: object) -> subprocess.Popen[str]:
 
 
 def workers_of(address: str) -> list[int]:
-    """Process ids of the trials' workers in the cluster at `address`, and in no other."""
+    """Return the process ids of the workers in the cluster at `address`."""
     import psutil
 
-    found = []
+    pids = []
     for process in psutil.process_iter(["pid", "cmdline"]):
         if "TrialWorker" in " ".join(process.info["cmdline"] or []):
             with suppress(psutil.Error):
                 raylet = process.parent()
                 if raylet and f"--gcs-address={address}" in raylet.cmdline():
-                    found.append(process.pid)
-    return found
+                    pids.append(process.pid)
+    return pids
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +48,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def env(tmp_path: Path, shared_cache: Path) -> dict[str, str]:
-    """An environment in which celltune touches nothing of the person who runs the tests."""
+    """An environment that keeps celltune away from the user's own storage and cache."""
     return {
         **os.environ,
         "CELLTUNE_STORAGE": str(tmp_path / "storage"),
@@ -58,7 +58,7 @@ def env(tmp_path: Path, shared_cache: Path) -> dict[str, str]:
 
 @pytest.fixture
 def address(local_ray: None) -> str:
-    """Of the tests' one Ray."""
+    """The address of the local Ray cluster that the tests share."""
     import ray
 
     return str(ray.get_runtime_context().gcs_address)
@@ -66,7 +66,7 @@ def address(local_ray: None) -> str:
 
 @pytest.fixture
 def celltune(env: dict[str, str]) -> Run:
-    """Run the command as a person does, from the repository's folder."""
+    """Run the command, by default in the repository's folder."""
 
     def run(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

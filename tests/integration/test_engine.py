@@ -1,4 +1,4 @@
-"""The engine in the tests' one Ray, through the Python API."""
+"""Searches through the Python API, in the shared local Ray cluster."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from celltune.search.cluster import tune_engine as engine
+from celltune.search.cluster.tune_engine import TuneEngine
 from celltune.search.config.loading import parse_config
 from celltune.search.errors import ExperimentError, LedgerError, ResourceError, StorageError
-from celltune.search.leaderboard import leaderboard as ranking
+from celltune.search.leaderboard import leaderboard
 from celltune.search.ledger.events import ExperimentCreated
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.runs.launch import launch, resume
@@ -38,15 +38,15 @@ CONFIG: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _shared_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELLTUNE_CACHE", str(shared_cache))
 
 
-def test_a_dict_is_launched_ranked_and_resumed(tmp_path: Path) -> None:
+def test_a_search_from_a_dict_is_launched_ranked_and_resumed(tmp_path: Path) -> None:
     result = launch(CONFIG, storage=tmp_path)
     assert not result.interrupted
     assert result.state.finished(3)
-    frame = ranking("demo", storage=tmp_path)
+    frame = leaderboard("demo", storage=tmp_path)
     assert len(frame) == 3
     assert frame["valid_accuracy"].is_monotonic_decreasing
     assert list(frame["epochs"]) == [2, 2, 2]
@@ -54,7 +54,7 @@ def test_a_dict_is_launched_ranked_and_resumed(tmp_path: Path) -> None:
     assert again.state.trials == result.state.trials
 
 
-def test_a_trial_that_breaks_is_recorded_and_ends_nothing(tmp_path: Path) -> None:
+def test_failed_trials_are_recorded_and_do_not_end_the_search(tmp_path: Path) -> None:
     space = {**CONFIG["space"], "learning_rate": [1e-3, 1e38], "gradient_clip": None}
     budget = {"trials": 6, "max_epochs": 2}
     state = launch({**CONFIG, "space": space, "budget": budget}, storage=tmp_path).state
@@ -66,22 +66,22 @@ def test_a_trial_that_breaks_is_recorded_and_ends_nothing(tmp_path: Path) -> Non
     assert all("DivergedError" in trial.details for trial in failed)
 
 
-def test_a_storage_that_breaks_ends_the_run_and_no_trial(
+def test_a_storage_error_ends_the_run_without_failing_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Ledger.append
+    original = Ledger.append
 
     def append(self: Ledger, *events: Any) -> None:
-        real(self, *events)
+        original(self, *events)
         if any(event.event == "epoch_reported" for event in events):
             trials = tmp_path / "demo" / "trials"
             trials.rename(tmp_path / "gone")
-            trials.write_text("a disk that is no more")
+            trials.write_text("not a folder")
 
     monkeypatch.setattr(Ledger, "append", append)
-    one = {**CONFIG, "resources": {"concurrent_trials": 1}}
+    sequential = {**CONFIG, "resources": {"concurrent_trials": 1}}
     with pytest.raises(StorageError, match=r"Trial 0 can't write its checkpoint .* then resume"):
-        launch(one, storage=tmp_path)
+        launch(sequential, storage=tmp_path)
     monkeypatch.undo()
     (tmp_path / "demo" / "trials").unlink()
     (tmp_path / "gone").rename(tmp_path / "demo" / "trials")
@@ -90,31 +90,31 @@ def test_a_storage_that_breaks_ends_the_run_and_no_trial(
     assert state.count("failed") == 0
 
 
-def test_what_the_cluster_can_never_give_is_refused_before_anything_starts(tmp_path: Path) -> None:
+def test_resources_that_no_node_has_are_rejected_before_the_start(tmp_path: Path) -> None:
     for resources, text in (
-        ({"gpus_per_trial": 1}, "asks for 1 CPUs and 1 GPUs .*nodes with 2 CPUs and 0 GPUs"),
-        ({"cpus_per_trial": 64}, "asks for 64 CPUs"),
+        ({"gpus_per_trial": 1}, "needs 1 CPUs and 1 GPUs .*nodes have 2 CPUs and 0 GPUs"),
+        ({"cpus_per_trial": 64}, "needs 64 CPUs"),
     ):
         with pytest.raises(ResourceError, match=text):
             launch({**CONFIG, "resources": resources}, storage=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_is_launched_once(tmp_path: Path) -> None:
+def test_a_name_can_be_launched_only_once(tmp_path: Path) -> None:
     launch(CONFIG, storage=tmp_path, name="once", overrides=["budget.trials=1"])
     with pytest.raises(ExperimentError, match="celltune resume once"):
         launch(CONFIG, storage=tmp_path, name="once")
 
 
-def test_a_ledger_that_can_not_be_written_ends_the_search_with_its_reason(
+def test_an_unwritable_ledger_ends_the_run_with_its_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Ledger.append
+    original = Ledger.append
 
     def append(self: Ledger, *events: Any) -> None:
         if any(event.event == "epoch_reported" and event.number == 1 for event in events):
             raise LedgerError("The ledger x can't be written: No space left on device.")
-        real(self, *events)
+        original(self, *events)
 
     monkeypatch.setattr(Ledger, "append", append)
     with pytest.raises(LedgerError, match="No space left"):
@@ -123,7 +123,7 @@ def test_a_ledger_that_can_not_be_written_ends_the_search_with_its_reason(
     assert resume("demo", storage=tmp_path).state.finished(3)
 
 
-def test_trials_never_run_in_greater_number_than_asked(tmp_path: Path) -> None:
+def test_concurrent_trials_limits_the_trials_that_run_at_once(tmp_path: Path) -> None:
     state = launch({**CONFIG, "resources": {"concurrent_trials": 1}}, storage=tmp_path).state
     spans = [
         (trial.epochs[0].at - trial.epochs[0].metrics["seconds"], trial.epochs[-1].at)
@@ -132,9 +132,7 @@ def test_trials_never_run_in_greater_number_than_asked(tmp_path: Path) -> None:
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
-def test_epochs_of_next_to_no_time_come_several_in_a_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_very_short_epochs_share_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_work(task: Any, data: Any) -> Iterator[EpochReport]:
         for epoch in range(1, 1000):
             yield EpochReport(epoch, {"valid_accuracy": 0.5 + task.number / 10}, f"epoch-{epoch}")
@@ -142,17 +140,18 @@ def test_epochs_of_next_to_no_time_come_several_in_a_report(
     config = parse_config({**CONFIG, "budget": {"trials": 3, "max_epochs": 50}})
     folder = new_experiment("demo", tmp_path)
     folder.create(config, ExperimentCreated(at=0.0, fingerprint="none"))
-    written: list[int] = []
-    real = Ledger.append
+    batches: list[int] = []
+    original = Ledger.append
 
     def append(self: Ledger, *events: Any) -> None:
-        written.append(len(events))
-        real(self, *events)
+        batches.append(len(events))
+        original(self, *events)
 
     monkeypatch.setattr(Ledger, "append", append)
     with folder.open_ledger() as ledger:
-        conductor = SearchController(config, ledger, clock=time.time)
-        engine.run(conductor, config, folder, None, lambda: False, lambda: None, no_work)
+        controller = SearchController(config, ledger, clock=time.time)
+        engine = TuneEngine(config, folder, None, 2, lambda: None, no_work)
+        engine.run(controller, lambda: False)
     assert [trial.epochs_done for trial in folder.state().trials] == [50, 50, 50]
     assert folder.state().count("completed") == 3
-    assert len(written) < 60
+    assert len(batches) < 60

@@ -1,4 +1,4 @@
-"""`celltune evaluate` on real processes in the tests' one Ray."""
+"""`celltune evaluate` in a process of its own, in the shared local Ray cluster."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ DATA = {"source": "synthetic", "reviews": 500, "max_tokens": 40, "test_size": 0.
 
 
 @pytest.fixture
-def judged(env: dict[str, str], shared_cache: Path) -> LocalExperiment:
-    """A search of three small trials; evaluating needs nothing of it but its ledger."""
+def experiment(env: dict[str, str], shared_cache: Path) -> LocalExperiment:
+    """A finished search of three small trials, with a ledger but no checkpoints."""
     config = make_config(
         name="judged",
         data=DATA,
@@ -57,43 +57,45 @@ def kill_after(
     process.wait(timeout=60)
 
 
-def test_a_killed_evaluation_goes_on_and_nothing_is_measured_twice(
-    judged: LocalExperiment, env: dict[str, str], address: str, celltune: Run
+def test_a_killed_evaluation_continues_without_repeating_measurements(
+    experiment: LocalExperiment, env: dict[str, str], address: str, celltune: Run
 ) -> None:
     arguments = ["evaluate", "judged", "--address", address, "--top", "2", "--seeds", "3"]
-    kill_after(judged, [str(CELLTUNE), *arguments], env, 2)
-    before = read(judged.ledger)
-    assert 2 <= len(measured(judged)) < 6
+    kill_after(experiment, [str(CELLTUNE), *arguments], env, 2)
+    before = read(experiment.ledger)
+    assert 2 <= len(measured(experiment)) < 6
 
     done = celltune(*arguments)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert read(judged.ledger)[: len(before)] == before
-    leaders = {number for number, _ in measured(judged)}
+    assert read(experiment.ledger)[: len(before)] == before
+    leaders = {number for number, _ in measured(experiment)}
     assert len(leaders) == 2
-    assert sorted(measured(judged)) == [(n, seed) for n in sorted(leaders) for seed in (1, 2, 3)]
-    state = judged.state()
-    names = [e.name for e in read(judged.ledger) if isinstance(e, BaselineReported)]
+    assert sorted(measured(experiment)) == [
+        (n, seed) for n in sorted(leaders) for seed in (1, 2, 3)
+    ]
+    state = experiment.state()
+    names = [e.name for e in read(experiment.ledger) if isinstance(e, BaselineReported)]
     assert sorted(names) == ["nb_svm", "tfidf_logistic"]
-    # Each measured model read the test split once; one that was killed while it read, twice.
+    # Each of the 8 models read the test split once; up to 2 more were killed during that.
     assert 8 <= state.test_reads <= 10
     assert f"The test split was read {state.test_reads} times" in done.stdout
     assert "Confusion of trial" in done.stdout
-    assert not list(judged.path.glob("trials/*/evaluation-*"))
+    assert not list(experiment.path.glob("trials/*/evaluation-*"))
 
-    content = judged.ledger.read_bytes()
+    content = experiment.ledger.read_bytes()
     again = celltune(*arguments, "--format", "json")
     assert json.loads(again.stdout) == summaries(state, "valid_accuracy")
-    assert judged.ledger.read_bytes() == content
+    assert experiment.ledger.read_bytes() == content
 
 
-def test_what_else_is_asked_for_is_added(
-    judged: LocalExperiment, address: str, celltune: Run
+def test_a_second_evaluation_adds_to_the_first(
+    experiment: LocalExperiment, address: str, celltune: Run
 ) -> None:
     base = ["evaluate", "judged", "--address", address, "--top", "1", "--no-baselines"]
     for more in (["--seeds", "1"], ["--seeds", "1", "--on", "train+valid"]):
         done = celltune(*base, *more)
         assert done.returncode == 0, done.stdout + done.stderr
-    state = judged.state()
+    state = experiment.state()
     counts = Counter(event.on for event in state.evaluations)
     assert counts == {"train": 1, "train+valid": 1}
     assert state.baselines == []
@@ -109,12 +111,12 @@ def test_what_else_is_asked_for_is_added(
     assert joint["epochs"] == [chosen.epoch]
 
 
-def test_a_running_search_is_left_alone(
-    judged: LocalExperiment, address: str, celltune: Run
+def test_a_running_search_cannot_be_evaluated(
+    experiment: LocalExperiment, address: str, celltune: Run
 ) -> None:
-    before = judged.ledger.read_bytes()
-    with judged.locked():
-        refused = celltune("evaluate", "judged", "--address", address)
-    assert refused.returncode == 2
-    assert "'judged' is being run by another process" in refused.stderr
-    assert judged.ledger.read_bytes() == before
+    before = experiment.ledger.read_bytes()
+    with experiment.locked():
+        rejected = celltune("evaluate", "judged", "--address", address)
+    assert rejected.returncode == 2
+    assert "'judged' is being run by another process" in rejected.stderr
+    assert experiment.ledger.read_bytes() == before

@@ -1,4 +1,4 @@
-"""Searches that go further than was planned, and trials that misbehave, on real processes."""
+"""Searches that are extended or stopped, and trials that hang or exceed their memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from celltune.search.ledger.ledger import read
 from celltune.search.runs.launch import launch, resume
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.tuning.budget_changes import Changes
-from tests.integration.conftest import Run, begin, workers_of
-from tests.integration.test_resume import CONFIG, write
+from tests.integration.conftest import Run, start, workers_of
+from tests.integration.test_resume import CONFIG, write_config
 
 SMALL = {
     **CONFIG,
@@ -44,7 +44,7 @@ def wait_for_epochs(folder: LocalExperiment, epochs: int, process: subprocess.Po
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_finished_search_goes_on_with_more_trials_and_epochs(storage: Path) -> None:
+def test_a_finished_search_is_extended_by_trials_and_epochs(storage: Path) -> None:
     launch(SMALL, storage=storage)
     folder = LocalExperiment(storage / "cut")
     before = read(folder.ledger)
@@ -63,11 +63,11 @@ def test_a_finished_search_goes_on_with_more_trials_and_epochs(storage: Path) ->
     assert len(warm.state.prior.trials) == 6
 
 
-def test_another_terminal_stops_a_search_that_then_goes_on(
+def test_a_search_is_stopped_by_another_process_and_resumed(
     env: dict[str, str], address: str, celltune: Run, tmp_path: Path
 ) -> None:
-    long = write(tmp_path / "c.yaml", budget={"trials": 500, "max_epochs": 6})
-    process = begin(env, "launch", long, "--address", address)
+    long = write_config(tmp_path / "c.yaml", budget={"trials": 500, "max_epochs": 6})
+    process = start(env, "launch", long, "--address", address)
     folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     wait_for_epochs(folder, 2, process)
     stopped = celltune("stop", "cut")
@@ -75,11 +75,11 @@ def test_another_terminal_stops_a_search_that_then_goes_on(
     assert "go on with: celltune resume cut" in stopped.stdout
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "as `celltune stop` asked" in output
+    assert "as another process requested" in output
     assert not folder.stop_requested()
     again = celltune("stop", "cut")
     assert again.returncode == 2
-    assert "isn't running" in again.stderr
+    assert "is not running" in again.stderr
     timed = celltune("resume", "cut", "--time-budget", "0.01s", "--address", address)
     assert timed.returncode == 0, timed.stdout + timed.stderr
     assert "The time is over. Nothing is lost" in timed.stdout
@@ -91,12 +91,14 @@ def test_another_terminal_stops_a_search_that_then_goes_on(
     assert celltune("status", "cut").stdout.startswith("cut: finished")
 
 
-def test_a_trial_that_hangs_is_set_back_and_the_search_ends_whole(
+def test_a_hanging_trial_is_retried_and_the_search_finishes(
     env: dict[str, str], address: str, tmp_path: Path
 ) -> None:
     before = set(workers_of(address))
-    config = write(tmp_path / "c.yaml", trial_timeout="10s", resources={"concurrent_trials": 1})
-    process = begin(env, "launch", config, "--address", address)
+    config = write_config(
+        tmp_path / "c.yaml", trial_timeout="10s", resources={"concurrent_trials": 1}
+    )
+    process = start(env, "launch", config, "--address", address)
     folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     wait_for_epochs(folder, 2, process)
     os.kill((set(workers_of(address)) - before).pop(), signal.SIGSTOP)
@@ -107,13 +109,13 @@ def test_a_trial_that_hangs_is_set_back_and_the_search_ends_whole(
     assert state.count("failed") == 0
     lost = [event for event in read(folder.ledger) if isinstance(event, WorkerLost)]
     assert [(event.cause, event.error) for event in lost] == [
-        ("hung", "it gave no epoch within 10s (trial_timeout)")
+        ("hung", "it reported no epoch within 10s (trial_timeout)")
     ]
     assert "Traceback" not in output
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_trial_that_wants_more_memory_than_it_has_fails_with_the_reason(storage: Path) -> None:
+def test_a_trial_that_exceeds_its_memory_fails_with_the_reason(storage: Path) -> None:
     space = {**CONFIG["space"], "embedding_size": [16, 1_500_000]}
     config = {
         **SMALL,
@@ -133,7 +135,7 @@ def test_a_trial_that_wants_more_memory_than_it_has_fails_with_the_reason(storag
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_too_many_failures_end_the_search_and_a_retry_goes_on(storage: Path) -> None:
+def test_too_many_failures_end_the_search_and_a_retry_continues_it(storage: Path) -> None:
     space = {**CONFIG["space"], "learning_rate": 1e38, "gradient_clip": None}
     result = launch({**SMALL, "space": space, "max_failed": 0.25}, storage=storage)
     assert result.reason == "too_many_failed"

@@ -1,4 +1,4 @@
-"""Searches that are copied, moved, or were begun under an earlier release, go on."""
+"""Resuming experiments that were copied, moved, or created by an earlier release."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from tests.integration.test_engine import CONFIG
 pytestmark = pytest.mark.usefixtures("local_ray")
 
 EARLIER = Path(__file__).parent / "earlier"
-"""One folder a release: experiments that its driver left behind when it was killed."""
+"""One folder per release: an experiment whose driver was killed."""
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _shared_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELLTUNE_CACHE", str(shared_cache))
 
 
 @pytest.mark.parametrize("release", sorted(path.name for path in EARLIER.iterdir()))
-def test_a_search_of_an_earlier_release_goes_on(release: str, tmp_path: Path) -> None:
+def test_an_experiment_of_an_earlier_release_is_resumed(release: str, tmp_path: Path) -> None:
     shutil.copytree(EARLIER / release, tmp_path / "renamed")
     folder = LocalExperiment(tmp_path / "renamed")
-    before, began = read(folder.ledger), folder.state()
-    assert began.count("unfinished") == 1
+    before, state = read(folder.ledger), folder.state()
+    assert state.count("unfinished") == 1
     state = resume("renamed", storage=tmp_path, changes=Changes(trials="+1")).state
     assert state.finished(5)
     assert state.count("failed") == 0
     assert read(folder.ledger)[: len(before)] == before
 
 
-def test_data_that_moved_are_found_where_the_resume_says(tmp_path: Path) -> None:
+def test_moved_data_and_a_moved_storage_are_found(tmp_path: Path) -> None:
     here, there = tmp_path / "here.csv", tmp_path / "there.csv"
     lines = [f"good film number {n},1\nbad film number {n},0" for n in range(60)]
     here.write_text("text,label\n" + "\n".join(lines))
@@ -53,9 +53,9 @@ def test_data_that_moved_are_found_where_the_resume_says(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("override", ["space.cell=gru", "budget.trials=9", "seed=2", "database=1"])
-def test_what_would_change_the_meaning_of_numbers_can_not_be_set(
+def test_a_resume_rejects_overrides_that_change_what_metrics_mean(
     override: str, tmp_path: Path
 ) -> None:
     shutil.copytree(EARLIER / "0.1.0", tmp_path / "earlier")
-    with pytest.raises(ConfigError, match=r"can't be set at a resume: .* --from earlier"):
+    with pytest.raises(ConfigError, match=r"cannot be set for .*`warm_start` 'earlier'"):
         resume("earlier", storage=tmp_path, overrides=[override])

@@ -1,4 +1,4 @@
-"""A search in an object store, killed and resumed, as a person types it."""
+"""A search in an object store that is killed and resumed from the command line."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from celltune.search.ledger.events import TrialCreated
 from celltune.search.storage.locate import open_storage
 from tests.integration.conftest import CELLTUNE, Run
-from tests.integration.test_resume import write
+from tests.integration.test_resume import write_config
 
 
-def test_a_search_in_an_object_store_is_killed_resumed_and_ranked(
+def test_a_search_in_an_object_store_is_killed_and_resumed(
     bucket: str, env: dict[str, str], address: str, celltune: Run, tmp_path: Path
 ) -> None:
     env["CELLTUNE_STORAGE"] = bucket
-    config = write(tmp_path / "c.yaml", budget={"trials": 4, "max_epochs": 4})
+    config = write_config(tmp_path / "c.yaml", budget={"trials": 4, "max_epochs": 4})
     driver = subprocess.Popen(
         [str(CELLTUNE), "launch", str(config), "--address", address],
         env=env,
@@ -33,9 +33,9 @@ def test_a_search_in_an_object_store_is_killed_resumed_and_ranked(
             break
         time.sleep(0.1)
     assert folder.is_locked()
-    refused = celltune("resume", "cut", "--address", address)
-    assert refused.returncode == 2
-    assert f"run by another process (pid {driver.pid} on" in refused.stderr
+    rejected = celltune("resume", "cut", "--address", address)
+    assert rejected.returncode == 2
+    assert f"run by another process (pid {driver.pid} on" in rejected.stderr
     driver.send_signal(signal.SIGKILL)
     output, _ = driver.communicate(timeout=60)
     assert driver.returncode == -signal.SIGKILL, output

@@ -1,4 +1,4 @@
-"""Jobs of several steps on the tests' one Ray. Steps are functions that any worker can import."""
+"""Jobs of several tasks in the shared local Ray cluster."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from collections.abc import Iterator
 import pytest
 
 from celltune.data_prep.errors import DataError
-from celltune.search.cluster.task_pool import Job, WorkerDiedError, run_tasks, submit
+from celltune.search.cluster.task_pool import Job, WorkerDiedError, run_jobs, submit
 from celltune.search.config.schema import Resources
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 ONE = Resources()
 
 
-def test_a_job_is_sent_what_its_steps_give() -> None:
-    found: list[float] = []
+def test_a_job_receives_the_results_of_its_tasks() -> None:
+    results: list[float] = []
 
     def job(number: int) -> Job:
         half = yield submit(ONE, 0, operator.truediv, number, 2)
-        found.append((yield submit(ONE, 0, operator.add, half, 1)))
+        results.append((yield submit(ONE, 0, operator.add, half, 1)))
 
-    def nothing_to_do() -> Job:
+    def empty() -> Job:
         return
         yield
 
-    run_tasks([job(2), nothing_to_do(), job(6), job(8)], slots=2)
-    assert sorted(found) == [2, 4, 5]
+    run_jobs([job(2), empty(), job(6), job(8)], slots=2)
+    assert sorted(results) == [2, 4, 5]
 
 
-def test_jobs_are_begun_only_when_there_is_room() -> None:
-    running, most, begun = 0, 0, 0
+def test_a_job_starts_only_when_a_slot_is_free() -> None:
+    running, most, started = 0, 0, 0
 
     def job() -> Job:
         nonlocal running, most
@@ -43,29 +43,29 @@ def test_jobs_are_begun_only_when_there_is_room() -> None:
         running -= 1
 
     def jobs() -> Iterator[Job]:
-        nonlocal begun
+        nonlocal started
         for _ in range(5):
-            begun += 1
+            started += 1
             yield job()
 
-    run_tasks(jobs(), slots=2)
-    assert (most, begun, running) == (2, 5, 0)
+    run_jobs(jobs(), slots=2)
+    assert (most, started, running) == (2, 5, 0)
 
 
-def test_a_job_meets_the_error_of_its_step_itself() -> None:
-    met: list[Exception] = []
+def test_the_error_of_a_task_is_raised_in_its_job() -> None:
+    errors: list[Exception] = []
 
     def job() -> Job:
         try:
             yield submit(ONE, 0, operator.truediv, 1, 0)
         except ZeroDivisionError as error:
-            met.append(error)
+            errors.append(error)
 
-    run_tasks([job()], slots=1)
-    assert str(met[0]) == "division by zero"
+    run_jobs([job()], slots=1)
+    assert str(errors[0]) == "division by zero"
 
 
-def test_an_error_that_a_job_lets_through_ends_all_of_them() -> None:
+def test_an_error_that_leaves_a_job_ends_all_jobs() -> None:
     closed: list[str] = []
 
     def slow() -> Job:
@@ -78,31 +78,31 @@ def test_an_error_that_a_job_lets_through_ends_all_of_them() -> None:
         yield submit(ONE, 0, operator.add, 1, 1)
         raise DataError("no such thing")
 
-    begun = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(DataError, match="no such thing"):
-        run_tasks([slow(), broken()], slots=2)
+        run_jobs([slow(), broken()], slots=2)
     assert closed == ["slow"]
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - started < 60
 
 
-def test_a_stop_that_is_asked_for_ends_all_of_them() -> None:
+def test_a_stop_request_ends_all_jobs() -> None:
     def slow() -> Job:
         yield submit(ONE, 0, time.sleep, 600)
 
-    begun = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        run_tasks([slow()], slots=1, should_stop=lambda: True)
-    assert time.monotonic() - begun < 60
+        run_jobs([slow()], slots=1, should_stop=lambda: True)
+    assert time.monotonic() - started < 60
 
 
-def test_a_worker_that_dies_again_and_again_is_told() -> None:
-    met: list[str] = []
+def test_a_task_whose_worker_dies_repeatedly_fails() -> None:
+    errors: list[str] = []
 
     def job() -> Job:
         try:
             yield submit(ONE, 1, os._exit, 1)
         except WorkerDiedError as error:
-            met.append(str(error))
+            errors.append(str(error))
 
-    run_tasks([job()], slots=1)
-    assert met[0].startswith("its worker died: ")
+    run_jobs([job()], slots=1)
+    assert errors[0].startswith("its worker died: ")

@@ -1,4 +1,4 @@
-"""Searches that are stopped and killed, on real processes in the tests' one Ray."""
+"""Searches whose process is stopped or killed, in the shared local Ray cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from celltune.search.ledger.events import TrialCreated
 from celltune.search.ledger.ledger import read
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import open_storage
-from tests.integration.conftest import Run, begin, workers_of
+from tests.integration.conftest import Run, start, workers_of
 
 CONFIG: dict[str, Any] = {
     "name": "cut",
@@ -33,16 +33,19 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def write(path: Path, **changes: Any) -> Path:
+def write_config(path: Path, **changes: Any) -> Path:
     path.write_text(yaml.safe_dump({**CONFIG, **changes}))
     return path
 
 
-def cut(
+def launch_and_signal(
     env: dict[str, str], address: str, config: Path, number: int, epochs: int
 ) -> tuple[LocalExperiment, int, str]:
-    """Launch, and signal the driver once the ledger holds so many epochs."""
-    process = begin(env, "launch", config, "--address", address)
+    """Launch a search and signal its driver once the ledger contains `epochs` epochs.
+
+    Returns the experiment, the exit code and the output.
+    """
+    process = start(env, "launch", config, "--address", address)
     folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
@@ -58,24 +61,27 @@ def _epochs(folder: LocalExperiment) -> int:
     return sum(trial.epochs_done for trial in folder.state().trials)
 
 
-def numbers(folder: LocalExperiment) -> list[Any]:
-    """What a search came to, without what a clock says."""
-    timed = ("seconds", "tokens_per_second")
+def outcome(folder: LocalExperiment) -> list[Any]:
+    """Return the results of a search that do not depend on time."""
+    timings = ("seconds", "tokens_per_second")
     return [
         (
             trial.params,
             trial.status,
-            [{k: v for k, v in epoch.metrics.items() if k not in timed} for epoch in trial.epochs],
+            [
+                {k: v for k, v in epoch.metrics.items() if k not in timings}
+                for epoch in trial.epochs
+            ],
         )
         for trial in folder.state().trials
     ]
 
 
-def test_a_killed_search_goes_on_and_is_the_search_that_was_never_killed(
+def test_a_killed_search_has_the_same_outcome_as_an_undisturbed_one(
     env: dict[str, str], address: str, celltune: Run, tmp_path: Path
 ) -> None:
-    one_worker = write(tmp_path / "one.yaml", resources={"concurrent_trials": 1})
-    folder, code, _ = cut(env, address, one_worker, signal.SIGKILL, 7)
+    sequential = write_config(tmp_path / "one.yaml", resources={"concurrent_trials": 1})
+    folder, code, _ = launch_and_signal(env, address, sequential, signal.SIGKILL, 7)
     assert code == -signal.SIGKILL
     before = read(folder.ledger)
     assert celltune("status", "cut").stdout.startswith("cut: killed")
@@ -86,15 +92,17 @@ def test_a_killed_search_goes_on_and_is_the_search_that_was_never_killed(
     assert created == list(range(8))
     assert folder.state().finished(8)
 
-    uncut = celltune("launch", one_worker, "--name", "uncut", "--address", address)
-    assert uncut.returncode == 0
-    assert numbers(folder) == numbers(LocalExperiment(folder.path.parent / "uncut"))
+    undisturbed = celltune("launch", sequential, "--name", "undisturbed", "--address", address)
+    assert undisturbed.returncode == 0
+    assert outcome(folder) == outcome(LocalExperiment(folder.path.parent / "undisturbed"))
 
 
-def test_ctrl_c_stops_cleanly_and_names_the_command_to_go_on(
+def test_ctrl_c_stops_cleanly_and_names_the_command_to_resume(
     env: dict[str, str], address: str, celltune: Run, tmp_path: Path
 ) -> None:
-    folder, code, output = cut(env, address, write(tmp_path / "c.yaml"), signal.SIGINT, 4)
+    folder, code, output = launch_and_signal(
+        env, address, write_config(tmp_path / "c.yaml"), signal.SIGINT, 4
+    )
     assert code == 130
     assert "go on with: celltune resume cut" in output
     assert "Traceback" not in output
@@ -104,38 +112,42 @@ def test_ctrl_c_stops_cleanly_and_names_the_command_to_go_on(
     assert folder.state().count("failed") == 0
 
 
-def test_a_resume_on_other_data_is_refused(
+def test_resume_rejects_changed_data(
     env: dict[str, str], address: str, celltune: Run, tmp_path: Path
 ) -> None:
     reviews = tmp_path / "reviews.csv"
     lines = [f"good film number {n},1\nbad film number {n},0" for n in range(200)]
     reviews.write_text("text,label\n" + "\n".join(lines))
     data = {"source": "csv", "path": str(reviews)}
-    folder, _, _ = cut(env, address, write(tmp_path / "c.yaml", data=data), signal.SIGKILL, 2)
+    folder, _, _ = launch_and_signal(
+        env, address, write_config(tmp_path / "c.yaml", data=data), signal.SIGKILL, 2
+    )
     before = folder.ledger.read_bytes()
     reviews.write_text("text,label\n" + "\n".join(lines[:-1]))
-    refused = celltune("resume", "cut", "--address", address)
-    assert refused.returncode == 2
-    assert "was launched on other data" in refused.stderr
+    rejected = celltune("resume", "cut", "--address", address)
+    assert rejected.returncode == 2
+    assert "The data of the experiment 'cut' has changed" in rejected.stderr
     assert folder.ledger.read_bytes() == before
 
 
-def test_a_damaged_ledger_is_refused_by_line(
+def test_resume_rejects_a_damaged_ledger_and_names_the_line(
     env: dict[str, str], address: str, celltune: Run, tmp_path: Path
 ) -> None:
-    folder, _, _ = cut(env, address, write(tmp_path / "c.yaml"), signal.SIGKILL, 2)
+    folder, _, _ = launch_and_signal(
+        env, address, write_config(tmp_path / "c.yaml"), signal.SIGKILL, 2
+    )
     damaged = folder.ledger.read_bytes().replace(b"trial_created", b"trial_cre4ted", 1)
     folder.ledger.write_bytes(damaged)
-    refused = celltune("resume", "cut", "--address", address)
-    assert refused.returncode == 2
-    assert "is damaged in line 3 of" in refused.stderr
+    rejected = celltune("resume", "cut", "--address", address)
+    assert rejected.returncode == 2
+    assert "is damaged in line 3 of" in rejected.stderr
     assert folder.ledger.read_bytes() == damaged
 
 
-def test_a_killed_worker_costs_its_trial_one_epoch_at_most(
+def test_a_trial_is_retried_after_its_worker_was_killed(
     env: dict[str, str], address: str, tmp_path: Path
 ) -> None:
-    process = begin(env, "launch", write(tmp_path / "c.yaml"), "--address", address)
+    process = start(env, "launch", write_config(tmp_path / "c.yaml"), "--address", address)
     folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     _wait(lambda: folder.ledger.exists() and _epochs(folder) >= 2)
     os.kill(workers_of(address)[0], signal.SIGKILL)
@@ -156,11 +168,11 @@ def _wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_the_storage_in_use_is_named_for_every_command(
+def test_the_next_commands_name_the_storage(
     env: dict[str, str], address: str, celltune: Run, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
-    config = write(tmp_path / "c.yaml", budget={"trials": 1, "max_epochs": 2})
+    config = write_config(tmp_path / "c.yaml", budget={"trials": 1, "max_epochs": 2})
     done = celltune("launch", config, "--address", address, "--storage", elsewhere)
     assert f"celltune leaderboard cut --storage {elsewhere}" in done.stdout
     assert open_storage(elsewhere).names() == ["cut"]

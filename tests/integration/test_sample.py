@@ -1,4 +1,4 @@
-"""The embedded default, run as `make search` runs it, with a Ray of its own."""
+"""The sample config, launched as by `make search`, with its own local Ray cluster."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return Sample(find_experiment("sample", root / "storage"), done.stdout, env)
 
 
-def test_it_ends_with_a_leaderboard_and_the_next_commands(sample: Sample) -> None:
+def test_the_output_ends_with_a_leaderboard_and_the_next_commands(sample: Sample) -> None:
     assert "Leaderboard of sample" in sample.output
     assert "celltune leaderboard sample" in sample.output
     assert "epoch 1/6: valid_accuracy" in sample.output
     assert sample.state.finished(16)
 
 
-def test_two_trials_run_side_by_side(sample: Sample) -> None:
-    """On two cores, one CPU a trial: epochs of two trials overlap in time, of three never."""
+def test_two_trials_run_at_the_same_time(sample: Sample) -> None:
+    """Epochs of different trials overlap in time: two cores, and one CPU per trial."""
     spans = [
         (epoch.at - epoch.metrics["seconds"], epoch.at, trial.number)
         for trial in sample.state.trials
@@ -76,7 +76,7 @@ def test_two_trials_run_side_by_side(sample: Sample) -> None:
     assert overlapping >= len(spans) // 4
 
 
-def test_every_trial_has_what_the_ledger_says(sample: Sample) -> None:
+def test_the_checkpoints_are_those_of_the_ledger(sample: Sample) -> None:
     state = sample.state
     assert state.count("completed") >= 1
     assert state.count("pruned") >= 4
@@ -84,12 +84,14 @@ def test_every_trial_has_what_the_ledger_says(sample: Sample) -> None:
     for trial in state.trials:
         best = trial.best("valid_accuracy")
         assert best is not None
-        kept = {path.name for path in (sample.folder.path / "trials" / str(trial.number)).iterdir()}
-        assert kept == {trial.epochs[-1].checkpoint, best.checkpoint}
+        names = {
+            path.name for path in (sample.folder.path / "trials" / str(trial.number)).iterdir()
+        }
+        assert names == {trial.epochs[-1].checkpoint, best.checkpoint}
 
 
-def test_words_alone_stay_eight_points_below(sample: Sample) -> None:
-    """Word order carries the label: logistic regression over word counts can't see it."""
+def test_the_best_trial_beats_a_bag_of_words_by_eight_points(sample: Sample) -> None:
+    """The label depends on word order, which logistic regression over counts cannot see."""
     cache = Path(sample.env["CELLTUNE_CACHE"])
     data = prepare(sample.folder.config().data, cache_dir=cache)
     best = sample.state.ranked("valid_accuracy")[0].best_value("valid_accuracy")
@@ -109,7 +111,7 @@ def bag_of_words_accuracy(data: PreparedData) -> float:
     return float(model.score(vectorizer.transform(texts["valid"]), data.valid.labels))
 
 
-def test_the_commands_it_names_work(sample: Sample) -> None:
+def test_the_next_commands_work(sample: Sample) -> None:
     def run(*arguments: str) -> str:
         command = [str(CELLTUNE), *arguments]
         return subprocess.run(

@@ -1,4 +1,4 @@
-"""Everything that the repository ships for people to run: configs, cluster.yaml, README."""
+"""The files that users run: configs, cluster.yaml, and the commands of the documentation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WORDS = ("good fine great lovely", "bad dull poor awful")
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    """A small archive with the layout of the official one."""
+    """A small archive with the layout of the IMDB archive."""
     path = tmp_path / "aclImdb_v1.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
         for number in range(160):
@@ -59,7 +59,7 @@ def pickled(tmp_path: Path) -> Path:
     return path
 
 
-def test_all_configs_are_run() -> None:
+def test_the_list_of_configs_is_complete() -> None:
     assert [path.name for path in CONFIGS] == [
         "amazon.yaml",
         "csv.yaml",
@@ -90,7 +90,7 @@ def test_all_configs_are_run() -> None:
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_every_config_runs_through_the_real_command(
+def test_every_config_can_be_launched(
     path: Path,
     archive: Path,
     reviews: Path,
@@ -119,7 +119,7 @@ def test_every_config_runs_through_the_real_command(
 
 @pytest.fixture
 def downloads(archive: Path, shared_cache: Path) -> Path:
-    """What the seeds' configs would download, where a download lies."""
+    """The files that the configs in seeds/ would download, in the folder of downloads."""
     folder = shared_cache / "downloads"
     folder.mkdir(exist_ok=True)
     shutil.copy(archive, folder)
@@ -130,10 +130,10 @@ def downloads(archive: Path, shared_cache: Path) -> Path:
     return folder
 
 
-def test_all_seeds_run_through_the_real_command(
+def test_all_seeds_can_be_compared(
     downloads: Path, reviews: Path, tmp_path: Path, address: str, celltune: Run
 ) -> None:
-    """In a folder without the course's files, so that others stand in."""
+    """The working directory lacks some of the data files, so that others stand in."""
     (tmp_path / "amazon_multidomain.csv.gz").write_bytes(gzip.compress(reviews.read_bytes()))
     arguments = ["compare", SEEDS[0].parent, "--address", address, "--scale", "0.5"]
     arguments += ["--set", "data.tokenizer=basic_english", "--set", "data.valid_size=0.3"]
@@ -152,12 +152,12 @@ def test_all_seeds_run_through_the_real_command(
 
 
 @pytest.mark.parametrize("path", [*CONFIGS, *SEEDS], ids=lambda path: path.name)
-def test_every_config_explains_itself(path: Path) -> None:
+def test_every_config_starts_with_a_comment_and_has_the_name_of_its_file(path: Path) -> None:
     assert path.read_text().startswith("# ")
     assert path.stem == load_config(path).name
 
 
-def test_cluster_yaml_is_what_the_installed_ray_takes() -> None:
+def test_cluster_yaml_is_valid_for_the_installed_ray() -> None:
     cluster = yaml.safe_load((REPOSITORY / "cluster.yaml").read_text())
     schema = json.loads((Path(autoscaler).parent / "ray-schema.json").read_text())
     assert list(Draft7Validator(schema).iter_errors(cluster)) == []
@@ -166,7 +166,7 @@ def test_cluster_yaml_is_what_the_installed_ray_takes() -> None:
     assert f"ray=={ray.__version__}" in (REPOSITORY / "constraints.txt").read_text()
 
 
-def test_every_value_of_cluster_yaml_is_explained() -> None:
+def test_every_section_of_cluster_yaml_has_a_comment() -> None:
     lines = (REPOSITORY / "cluster.yaml").read_text().splitlines()
     for index, line in enumerate(lines):
         if re.match(r"[a-z_]+:", line):
@@ -175,37 +175,37 @@ def test_every_value_of_cluster_yaml_is_explained() -> None:
 
 
 def readme_commands(page: str = "README.md") -> list[str]:
-    """Commands of a page's shell blocks; what needs a cloud or a network is marked there."""
+    """Return the commands in the shell blocks of a page."""
     text = (REPOSITORY / page).read_text()
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def test_the_readme_runs(
+def test_the_commands_of_the_readme_work(
     reviews: Path, address: str, celltune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every celltune command of the README and of docs/bundles.md, in their order, made small."""
+    """Run each celltune command of README.md and docs/bundles.md in order, on small budgets."""
     small = "--set budget.trials=2 --set budget.max_epochs=2 --set early_stopping=null"
     small += " --set resources.concurrent_trials=1"
     commands = [
-        # Each page writes into a place of its own.
-        (tmp_path / place, line)
-        for place, page in (("readme", "README.md"), ("bundles", "docs/bundles.md"))
+        # The pages write files of the same names.
+        (tmp_path / folder, line)
+        for folder, page in (("readme", "README.md"), ("bundles", "docs/bundles.md"))
         for line in readme_commands(page)
-        # What an object store is asked is run by test_object_store.py, on a server of its own.
+        # test_object_store.py covers object stores.
         if line.startswith("celltune ") and "s3://" not in line
     ]
     assert len(commands) >= 20
-    for place, command in commands:
-        place.mkdir(exist_ok=True)
+    for folder, command in commands:
+        folder.mkdir(exist_ok=True)
         line = command.replace("reviews.csv.gz", str(reviews)).replace("HEAD:6379", address)
         line = line.replace("--trials +20", "--trials +1").replace(
             "--max-epochs 12", "--max-epochs 3"
         )
         line = line.replace("report.html", str(tmp_path / "report.html"))
         line = line.replace("./sample-model", "sample-model")
-        line = line.replace("sample-model", f"{place}/sample-model")
+        line = line.replace("sample-model", f"{folder}/sample-model")
         arguments = shlex.split(line)[1:]
         if arguments[0] == "launch":
             arguments += shlex.split(small)
@@ -217,11 +217,11 @@ def test_the_readme_runs(
     monkeypatch.chdir(tmp_path / "bundles")
     text = (REPOSITORY / "docs" / "bundles.md").read_text()
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(block, {})  # noqa: S102 (our own page)
+        exec(block, {})  # noqa: S102 (a page of this repository)
 
 
-def test_the_commands_about_results_run(tmp_path: Path, celltune: Run) -> None:
-    """Every celltune command of docs/results.md, in its order."""
+def test_the_commands_of_the_results_page_work(tmp_path: Path, celltune: Run) -> None:
+    """Run each celltune command of docs/results.md in order."""
     finished_search(tmp_path / "storage", make_config(name="sample"))
     text = (REPOSITORY / "docs" / "results.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
@@ -234,7 +234,7 @@ def test_the_commands_about_results_run(tmp_path: Path, celltune: Run) -> None:
         assert done.stdout, command
 
 
-def test_the_readmes_python_runs(
+def test_the_python_example_of_the_readme_works(
     local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CELLTUNE_STORAGE", str(tmp_path))
@@ -242,11 +242,11 @@ def test_the_readmes_python_runs(
     text = (REPOSITORY / "README.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, object] = {}
-    exec(block, names)  # noqa: S102 (our own README)
+    exec(block, names)  # noqa: S102 (a page of this repository)
     assert "result" in names
 
 
-def test_the_readmes_make_targets_exist() -> None:
+def test_the_make_targets_of_the_readme_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     targets = [line.split()[1] for line in readme_commands() if line.startswith("make ")]
     assert {"search", "test", "check"} <= set(targets)

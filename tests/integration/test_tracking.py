@@ -1,3 +1,5 @@
+"""The tracker with a real MLflow database."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,8 +11,8 @@ from celltune.search.tracking.mlflow import MlflowTracker
 from tests.search.support import make_config, make_controller, start_ledger, steps
 
 
-@pytest.mark.filterwarnings("ignore")  # of mlflow's own making
-def test_real_mlflow_takes_what_the_tracker_sends(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")  # warnings of mlflow itself
+def test_mlflow_accepts_the_runs_of_the_tracker(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     config = make_config(budget={"trials": 3, "max_epochs": 4})
     with start_ledger(tmp_path / "ledger.jsonl") as ledger:

@@ -1,4 +1,4 @@
-"""A set in a cluster of two nodes, and the commands that look at its memory."""
+"""Prepared data in a cluster of two nodes, and the commands that list and clear it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 
-def test_a_node_pulls_a_set_once_and_the_set_outlives_its_search(tmp_path: Path) -> None:
+def test_each_node_has_one_copy_of_the_data_which_outlives_its_search(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(Path(__file__).with_name("two_nodes.py")), str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -19,15 +19,15 @@ def test_a_node_pulls_a_set_once_and_the_set_outlives_its_search(tmp_path: Path)
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    # The search that published it is over.
-    places = [{tuple(each) for each in of_node} for of_node in found["opened"].values()]
-    assert [len(of_node) for of_node in places] == [1, 1]
-    assert {ids_sum for of_node in places for ids_sum, *_ in of_node} == {found["sum"]}
-    assert len({memory for of_node in places for _, memory, _ in of_node}) == 2
+    result = json.loads(done.stdout.splitlines()[-1])
+    # The search that published the data is over.
+    per_node = [{tuple(opened) for opened in node} for node in result["opened"].values()]
+    assert [len(locations) for locations in per_node] == [1, 1]
+    assert {ids_sum for locations in per_node for ids_sum, *_ in locations} == {result["sum"]}
+    assert len({inode for locations in per_node for _, inode, _ in locations}) == 2
 
-    assert "Removed 0 of the cluster" in found["while searching"]
-    assert "Kept what searches use: " in found["while searching"]
-    assert "5,000" in found["listed"]
-    assert "Removed 1 of the cluster" in found["cleared"]
-    assert "holds no prepared sets" in found["listed at last"]
+    assert "Removed 0 of the cluster" in result["while searching"]
+    assert "Kept what searches use: " in result["while searching"]
+    assert "5,000" in result["listed"]
+    assert "Removed 1 of the cluster" in result["cleared"]
+    assert "holds no prepared sets" in result["listed at last"]

@@ -1,6 +1,6 @@
-"""A cluster of two nodes on this machine; what happens to a set there, as JSON on the last line.
+"""Script: publish data in a cluster of two nodes, open it, clear it; print the result as JSON.
 
-A process of its own: the tests' one Ray must not notice.
+It is a process of its own, so that the shared local Ray cluster of the tests is not affected.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ TRIALS = 2
 
 
 class Trial:
-    """Opens the set as a trial does."""
+    """Opens the data as a trial does."""
 
     def open(self, handle: store.DataHandle) -> list[int]:
-        """The sum of the ids; and where they lie: which memory of the machine, and where in it."""
+        """Return the sum of the ids, and the inode and offset of the memory that contains them."""
         ids = store.open_handle(handle).train.ids
         address = ids.ctypes.data
         for line in Path("/proc/self/maps").read_text().splitlines():
             span, _, offset, _, inode, *_ = line.split()
-            begin, end = (int(bound, 16) for bound in span.split("-"))
-            if begin <= address < end:
-                return [int(ids.sum()), int(inode), int(offset, 16) + address - begin]
-        raise LookupError("the ids lie nowhere")
+            start, end = (int(bound, 16) for bound in span.split("-"))
+            if start <= address < end:
+                return [int(ids.sum()), int(inode), int(offset, 16) + address - start]
+        raise LookupError("no mapped memory contains the ids")
 
 
 def trial_on(node: str) -> Any:
-    there = NodeAffinity(node, soft=False)
-    return ray.remote(num_cpus=0, scheduling_strategy=there)(Trial).remote()
+    strategy = NodeAffinity(node, soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=strategy)(Trial).remote()
 
 
 def command(*arguments: str) -> str:
@@ -51,19 +51,19 @@ def command(*arguments: str) -> str:
 
 def main(cache_dir: Path) -> dict[str, Any]:
     data = prepare(DataConfig(source="synthetic", reviews=5_000), cache_dir=cache_dir)
-    shape = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
-    cluster = Cluster(initialize_head=True, head_node_args={**shape, "num_cpus": 1})
+    options = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+    cluster = Cluster(initialize_head=True, head_node_args={**options, "num_cpus": 1})
     cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
-    found: dict[str, Any] = {"sum": int(data.train.ids.sum())}
+    result: dict[str, Any] = {"sum": int(data.train.ids.sum())}
     try:
         ray.init(address=cluster.address, namespace=store.NAMESPACE, log_to_driver=False)
         with store.acquired(data) as handle:
-            found["while searching"] = command("cache", "clear", "--address", cluster.address)
+            result["while searching"] = command("cache", "clear", "--address", cluster.address)
         ray.shutdown()
 
-        found["listed"] = command("cache", "list", "--address", cluster.address)
+        result["listed"] = command("cache", "list", "--address", cluster.address)
         ray.init(address=cluster.address, namespace=store.NAMESPACE, log_to_driver=False)
-        found["opened"] = {
+        result["opened"] = {
             node["NodeID"]: [
                 ray.get(trial_on(node["NodeID"]).open.remote(handle)) for _ in range(TRIALS)
             ]
@@ -71,12 +71,12 @@ def main(cache_dir: Path) -> dict[str, Any]:
         }
         ray.shutdown()
 
-        found["cleared"] = command("cache", "clear", "--address", cluster.address)
-        found["listed at last"] = command("cache", "list", "--address", cluster.address)
+        result["cleared"] = command("cache", "clear", "--address", cluster.address)
+        result["listed at last"] = command("cache", "list", "--address", cluster.address)
     finally:
         ray.shutdown()
         cluster.shutdown()
-    return found
+    return result
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ except MemoryError as error:
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
-def test_a_process_can_not_take_more_than_it_was_given() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the limit")
+def test_a_process_cannot_exceed_its_first_limit() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=True
     )
@@ -39,5 +39,5 @@ def test_a_process_can_not_take_more_than_it_was_given() -> None:
         (ValueError("out of memory"), False),
     ],
 )
-def test_out_of_memory_is_known_by_its_errors(error: Exception, memory: bool) -> None:
+def test_out_of_memory_errors_are_recognized(error: Exception, memory: bool) -> None:
     assert is_out_of_memory(error) is memory

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from celltune.search.cluster import storage_check as shared_storage
-from celltune.search.cluster.storage_check import look, probe
+from celltune.search.cluster import storage_check
+from celltune.search.cluster.storage_check import probe, reply_to_probe
 from celltune.search.errors import ExperimentError, ResourceError
 from celltune.search.storage.base import Storage
 from celltune.search.storage.local import LocalStorage
@@ -14,85 +14,87 @@ from celltune.search.storage.local import LocalStorage
 NODES = {"n1": "left", "n2": "right"}
 
 
-def asking(views: Mapping[str, Storage]) -> shared_storage.Ask:
-    """Let each node look into a folder of its own in place of the storage."""
+def querying(views: Mapping[str, Storage]) -> storage_check.QueryNodes:
+    """Return a query in which the nodes of `views` see these folders instead of the storage."""
 
-    def ask(nodes: Sequence[str], storage: Storage, name: str, secret: str) -> Mapping[str, str]:
-        answers = {node: look(views.get(node, storage), name, secret, node) for node in nodes}
-        return {node: answer for node, answer in answers.items() if answer}
+    def query(nodes: Sequence[str], storage: Storage, name: str, secret: str) -> Mapping[str, str]:
+        replies = {
+            node: reply_to_probe(views.get(node, storage), name, secret, node) for node in nodes
+        }
+        return {node: reply for node, reply in replies.items() if reply}
 
-    return ask
+    return query
 
 
-def test_a_storage_that_all_see_passes_and_nothing_is_left(tmp_path: Path) -> None:
-    probe(LocalStorage(tmp_path), NODES, asking({}))
+def test_a_shared_storage_passes_and_stays_empty(tmp_path: Path) -> None:
+    probe(LocalStorage(tmp_path), NODES, querying({}))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_node_with_a_disk_of_its_own_is_named_with_the_mend(tmp_path: Path) -> None:
+def test_a_node_with_its_own_disk_is_reported_with_the_fix(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     storage = tmp_path / "storage"
     storage.mkdir()
     with pytest.raises(
         ResourceError,
-        match=rf"use the storage {storage}, .*\(right: it doesn't see the storage\).*s3://bucket",
+        match=rf"the storage {storage}, .*\(right: it does not see the storage\).*s3://bucket",
     ):
-        probe(LocalStorage(storage), NODES, asking({"n2": LocalStorage(tmp_path / "own")}))
+        probe(LocalStorage(storage), NODES, querying({"n2": LocalStorage(tmp_path / "own")}))
     assert list(storage.iterdir()) == []
 
 
-def test_a_node_that_can_not_write_is_named(
+def test_a_node_that_cannot_write_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Path.write_bytes
+    write_bytes = Path.write_bytes
 
     def refuse(path: Path, content: bytes) -> int:
         if path.name.endswith("n1"):
             raise OSError(30, "Read-only file system")
-        return real(path, content)
+        return write_bytes(path, content)
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
-    with pytest.raises(ResourceError, match="left: it can't use the storage: Read-only"):
-        probe(LocalStorage(tmp_path), NODES, asking({}))
+    with pytest.raises(ResourceError, match="left: it cannot use the storage: Read-only"):
+        probe(LocalStorage(tmp_path), NODES, querying({}))
 
 
-def test_a_node_that_sees_or_writes_something_else_is_named(tmp_path: Path) -> None:
-    def forging(
-        nodes: Sequence[str], storage: Storage, name: str, secret: str
-    ) -> Mapping[str, str]:
+def test_nodes_that_read_or_write_a_different_folder_are_reported(tmp_path: Path) -> None:
+    def query(nodes: Sequence[str], storage: Storage, name: str, secret: str) -> Mapping[str, str]:
         (tmp_path / "own").mkdir()
         (tmp_path / "own" / name).write_text("another")
-        answer = look(LocalStorage(tmp_path / "own"), name, secret, "n1")
+        reply = reply_to_probe(LocalStorage(tmp_path / "own"), name, secret, "n1")
         (tmp_path / "own" / name).write_text(secret)
-        assert look(LocalStorage(tmp_path / "own"), name, secret, "n2") == ""
-        return {"n1": answer}
+        assert reply_to_probe(LocalStorage(tmp_path / "own"), name, secret, "n2") == ""
+        return {"n1": reply}
 
     with pytest.raises(
         ResourceError,
-        match="left: it sees another folder there; right: what it wrote there isn't seen here",
+        match="left: it sees a different folder there; right: the driver does not see",
     ):
-        probe(LocalStorage(tmp_path), NODES, forging)
+        probe(LocalStorage(tmp_path), NODES, query)
 
 
-def test_a_storage_that_can_not_be_written_from_here_is_told(tmp_path: Path) -> None:
+def test_a_storage_that_the_driver_cannot_write_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for storage in (tmp_path / "file", tmp_path / "file" / "storage"):
-        with pytest.raises(ExperimentError, match=r"can't be written: .* `storage`"):
-            probe(LocalStorage(storage), NODES, asking({}))
+        with pytest.raises(ExperimentError, match=r"Cannot write to the storage .* `storage`"):
+            probe(LocalStorage(storage), NODES, querying({}))
 
 
-def test_a_refused_storage_that_was_not_there_is_not_there_afterwards(tmp_path: Path) -> None:
+def test_a_rejected_storage_that_did_not_exist_is_removed(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
-    with pytest.raises(ResourceError, match="left: it doesn't see the storage"):
-        probe(LocalStorage(tmp_path / "new"), NODES, asking({"n1": LocalStorage(tmp_path / "own")}))
+    with pytest.raises(ResourceError, match="left: it does not see the storage"):
+        probe(
+            LocalStorage(tmp_path / "new"), NODES, querying({"n1": LocalStorage(tmp_path / "own")})
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 
-def test_one_node_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_storage.ray, "nodes", lambda: [{"Alive": True, "NodeID": "x"}])
+def test_a_single_node_is_not_queried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_check.ray, "nodes", lambda: [{"Alive": True, "NodeID": "x"}])
     monkeypatch.setattr(
-        shared_storage.ray,
+        storage_check.ray,
         "get_runtime_context",
         type("Context", (), {"get_node_id": lambda self: "x"}),
     )
-    shared_storage.check_storage_shared(LocalStorage(tmp_path / "none"))
+    storage_check.check_storage_shared(LocalStorage(tmp_path / "none"))

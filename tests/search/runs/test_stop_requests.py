@@ -9,7 +9,12 @@ import pytest
 
 from celltune.search.errors import ExperimentError
 from celltune.search.ledger.events import ExperimentCreated
-from celltune.search.runs.stop_requests import StopRequests, stop_signals
+from celltune.search.runs.stop_requests import (
+    StopRequests,
+    request_stop,
+    stop_signals,
+    wait_until_stopped,
+)
 from celltune.search.runs.view import SilentView
 from celltune.search.storage.local import LocalExperiment
 from tests.search.support import make_config
@@ -22,69 +27,116 @@ class Clock:
         return self.now
 
 
-class Told(SilentView):
+class StageView(SilentView):
+    """Records the stages."""
+
     def __init__(self) -> None:
-        self.lines: list[str] = []
+        self.stages: list[str] = []
 
     def stage(self, text: str) -> None:
-        self.lines.append(text)
+        self.stages.append(text)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> LocalExperiment:
-    folder = LocalExperiment(tmp_path / "demo")
+def make_folder(path: Path) -> LocalExperiment:
+    folder = LocalExperiment(path)
     folder.create(make_config(), ExperimentCreated(at=0.0, fingerprint="f"))
     return folder
 
 
-def test_a_signal_stops_and_is_told_once(folder: LocalExperiment) -> None:
-    signalled, view = threading.Event(), Told()
-    stop = StopRequests(folder, signalled, None, view, Clock())
+@pytest.fixture
+def folder(tmp_path: Path) -> LocalExperiment:
+    return make_folder(tmp_path / "demo")
+
+
+def test_a_signal_stops_the_run_and_is_shown_once(folder: LocalExperiment) -> None:
+    signalled, view = threading.Event(), StageView()
+    stop = StopRequests([folder], signalled, None, view, Clock())
     assert not stop()
     signalled.set()
     assert [stop(), stop()] == [True, True]
     assert stop.reason == "interrupted"
-    assert view.lines == ["Stopping; nothing is lost but the epochs in flight"]
+    assert view.stages == ["Stopping; only unfinished epochs are lost"]
 
 
-def test_the_time_stops_by_a_clock_that_only_grows(folder: LocalExperiment) -> None:
-    clock, view = Clock(), Told()
-    stop = StopRequests(folder, threading.Event(), 60.0, view, clock)
+def test_the_time_limit_stops_the_run(folder: LocalExperiment) -> None:
+    clock, view = Clock(), StageView()
+    stop = StopRequests([folder], threading.Event(), 60.0, view, clock)
     clock.now += 59.9
     assert not stop()
     clock.now += 0.1
     assert stop()
     assert stop.reason == "time"
-    assert view.lines[0].startswith("The time is over")
+    assert view.stages[0].startswith("The time limit is reached")
 
 
-def test_a_request_from_elsewhere_stops_and_is_used_up(folder: LocalExperiment) -> None:
+def test_a_request_of_another_process_stops_the_run_and_is_cleared(
+    folder: LocalExperiment,
+) -> None:
     clock = Clock()
-    stop = StopRequests(folder, threading.Event(), None, Told(), clock)
+    stop = StopRequests([folder], threading.Event(), None, StageView(), clock)
     clock.now += 1
     assert not stop()
-    folder.request_stop()
-    assert not stop(), "it looks only now and then"
+    with folder.locked():
+        request_stop(folder)
+    assert not stop(), "the storage is read at intervals only"
     clock.now += 1
     assert stop()
     assert stop.reason == "interrupted"
     assert not folder.stop_requested()
 
 
-def test_a_request_that_came_while_the_run_got_ready_counts(folder: LocalExperiment) -> None:
+def test_a_request_for_any_experiment_of_a_run_counts(
+    folder: LocalExperiment, tmp_path: Path
+) -> None:
     clock = Clock()
-    folder.request_stop()
-    stop = StopRequests(folder, threading.Event(), None, Told(), clock)
+    active: list[LocalExperiment] = []
+    stop = StopRequests(active, threading.Event(), None, StageView(), clock)
+    active += [folder, make_folder(tmp_path / "second")]
+    active[1].request_stop()
     clock.now += 1
     assert stop()
 
 
-def test_a_request_that_can_not_be_left_is_told(tmp_path: Path) -> None:
+def test_a_request_that_arrives_before_the_trials_start_counts(folder: LocalExperiment) -> None:
+    clock = Clock()
+    folder.request_stop()
+    stop = StopRequests([folder], threading.Event(), None, StageView(), clock)
+    clock.now += 1
+    assert stop()
+
+
+def test_a_request_for_an_experiment_that_is_not_running_is_rejected(
+    folder: LocalExperiment,
+) -> None:
+    with pytest.raises(ExperimentError, match="'demo' is not running"):
+        request_stop(folder)
+    assert not folder.stop_requested()
+    wait_until_stopped(folder)
+
+
+def test_waiting_ends_when_the_run_does(folder: LocalExperiment) -> None:
+    released, waited = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        wait_until_stopped(folder, poll_seconds=0.01)
+        assert released.is_set()
+        waited.set()
+
+    with folder.locked():
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert not waited.wait(0.1)
+        released.set()
+    assert waited.wait(10)
+    thread.join()
+
+
+def test_a_request_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ExperimentError, match=r"cannot be written .* Stop the search with Ctrl-C"):
         LocalExperiment(tmp_path / "none").request_stop()
 
 
-def test_the_first_signal_is_an_event_and_the_second_acts_as_ever() -> None:
+def test_only_the_first_signal_is_handled() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with stop_signals() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -93,14 +145,14 @@ def test_the_first_signal_is_an_event_and_the_second_acts_as_ever() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_elsewhere_than_in_the_main_thread_signals_are_left_alone() -> None:
-    found: list[bool] = []
+def test_signals_are_not_handled_outside_the_main_thread() -> None:
+    results: list[bool] = []
 
-    def look() -> None:
+    def enter() -> None:
         with stop_signals() as stop:
-            found.append(stop.is_set())
+            results.append(stop.is_set())
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=enter)
     thread.start()
     thread.join()
-    assert found == [False]
+    assert results == [False]

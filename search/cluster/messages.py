@@ -1,0 +1,55 @@
+"""Messages between the driver and its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from celltune.data_prep.cache.ray_store import DataHandle
+from celltune.search.ledger.events import Cause
+from celltune.search.tuning.trial import TrialTask
+from celltune.search.types import EpochReport
+
+Work = Callable[[TrialTask, DataHandle], Iterator[EpochReport]]
+"""Trains a trial and yields each epoch's result until the caller stops iterating."""
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """A trial that the driver assigns to a worker."""
+
+    trial: TrialTask
+    max_epochs: int
+    data: DataHandle
+    work: Work
+    """Importable in the worker."""
+
+    @property
+    def number(self) -> int:
+        """Number of the trial."""
+        return self.trial.number
+
+
+@dataclass(frozen=True)
+class WorkerFailure:
+    """An error that ended a trial, or the whole run."""
+
+    message: str
+    cause: Cause | None = None
+    """Why the trial is retried; `None` if the same error would occur again."""
+    details: str = ""
+    """The traceback."""
+    data_lost: bool = False
+    """Whether the prepared data has to be published again."""
+    ends_run: bool = False
+    """Whether no trial can continue, for example because the storage cannot be written."""
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """What a worker reports to the driver after one step."""
+
+    epochs: tuple[EpochReport, ...]
+    """Epochs finished since the last report, in order."""
+    failure: WorkerFailure | None = None
+    """Error that occurred after these epochs."""

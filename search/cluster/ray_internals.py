@@ -1,0 +1,114 @@
+"""Internals of Ray that celltune depends on: environment variables and private attributes.
+
+A new release of Ray can change any of them. `tests/search/cluster/test_ray_internals.py` checks
+each one against the installed Ray, so that a failing test names what has to be adapted. Ray is
+imported inside the functions, because some of the variables have to be set before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+READ_AT_IMPORT = {
+    # The raylet's messages go to Ray's log files instead of the driver's output.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
+    # Keeps the present behaviour (a trial without GPUs sees none) without the warning that the
+    # default will change.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+READ_BY_TUNE = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # Ray Tune's event loop blocks for a worker that takes longer than this many seconds to exit,
+    # for up to 10 s. With 10 it never blocks.
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
+    # Seconds between two snapshots of the experiment, which nothing reads.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+}
+
+
+def set_import_environment() -> None:
+    """Set the variables that Ray reads when it is imported, unless they are set already."""
+    for name, value in READ_AT_IMPORT.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def tune_environment() -> Iterator[None]:
+    """Set the variables that Ray Tune reads, and restore the environment afterwards."""
+    with _environment(READ_BY_TUNE):
+        yield
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def isolated_job_config() -> Any:
+    """Return a Ray job config whose workers do not import from the driver's working directory.
+
+    Ray inserts the driver's working directory and script directory at the front of every worker's
+    `sys.path`. A `celltune.py` or `random.py` there would replace the installed module. Ray omits
+    both folders for a job that has a working directory of its own, so the config claims to have
+    one.
+    """
+    from ray.job_config import JobConfig
+
+    config = JobConfig()
+    config._runtime_env_has_working_dir = lambda: True
+    return config
+
+
+def autoscaler_node_groups() -> list[tuple[dict[str, float], int]]:
+    """Return the node types that an autoscaler may start: resources and maximum count of each.
+
+    Empty for a cluster without an autoscaler. Ray Data and Ray Train read the same attribute; there
+    is no public one.
+    """
+    import ray
+
+    plan = ray._private.state.state.get_cluster_config()
+    groups = [] if plan is None else plan.node_group_configs
+    return [(dict(group.resources), group.max_count) for group in groups]
+
+
+def worker_actor(trial: Any) -> Any:
+    """Return the actor that trains a running Ray Tune trial."""
+    return trial.temporary_state.ray_actor
+
+
+def discard_trial_data(trial: Any) -> None:
+    """Empty an ended Ray Tune trial, whose results and config Ray Tune keeps until the run ends."""
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
+    trial.run_metadata.last_result = {}
+    trial.config = {}
+    trial.evaluated_params = {}
+
+
+class OmittedFromSnapshots:
+    """Mixin that leaves an object out of Ray Tune's experiment snapshots.
+
+    Ray Tune pickles its searcher, scheduler and stopper to be able to restore a run. celltune
+    restores a search from its ledger, so that a snapshot holds a plain `object` in their place.
+    """
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return (object, ())
