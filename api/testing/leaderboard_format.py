@@ -68,7 +68,7 @@ def _state(fingerprint: str) -> ExperimentState:
 
 
 class LeaderboardFormatContract:
-    """What celltune requires of every leaderboard format (see `LeaderboardFormat`)."""
+    """The requirements of every leaderboard format (see `LeaderboardFormat`)."""
 
     name: ClassVar[str]
     """Registered name of the format under test."""

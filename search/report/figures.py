@@ -208,7 +208,7 @@ def parallel_coordinates(config: SearchConfig, state: ExperimentState) -> go.Fig
 
 
 def _parallel_axis(name: str, dimension: Dimension, values: Sequence[Any]) -> dict[str, Any]:
-    """Return an axis; trials in which the hyperparameter is not active lie below its range."""
+    """Return an axis; trials without the hyperparameter are drawn below its range."""
     if isinstance(dimension, Choice):
         index_by_value = {value: float(index) for index, value in enumerate(dimension.values)}
         ticks = {index: str(value) for value, index in index_by_value.items()}

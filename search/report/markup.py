@@ -18,7 +18,7 @@ class FigureBlock:
     figure: Figure
     title: str
     caption: str
-    """What the figure shows, also for readers who cannot see it."""
+    """A description of the figure, also for readers who cannot see it."""
 
 
 @dataclass(frozen=True)

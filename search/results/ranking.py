@@ -27,7 +27,7 @@ class RankedSearch:
     name: str
     state: ExperimentState
     running: bool = False
-    """Whether a driver is working on it, so that its unfinished trials are running."""
+    """True while a driver works on it: its unfinished trials are running."""
     pruned_by: str = "ASHA"
     """The title of its early-stopping rule."""
 
@@ -192,7 +192,7 @@ def _sort_key(value: Any) -> tuple[bool, Any]:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which rows of a ranking are shown, and in which order."""
+    """A choice of rows of a ranking, and their order."""
 
     where: str | None = None
     """A filter, such as `cell == 'gru'` (see `celltune.search.results.filters`)."""

@@ -30,9 +30,9 @@ class Column:
 
     title: str
     right: bool = False
-    """Whether its cells are aligned to the right, as numbers are."""
+    """True for a column that is aligned to the right, as numbers are."""
     wrap: bool = True
-    """Whether its cells may be wrapped where the terminal is too narrow."""
+    """True if cells may be wrapped on a narrow terminal."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class TextTable:
     styles: Sequence[str] = ()
     """Rich style of each row; empty: no styles."""
     cut: bool = False
-    """Whether lines that are too long for the terminal are cut instead of wrapped."""
+    """True if lines that are too long for the terminal are cut instead of wrapped."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         """Draw the table on a terminal."""
