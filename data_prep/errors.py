@@ -1,4 +1,4 @@
-"""Errors of data preparation; `celltune.errors` shows the whole tree."""
+"""Exceptions of data preparation; `celltune.errors` documents the complete hierarchy."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from celltune.errors import InputError
 
 
 class DataError(InputError):
-    """A data set, a file of it, or one of its rows can't be used."""
+    """A data set, one of its files or one of its documents is missing or invalid."""
 
 
 class DataLostError(DataError):
-    """Published data aren't in the cluster any more; whoever has them can publish them again."""
+    """Published data is no longer in the cluster; a process that has it can publish it again."""

@@ -8,4 +8,4 @@ from typing import TypeAlias, Union
 JSON: TypeAlias = Union[bool, int, float, str, list["JSON"], dict[str, "JSON"], None]  # noqa: UP007
 
 Progress = Callable[[str, int, int | None], None]
-"""Called as ``progress(stage, done, total)``; the total is None where nobody knows it."""
+"""Called as `progress(stage, done, total)`; `total` is None if it is unknown."""

@@ -1,4 +1,4 @@
-"""Where word vectors come from and what is done with them."""
+"""Configuration of pretrained word vectors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TORCHTEXT_NAMES = (
     "glove.6B.200d",
     "glove.6B.300d",
 )
-"""The names under which torchtext 0.6.0 knows vectors of words."""
+"""Names of word vectors in torchtext 0.6.0."""
 
 
 class VectorsConfig(BaseModel):
@@ -30,50 +30,53 @@ class VectorsConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str | None = None
-    """A name of torchtext's, such as glove.6B.100d; downloaded once."""
+    """A name of torchtext, such as glove.6B.100d; the vectors are downloaded once."""
 
     path: Path | None = None
     """A file of vectors: GloVe or word2vec text, plain or gzipped; word2vec binary (.bin or
-    .bin.gz); or a .zip that holds a text file. Relative to the working directory."""
+    .bin.gz); or a .zip that contains a text file. Relative to the working directory."""
 
     member: str | None = None
-    """path to a .zip: the file within it; may be left out if it holds only one."""
+    """For a .zip: name of the file inside it; optional if there is only one."""
 
     train: Literal["word2vec"] | None = None
-    """Learn vectors from the training part, and the unlabelled reviews, with gensim."""
+    """Train vectors on the training split with gensim."""
 
     size: Annotated[int, Field(strict=True, ge=1)] = 100
-    """train: how many numbers a vector has."""
+    """train: number of dimensions of a vector."""
 
     epochs: Annotated[int, Field(strict=True, ge=1)] = 5
-    """train: how often the text is gone through."""
+    """train: number of passes over the text."""
 
     unlabelled: bool = False
-    """train: learn from the source's unlabelled reviews as well."""
+    """train: also use the unlabelled documents of the source."""
 
     unknown: Literal["zero", "drawn", "dropped"] = "zero"
-    """Words without a vector: zeros, numbers drawn with the spread of the vectors there are, or
-    dropped from the vocabulary and from every review; one that has no other keeps one unk."""
+    """Words without a vector: zeros (zero), random numbers with the standard deviation of the
+    known vectors (drawn), or removed from the vocabulary and the documents (dropped); a document
+    without any known word keeps one <unk>."""
 
     tuned: bool = True
-    """Whether training goes on changing the vectors, or leaves them fixed."""
+    """Whether training updates the vectors or keeps them fixed."""
 
     @model_validator(mode="after")
-    def _one_origin(self) -> VectorsConfig:
-        given = [key for key in ("name", "path", "train") if getattr(self, key) is not None]
-        if len(given) != 1:
+    def _check_combinations(self) -> VectorsConfig:
+        origins = [key for key in ("name", "path", "train") if getattr(self, key) is not None]
+        if len(origins) != 1:
             raise ValueError(
-                f"vectors needs one of name, path and train, and has "
-                f"{' and '.join(given) or 'none'}"
+                f"data.vectors needs exactly one of name, path and train, but has "
+                f"{' and '.join(origins) or 'none'}."
             )
         if self.name is not None and self.name not in TORCHTEXT_NAMES:
             raise ValueError(
-                f"vectors.name is {self.name!r}; allowed are {', '.join(TORCHTEXT_NAMES)}. For a "
-                f"file set vectors.path"
+                f"data.vectors.name is {self.name!r}. Allowed are {', '.join(TORCHTEXT_NAMES)}. "
+                f"For a file, set data.vectors.path."
             )
         for key in ("size", "epochs", "unlabelled"):
             if self.train is None and getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(f"vectors.{key} is only read with vectors.train; remove it")
+                raise ValueError(
+                    f"data.vectors.{key} is only read with data.vectors.train. Remove it."
+                )
         if self.member is not None and self.path is None:
-            raise ValueError("vectors.member is only read with vectors.path; remove it")
+            raise ValueError("data.vectors.member is only read with data.vectors.path. Remove it.")
         return self

@@ -1,1 +1,1 @@
-"""Files, downloads and native code."""
+"""File access, downloads and compilation of native code."""

@@ -1,4 +1,4 @@
-"""Fetching archives: resumable, verified, written aside and renamed."""
+"""Resumable downloads with checksums."""
 
 from __future__ import annotations
 
@@ -11,10 +11,6 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import CHUNK_BYTES, file_digest, locked, writing
 from celltune.data_prep.types import Progress
 
-_ADVICE = (
-    "get aclImdb_v1.tar.gz by hand and set data.path to it (or to the unpacked folder aclImdb)"
-)
-
 TIMEOUT_SECONDS = 30
 RANGE_NOT_SATISFIABLE, PARTIAL_CONTENT = 416, 206
 
@@ -24,76 +20,77 @@ def fetch(
     target: Path,
     *,
     md5: str | None,
-    advice: str = _ADVICE,
+    advice: str,
     progress: Progress | None = None,
 ) -> Path:
-    """Downloads ``url`` to ``target``; a cut download goes on where it stopped.
+    """Download `url` to `target`; an interrupted download continues where it stopped.
 
-    ``target`` appears only when it is whole and its checksum is right. Two processes that want
-    the same file download it once.
+    `target` only appears when the download is complete and its checksum is correct. If two
+    processes want the same file, one downloads it and the other waits.
 
     Args:
         url: http or https.
-        target: where the file shall lie.
-        md5: the published checksum, None where none is. It guards against damage, not against
-            an attacker.
-        advice: what a person can do where there is no network.
-        progress: told ``("download", bytes, total bytes)``.
+        target: path of the downloaded file; an existing file is returned without a download.
+        md5: the published checksum, or None if there is none. It detects damage, not an attack.
+        advice: a sentence for error messages: how to get the file without this download.
+        progress: called as `progress("download", bytes_done, bytes_total)`.
 
     Raises:
-        DataError: an unreachable address, a wrong checksum, or a disk that can't be written.
+        DataError: the address is unreachable, the checksum is wrong, or the disk cannot be
+            written.
     """
-    part = target.with_name(target.name + ".part")
+    partial = target.with_name(target.name + ".part")
     with writing(target.parent), locked(target.with_name(target.name + ".lock")):
         if target.exists():
             return target
         try:
-            _receive(url, part, progress)
+            _receive(url, partial, progress)
         except (http.client.HTTPException, ConnectionError, TimeoutError, HTTPError) as error:
-            raise DataError(_by_hand(url, error, advice)) from error
+            raise DataError(_unreachable(url, error, advice)) from error
         except OSError as error:
-            # urllib's URLError is an OSError without a number; a disk's errors carry one.
+            # urllib's URLError is an OSError without a number; errors of the disk have one.
             if error.errno is not None:
                 raise
-            raise DataError(_by_hand(url, error, advice)) from error
-        found = file_digest(part, "md5") if md5 is not None else None
-        if found != md5:
-            part.unlink()
+            raise DataError(_unreachable(url, error, advice)) from error
+        digest = file_digest(partial, "md5") if md5 is not None else None
+        if digest != md5:
+            partial.unlink()
             raise DataError(
-                f"the download of {url} is damaged: its md5 is {found}, not {md5}; it was removed. "
-                f"Try again, or {advice}"
+                f"The download of {url} is damaged: its MD5 checksum is {digest} instead of {md5}. "
+                f"It was removed. Try again. {advice}"
             )
-        part.rename(target)
+        partial.rename(target)
     return target
 
 
-def _receive(url: str, part: Path, progress: Progress | None) -> None:
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
-    request = Request(url, headers=headers)  # noqa: S310 - the address is ours or torchtext's
+def _receive(url: str, partial: Path, progress: Progress | None) -> None:
+    """Download to `partial`, or complete what it already contains."""
+    received = partial.stat().st_size if partial.exists() else 0
+    headers = {"Range": f"bytes={received}-"} if received else {}
+    request = Request(url, headers=headers)  # noqa: S310 (the URL is fixed, not user input)
     try:
         response = urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310
     except HTTPError as error:
         error.close()
-        if error.code == RANGE_NOT_SATISFIABLE and have:
-            # All of it is here already, or more than there is: the checksum decides.
+        if error.code == RANGE_NOT_SATISFIABLE and received:
+            # The file is complete or too long; its checksum decides.
             return
         raise
     with response:
         if response.status != PARTIAL_CONTENT:
-            have = 0
+            received = 0
         length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        with part.open("ab" if have else "wb") as file:
+        total = received + int(length) if length else None
+        with partial.open("ab" if received else "wb") as file:
             while chunk := response.read(CHUNK_BYTES):
                 file.write(chunk)
-                have += len(chunk)
+                received += len(chunk)
                 if progress:
-                    progress("download", have, total)
-    if total is not None and have < total:
-        raise http.client.IncompleteRead(b"", total - have)
+                    progress("download", received, total)
+    if total is not None and received < total:
+        raise http.client.IncompleteRead(b"", total - received)
 
 
-def _by_hand(url: str, error: Exception, advice: str) -> str:
-    why = getattr(error, "reason", None) or error
-    return f"{url} can't be downloaded ({why}); check the network, or {advice}"
+def _unreachable(url: str, error: Exception, advice: str) -> str:
+    reason = getattr(error, "reason", None) or error
+    return f"{url} cannot be downloaded ({reason}). Check the network. {advice}"

@@ -1,4 +1,4 @@
-"""Files that stay whole: digests, locks between processes, and errors that name the place."""
+"""Durable writes, digests, file locks, and error messages that name the file."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from typing import TextIO
 from celltune.data_prep.errors import DataError
 
 CHUNK_BYTES = 1 << 20
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 def default_cache_dir() -> Path:
-    """``$CELLTUNE_CACHE`` where it is set, else ``~/.cache/celltune``."""
-    named = os.environ.get("CELLTUNE_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "celltune"
+    """Return `$CELLTUNE_CACHE` if it is set, else `~/.cache/celltune`."""
+    configured = os.environ.get("CELLTUNE_CACHE")
+    return Path(configured) if configured else Path.home() / ".cache" / "celltune"
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
-    """The hexadecimal digest of a file's bytes.
+    """Return the hexadecimal digest of a file's bytes.
 
     Raises:
-        OSError: the file can't be read.
+        OSError: the file cannot be read.
     """
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
@@ -39,10 +40,10 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
 
 
 def files_digest(paths: Iterable[Path]) -> str:
-    """The SHA-256 of one file's bytes, or of several files' digests.
+    """Return the SHA-256 of one file's bytes, or of the digests of several files.
 
     Raises:
-        DataError: a file can't be read.
+        DataError: a file cannot be read.
     """
     digests = []
     for path in paths:
@@ -54,39 +55,39 @@ def files_digest(paths: Iterable[Path]) -> str:
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Writes a new file, or one anew, and returns when it is on the disk.
+    """Write or overwrite a file and wait until its content is on the disk.
 
     Raises:
-        OSError: the disk is full or may not be written.
+        OSError: the disk is full or read-only.
     """
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(handle, view) :]
-        os.fsync(handle)
+        remaining = memoryview(content)
+        while remaining:
+            remaining = remaining[os.write(descriptor, remaining) :]
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
 def sync_folder(path: Path) -> None:
-    """Brings a folder's entries to the disk: what was made, renamed or removed in it.
+    """Wait until the entries of a folder (created, renamed or removed files) are on the disk.
 
     Raises:
-        OSError: the disk doesn't take it.
+        OSError: the disk cannot be written.
     """
-    handle = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
 def make_folder_durably(path: Path) -> None:
-    """Makes a folder and those above it that are missing, and returns when they are on the disk.
+    """Create a folder and its missing parents and wait until they are on the disk.
 
     Raises:
-        OSError: it can't be made.
+        OSError: the folder cannot be created.
     """
     if not path.is_dir():
         make_folder_durably(path.parent)
@@ -96,40 +97,49 @@ def make_folder_durably(path: Path) -> None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns whatever goes wrong with reading ``path`` into a DataError that names it."""
+    """Convert errors while reading `path` to a `DataError` that names the file.
+
+    Raises:
+        DataError: the file is missing, unreadable, damaged or truncated.
+    """
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError) as error:
         raise DataError(
-            f"{path} is damaged or cut short ({error}); get the file again and compare its size "
-            f"with the original's"
+            f"{path} is damaged or truncated ({error}). Get the file again and compare its size "
+            f"with the original."
         ) from error
     except OSError as error:
         raise DataError(
-            f"{path} can't be read ({error.strerror or error}); check the path and its permissions"
+            f"{path} cannot be read ({error.strerror or error}). Check the path and its "
+            f"permissions."
         ) from error
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turns a full or read-only disk under ``folder`` into a DataError that names it."""
+    """Convert errors while writing to a cache folder to a `DataError` that names the folder.
+
+    Raises:
+        DataError: the disk is full or read-only.
+    """
     try:
         yield
     except OSError as error:
         raise DataError(
-            f"the cache {folder} can't be written ({error.strerror or error}); nothing was changed "
-            f"there. Make room, or set CELLTUNE_CACHE to a folder that can be written"
+            f"The cache {folder} cannot be written ({error.strerror or error}). It is unchanged. "
+            f"Free some space, or set CELLTUNE_CACHE to a writable folder."
         ) from error
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the lock file ``path`` against every other process and thread; waits for it.
+    """Hold an exclusive lock on the file `path`; wait while another process or thread holds it.
 
-    The lock goes with the process that holds it, however that ends.
+    The operating system releases the lock when the process ends.
 
     Raises:
-        OSError: the lock file can't be made.
+        OSError: the lock file cannot be created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
@@ -137,16 +147,17 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-GZIP_MAGIC = b"\x1f\x8b"
-
-
 @contextmanager
 def open_text(path: Path) -> Iterator[TextIO]:
-    """A text file, plain or gzipped; which of the two is seen from its first bytes."""
+    """Open a text file, plain or gzipped (detected from its first bytes), for reading.
+
+    A byte order mark is skipped, line breaks are kept, and bytes that are not valid UTF-8 are
+    decoded to lone surrogates.
+    """
     with path.open("rb") as raw:
-        zipped = raw.read(2) == GZIP_MAGIC
+        is_gzipped = raw.read(2) == GZIP_MAGIC
         raw.seek(0)
-        binary = gzip.GzipFile(fileobj=raw) if zipped else raw
+        binary = gzip.GzipFile(fileobj=raw) if is_gzipped else raw
         with io.TextIOWrapper(
             binary, encoding="utf-8-sig", errors="surrogateescape", newline=""
         ) as text:

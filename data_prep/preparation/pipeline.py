@@ -22,7 +22,7 @@ from celltune.data_prep.preparation.builder import (
 )
 from celltune.data_prep.preparation.duplicates import SplitDocuments
 from celltune.data_prep.sources.base import TRAIN, Source, Split
-from celltune.data_prep.sources.registry import open_source
+from celltune.data_prep.sources.factory import open_source
 from celltune.data_prep.text.tokenizers import tokenizer_version
 from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.vectors.embedding import VectorSource, check_vectors, open_vectors

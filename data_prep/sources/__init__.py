@@ -1,1 +1,1 @@
-"""Readers of labelled documents."""
+"""Data sources: readers of labelled documents."""

@@ -1,10 +1,12 @@
-"""The Amazon reviews of the DLStudio course: a gzipped pickle of three things.
+"""The Amazon reviews of the DLStudio course: a gzipped pickle.
 
-The pickle holds (positive reviews by category, negative reviews by category, vocabulary). A review
-is a list of words, or text. Source: A. Kak, DLStudio, ``sentiment_dataset_train_400.tar.gz`` and
-its kin, read there by ``pickle.loads(data, encoding="latin1")``.
+The pickle contains (positive reviews by category, negative reviews by category, vocabulary). A
+review is a list of words, or a string. Source: A. Kak, DLStudio,
+`sentiment_dataset_train_400.tar.gz` and similar files, which DLStudio itself reads with
+`pickle.loads(data, encoding="latin1")`.
 
-A pickle can run anything that its reader lets it name. This reader lets it name two containers.
+Unpickling a file can execute any code, so this reader only allows plain containers, strings and
+numbers.
 """
 
 from __future__ import annotations
@@ -16,101 +18,149 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import files_digest, reading
-from celltune.data_prep.sources.base import TRAIN, Document, Split
+from celltune.data_prep.sources.base import TRAIN, Document, Provenance, Source, Split
+from celltune.data_prep.sources.paths import existing_file
+from celltune.data_prep.types import Progress
+
+if TYPE_CHECKING:
+    from celltune.data_prep.config import DataConfig
 
 CLASSES = ("neg", "pos")
-_NAMED = {"set": set, "frozenset": frozenset}
-_SHAPE = "(positive reviews by category, negative reviews by category, vocabulary)"
+_ALLOWED_TYPES = {"set": set, "frozenset": frozenset}
+_STRUCTURE = "(positive reviews by category, negative reviews by category, vocabulary)"
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Reads containers, strings and numbers, and refuses whatever could run code."""
+    """An unpickler that loads containers, strings and numbers and cannot execute code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Sets, which older pickles name; nothing else."""
-        if module in ("builtins", "__builtin__") and name in _NAMED:
-            return _NAMED[name]
-        raise pickle.UnpicklingError(f"it wants to load {module}.{name}, which isn't plain data")
+        """Return `set` or `frozenset`, which pickles of protocol 3 and older load by name.
+
+        Raises:
+            pickle.UnpicklingError: the pickle loads anything else.
+        """
+        if module in ("builtins", "__builtin__") and name in _ALLOWED_TYPES:
+            return _ALLOWED_TYPES[name]
+        raise pickle.UnpicklingError(f"it loads {module}.{name}, which is not plain data")
 
     def persistent_load(self, pid: Any) -> NoReturn:
-        """Nothing lies outside of the file."""
-        raise pickle.UnpicklingError(f"it names something outside of itself ({pid!r})")
+        """Reject references to objects outside the file.
+
+        Raises:
+            pickle.UnpicklingError: always.
+        """
+        raise pickle.UnpicklingError(f"it refers to an object outside the file ({pid!r})")
 
 
 @dataclass(frozen=True)
-class AmazonSource:
-    """A source of the reviews of one or two pickles.
+class AmazonSource(Source):
+    """The reviews of one or two pickles.
 
-    Args:
-        path: of the training part.
-        test_path: of the test part.
+    Attributes:
+        path: file of the training split.
+        test_path: file of the test split.
     """
+
+    required_keys = ("path",)
+    optional_keys = ("test_path", "test_size")
 
     path: Path
     test_path: Path | None = None
 
+    @classmethod
+    def from_config(
+        cls,
+        config: DataConfig,
+        *,
+        cache_dir: Path,  # noqa: ARG003
+        progress: Progress | None = None,  # noqa: ARG003
+    ) -> AmazonSource:
+        """Open the pickles of a config; checks only that they exist.
+
+        Raises:
+            DataError: a file is missing or is a folder.
+        """
+        test_path = config.test_path
+        return cls(
+            existing_file("path", config.path or Path()),
+            None if test_path is None else existing_file("test_path", test_path),
+        )
+
+    @classmethod
+    def provenance(cls, config: DataConfig) -> Provenance:  # noqa: ARG003
+        """Return the origin of the reviews, which have no licence."""
+        return Provenance(
+            "product reviews from Amazon, as distributed with the DLStudio course (A. Kak, Purdue)",
+            "The data set has no licence. The reviews were written by customers of Amazon, who own "
+            "the rights to their texts. Use them for study, and ask before you publish.",
+        )
+
     @property
     def classes(self) -> tuple[str, ...]:
-        """``("neg", "pos")``."""
+        """`("neg", "pos")`."""
         return CLASSES
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """Train, and test where there is a file of it."""
+        """The training split, and the test split if it has a file of its own."""
         return ("train", "test") if self.test_path else TRAIN
 
-    def digest(self, parts: Sequence[Split] = TRAIN) -> str:
-        """The SHA-256 of the file as it lies there, or of the digests of both files."""
-        return files_digest(map(self._path, parts))
+    def digest(self, splits: Sequence[Split] = TRAIN) -> str:
+        """Return the SHA-256 of the split's file, or of the digests of both files."""
+        return files_digest(self._file(split) for split in splits)
 
-    def documents(self, parts: Sequence[Split] = TRAIN) -> Iterator[Document]:
-        """Negative before positive, categories by the alphabet, reviews as in the file.
+    def documents(self, splits: Sequence[Split] = TRAIN) -> Iterator[Document]:
+        """Yield negative before positive reviews, by sorted category, in the order of the file.
 
         Raises:
-            DataError: a missing or damaged file, one that isn't plain data or of another shape,
-                and an empty review.
+            DataError: a file is missing, damaged, not plain data or of another structure, or a
+                review is empty.
         """
-        for part in parts:
-            path = self._path(part)
+        for split in splits:
+            path = self._file(split)
             positive, negative = _load(path)
             for label, by_category in enumerate((negative, positive)):
                 for category in sorted(by_category):
                     for number, review in enumerate(by_category[category]):
                         name = f"{CLASSES[label]}/{category}/{number}"
-                        text = _text(path, name, review)
-                        yield Document(name, text, label, None, part)
+                        yield Document(name, _text(path, name, review), label, None, split)
 
-    def _path(self, part: Split) -> Path:
-        return self.test_path if part == "test" and self.test_path else self.path
+    def _file(self, split: Split) -> Path:
+        return self.test_path if split == "test" and self.test_path else self.path
 
 
 def _load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the positive and the negative reviews of a file, by category."""
     with reading(path), gzip.open(path) as file:
         content = file.read()
     if not content:
-        raise DataError(f"{path} is empty; source amazon needs a gzipped pickle of {_SHAPE}")
-    try:
-        found = PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
-    except Exception as error:  # a damaged pickle raises whatever it likes
-        hint = "; unpack it first" if _is_tar(content) else ""
         raise DataError(
-            f"{path} isn't a pickle of plain data ({error}); nothing of it was run. Source amazon "
-            f"needs {_SHAPE}{hint}"
+            f"{path} is empty. The source 'amazon' needs a gzipped pickle of {_STRUCTURE}."
+        )
+    try:
+        data = PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+    except Exception as error:  # a damaged pickle can raise any exception
+        hint = " Unpack the archive first." if _is_tar(content) else ""
+        raise DataError(
+            f"{path} is not a pickle of plain data ({error}). Nothing in it was executed. The "
+            f"source 'amazon' needs {_STRUCTURE}.{hint}"
         ) from error
-    whole = isinstance(found, (tuple, list)) and len(found) == 3
-    if not whole or not all(_is_reviews(each) for each in found[:2]):
-        raise DataError(f"{path} is of another shape; source amazon needs {_SHAPE}")
-    return found[0], found[1]
+    is_triple = isinstance(data, (tuple, list)) and len(data) == 3
+    if not is_triple or not all(_has_categories(reviews) for reviews in data[:2]):
+        raise DataError(
+            f"{path} has an unexpected structure. The source 'amazon' needs {_STRUCTURE}."
+        )
+    return data[0], data[1]
 
 
-def _is_reviews(found: object) -> bool:
-    return isinstance(found, dict) and all(
-        isinstance(name, str) and isinstance(reviews, (list, tuple))
-        for name, reviews in found.items()
+def _has_categories(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(category, str) and isinstance(reviews, (list, tuple))
+        for category, reviews in value.items()
     )
 
 
@@ -119,10 +169,11 @@ def _text(path: Path, name: str, review: object) -> str:
         review = " ".join(review)
     if not isinstance(review, str):
         raise DataError(
-            f"{path}, {name}: a review is {type(review).__name__}; it must be a list of words"
+            f"{path}, {name}: a review is of type {type(review).__name__}. It must be a list of "
+            f"words."
         )
     if not review or review.isspace():
-        raise DataError(f"{path}, {name}: the review is empty; remove it")
+        raise DataError(f"{path}, {name}: the review is empty. Remove it.")
     return review.encode("utf-8", "replace").decode()
 
 

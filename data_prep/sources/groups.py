@@ -1,4 +1,4 @@
-"""Groups that a file of their own tells: which film each review is of."""
+"""Groups of documents that a separate file assigns, such as the film of each review."""
 
 from __future__ import annotations
 
@@ -7,83 +7,104 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.extensions import SOURCES
 from celltune.data_prep.io.files import file_digest, open_text, reading
 from celltune.data_prep.sources.base import TRAIN, Document, Source, Split
+from celltune.data_prep.sources.paths import existing_file
+from celltune.data_prep.types import Progress
+
+if TYPE_CHECKING:
+    from celltune.data_prep.config import DataConfig
 
 
 @dataclass(frozen=True)
-class GroupedSource:
-    """A source whose reviews get their groups from a csv file with the columns id and one more.
+class GroupedSource(Source):
+    """A source whose training documents take their groups from a CSV file (`data.groups`).
 
-    Args:
-        inner: gives the reviews.
-        path: the file, plain or gzipped.
+    Attributes:
+        inner: the source of the documents.
+        path: the CSV file, plain or gzipped, with the column id and one other column.
     """
 
     inner: Source
     path: Path
 
+    @classmethod
+    def from_config(
+        cls, config: DataConfig, *, cache_dir: Path, progress: Progress | None = None
+    ) -> GroupedSource:
+        """Open the source that the config selects, and check that the file of groups exists."""
+        source_type = SOURCES.load(config.source)
+        inner = source_type.from_config(config, cache_dir=cache_dir, progress=progress)
+        return cls(inner, existing_file("groups", config.groups or Path()))
+
     @property
     def classes(self) -> tuple[str, ...]:
-        """Those of the inner source."""
+        """Classes of the inner source."""
         return self.inner.classes
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """Those of the inner source."""
+        """Splits of the inner source."""
         return self.inner.splits
 
-    def digest(self, parts: Sequence[Split] = TRAIN) -> str:
-        """Of the inner source's content and the file of groups."""
+    def digest(self, splits: Sequence[Split] = TRAIN) -> str:
+        """Return a hash of the inner source's digest and of the file of groups."""
         with reading(self.path):
             groups = file_digest(self.path)
-        return hashlib.sha256(f"{self.inner.digest(parts)}\n{groups}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.inner.digest(splits)}\n{groups}".encode()).hexdigest()
 
-    def documents(self, parts: Sequence[Split] = TRAIN) -> Iterator[Document]:
-        """The inner source's rows; those of the training part with their group.
+    def documents(self, splits: Sequence[Split] = TRAIN) -> Iterator[Document]:
+        """Yield the inner source's documents; those of the training split with their group.
 
         Raises:
-            DataError: a file that can't be used, or a review that it doesn't know.
+            DataError: the file of groups is invalid or does not contain a document.
         """
-        groups = self._groups()
-        for row in self.inner.documents(parts):
-            if row.split != "train":
-                yield row
+        groups = _read_groups(self.path)
+        for document in self.inner.documents(splits):
+            if document.split != "train":
+                yield document
                 continue
-            if row.id not in groups:
+            if document.id not in groups:
                 raise DataError(
-                    f"{self.path} tells no group of the review {row.id!r}; data.groups needs a "
-                    f"row for every review, with the id as the source gives it"
+                    f"{self.path} assigns no group to the document '{document.id}'. data.groups "
+                    f"needs one row per training document, with the id that the source gives it."
                 )
-            yield row._replace(group=groups[row.id])
+            yield document._replace(group=groups[document.id])
 
-    def _groups(self) -> dict[str, str]:
-        with reading(self.path), open_text(self.path) as file:
-            try:
-                rows = list(filter(None, csv.reader(file)))
-            except csv.Error as error:
-                raise DataError(
-                    f"{self.path} isn't csv ({error}); data.groups needs the column id and one "
-                    f"other, such as id,movie"
-                ) from error
-        header = [name.strip() for name in rows[0]] if rows else []
-        if len(header) != 2 or "id" not in header:
+
+def _read_groups(path: Path) -> dict[str, str]:
+    """Return the group of each document, by id."""
+    rows = _read_rows(path)
+    header = [name.strip() for name in rows[0]] if rows else []
+    if len(header) != 2 or "id" not in header:
+        raise DataError(
+            f"{path} has the columns {header}. data.groups needs a CSV file with the column id "
+            f"and one other column, such as id,movie."
+        )
+    id_column = header.index("id")
+    groups: dict[str, str] = {}
+    for number, row in enumerate(rows[1:], start=1):
+        if len(row) != 2:
+            raise DataError(f"{path}, row {number} has {len(row)} cells instead of 2. Correct it.")
+        name, group = row[id_column].strip(), row[1 - id_column].strip()
+        if groups.setdefault(name, group) != group:
             raise DataError(
-                f"{self.path} has the columns {header}; data.groups needs a csv file with the "
-                f"column id and one other, such as id,movie"
+                f"{path}, row {number} assigns the document {name!a} to the group {group!a}, an "
+                f"earlier row to {groups[name]!a}. A document has one group. Correct the file."
             )
-        at = header.index("id")
-        short = next((n for n, row in enumerate(rows[1:], start=1) if len(row) != 2), None)
-        if short is not None:
-            raise DataError(f"{self.path}, row {short} doesn't have 2 cells; correct it")
-        groups: dict[str, str] = {}
-        for number, row in enumerate(rows[1:], start=1):
-            name, group = row[at].strip(), row[1 - at].strip()
-            if groups.setdefault(name, group) != group:
-                raise DataError(
-                    f"{self.path}, row {number} puts the review {name!a} into {group!a}, an "
-                    f"earlier row into {groups[name]!a}; a review has one group. Correct it"
-                )
-        return groups
+    return groups
+
+
+def _read_rows(path: Path) -> list[list[str]]:
+    with reading(path), open_text(path) as file:
+        try:
+            return [row for row in csv.reader(file) if row]
+        except csv.Error as error:
+            raise DataError(
+                f"{path} is not valid CSV ({error}). data.groups needs the column id and one other "
+                f"column, such as id,movie."
+            ) from error

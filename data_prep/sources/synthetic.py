@@ -1,17 +1,17 @@
-"""Synthetic reviews: a small grammar in which the order of the words carries the label.
+"""Synthetic reviews: a small grammar in which the order of the words determines the label.
 
 ::
 
     review   = irrelevant* opinion (irrelevant | opinion)*
     opinion  = clause "."
-             | clause ", but" clause "."      the second clause wins, the first says the opposite
+             | clause ", but" clause "."      the second clause decides, the first contradicts it
     clause   = "the" aspect "was" [degree] praise-or-blame
              | "the" aspect "was not" [distance] [degree] blame-or-praise
 
-Every opinion of a review comes out at the review's label. A clause is negated nearly as often as
-it isn't, and the clause before "but" says the opposite of the one behind it, so praise and blame
-are nearly as common in either class: counting words tells little, reading them in order tells
-all but the label noise.
+All opinions of a review agree with its label. About a third of the clauses are negated, and the
+clause before "but" contradicts the one after it, so praise and blame are nearly equally frequent
+in both classes. Word counts therefore predict the label poorly, whereas reading the words in order
+predicts it except for the label noise.
 """
 
 from __future__ import annotations
@@ -20,11 +20,20 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from celltune.data_prep.sources.base import TRAIN, Document, Split
+from celltune.data_prep.sources.base import TRAIN, Document, Provenance, Source, Split
+from celltune.data_prep.types import Progress
+
+if TYPE_CHECKING:
+    from celltune.data_prep.config import DataConfig
 
 SYNTHETIC_VERSION = 1
-"""Raised whenever the same arguments would give other reviews."""
+"""Incremented whenever the same arguments would give other reviews."""
+
+DEFAULT_REVIEWS = 3_000
+DEFAULT_LABEL_NOISE = 0.02
 
 CLASSES = ("negative", "positive")
 NEGATED_SHARE = 0.35
@@ -124,50 +133,90 @@ _ASIDES = (
 
 
 @dataclass(frozen=True)
-class SyntheticSource:
-    """A source of generated reviews, half of them of each class before the noise.
+class SyntheticSource(Source):
+    """Generated reviews; before the noise, half of them are of each class.
 
-    Args:
-        reviews: how many, at least 2.
-        label_noise: the share of labels turned round afterwards, in [0, 0.5).
+    Attributes:
+        reviews: number of reviews, at least 2.
+        label_noise: share of labels that are inverted, in [0, 0.5).
         seed: the same seed gives the same reviews on every machine.
     """
+
+    optional_keys = ("reviews", "label_noise", "test_size")
 
     reviews: int
     label_noise: float
     seed: int
 
+    @classmethod
+    def from_config(
+        cls,
+        config: DataConfig,
+        *,
+        cache_dir: Path,  # noqa: ARG003
+        progress: Progress | None = None,  # noqa: ARG003
+    ) -> SyntheticSource:
+        """Return the source with the config's values, or their defaults."""
+        noise = DEFAULT_LABEL_NOISE if config.label_noise is None else config.label_noise
+        return cls(config.reviews or DEFAULT_REVIEWS, noise, config.seed)
+
+    @classmethod
+    def check_config(cls, config: DataConfig) -> None:
+        """Check that enough reviews are generated for the requested splits.
+
+        Raises:
+            ValueError: the sizes of the splits add up to more than the number of reviews.
+        """
+        available = config.reviews or DEFAULT_REVIEWS
+        sizes = (config.train_size, config.valid_size, config.test_size)
+        requested = sum(size for size in sizes if isinstance(size, int))
+        if requested > available:
+            raise ValueError(
+                f"The sizes of the splits add up to {requested:,} documents, but only "
+                f"{available:,} are generated. Set data.reviews to {requested} or more, or reduce "
+                f"data.train_size or data.valid_size."
+            )
+
+    @classmethod
+    def provenance(cls, config: DataConfig) -> Provenance:  # noqa: ARG003
+        """Return that the reviews are generated."""
+        return Provenance(
+            "reviews that celltune generated from a small grammar",
+            "No rights apply to the generated reviews. They resemble no real text: a model trained "
+            "on them only serves to try out celltune.",
+        )
+
     @property
     def classes(self) -> tuple[str, ...]:
-        """``("negative", "positive")``."""
+        """`("negative", "positive")`."""
         return CLASSES
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """Train alone."""
+        """The training split only."""
         return TRAIN
 
-    def digest(self, parts: Sequence[Split] = TRAIN) -> str:  # noqa: ARG002 (there is but one)
-        """Names the grammar and its arguments: they stand for the content."""
+    def digest(self, splits: Sequence[Split] = TRAIN) -> str:  # noqa: ARG002
+        """Return the version of the grammar and its arguments, which determine the content."""
         return f"synthetic-{SYNTHETIC_VERSION}-{self.reviews}-{self.label_noise!r}-{self.seed}"
 
-    def documents(self, parts: Sequence[Split] = TRAIN) -> Iterator[Document]:  # noqa: ARG002
-        """The reviews in a fixed order, their lengths spread from 5 to 200 tokens."""
-        rng = random.Random(self.seed)  # noqa: S311 - a data set, not a secret
+    def documents(self, splits: Sequence[Split] = TRAIN) -> Iterator[Document]:  # noqa: ARG002
+        """Yield the reviews in a fixed order; their lengths are between 5 and 200 tokens."""
+        rng = random.Random(self.seed)  # noqa: S311 (not used for security)
         for number in range(self.reviews):
             label = number % 2
             text = " ".join(_review(rng, label))
-            flipped = rng.random() < self.label_noise
-            yield Document(f"synthetic/{number}", text, label ^ flipped, None)
+            is_noise = rng.random() < self.label_noise
+            yield Document(f"synthetic/{number}", text, label ^ is_noise, None)
 
 
 def _review(rng: random.Random, label: int) -> list[str]:
-    wanted = _length(rng)
-    sentences = [_opinion(rng, label, wanted)]
-    missing = wanted - len(sentences[0])
+    length = _length(rng)
+    sentences = [_opinion(rng, label, length)]
+    missing = length - len(sentences[0])
     while missing >= MIN_TOKENS:
-        opinion = rng.random() < OPINION_SHARE
-        sentence = _opinion(rng, label, missing) if opinion else _irrelevant(rng)
+        is_opinion = rng.random() < OPINION_SHARE
+        sentence = _opinion(rng, label, missing) if is_opinion else _irrelevant(rng)
         sentences.append(sentence)
         missing -= len(sentence)
     _shuffle(rng, sentences)
@@ -176,26 +225,26 @@ def _review(rng: random.Random, label: int) -> list[str]:
 
 
 def _length(rng: random.Random) -> int:
-    # The exponent of a sum of uniforms spreads like a log-normal and needs random() alone, the
-    # one draw that Python promises to repeat in every version.
+    # The exponential of a sum of uniforms is close to log-normal. It only needs `random()`, the
+    # one method whose sequence Python guarantees to be the same in every version.
     spread = sum(rng.random() for _ in range(6)) / 3 - 1
     return max(MIN_TOKENS, min(MAX_TOKENS, round(TYPICAL_TOKENS * math.pow(LENGTH_BASE, spread))))
 
 
-def _opinion(rng: random.Random, label: int, room: int) -> list[str]:
-    if room > 3 * MIN_TOKENS and rng.random() < CONTRAST_SHARE:
-        first, second = _clause(rng, 1 - label, room), _clause(rng, label, room)
+def _opinion(rng: random.Random, label: int, target_words: int) -> list[str]:
+    if target_words > 3 * MIN_TOKENS and rng.random() < CONTRAST_SHARE:
+        first, second = _clause(rng, 1 - label, target_words), _clause(rng, label, target_words)
         return [*first, ",", "but", *second, "."]
-    return [*_clause(rng, label, room), "."]
+    return [*_clause(rng, label, target_words), "."]
 
 
-def _clause(rng: random.Random, polarity: int, room: int) -> list[str]:
+def _clause(rng: random.Random, polarity: int, target_words: int) -> list[str]:
     start = ["the", _pick(rng, _ASPECTS), "was"]
-    negated = room > MIN_TOKENS and rng.random() < NEGATED_SHARE
+    negated = target_words > MIN_TOKENS and rng.random() < NEGATED_SHARE
     between: list[str] = []
     if negated:
         between = [_pick(rng, _NEGATIONS), *_pick(rng, _DISTANCES).split()]
-    if room > MIN_TOKENS and rng.random() < 1 / 3:
+    if target_words > MIN_TOKENS and rng.random() < 1 / 3:
         between.append(_pick(rng, _DEGREES))
     words = _PRAISE if polarity ^ negated else _BLAME
     return [*start, *between, _pick(rng, words)]

@@ -1,135 +1,205 @@
-"""Reviews from a table with named columns: csv, tsv, jsonl or parquet.
+"""Documents in tables with named columns: CSV, TSV, JSON lines or Parquet.
 
-The formats differ in how they give cells (`data_prep.table_formats`); what a cell must hold is
-decided here, once for all of them.
+`table_readers` reads the cells of each format; this module validates them in the same way for all
+formats.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import files_digest, reading
-from celltune.data_prep.sources.base import TRAIN, Document, Split
+from celltune.data_prep.sources.base import (
+    OWN_DATA_TERMS,
+    TRAIN,
+    Document,
+    Provenance,
+    Source,
+    Split,
+)
+from celltune.data_prep.sources.paths import existing_file
 from celltune.data_prep.sources.table_readers import FORMATS, Column
+from celltune.data_prep.types import Progress
 
-UNNAMED_CLASSES = ("0", "1")
+if TYPE_CHECKING:
+    from celltune.data_prep.config import DataConfig
+
+DEFAULT_CLASSES = ("0", "1")
 
 
 @dataclass(frozen=True)
-class TableSource:
-    """A source of the reviews of one or two files.
+class Columns:
+    """Names of the columns of a table."""
 
-    Args:
-        form: a key of `FORMATS`.
-        path: the file of the training part.
-        text_column: holds the review.
-        label_column: holds the label.
-        classes: the labels as they stand in the file, in class order.
-        id_column: names the review; None: its row does.
-        group_column: holds its group; None: reviews have none.
-        test_path: a file with the test part.
+    text: str
+    """Contains the document's text."""
+    label: str
+    """Contains the label."""
+    id: str | None = None
+    """Contains a unique id; without it, documents are identified by their row number."""
+    group: str | None = None
+    """Contains the document's group."""
+
+    def present(self) -> list[Column]:
+        """Return the columns to read: text, label, then id and group if they are set."""
+        names = {
+            "data.text_column": self.text,
+            "data.label_column": self.label,
+            "data.id_column": self.id,
+            "data.group_column": self.group,
+        }
+        return [Column(key, name) for key, name in names.items() if name is not None]
+
+
+@dataclass(frozen=True)
+class TableSource(Source):
+    """Documents of a table, and of a second one for the test split.
+
+    Attributes:
+        format: a key of `table_readers.FORMATS`.
+        path: the file of the training split.
+        columns: where text, label, id and group are found.
+        classes: the labels as written in the file, in class order.
+        test_path: the file of the test split.
     """
 
-    form: str
+    required_keys = ("path",)
+    optional_keys = (
+        "test_path",
+        "test_size",
+        "text_column",
+        "label_column",
+        "id_column",
+        "group_column",
+        "classes",
+    )
+
+    format: str
     path: Path
-    text_column: str
-    label_column: str
-    classes: tuple[str, ...] = UNNAMED_CLASSES
-    id_column: str | None = None
-    group_column: str | None = None
+    columns: Columns
+    classes: tuple[str, ...] = field(default=DEFAULT_CLASSES)
     test_path: Path | None = None
+
+    @classmethod
+    def from_config(
+        cls,
+        config: DataConfig,
+        *,
+        cache_dir: Path,  # noqa: ARG003
+        progress: Progress | None = None,  # noqa: ARG003
+    ) -> TableSource:
+        """Open the table of a config; checks only that its files exist.
+
+        Raises:
+            DataError: a file is missing or is a folder.
+        """
+        test_path = config.test_path
+        return cls(
+            format=config.source,
+            path=existing_file("path", config.path or Path()),
+            columns=Columns(
+                config.text_column, config.label_column, config.id_column, config.group_column
+            ),
+            classes=config.classes or DEFAULT_CLASSES,
+            test_path=None if test_path is None else existing_file("test_path", test_path),
+        )
+
+    @classmethod
+    def provenance(cls, config: DataConfig) -> Provenance:
+        """Return the format and name of the file; its terms are unknown."""
+        name = f" named `{config.path.name}`" if config.path else ""
+        return Provenance(f"a {config.source} file{name}", OWN_DATA_TERMS)
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """Train, and test where there is a file of it."""
+        """The training split, and the test split if it has a file of its own."""
         return ("train", "test") if self.test_path else TRAIN
 
-    def digest(self, parts: Sequence[Split] = TRAIN) -> str:
-        """The SHA-256 of the file as it lies there, or of the digests of both files."""
-        return files_digest(map(self._path, parts))
+    def digest(self, splits: Sequence[Split] = TRAIN) -> str:
+        """Return the SHA-256 of the split's file, or of the digests of both files."""
+        return files_digest(self._file(split) for split in splits)
 
-    def documents(self, parts: Sequence[Split] = TRAIN) -> Iterator[Document]:
-        """The rows in the order of the files.
+    def documents(self, splits: Sequence[Split] = TRAIN) -> Iterator[Document]:
+        """Yield the documents in the order of the rows.
 
         Raises:
-            DataError: a missing, empty or damaged file, a column that isn't there, and any row
-                with too few or too many cells, broken utf-8, a blank review, a label that isn't
-                one of the classes, or an id that an earlier row has.
+            DataError: a file is missing, empty or damaged, a column is missing, or a row has the
+                wrong number of cells, invalid UTF-8, a blank text, an unknown label, or an id
+                that occurred before.
         """
-        for part in parts:
-            yield from self._rows_of(self._path(part), part)
+        for split in splits:
+            yield from self._read(self._file(split), split)
 
-    def _path(self, part: Split) -> Path:
-        return self.test_path if part == "test" and self.test_path else self.path
+    def _file(self, split: Split) -> Path:
+        return self.test_path if split == "test" and self.test_path else self.path
 
-    def _rows_of(self, path: Path, part: Split) -> Iterator[Document]:
-        wanted = [
-            Column("data.text_column", self.text_column),
-            Column("data.label_column", self.label_column),
-        ]
-        optional = {"id_column": self.id_column, "group_column": self.group_column}
-        wanted += [
-            Column(f"data.{key}", name) for key, name in optional.items() if name is not None
-        ]
+    def _read(self, path: Path, split: Split) -> Iterator[Document]:
         labels = {name: index for index, name in enumerate(self.classes)}
-        seen: set[str] = set()
+        ids: set[str] = set()
         number = 0
         with reading(path):
-            for number, (place, cells) in enumerate(FORMATS[self.form](path, wanted), start=1):
-                where = f"{path}, row {number}{place}"
-                text = _utf8(where, cells[0])
-                if not text or text.isspace():
-                    raise DataError(
-                        f"{where}: the review in column {self.text_column!r} is empty; "
-                        f"remove the row or fill it in"
-                    )
+            rows = FORMATS[self.format](path, self.columns.present())
+            for number, (line, cells) in enumerate(rows, start=1):
+                where = f"{path}, row {number}{line}"
+                text = _checked_text(where, self.columns.text, cells[0])
                 label = labels.get(cells[1].strip())
                 if label is None:
-                    raise DataError(self._bad_label(where, cells[1]))
+                    raise DataError(self._unknown_label(where, cells[1]))
                 name = f"row {number}"
-                if self.id_column is not None:
-                    name = _new_id(where, self.id_column, cells[2], seen)
-                group = (cells[-1].strip() or None) if self.group_column is not None else None
-                yield Document(name, text, label, group, part)
+                if self.columns.id is not None:
+                    name = _checked_id(where, self.columns.id, cells[2], ids)
+                has_group = self.columns.group is not None
+                group = (cells[-1].strip() or None) if has_group else None
+                yield Document(name, text, label, group, split)
         if not number:
-            raise DataError(f"{path} has no rows; it needs labelled reviews")
+            raise DataError(f"{path} has no rows. It needs labelled documents.")
 
-    def _bad_label(self, where: str, label: str) -> str:
+    def _unknown_label(self, where: str, label: str) -> str:
         allowed = ", ".join(repr(name) for name in self.classes)
-        mend = (
-            "set data.classes to the labels of the file, in class order"
-            if self.classes == UNNAMED_CLASSES
-            else "correct the row, or data.classes"
+        fix = (
+            "Set data.classes to the labels of the file, in class order."
+            if self.classes == DEFAULT_CLASSES
+            else "Correct the row, or data.classes."
         )
         return (
-            f"{where}: the label in column {self.label_column!r} is {label!a}; "
-            f"allowed are {allowed}. To mend it, {mend}"
+            f"{where}: the label in column {self.columns.label!r} is {label!a}. "
+            f"Allowed are {allowed}. {fix}"
         )
 
 
-def _new_id(where: str, column: str, cell: str, seen: set[str]) -> str:
-    name = cell.strip()
-    if not name or name in seen:
-        what = f"{name!a}, as in an earlier row" if name else "empty"
-        raise DataError(
-            f"{where}: the id in column {column!r} is {what}; an id names one review. Correct it, "
-            f"or remove data.id_column"
-        )
-    seen.add(name)
-    return name
-
-
-def _utf8(where: str, text: str) -> str:
+def _checked_text(where: str, column: str, text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
-        what = f"byte 0x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"U+{code:04X}"
+        # An invalid byte is read as a lone surrogate between U+DC80 and U+DCFF.
+        invalid = f"byte 0x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"U+{code:04X}"
         raise DataError(
-            f"{where}: {what} at character {error.start + 1} of the review isn't utf-8; "
-            f"save the file as utf-8"
+            f"{where}: {invalid} at character {error.start + 1} of the text is not valid UTF-8. "
+            f"Save the file as UTF-8."
         ) from error
+    if not text or text.isspace():
+        raise DataError(
+            f"{where}: the text in column {column!r} is empty. Remove the row or add a text."
+        )
     return text
+
+
+def _checked_id(where: str, column: str, cell: str, ids: set[str]) -> str:
+    """Return the id of a row and add it to the known ids."""
+    name = cell.strip()
+    if not name:
+        raise DataError(
+            f"{where}: the id in column {column!r} is empty. Add an id, or remove data.id_column."
+        )
+    if name in ids:
+        raise DataError(
+            f"{where}: the id {name!a} in column {column!r} occurs in an earlier row, too. Ids "
+            f"must be unique. Correct it, or remove data.id_column."
+        )
+    ids.add(name)
+    return name

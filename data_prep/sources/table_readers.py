@@ -1,4 +1,8 @@
-"""Cells of tables: one reader a format, all of them streams."""
+"""Readers of table cells, one per format. All of them stream.
+
+To add a format, write a reader, list it in `FORMATS`, and register its name in
+`celltune.data_prep.extensions.SOURCES`.
+"""
 
 from __future__ import annotations
 
@@ -12,59 +16,65 @@ from typing import Any, NamedTuple
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import open_text
 
-LONGEST_CELL = 1 << 30
-ROWS_AT_ONCE = 4_096
+MAX_CELL_CHARACTERS = 1 << 30
+PARQUET_BATCH_ROWS = 4_096
 
 
 class Column(NamedTuple):
-    """A column that is read: the setting that names it, as a person writes it, and its name."""
+    """A column to read."""
 
     setting: str
+    """What names the column, for messages: a config key or an option."""
     name: str
+    """Name of the column in the file."""
 
 
-Place = str
-"""What a message says behind the row's number: ``" (line 3)"`` or nothing."""
+Line = str
+"""Position of a row for messages: `" (line 3)"`, or empty if the format has no lines."""
 
-Cells = Iterator[tuple[Place, list[str]]]
-"""The cells of the wanted columns in their order, row by row. Bytes that aren't utf-8 come as
-lone surrogates, so that the row they stand in can be named."""
+Cells = Iterator[tuple[Line, list[str]]]
+"""The requested cells of each row, in the order of the request. Bytes that are not valid UTF-8
+are decoded to lone surrogates, so that the caller can name their row."""
 
 
-def csv_cells(path: Path, wanted: Sequence[Column], delimiter: str = ",") -> Cells:
-    """Of comma-separated values with a header.
+def csv_cells(path: Path, columns: Sequence[Column], delimiter: str = ",") -> Cells:
+    """Yield the cells of a file of comma-separated values with a header.
 
     Raises:
-        DataError: an empty file, a missing column, a row that is too short or too long, or
-            quotes that don't close.
+        DataError: the file is empty, a column is missing, a row has too few or too many cells, or
+            a quote is not closed.
     """
-    # The limit is the process's, so it is only ever raised: reviews may be long.
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
+    # The limit is global to the process, so it is only ever raised: documents may be long.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_CHARACTERS))
     with open_text(path) as file:
         reader = csv.reader(file, strict=True, delimiter=delimiter)
         rows = _csv_rows(path, reader, delimiter)
         header = next(rows, None)
         if header is None:
-            raise DataError(f"{path} is empty; it needs a header and labelled reviews")
+            raise DataError(f"{path} is empty. It needs a header and labelled documents.")
         names = [_header_cell(path, name) for name in header]
-        at = [_position(path, names, column) for column in wanted]
+        indices = [_position(str(path), names, column) for column in columns]
         for number, cells in enumerate(rows, start=1):
             if len(cells) != len(names):
                 where = f"{path}, row {number} (line {reader.line_num})"
-                raise DataError(_ragged(where, cells, names, delimiter))
-            yield f" (line {reader.line_num})", [cells[index] for index in at]
+                raise DataError(_wrong_cell_count(where, len(cells), len(names), delimiter))
+            yield f" (line {reader.line_num})", [cells[index] for index in indices]
 
 
-def tsv_cells(path: Path, wanted: Sequence[Column]) -> Cells:
-    """Of tab-separated values with a header, quoted as in csv; raises as `csv_cells` does."""
-    return csv_cells(path, wanted, delimiter="\t")
-
-
-def jsonl_cells(path: Path, wanted: Sequence[Column]) -> Cells:
-    """Of a file with one JSON object a line; numbers and truth values become text.
+def tsv_cells(path: Path, columns: Sequence[Column]) -> Cells:
+    """Yield the cells of a file of tab-separated values with a header, quoted as in CSV.
 
     Raises:
-        DataError: an empty file, a line that isn't a JSON object or lacks a wanted key.
+        DataError: as for `csv_cells`.
+    """
+    return csv_cells(path, columns, delimiter="\t")
+
+
+def jsonl_cells(path: Path, columns: Sequence[Column]) -> Cells:
+    """Yield the cells of a file with one JSON object per line; numbers and booleans become text.
+
+    Raises:
+        DataError: the file is empty, or a line is not a JSON object or lacks a column.
     """
     empty = True
     with open_text(path) as file:
@@ -73,64 +83,41 @@ def jsonl_cells(path: Path, wanted: Sequence[Column]) -> Cells:
                 continue
             empty = False
             where = f"{path}, line {line_number}"
-            try:
-                found = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(
-                    f"{where}: this isn't JSON ({error}); source jsonl needs one JSON object a line"
-                ) from error
-            if not isinstance(found, dict):
-                raise DataError(
-                    f"{where}: this is {type(found).__name__}, not an object; source jsonl needs "
-                    f"lines such as {json.dumps({column.name: '...' for column in wanted})}"
-                )
-            names = list(found)
-            values = [found[names[_position(Path(where), names, column)]] for column in wanted]
+            record = _json_object(where, line, columns)
+            names = list(record)
+            values = [record[names[_position(where, names, column)]] for column in columns]
             yield f" (line {line_number})", [_as_text(where, value) for value in values]
     if empty:
-        raise DataError(f"{path} is empty; it needs labelled reviews, one JSON object a line")
+        raise DataError(f"{path} is empty. It needs labelled documents, one JSON object per line.")
 
 
-def parquet_cells(path: Path, wanted: Sequence[Column]) -> Cells:
-    """Of a parquet file, whatever it is compressed with.
+def parquet_cells(path: Path, columns: Sequence[Column]) -> Cells:
+    """Yield the cells of a Parquet file of any compression.
 
     Raises:
-        DataError: an empty or damaged file, or a missing column.
+        DataError: the file is empty or damaged, or a column is missing.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.stat().st_size:
-        raise DataError(f"{path} is empty; it needs labelled reviews")
+        raise DataError(f"{path} is empty. It needs labelled documents.")
     try:
         with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            for column in wanted:
-                _position(path, names, column)
-            chosen = [column.name for column in wanted]
-            for batch in file.iter_batches(ROWS_AT_ONCE, columns=sorted(set(chosen))):
-                columns = [_undecoded(batch.column(name)).to_pylist() for name in chosen]
-                for values in zip(*columns, strict=True):
-                    yield "", [_as_text(str(path), value) for value in values]
+            for column in columns:
+                _position(str(path), file.schema_arrow.names, column)
+            names = [column.name for column in columns]
+            for batch in file.iter_batches(PARQUET_BATCH_ROWS, columns=sorted(set(names))):
+                values = [_text_as_bytes(batch.column(name)).to_pylist() for name in names]
+                for row in zip(*values, strict=True):
+                    yield "", [_as_text(str(path), value) for value in row]
     except (pa.ArrowInvalid, OSError) as error:
-        # Arrow's complaints about damaged pages have no number; those of a disk do.
+        # Arrow raises an OSError without a number for damaged pages; errors of the disk have one.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise DataError(
-            f"{path} isn't a whole parquet file ({error}); get the file again or write it anew"
+            f"{path} is not a complete Parquet file ({error}). Get or write the file again."
         ) from error
-
-
-def _undecoded(column: Any) -> Any:
-    """An Arrow column whose texts are bytes: Arrow decodes a batch, and no row can be named."""
-    import pyarrow as pa
-
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return _undecoded(column.dictionary_decode())
-    if str(kind) in ("string", "large_string", "string_view"):
-        return column.cast(pa.large_binary())
-    return column
 
 
 FORMATS: dict[str, Callable[[Path, Sequence[Column]], Cells]] = {
@@ -139,19 +126,19 @@ FORMATS: dict[str, Callable[[Path, Sequence[Column]], Cells]] = {
     "jsonl": jsonl_cells,
     "parquet": parquet_cells,
 }
-"""The reader of each format, by the name that a config gives it."""
+"""The reader of each format; the keys are also the names of the sources and the file suffixes."""
 
 
 def _csv_rows(path: Path, reader: Iterator[list[str]], delimiter: str) -> Iterator[list[str]]:
     try:
-        # A blank line between rows is no row.
+        # The csv module returns an empty list for a blank line.
         yield from filter(None, reader)
     except csv.Error as error:
         line = getattr(reader, "line_num", 0)
-        mark = "tab" if delimiter == "\t" else "comma"
         raise DataError(
-            f"{path}, line {line}: this isn't csv ({error}); quote every cell that holds "
-            f'a {mark}, a quote or a line break, and write a quote inside a cell as ""'
+            f"{path}, line {line}: this is not valid CSV ({error}). Quote every cell that contains "
+            f"a {_delimiter_name(delimiter)}, a quote or a line break, and double the quotes "
+            f"inside it."
         ) from error
 
 
@@ -161,26 +148,60 @@ def _header_cell(path: Path, name: str) -> str:
     except UnicodeEncodeError as error:
         code = ord(name[error.start]) - 0xDC00
         raise DataError(
-            f"{path}, line 1: byte 0x{code:02x} in the header isn't utf-8; save the file as utf-8"
+            f"{path}, line 1: byte 0x{code:02x} in the header is not valid UTF-8. Save the file as "
+            f"UTF-8."
         ) from error
     return name.strip()
 
 
-def _position(path: Path, names: list[str], column: Column) -> int:
+def _position(where: str, names: list[str], column: Column) -> int:
+    """Return the index of a column in the header."""
     if names.count(column.name) > 1:
         raise DataError(
-            f"{path} has {names.count(column.name)} columns {column.name!r}; rename all but the "
-            f"one that {column.setting} means"
+            f"{where} has {names.count(column.name)} columns {column.name!r}. Rename all but the "
+            f"one that {column.setting} refers to."
         )
     if column.name in names:
         return names.index(column.name)
-    near = get_close_matches(column.name, names, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    shown = ", ".join(ascii(name) for name in names)
+    similar = get_close_matches(column.name, names, n=1)
+    hint = f" (did you mean {similar[0]!r}?)" if similar else ""
+    available = ", ".join(ascii(name) for name in names)
     raise DataError(
-        f"{path} has no column {column.name!r}{hint}; its columns are {shown}. "
-        f"Set {column.setting} to one of them"
+        f"{where} has no column {column.name!r}{hint}. Its columns are {available}. "
+        f"Set {column.setting} to one of them."
     )
+
+
+def _json_object(where: str, line: str, columns: Sequence[Column]) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{where}: this is not valid JSON ({error}). The format jsonl needs one JSON object "
+            f"per line."
+        ) from error
+    if not isinstance(record, dict):
+        example = json.dumps({column.name: "..." for column in columns})
+        raise DataError(
+            f"{where}: this is a {type(record).__name__}, not an object. The format jsonl needs "
+            f"lines such as {example}."
+        )
+    return record
+
+
+def _text_as_bytes(column: Any) -> Any:
+    """Cast the strings of an Arrow column to bytes.
+
+    Arrow decodes a whole batch at once, and its error does not name the row with invalid UTF-8.
+    """
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _text_as_bytes(column.dictionary_decode())
+    if str(kind) in ("string", "large_string", "string_view"):
+        return column.cast(pa.large_binary())
+    return column
 
 
 def _as_text(where: str, value: object) -> str:
@@ -189,17 +210,22 @@ def _as_text(where: str, value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     if isinstance(value, float) and value.is_integer():
-        # A label column with a gap somewhere is often written as 0.0 and 1.0.
+        # Integer labels are often stored as 0.0 and 1.0 if one of them is missing.
         return str(int(value))
     if isinstance(value, (list, dict)):
-        raise DataError(f"{where}: a cell holds a {type(value).__name__}; it must be plain text")
+        raise DataError(
+            f"{where}: a cell contains a {type(value).__name__}. It must be plain text."
+        )
     return str(value)
 
 
-def _ragged(where: str, cells: list[str], header: list[str], delimiter: str) -> str:
-    few = "short: it has" if len(cells) < len(header) else "too long: it has"
-    mark = "tab" if delimiter == "\t" else "comma"
+def _wrong_cell_count(where: str, cells: int, expected: int, delimiter: str) -> str:
     return (
-        f"{where} is {few} {len(cells)} cells where the header names {len(header)}; "
-        f"quote cells that hold a {mark} or a line break"
+        f"{where} has too {'few' if cells < expected else 'many'} cells: {cells}, but the header "
+        f"names {expected}. Quote cells that contain a {_delimiter_name(delimiter)} or a line "
+        f"break."
     )
+
+
+def _delimiter_name(delimiter: str) -> str:
+    return "tab" if delimiter == "\t" else "comma"

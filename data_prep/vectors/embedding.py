@@ -59,7 +59,7 @@ def open_vectors(
         return _Trained(wanted, config.seed, progress)
     if wanted.name is not None:
         url, name, member = _torchtext(wanted.name)
-        advice = f"get {name} by hand and set data.vectors.path to it in place of the name"
+        advice = f"Get {name} by hand and set data.vectors.path to it instead of data.vectors.name."
         path = cache_dir / "downloads" / name
         if not path.exists():
             fetch(url, path, md5=None, advice=advice, progress=progress)

@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
+from celltune.data_prep.extensions import SOURCES
 from celltune.search.bundles.trial_model import TrialModel
 from celltune.search.ledger.events import EvaluationReported
 from celltune.search.version import VERSION
 from celltune.search.wording import describe_architecture, percent_range, percent_text
-
-_SOURCES: Mapping[str, tuple[str, str]] = {
-    "synthetic": (
-        "reviews that celltune made from a small grammar",
-        "No person wrote them, and there is nothing to ask for. They say nothing about real text: "
-        "a model of them is for trying things out.",
-    ),
-    "imdb": (
-        "the Large Movie Review Dataset (Maas et al., ACL 2011), "
-        "https://ai.stanford.edu/~amaas/data/sentiment/",
-        "Its authors ask that work which uses it cites: Andrew L. Maas, Raymond E. Daly, Peter T. "
-        'Pham, Dan Huang, Andrew Y. Ng, Christopher Potts, "Learning Word Vectors for Sentiment '
-        'Analysis", ACL 2011. The data set comes without a licence; the reviews were written by '
-        "users of IMDb, who hold the rights in their texts.",
-    ),
-    "amazon": (
-        "product reviews of Amazon as the DLStudio course gives them out (A. Kak, Purdue)",
-        "They come without a licence; the reviews were written by customers of Amazon, who hold "
-        "the rights in their texts. Use them for study, and ask before you publish.",
-    ),
-}
-_OWN_FILE = (
-    "The file is the exporter's own; celltune doesn't know its terms. Before this model is given "
-    "on, write here on what terms the reviews may be used: whoever trained on them is bound."
-)
 
 
 def model_card(model: TrialModel, data: PreparedData, *, has_onnx: bool) -> str:
@@ -66,11 +42,11 @@ def model_card(model: TrialModel, data: PreparedData, *, has_onnx: bool) -> str:
 
 def data_terms(data: DataConfig) -> str:
     """Return the page about the origin and the terms of the data, in Markdown."""
-    origin, terms = _origin_and_terms(data)
+    provenance = SOURCES.load(data.source).provenance(data)
     paragraphs = [
         "# Terms of the data",
-        f"The model was trained on {origin}.",
-        terms,
+        f"The model was trained on {provenance.description}.",
+        provenance.terms,
         "`vocabulary.json` contains single words of these texts, but no complete text.",
     ]
     if data.vectors is not None:
@@ -81,11 +57,6 @@ def data_terms(data: DataConfig) -> str:
             "domain (PDDL)."
         )
     return "\n\n".join(paragraphs) + "\n"
-
-
-def _origin_and_terms(data: DataConfig) -> tuple[str, str]:
-    name = f" named `{data.path.name}`" if data.path else ""
-    return _SOURCES.get(data.source, (f"a {data.source} file{name}", _OWN_FILE))
 
 
 def _introduction(model: TrialModel, data: PreparedData) -> str:
@@ -145,9 +116,10 @@ def _limits(model: TrialModel) -> str:
 
 
 def _training_data(config: DataConfig, data: PreparedData) -> str:
-    origin, _ = _origin_and_terms(config)
+    provenance = SOURCES.load(config.source).provenance(config)
     lines = [
-        f"The texts are {origin}; their terms are in [DATA-TERMS.md](DATA-TERMS.md).",
+        f"The texts are {provenance.description}; their terms are in "
+        "[DATA-TERMS.md](DATA-TERMS.md).",
         "",
         *(_split_line(name, data.info[name]) for name in ("train", "valid") if name in data.info),
         f"- Texts are split into words by the tokenizer `{config.tokenizer}`. Texts are truncated "

@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from celltune.data_prep.extensions import SOURCES
+from celltune.data_prep.io.files import default_cache_dir
 from celltune.search.cli.views import LiveView, PlainView
 from celltune.search.config.schema import SearchConfig
 from celltune.search.runs.view import View
@@ -73,8 +75,11 @@ def make_console() -> Console:
 
 def describe_data(config: SearchConfig) -> str:
     """Read the documents of a config and return their number per class, as a sentence."""
-    if config.data.source == "imdb" and config.data.path is None:
-        return "Data: the IMDB archive is downloaded at the first launch; it was not checked."
+    if SOURCES.load(config.data.source).needs_download(config.data, default_cache_dir()):
+        return (
+            f"Data: the source '{config.data.source}' is downloaded at the first launch; it was "
+            "not checked."
+        )
     from celltune.data_prep.preparation.pipeline import survey
 
     counts = survey(config.data)

@@ -184,7 +184,7 @@ def _prior_trials(
 
 
 def _check_data_files(config: SearchConfig) -> None:
-    from celltune.data_prep.sources.registry import check_files_exist
+    from celltune.data_prep.sources.factory import check_files_exist
 
     check_files_exist(config.data)
 

@@ -1,4 +1,4 @@
-"""Small data sets in every format, and splits for the batching tests."""
+"""Small data sets as files, and tensorized splits for the tests of batching."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ WriteCsv = Callable[..., Path]
 
 @pytest.fixture
 def reviews() -> list[tuple[str, int]]:
-    """Texts with what is hard for csv, for tokens and for utf-8, with their labels."""
+    """Texts with special characters of CSV, tokenizers and UTF-8, and their labels."""
     return REVIEWS
 
 
 @pytest.fixture
 def write_csv(tmp_path: Path) -> WriteCsv:
-    """Writes a csv file of rows below a header; gzipped if its name ends in .gz."""
+    """Function that writes a CSV file with a header, gzipped if its name ends with .gz."""
 
     def write(
         rows: Iterable[Iterable[object]],
@@ -53,22 +53,22 @@ def write_csv(tmp_path: Path) -> WriteCsv:
 
 @pytest.fixture
 def imdb_folder(tmp_path: Path) -> Path:
-    """The folder aclImdb with six training reviews, a test part and an unlabelled review."""
+    """The folder aclImdb with six training, six test reviews and an unlabelled one."""
     root = tmp_path / "aclImdb"
     for number, (text, label) in enumerate(REVIEWS):
-        for part in ("train", "test"):
-            folder = root / part / ("neg", "pos")[label]
+        for split in ("train", "test"):
+            folder = root / split / ("neg", "pos")[label]
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{number}_{1 + 8 * label}.txt").write_text(f"{part} {text}", "utf-8")
+            (folder / f"{number}_{1 + 8 * label}.txt").write_text(f"{split} {text}", "utf-8")
     (root / "train" / "unsup").mkdir()
-    (root / "train" / "unsup" / "0_0.txt").write_text("nobody labelled this", "utf-8")
+    (root / "train" / "unsup" / "0_0.txt").write_text("an unlabelled review", "utf-8")
     (root / "README").write_text("about", "utf-8")
     return root
 
 
 @pytest.fixture
 def imdb_archive(imdb_folder: Path, tmp_path: Path) -> Path:
-    """The same as an archive."""
+    """The archive of `imdb_folder`."""
     path = tmp_path / "aclImdb_v1.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         archive.add(imdb_folder, "aclImdb")
@@ -77,7 +77,10 @@ def imdb_archive(imdb_folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_split() -> Callable[..., TensorizedSplit]:
-    """A split of given lengths; the words of review i are all i + 2, its label is i % 2."""
+    """Function that makes a split of the given lengths.
+
+    All token ids of document i are i + 2, its label is i % 2.
+    """
 
     def make(lengths: Iterable[int]) -> TensorizedSplit:
         sizes = np.array(list(lengths), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""One small data set in the format of every source, for the contract that all of them keep."""
+"""Writers of a data set in the format of each source that reads files."""
 
 from __future__ import annotations
 
@@ -17,61 +17,61 @@ import pyarrow.parquet as pq
 
 from celltune.data_prep.config import DataConfig
 
-Review = tuple[str, int]
-Write = Callable[[Path, Sequence[Review]], DataConfig]
+Labelled = tuple[str, int]
+Write = Callable[[Path, Sequence[Labelled]], DataConfig]
 
 
 def separated(delimiter: str, suffix: str) -> Write:
-    def write(folder: Path, reviews: Sequence[Review]) -> DataConfig:
+    def write(folder: Path, documents: Sequence[Labelled]) -> DataConfig:
         text = io.StringIO(newline="")
-        rows = [(f"id{n}", text, label) for n, (text, label) in enumerate(reviews)]
+        rows = [(f"id{n}", text, label) for n, (text, label) in enumerate(documents)]
         csv.writer(text, delimiter=delimiter).writerows([("id", "text", "label"), *rows])
-        return kept(folder / f"reviews.{suffix}", text.getvalue().encode())
+        return write_config(folder / f"reviews.{suffix}", text.getvalue().encode())
 
     return write
 
 
 def jsonl(suffix: str) -> Write:
-    def write(folder: Path, reviews: Sequence[Review]) -> DataConfig:
-        rows = [{"id": f"id{n}", "text": t, "label": label} for n, (t, label) in enumerate(reviews)]
+    def write(folder: Path, documents: Sequence[Labelled]) -> DataConfig:
+        rows = [{"id": f"id{n}", "text": t, "label": y} for n, (t, y) in enumerate(documents)]
         text = "".join(json.dumps(row) + "\n" for row in rows)
-        return kept(folder / f"reviews.{suffix}", text.encode())
+        return write_config(folder / f"reviews.{suffix}", text.encode())
 
     return write
 
 
-def kept(path: Path, content: bytes) -> DataConfig:
+def write_config(path: Path, content: bytes) -> DataConfig:
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-    return DataConfig(source=path.name.split(".")[1], path=path, id_column="id")  # type: ignore[arg-type]
+    return DataConfig(source=path.name.split(".")[1], path=path, id_column="id")
 
 
-def parquet(folder: Path, reviews: Sequence[Review]) -> DataConfig:
-    texts, labels = zip(*reviews, strict=True)
-    ids = [f"id{n}" for n in range(len(reviews))]
+def parquet(folder: Path, documents: Sequence[Labelled]) -> DataConfig:
+    texts, labels = zip(*documents, strict=True)
+    ids = [f"id{n}" for n in range(len(documents))]
     path = folder / "reviews.parquet"
     pq.write_table(pa.table({"id": ids, "text": texts, "label": labels}), path)
     return DataConfig(source="parquet", path=path, id_column="id")
 
 
-def imdb_folder(folder: Path, reviews: Sequence[Review]) -> DataConfig:
-    for number, (text, label) in enumerate(reviews):
-        below = folder / "aclImdb" / "train" / ("neg", "pos")[label]
-        below.mkdir(parents=True, exist_ok=True)
-        (below / f"{number}_5.txt").write_text(text, "utf-8", newline="")
+def imdb_folder(folder: Path, documents: Sequence[Labelled]) -> DataConfig:
+    for number, (text, label) in enumerate(documents):
+        subfolder = folder / "aclImdb" / "train" / ("neg", "pos")[label]
+        subfolder.mkdir(parents=True, exist_ok=True)
+        (subfolder / f"{number}_5.txt").write_text(text, "utf-8", newline="")
     return DataConfig(source="imdb", path=folder / "aclImdb")
 
 
-def imdb_archive(folder: Path, reviews: Sequence[Review]) -> DataConfig:
-    unpacked = imdb_folder(folder, reviews)
+def imdb_archive(folder: Path, documents: Sequence[Labelled]) -> DataConfig:
+    unpacked = imdb_folder(folder, documents)
     path = folder / "aclImdb_v1.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         archive.add(unpacked.path or folder, "aclImdb")
     return DataConfig(source="imdb", path=path)
 
 
-def amazon(folder: Path, reviews: Sequence[Review], words: bool = True) -> DataConfig:
+def amazon(folder: Path, documents: Sequence[Labelled], words: bool = True) -> DataConfig:
     by_label: list[Any] = [{"books": [], "music": []} for _ in range(2)]
-    for number, (text, label) in enumerate(reviews):
+    for number, (text, label) in enumerate(documents):
         by_label[label][("books", "music")[number % 2]].append(text.split(" ") if words else text)
     path = folder / "reviews.pkl.gz"
     path.write_bytes(gzip.compress(pickle.dumps((by_label[1], by_label[0], ["word"]), protocol=2)))

@@ -11,51 +11,69 @@ from celltune.data_prep.config import DataConfig
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"source": "csv"}, "needs a file: set path"),
-        ({"source": "synthetic", "path": "x.csv"}, "path is x.csv, but source synthetic doesn't"),
-        ({"source": "imdb", "classes": ["a", "b"]}, "classes is .* but source imdb doesn't read"),
-        ({"source": "imdb", "text_column": "body"}, "text_column is 'body', but source imdb"),
-        ({"source": "csv", "path": "x", "reviews": 50}, "reviews is 50, but source csv"),
-        ({"source": "csv", "path": "x", "classes": ["a"]}, "name at least two"),
-        ({"source": "csv", "path": "x", "classes": ["a", "a"]}, "names 'a' twice"),
-        ({"source": "csv", "path": "x", "classes": ["a", " "]}, "has no blanks around it"),
+        ({"source": "csv"}, r"The source 'csv' needs data\.path\. Set it\."),
+        (
+            {"source": "synthetic", "path": "x.csv"},
+            r"path is x.csv, but the source 'synthetic' does",
+        ),
+        (
+            {"source": "imdb", "classes": ["a", "b"]},
+            "classes is .* but the source 'imdb' does not read",
+        ),
+        ({"source": "imdb", "text_column": "body"}, "text_column is 'body', but the source 'imdb'"),
+        ({"source": "csv", "path": "x", "reviews": 50}, "reviews is 50, but the source 'csv'"),
+        ({"source": "csv", "path": "x", "classes": ["a"]}, "Name at least two"),
+        ({"source": "csv", "path": "x", "classes": ["a", "a"]}, "contains 'a' twice"),
+        (
+            {"source": "csv", "path": "x", "classes": ["a", " "]},
+            "must not be empty or start or end",
+        ),
         (
             {"source": "csv", "path": "x", "classes": [False, True]},
-            "reads no, off and false without quotes; put .* such as .'no', 'yes'.",
+            "reads no, off and false without quotes .* Put .* such as .'no', 'yes'.",
         ),
         ({"source": "csv", "path": "x", "classes": ["no", True]}, "reads yes, on and true without"),
-        ({"source": "csv", "path": "x", "classes": [0, 1]}, "holds 0, which isn't text; put"),
-        ({"source": "csv", "path": "x", "classes": ["a", None]}, "holds None, which isn't text"),
-        ({"source": "csv", "path": "x", "classes": "neg"}, "is 'neg'; it must be a list"),
-        ({"source": "synthetic", "valid_size": 1.0}, "valid_size is 1.0; allowed are a share"),
-        ({"source": "synthetic", "valid_size": 0}, "valid_size is 0; allowed are a share"),
-        ({"source": "synthetic", "valid_size": True}, "valid_size is True; allowed are"),
-        ({"source": "synthetic", "valid_size": "half"}, "valid_size is 'half'; allowed are"),
-        ({"source": "synthetic", "train_size": 2990, "valid_size": 11}, "set reviews to 3001"),
+        ({"source": "csv", "path": "x", "classes": [0, 1]}, "contains 0, which is not text. Put"),
+        (
+            {"source": "csv", "path": "x", "classes": ["a", None]},
+            "contains None, which is not text",
+        ),
+        ({"source": "csv", "path": "x", "classes": "neg"}, "is 'neg'. It must be a list"),
+        ({"source": "synthetic", "valid_size": 1.0}, "valid_size is 1.0. Set it to a share"),
+        ({"source": "synthetic", "valid_size": 0}, "valid_size is 0. Set it to a share"),
+        ({"source": "synthetic", "valid_size": True}, "valid_size is True. Set it to"),
+        ({"source": "synthetic", "valid_size": "half"}, "valid_size is 'half'. Set it to"),
+        (
+            {"source": "synthetic", "train_size": 2990, "valid_size": 11},
+            r"Set data\.reviews to 3001",
+        ),
         ({"source": "synthetic", "label_noise": 0.5}, "less than 0.5"),
         ({"source": "synthetic", "train_size": "many"}, "valid integer"),
         ({"source": "synthetic", "max_tokens": 0}, "greater than or equal to 1"),
         ({"source": "synthetic", "sed": 1}, "Extra inputs are not permitted"),
-        ({"source": "xml"}, "'synthetic', 'imdb', 'csv', 'tsv', 'jsonl', 'parquet' or 'amazon'"),
-        ({"source": "parquet"}, "source parquet needs a file: set path"),
-        ({"source": "csv", "path": "a", "test_path": "b", "test_size": 5}, "remove one of them"),
-        ({"source": "csv", "path": "a", "groups": "b", "group_column": "c"}, "remove one of them"),
-        ({"source": "imdb", "test_size": 0.2}, "test_size is 0.2, but source imdb doesn't read it"),
-        ({"source": "synthetic", "test_size": 1.5}, "test_size is 1.5; allowed are a share"),
+        (
+            {"source": "xml"},
+            "'xml' is not a data source.* synthetic, imdb, csv, tsv, jsonl, parquet, amazon",
+        ),
+        ({"source": "parquet"}, "The source 'parquet' needs data.path"),
+        ({"source": "csv", "path": "a", "test_path": "b", "test_size": 5}, "Remove one of them"),
+        ({"source": "csv", "path": "a", "groups": "b", "group_column": "c"}, "Remove one of them"),
+        ({"source": "imdb", "test_size": 0.2}, "test_size is 0.2, but the source 'imdb' does"),
+        ({"source": "synthetic", "test_size": 1.5}, "test_size is 1.5. Set it to a share"),
         ({"source": "synthetic", "lowercase": False}, "'basic_english' always lower-cases"),
         ({"source": "synthetic", "vocabulary_size": 0}, "greater than or equal to 1"),
-        ({"source": "synthetic", "vectors": {}}, "one of name, path and train, and has none"),
+        ({"source": "synthetic", "vectors": {}}, "one of name, path and train, but has none"),
         ({"source": "synthetic", "vectors": {"name": "a", "path": "b"}}, "has name and path"),
-        ({"source": "synthetic", "vectors": {"name": "glove.7B"}}, "allowed are .*glove.6B.100d"),
+        ({"source": "synthetic", "vectors": {"name": "glove.7B"}}, "Allowed are .*glove.6B.100d"),
         ({"source": "synthetic", "vectors": {"path": "x", "size": 5}}, "size is only read with"),
         ({"source": "synthetic", "vectors": {"name": "glove.6B.50d", "member": "x"}}, "member is"),
         (
             {"source": "synthetic", "vectors": {"train": "word2vec", "unlabelled": True}},
-            "unlabelled needs source imdb",
+            "'synthetic' has no unlabelled documents",
         ),
     ],
 )
-def test_a_config_that_makes_no_sense_is_refused(fields: dict[str, Any], message: str) -> None:
+def test_rejects_invalid_config(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         DataConfig(**fields)
 
@@ -69,16 +87,16 @@ def test_a_config_that_makes_no_sense_is_refused(fields: dict[str, Any], message
         {"source": "csv", "path": "r.csv", "classes": ["neg", "pos"], "text_column": "body"},
     ],
 )
-def test_a_config_written_out_in_full_loads_again(fields: dict[str, Any]) -> None:
+def test_config_written_with_all_defaults_can_be_loaded(fields: dict[str, Any]) -> None:
     config = DataConfig(**fields)
     assert DataConfig(**config.model_dump(mode="json")) == config
 
 
-def test_a_count_stays_a_count_and_a_share_a_share() -> None:
+def test_number_and_share_keep_their_types() -> None:
     assert isinstance(DataConfig(source="synthetic", valid_size=500).valid_size, int)
     assert isinstance(DataConfig(source="synthetic", valid_size=0.5).valid_size, float)
 
 
-def test_every_field_explains_itself() -> None:
-    unexplained = [name for name, f in DataConfig.model_fields.items() if not f.description]
-    assert not unexplained
+def test_every_field_is_documented() -> None:
+    undocumented = [name for name, f in DataConfig.model_fields.items() if not f.description]
+    assert not undocumented

@@ -172,7 +172,7 @@ def test_full_disk_leaves_the_cache_unchanged(tmp_path: Path, name: str) -> None
     with pytest.MonkeyPatch.context() as patch:
         fill_disk(patch, name)
         with pytest.raises(
-            DataError, match=r"can't be written .No space left on device.*Make room"
+            DataError, match=r"cannot be written .No space left on device.*Free some space"
         ):
             load_all(tmp_path)
     assert files_of(tmp_path) == before
@@ -206,7 +206,7 @@ def test_full_disk_when_creating_or_renaming_a_folder(tmp_path: Path, target: st
 
 def test_cache_that_is_a_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("content")
-    with pytest.raises(DataError, match=r"cache can't be written .*set CELLTUNE_CACHE"):
+    with pytest.raises(DataError, match=r"cache cannot be written .*set CELLTUNE_CACHE"):
         load_or_build(tmp_path / "cache", NAME, built, PREPARED)
     assert (tmp_path / "cache").read_text() == "content"
 
@@ -221,7 +221,7 @@ def test_read_only_cache_loads_data_but_cannot_store_new_ones(
 
     monkeypatch.setattr("celltune.data_prep.cache.disk.locked", read_only)
     assert len(load_or_build(tmp_path, NAME, unexpected, PREPARED).train) == 2
-    with pytest.raises(DataError, match=r"can't be written .Read-only file system"):
+    with pytest.raises(DataError, match=r"cannot be written .Read-only file system"):
         load_or_build(tmp_path, "other", built, PREPARED)
 
 

@@ -15,7 +15,7 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.preparation.pipeline import prepare, prepare_test
 from celltune.data_prep.preparation.splits import stratified_split
 from celltune.data_prep.sources.base import Document
-from celltune.data_prep.sources.registry import open_source
+from celltune.data_prep.sources.factory import open_source
 
 WriteCsv = Callable[..., Path]
 
@@ -95,11 +95,14 @@ def test_a_file_of_groups_is_joined_by_id(imdb_folder: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"has the columns \[\]; data.groups needs a csv file"),
-        ("id,a,b\n", "needs a csv file with the column id and one other"),
-        ("id,movie\nx\n", "row 1 doesn't have 2 cells"),
-        ("id,movie\nx,1\nx,2\n", "row 2 puts the review 'x' into '2', an earlier row into '1'"),
-        ("id,movie\nx,1\n", "tells no group of the review 'train/neg/1_1'"),
+        ("", r"has the columns \[\]. data.groups needs a CSV file"),
+        ("id,a,b\n", "needs a CSV file with the column id and one other"),
+        ("id,movie\nx\n", "row 1 has 1 cells instead of 2"),
+        (
+            "id,movie\nx,1\nx,2\n",
+            "row 2 assigns the document 'x' to the group '2', an earlier row to '1'",
+        ),
+        ("id,movie\nx,1\n", "assigns no group to the document 'train/neg/1_1'"),
     ],
 )
 def test_a_file_of_groups_that_does_not_fit_is_refused(
@@ -116,7 +119,9 @@ def test_a_cell_of_groups_that_is_too_long_is_refused(imdb_folder: Path, tmp_pat
     path.write_text("id,movie\nx,long\n")
     before = csv.field_size_limit(3)  # the process's; readers of reviews raise it
     try:
-        with pytest.raises(DataError, match=r"isn't csv \(field larger than .*column id and one"):
+        with pytest.raises(
+            DataError, match=r"is not valid CSV \(field larger than .*column id and one"
+        ):
             grouped(imdb_folder, path)
     finally:
         csv.field_size_limit(before)

@@ -10,7 +10,7 @@ import pytest
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.sources.base import Document
-from celltune.data_prep.sources.registry import open_source
+from celltune.data_prep.sources.factory import open_source
 
 KINDS = [
     pa.string(),
@@ -35,42 +35,44 @@ def write(path: Path, texts: list[bytes], kind: Any, **columns: list[Any]) -> Pa
     return path
 
 
-def rows(path: Path, **columns: Any) -> list[Document]:
+def read(path: Path, **columns: Any) -> list[Document]:
     config = DataConfig(source="parquet", path=path, **columns)
     return list(open_source(config, cache_dir=path.parent).documents())
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_text_is_read_from_every_type_that_holds_it(tmp_path: Path, kind: Any) -> None:
+def test_reads_text_of_every_arrow_type(tmp_path: Path, kind: Any) -> None:
     path = write(tmp_path / "r.parquet", ["schön".encode(), b"dull"], kind, label=[1, 0])
-    assert [(row.text, row.label) for row in rows(path)] == [("schön", 1), ("dull", 0)]
+    assert [(each.text, each.label) for each in read(path)] == [("schön", 1), ("dull", 0)]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_broken_utf8_is_refused_by_row(tmp_path: Path, kind: Any) -> None:
+def test_error_of_invalid_utf8_names_row(tmp_path: Path, kind: Any) -> None:
     path = write(tmp_path / "r.parquet", [b"dull", b"sch\xf6n"], kind, label=[0, 1])
-    message = r"r\.parquet, row 2: byte 0xf6 at character 4 of the review isn't utf-8; save"
+    message = r"r\.parquet, row 2: byte 0xf6 at character 4 of the text is not valid UTF-8\. Save"
     with pytest.raises(DataError, match=message):
-        rows(path)
+        read(path)
 
 
-def test_broken_utf8_in_a_label_is_refused_by_row(tmp_path: Path) -> None:
+def test_error_of_invalid_utf8_in_label_names_row(tmp_path: Path) -> None:
     labels = pa.array([b"0", b"1\xf6"], pa.binary())
     path = write(tmp_path / "r.parquet", [b"dull", b"fine"], pa.string(), label=labels)
     with pytest.raises(DataError, match=r"row 2: the label in column 'label' is '1\\udcf6'"):
-        rows(path)
+        read(path)
 
 
 @pytest.mark.parametrize("cell", [["a", "list"], {"a": 1}])
-def test_a_cell_that_holds_more_than_text_is_refused(tmp_path: Path, cell: Any) -> None:
+def test_rejects_nested_cell(tmp_path: Path, cell: Any) -> None:
     path = write(tmp_path / "r.parquet", [b"fine"], pa.string(), label=[cell])
-    with pytest.raises(DataError, match=r"a cell holds a (list|dict); it must be plain text"):
-        rows(path)
+    with pytest.raises(DataError, match=r"a cell contains a (list|dict)\. It must be plain text"):
+        read(path)
 
 
-def test_a_damaged_page_is_told_as_damage(tmp_path: Path) -> None:
+def test_rejects_damaged_page(tmp_path: Path) -> None:
     path = write(tmp_path / "r.parquet", [b"dull", b"fine"] * 9, pa.string(), label=[0, 1] * 9)
     content = path.read_bytes()
     path.write_bytes(content[:20] + b"\xff" * 40 + content[60:])
-    with pytest.raises(DataError, match=r"r\.parquet isn't a whole parquet file .*get the file"):
-        rows(path)
+    with pytest.raises(
+        DataError, match=r"r\.parquet is not a complete Parquet file .*Get or write"
+    ):
+        read(path)

@@ -84,7 +84,7 @@ def test_a_word_may_hold_blanks(tmp_path: Path) -> None:
         ("v.txt", b"a 1 nan\n", "line 1: a vector holds a number that isn't finite"),
         ("v.txt", b"\xff 1 2\n", "line 1: byte 0xff of the word isn't utf-8"),
         ("v.txt", b"2 2\na 1 2\n", "has 1 vectors where its first line says 2: .* cut short"),
-        ("v.gz", gzip.compress(TEXT)[:-9], "is damaged or cut short"),
+        ("v.gz", gzip.compress(TEXT)[:-9], "is damaged or truncated"),
         ("v.zip", b"PK\x03\x04junk", "is damaged or cut short"),
         ("v.bin", b"hello\n", "doesn't begin with a count and a width"),
         ("v.bin", binary({"a": [1, 2]})[:-1], "vector 1 of 1: the file is cut short"),

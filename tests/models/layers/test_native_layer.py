@@ -92,8 +92,8 @@ def test_it_can_be_switched_off(fresh: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("echo no such flag >&2; exit 1", "can't compile the native loops: no such flag"),
-        ('for last; do :; done; echo not a library > "$last"', "can't be used"),
+        ("echo no such flag >&2; exit 1", "cannot compile it: no such flag"),
+        ('for last; do :; done; echo not a library > "$last"', "is unavailable"),
     ],
 )
 def test_a_compiler_that_fails_is_told_and_done_without(

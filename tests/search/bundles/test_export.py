@@ -285,7 +285,7 @@ def test_model_card_reports_metrics_and_their_limits(exported: Path) -> None:
     assert f"| Parameters | {int(parameters):,} |" in text
     assert "- train: 240 documents (negative: " in text
     assert "was not evaluated on a test split" in text
-    assert "celltune made from a small grammar" in (exported / "DATA-TERMS.md").read_text()
+    assert "celltune generated from a small grammar" in (exported / "DATA-TERMS.md").read_text()
 
 
 def test_config_has_the_budget_in_force(trained: LocalExperiment) -> None:
@@ -342,7 +342,7 @@ def evaluation(test_accuracy: float, seed: int) -> EvaluationReported:
     [
         ({"source": "imdb"}, "Maas et al."),
         ({"source": "amazon", "path": "a.gz"}, "DLStudio"),
-        ({"source": "csv", "path": "x/mine.csv"}, "named `mine.csv`.*write here"),
+        ({"source": "csv", "path": "x/mine.csv"}, "named `mine.csv`.*State them here"),
         ({"source": "imdb", "vectors": {"name": "glove.6B.100d"}}, "glove.6B.100d.*PDDL"),
     ],
 )

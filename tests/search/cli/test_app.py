@@ -58,7 +58,7 @@ def experiment(storage: Path) -> LocalExperiment:
                 "--dry-run",
                 "--set=data={source: csv, path: none.csv}",
             ],
-            "none.csv doesn't exist",
+            "none.csv does not exist",
         ),
         (["resume", "none"], "no experiment 'none'"),
         (["status", "dmo"], "Did you mean 'demo'"),
@@ -70,7 +70,7 @@ def experiment(storage: Path) -> LocalExperiment:
                 "--set",
                 "data={source: csv, path: none.csv}",
             ],
-            "none.csv doesn't exist",
+            "none.csv does not exist",
         ),
     ],
 )

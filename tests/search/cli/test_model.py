@@ -159,7 +159,7 @@ def test_in_a_terminal_a_long_text_is_coloured(
         ),
         (["predict", "small", "-", "--explain"], "--explain needs exactly one text"),
         (["predict", "small", "", "--explain"], "it contains no word"),
-        (["predict", "small", "--file", "none.csv"], "none.csv can't be read"),
+        (["predict", "small", "--file", "none.csv"], "none.csv cannot be read"),
         (
             ["predict", "small", "--file", "reviews.doc"],
             "The format of reviews.doc is unknown. Allowed: csv",

@@ -1,0 +1,39 @@
+"""Checks of the files and folders that a config names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from celltune.data_prep.errors import DataError
+from celltune.data_prep.io.files import reading
+
+
+def existing_path(key: str, path: Path) -> Path:
+    """Return the path if it exists.
+
+    Args:
+        key: the key of `DataConfig` that contains the path.
+        path: a file or folder.
+
+    Raises:
+        DataError: it does not exist or is not accessible.
+    """
+    with reading(path):
+        exists = path.exists()
+    if not exists:
+        raise DataError(
+            f"{path} does not exist (working directory: {Path.cwd()}). Set data.{key} to an "
+            f"existing file."
+        )
+    return path
+
+
+def existing_file(key: str, path: Path) -> Path:
+    """Return the path if it is a file.
+
+    Raises:
+        DataError: as for `existing_path`, or it is a folder.
+    """
+    if existing_path(key, path).is_dir():
+        raise DataError(f"{path} is a folder, but data.{key} must be a file.")
+    return path
