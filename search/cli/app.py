@@ -17,6 +17,7 @@ from celltune.search.cli.options import (
     Storage,
     arguments_for,
     describe_data,
+    describe_end,
     describe_plan,
     make_console,
 )
@@ -25,7 +26,6 @@ from celltune.search.runs.session import resolve_for_run
 from celltune.search.runs.status import summarize
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import find_experiment, open_storage
-from celltune.search.tuning.stopping import explain_end
 from celltune.search.wording import metric_text
 
 BAD_INPUT = 2
@@ -91,7 +91,7 @@ def status(name: Name, storage: Storage = None) -> None:
         if trial.status == "failed":
             typer.echo(f"trial {trial.number} failed: {trial.error}")
     if summary.status == "finished" and summary.end_reason is not None:
-        typer.echo(explain_end(summary.config, state, summary.end_reason))
+        typer.echo(describe_end(folder, summary.config, state, summary.end_reason))
     elif summary.status != "running":
         typer.echo(f"Resume it with: celltune resume {arguments_for(folder)}")
 

@@ -14,9 +14,11 @@ from celltune.data_prep.extensions import SOURCES
 from celltune.data_prep.io.files import default_cache_dir
 from celltune.search.cli.views import LiveView, PlainView
 from celltune.search.config.schema import SearchConfig
+from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import open_storage
+from celltune.search.tuning.stopping import SearchEnd, explain_end
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells report it."""
@@ -56,6 +58,22 @@ def arguments_for(experiment: Experiment) -> str:
     if str(experiment.storage) == str(open_storage()):
         return experiment.name
     return f"{experiment.name} --storage {shlex.quote(str(experiment.storage))}"
+
+
+_EXTENDING_OPTIONS: dict[SearchEnd, str] = {
+    "finished": "--trials +20",
+    "target": "--target none",
+    "no_improvement": "--patience none",
+    "too_many_failed": "--retry-failed",
+}
+
+
+def describe_end(
+    experiment: Experiment, config: SearchConfig, state: ExperimentState, reason: SearchEnd
+) -> str:
+    """Return why a search ended, and the command that extends it."""
+    command = f"celltune resume {arguments_for(experiment)} {_EXTENDING_OPTIONS[reason]}"
+    return f"{explain_end(config, state, reason)}\nExample: {command}"
 
 
 def make_view() -> View:

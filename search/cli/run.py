@@ -19,6 +19,7 @@ from celltune.search.cli.options import (
     Storage,
     arguments_for,
     describe_data,
+    describe_end,
     describe_plan,
     make_console,
     make_view,
@@ -33,7 +34,6 @@ from celltune.search.runs.status import summarize
 from celltune.search.runs.stop_requests import request_stop, wait_until_stopped
 from celltune.search.storage.locate import find_experiment, new_experiment
 from celltune.search.tuning.budget_changes import Changes
-from celltune.search.tuning.stopping import explain_end
 
 TimeBudget = Annotated[
     str | None,
@@ -143,7 +143,7 @@ def stop(name: Name, storage: Storage = None) -> None:
     wait_until_stopped(folder)
     summary = summarize(folder)
     if summary.end_reason is not None:
-        explanation = explain_end(summary.config, summary.state, summary.end_reason)
+        explanation = describe_end(folder, summary.config, summary.state, summary.end_reason)
         typer.echo(f"The search had already ended. {explanation}")
         return
     typer.echo(f"Stopped. Progress is saved; resume with: celltune resume {arguments_for(folder)}")
@@ -188,7 +188,7 @@ def _print_result(result: RunResult) -> None:
             f"Time budget used up. Progress is saved; resume with: celltune resume {arguments}"
         )
         return
-    typer.echo(explain_end(config, state, result.reason))
+    typer.echo(describe_end(folder, config, state, result.reason))
     if not state.ranked(config.metric):
         typer.echo(
             f"No trial completed an epoch. Tracebacks are in the ledger, in {folder.location}.",

@@ -130,7 +130,7 @@ def test_status_shows_the_state_and_the_next_command(
         list(steps(make_controller(make_config(), ledger)))
     _, out, _ = run(capsys, monkeypatch, "status", "demo")
     assert out.startswith("demo: finished")
-    assert "celltune resume" not in out
+    assert "Example: celltune resume demo --trials +20" in out
 
 
 def test_list_shows_every_experiment_including_damaged_ones(

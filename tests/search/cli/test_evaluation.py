@@ -58,7 +58,7 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["compare", ".", "--format", "html"], "'html' is not a format"),
     ],
 )
-def test_bad_input_is_one_clear_error_with_exit_code_2(
+def test_invalid_input_is_one_error_with_exit_code_2(
     arguments: list[str],
     message: str,
     storage: Path,
@@ -75,7 +75,7 @@ def test_bad_input_is_one_clear_error_with_exit_code_2(
 
 
 @pytest.mark.parametrize("scale", ["0", "1.5", "x"])
-def test_a_scale_is_a_share(
+def test_compare_rejects_an_invalid_scale(
     scale: str,
     storage: Path,
     capsys: pytest.CaptureFixture[str],
@@ -86,7 +86,7 @@ def test_a_scale_is_a_share(
     assert "--scale" in err
 
 
-def test_ctrl_c_names_the_command_to_go_on_with(
+def test_ctrl_c_prints_the_command_to_continue(
     storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cut(*args: object, **kwargs: object) -> None:
@@ -98,7 +98,7 @@ def test_ctrl_c_names_the_command_to_go_on_with(
     assert "celltune evaluate testless --top 3 --seeds 2 --on train" in err
 
 
-def test_another_test_split_than_before_is_refused(storage: Path) -> None:
+def test_evaluate_rejects_a_changed_test_split(storage: Path) -> None:
     folder = find_experiment("changed", storage)
     data: Any = SimpleNamespace(classes=("neg", "pos"), info={})
     test: Any = SimpleNamespace(fingerprint="other", split=[])

@@ -34,7 +34,7 @@ def place(trained: LocalExperiment, tmp_path: Path, monkeypatch: Patch) -> Path:
     return tmp_path
 
 
-def test_export_says_what_it_wrote_and_what_to_type(
+def test_export_prints_the_model_and_the_next_command(
     place: Path, capsys: Capsys, monkeypatch: Patch
 ) -> None:
     code, out, err = run(capsys, monkeypatch, "export", "small", "-o", "model")
@@ -46,7 +46,7 @@ def test_export_says_what_it_wrote_and_what_to_type(
     assert out.startswith("positive")
 
 
-def test_a_text_gets_a_label_and_a_probability(
+def test_predict_prints_a_label_and_a_probability(
     place: Path, capsys: Capsys, monkeypatch: Patch
 ) -> None:
     _, out, _ = run(capsys, monkeypatch, "predict", "small", GOOD, "--format", "jsonl")
@@ -61,7 +61,7 @@ def test_a_text_gets_a_label_and_a_probability(
 
 
 @pytest.mark.parametrize("form", ["csv", "csv.gz", "tsv", "jsonl", "txt"])
-def test_a_files_rows_are_all_answered_in_their_order(
+def test_predict_classifies_every_row_of_a_file_in_order(
     form: str, place: Path, capsys: Capsys, monkeypatch: Patch
 ) -> None:
     texts = [GOOD, *ODD, BAD]
@@ -86,7 +86,7 @@ def test_a_files_rows_are_all_answered_in_their_order(
 
 
 @pytest.mark.parametrize("arguments", [["-"], ["--file", "-"]])
-def test_standard_input_is_a_text_a_line_answered_block_by_block(
+def test_predict_reads_standard_input_in_blocks(
     arguments: list[str], place: Path, capsys: Capsys, monkeypatch: Patch
 ) -> None:
     monkeypatch.setattr("celltune.search.cli.prediction_input.BLOCK_SIZE", 2)
@@ -100,7 +100,9 @@ def test_standard_input_is_a_text_a_line_answered_block_by_block(
     assert [row["row"] for row in rows] == ["1", "2", "3", "4"]
 
 
-def test_a_text_cant_steer_the_terminal(place: Path, capsys: Capsys, monkeypatch: Patch) -> None:
+def test_control_sequences_are_removed_from_the_output(
+    place: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
     _, out, _ = run(capsys, monkeypatch, "predict", "small", "the plot was \x1b[2J great .")
     assert "\x1b" not in out
     assert "positive" in out
@@ -124,7 +126,7 @@ def test_explain_shows_every_word(place: Path, capsys: Capsys, monkeypatch: Patc
         assert after["change"] == pytest.approx(moved)
 
 
-def test_in_a_terminal_a_long_text_is_coloured(
+def test_explain_colours_a_long_text_in_a_terminal(
     place: Path, capsys: Capsys, monkeypatch: Patch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -180,7 +182,7 @@ def test_in_a_terminal_a_long_text_is_coloured(
         (["graph", "small", "-o", "x.png", "--trial", "2"], "no finished epoch"),
     ],
 )
-def test_bad_input_is_one_clear_error_with_exit_code_2(
+def test_invalid_input_is_one_error_with_exit_code_2(
     arguments: list[str], message: str, place: Path, capsys: Capsys, monkeypatch: Patch
 ) -> None:
     (place / "full").mkdir()
@@ -200,7 +202,7 @@ def test_bad_input_is_one_clear_error_with_exit_code_2(
 
 
 @pytest.mark.parametrize("form", ["png", "svg", "pdf"])
-def test_a_trials_model_is_drawn(
+def test_graph_draws_the_model_of_a_trial(
     form: str, place: Path, capsys: Capsys, monkeypatch: Patch
 ) -> None:
     pytest.importorskip("matplotlib", reason="needs celltune[graph]")
@@ -211,7 +213,7 @@ def test_a_trials_model_is_drawn(
     assert (place / f"model.{form}").read_bytes().startswith(starts[form])
 
 
-def test_a_configs_model_is_drawn_with_what_is_set(
+def test_graph_draws_the_model_of_a_config_with_overrides(
     place: Path, capsys: Capsys, monkeypatch: Patch
 ) -> None:
     pytest.importorskip("matplotlib", reason="needs celltune[graph]")

@@ -67,7 +67,7 @@ def celltune(
         (["export-study", "demo", "--storage", "x.db"], "'x.db' cannot be used"),
     ],
 )
-def test_bad_input_is_one_clear_error_with_exit_code_2(
+def test_invalid_input_is_one_error_with_exit_code_2(
     arguments: list[str], message: str, celltune: Celltune, storage: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "there.csv").write_text("mine")
@@ -82,7 +82,7 @@ def test_bad_input_is_one_clear_error_with_exit_code_2(
     assert (tmp_path / "there.csv").read_text() == "mine"
 
 
-def test_the_leaderboard_is_sorted_filtered_and_cut(celltune: Celltune) -> None:
+def test_leaderboard_sorts_filters_and_limits(celltune: Celltune) -> None:
     options = ["--where", "cell == 'gru'", "--sort", "-hidden_size", "--top", 2]
     code, out, _ = celltune("leaderboard", "demo", *options, "--format", "json")
     assert code == 0
@@ -93,7 +93,7 @@ def test_the_leaderboard_is_sorted_filtered_and_cut(celltune: Celltune) -> None:
     assert sorted(row["cell"] for row in json.loads(out)) == ["gru", "lstm"]
 
 
-def test_several_searches_are_ranked_together(celltune: Celltune, storage: Path) -> None:
+def test_leaderboard_ranks_several_experiments(celltune: Celltune, storage: Path) -> None:
     finished_search(storage, make_config(name="other", seed=4))
     code, out, err = celltune("leaderboard", "demo", "other")
     assert code == 0
@@ -102,7 +102,7 @@ def test_several_searches_are_ranked_together(celltune: Celltune, storage: Path)
     assert {"demo", "other"} <= set(out.split())
 
 
-def test_a_ranking_over_different_data_is_told_as_one(celltune: Celltune, storage: Path) -> None:
+def test_leaderboard_warns_about_different_data(celltune: Celltune, storage: Path) -> None:
     finished_search(storage, make_config(name="other"))
     ledger = storage / "other" / "ledger.jsonl"
     lines = ledger.read_bytes().split(b"\n")
@@ -115,7 +115,7 @@ def test_a_ranking_over_different_data_is_told_as_one(celltune: Celltune, storag
 
 
 @pytest.mark.parametrize("name", ["board.csv", "board.parquet", "board.txt", "board.html"])
-def test_a_file_is_written_whole_and_only_once(name: str, celltune: Celltune) -> None:
+def test_leaderboard_does_not_overwrite_files(name: str, celltune: Celltune) -> None:
     code, out, _ = celltune("leaderboard", "demo", "-o", name)
     assert (code, out) == (0, f"Wrote {name}\n")
     first = Path(name).read_bytes()
@@ -126,7 +126,7 @@ def test_a_file_is_written_whole_and_only_once(name: str, celltune: Celltune) ->
     assert [path.name for path in Path().iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_report_is_one_file_and_is_not_written_over(celltune: Celltune) -> None:
+def test_report_is_one_file_and_is_not_overwritten(celltune: Celltune) -> None:
     code, out, _ = celltune("report", "demo")
     assert code == 0
     assert re.fullmatch(r"Wrote demo.html \(\d\.\d MB\)\n", out)
@@ -134,7 +134,7 @@ def test_a_report_is_one_file_and_is_not_written_over(celltune: Celltune) -> Non
     assert celltune("report", "demo")[0] == 2
 
 
-def test_a_study_is_exported_once(celltune: Celltune) -> None:
+def test_export_study_rejects_an_existing_study(celltune: Celltune) -> None:
     options = ["--storage", "sqlite:///study.db", "--study-name", "mine"]
     code, out, _ = celltune("export-study", "demo", *options)
     assert code == 0
@@ -144,9 +144,7 @@ def test_a_study_is_exported_once(celltune: Celltune) -> None:
     assert "already contains a study 'mine'" in err
 
 
-def test_a_file_that_can_not_be_written_is_told(
-    celltune: Celltune, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_reported(celltune: Celltune, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(handle: int, mode: str) -> None:
         os.close(handle)
         raise OSError(28, "No space left on device")
@@ -158,7 +156,7 @@ def test_a_file_that_can_not_be_written_is_told(
     assert not list(Path().glob(".board*"))
 
 
-def test_the_table_is_instant(storage: Path) -> None:
+def test_leaderboard_imports_no_heavy_library(storage: Path) -> None:
     code = (
         "import sys; from celltune.search.cli.app import app\n"
         "try:\n    app(['leaderboard', 'demo'])\n"

@@ -14,7 +14,7 @@ from celltune.search.wording import describe_params, metric_text
 from tests.search.support import make_config, make_controller, start_ledger, steps
 
 
-def test_parameters_in_words() -> None:
+def test_describe_params() -> None:
     params = {
         "cell": "gru",
         "hidden_size": 32,
@@ -27,7 +27,7 @@ def test_parameters_in_words() -> None:
     assert describe_params({"cell": "mgu"}) == "mgu"
 
 
-def test_metrics_in_words() -> None:
+def test_metric_text() -> None:
     assert metric_text("valid_accuracy", 0.98765) == "98.77 %"
     assert metric_text("valid_loss", 0.12345) == "0.1235"
     assert metric_text("valid_loss", None) == "-"
@@ -36,21 +36,21 @@ def test_metrics_in_words() -> None:
 def watch(view: View, folder: LocalExperiment) -> None:
     folder.path.mkdir(exist_ok=True)
     with start_ledger(folder.ledger) as ledger:
-        conductor = make_controller(make_config(), ledger)
-        conductor.observe(view.event)
+        controller = make_controller(make_config(), ledger)
+        controller.observe(view.event)
         view.stage("Starting")
         view.progress("read", 10, None)
         view.progress("read", 20, None)
-        with view.running(folder, make_config(), conductor.state):
-            running = steps(conductor)
+        with view.running(folder, make_config(), controller.state):
+            running = steps(controller)
             for _ in range(6):
                 next(running)
-            while (assignment := conductor.next()) is None or assignment.checkpoints:
+            while (assignment := controller.next()) is None or assignment.checkpoints:
                 pass
-            conductor.fail(assignment.number, "it broke")
+            controller.fail(assignment.number, "it broke")
 
 
-def test_plain_lines_tell_what_happens(tmp_path: Path) -> None:
+def test_plain_view_writes_one_line_per_event(tmp_path: Path) -> None:
     lines: list[str] = []
     watch(PlainView(lines.append), LocalExperiment(tmp_path / "demo"))
     assert lines[:2] == ["Starting ...", "read ..."]
@@ -62,7 +62,7 @@ def test_plain_lines_tell_what_happens(tmp_path: Path) -> None:
     assert lines[-1].endswith("failed: it broke")
 
 
-def test_the_live_view_draws_and_leaves_a_clean_terminal(tmp_path: Path) -> None:
+def test_live_view_draws_and_restores_the_terminal(tmp_path: Path) -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=100, height=30)
     watch(LiveView(console, clock=lambda: 0.0), LocalExperiment(tmp_path / "demo"))
@@ -73,11 +73,11 @@ def test_the_live_view_draws_and_leaves_a_clean_terminal(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("width", [50, 80, 200])
-def test_the_drawing_fits_the_terminal(width: int, tmp_path: Path) -> None:
+def test_live_view_fits_the_terminal(width: int, tmp_path: Path) -> None:
     with start_ledger(tmp_path / "ledger.jsonl") as ledger:
-        conductor = make_controller(make_config(budget={"trials": 40, "max_epochs": 4}), ledger)
-        list(steps(conductor, workers=3))
-        state = conductor.state
+        controller = make_controller(make_config(budget={"trials": 40, "max_epochs": 4}), ledger)
+        list(steps(controller, workers=3))
+        state = controller.state
     state.apply(TrialCreated(at=1.0, number=40, params={"cell": "gru"}, max_epochs=4))
     state.apply(TrialCreated(at=1.0, number=41, params={"cell": "gru"}, max_epochs=4))
     state.apply(TrialFailed(at=1.0, number=41, error="no"))
