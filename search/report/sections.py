@@ -146,8 +146,10 @@ def curves(subject: Subject) -> Section | None:
 
 def _early_stopping(config: SearchConfig) -> str:
     settings, rule = config.early_stopping, make_rule(config)
-    if settings is None or rule is None or rule.rungs == ():
+    if settings is None or rule is None:
         return "Early stopping was off."
+    if rule.rungs == ():
+        return f"{settings.title} has no rung before the last epoch, so it prunes no trial."
     when = "after every epoch"
     if rule.rungs is not None:
         when = f"at the rungs (after epoch {', '.join(map(str, rule.rungs))})"

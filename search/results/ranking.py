@@ -47,18 +47,7 @@ def ranking(searches: Sequence[RankedSearch], metric: Metric) -> list[dict[str, 
         metric: the metric that ranks.
     """
     entries = [(search, trial) for search in searches for trial in search.state.trials]
-    direction = sign(metric)
-    values = [trial.best_value(metric) for _, trial in entries]
-    scores = [None if value is None else direction * value for value in values]
-    # sort() is stable, also in reverse: equal scores keep the order of the ledger.
-    scored = [(score, index) for index, score in enumerate(scores) if score is not None]
-    scored.sort(key=lambda pair: pair[0], reverse=True)
-    unranked = [index for index, score in enumerate(scores) if score is None]
-    ranks: dict[int, int] = {}
-    for place, (score, index) in enumerate(scored, 1):
-        previous_score, previous_index = scored[max(0, place - 2)]
-        is_tie = place > 1 and previous_score == score
-        ranks[index] = ranks[previous_index] if is_tie else place
+    ranks, unranked = _ranks([trial.best_value(metric) for _, trial in entries], sign(metric))
     origins = _origin_columns(searches)
     names = list(dict.fromkeys(name for _, trial in entries for name in trial.params))
     return [
@@ -68,6 +57,24 @@ def ranking(searches: Sequence[RankedSearch], metric: Metric) -> list[dict[str, 
         }
         for index in [*ranks, *unranked]
     ]
+
+
+def _ranks(values: Sequence[float | None], direction: int) -> tuple[dict[int, int], list[int]]:
+    """Return the ranks of values by their index, the best first, and the indices without a value.
+
+    Args:
+        values: the values to rank.
+        direction: 1 if large values are better, -1 if small ones are.
+    """
+    scored = [(direction * value, index) for index, value in enumerate(values) if value is not None]
+    # sort() is stable, also in reverse: equal scores keep their order.
+    scored.sort(key=lambda pair: pair[0], reverse=True)
+    ranks: dict[int, int] = {}
+    for place, (score, index) in enumerate(scored, 1):
+        previous_score, previous_index = scored[max(0, place - 2)]
+        is_tie = place > 1 and previous_score == score
+        ranks[index] = ranks[previous_index] if is_tie else place
+    return ranks, [index for index, value in enumerate(values) if value is None]
 
 
 def rows(

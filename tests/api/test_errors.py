@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import re
+from importlib import import_module
+
+import celltune.data_prep.errors
+import celltune.errors
+import celltune.models.errors
+import celltune.registry
+import celltune.search.errors
+
+
+def subclasses(error: type[BaseException]) -> dict[str, type[BaseException]]:
+    found = {error.__name__: error}
+    for subclass in error.__subclasses__():
+        if subclass.__module__.startswith("celltune."):
+            found |= subclasses(subclass)
+    return found
+
+
+def test_error_tree_lists_every_error_with_its_parent_and_module() -> None:
+    errors = subclasses(celltune.errors.CelltuneError)
+    lines = re.findall(r"^    ([│ ├└─]*)(\w+)(?:.*\((\S+)\))?", celltune.errors.__doc__ or "", re.M)
+    ancestors: list[type[BaseException]] = []
+    for indent, name, module in lines:
+        error = errors.pop(name)
+        ancestors[len(indent) // 4 :] = [error]
+        assert error.__base__ in (ancestors[-2:-1] or [Exception])
+        if module:
+            assert getattr(import_module(f"celltune.{module}"), name) is error
+    assert errors == {}
+
+
+def test_every_error_says_when_it_is_raised() -> None:
+    errors = subclasses(celltune.errors.CelltuneError)
+    del errors["CelltuneError"]
+    assert [name for name, error in errors.items() if not error.__doc__] == []
