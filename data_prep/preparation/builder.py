@@ -19,7 +19,7 @@ from celltune.data_prep.text.indexing import IndexedTexts, index_texts
 from celltune.data_prep.text.tokenizers import open_tokenizer
 from celltune.data_prep.text.truncation import drop_unknown, truncate
 from celltune.data_prep.types import JSON, Progress
-from celltune.data_prep.vectors.embedding import VectorSource, embedding
+from celltune.data_prep.vectors.embedding import TrainingCorpus, VectorSource, build_embedding
 
 PROGRESS_EVERY = 500
 
@@ -71,9 +71,8 @@ class Builder:
         matrix, coverage = None, None
         if self._vectors is not None:
             unlabelled = [row.text for row in rows if row.split == "unlabelled"]
-            matrix, known, coverage = embedding(
-                self._vectors, self._config, vocabulary.words, indexed.tokens, train, unlabelled
-            )
+            corpus = TrainingCorpus(self._config, indexed.tokens, train, unlabelled)
+            matrix, known, coverage = build_embedding(self._vectors, vocabulary.words, corpus)
             if self._drops_unknown:
                 vocabulary = Vocabulary([vocabulary.words[index] for index in known])
                 matrix = matrix[known]

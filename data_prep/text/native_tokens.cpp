@@ -1,8 +1,9 @@
-// Tokenizing and numbering of texts, behind data_prep/native_tokens.py; compiled at first use.
+// Tokenizes and numbers texts for native_tokens.py; compiled on first use.
 //
-// A text is first spaced, into a buffer where only ' ' and '\n' part tokens, then cut. '\n' stands
-// for every blank that wasn't ' ' and for what was replaced by a blank late: a line break of HTML
-// has a ' ' in it, and must be found only where basic_english finds it.
+// A text is first rewritten into a buffer in which tokens are separated by ' ' or '\n', then cut.
+// '\n' represents all whitespace other than ' ', and characters that basic_english replaces by a
+// space after it has removed line breaks. The two are distinguished because the line break "<br />"
+// contains a ' ' and may only be found where basic_english finds it.
 
 #include <algorithm>
 #include <cstdint>
@@ -14,11 +15,14 @@
 
 namespace {
 
-enum Kind : uint8_t { PLAIN, DROPPED, APART, BLANK, LATE_BLANK, CLOSES_BREAK, MAYBE_BLANK };
+// The effect of a byte. SEPARATED: a token of its own. LATE_SPACE: replaced by a space after line
+// breaks were removed. ENDS_BREAK: '>', the end of a line break. MAYBE_SPACE: first byte of a UTF-8
+// sequence that may be whitespace.
+enum Kind : uint8_t { PLAIN, DROPPED, SEPARATED, SPACE, LATE_SPACE, ENDS_BREAK, MAYBE_SPACE };
 
 const char LINE_BREAK[] = "<br />";
 const size_t BREAK_SIZE = sizeof LINE_BREAK - 1;
-const size_t PADDING = 8;  // bytes behind the last blank that may be read
+const size_t PADDING = 8;  // bytes that may be read after the last separator
 
 struct Alphabet {
   uint8_t lowered[256];
@@ -29,50 +33,53 @@ struct Alphabet {
       lowered[byte] = lowercase && byte >= 'A' && byte <= 'Z' ? byte + 32 : byte;
       kind[byte] = PLAIN;
     }
-    for (int byte : {9, 10, 11, 12, 13, 28, 29, 30, 31}) kind[byte] = BLANK;
-    for (int byte : {0xC2, 0xE1, 0xE2, 0xE3}) kind[byte] = MAYBE_BLANK;
+    for (int byte : {9, 10, 11, 12, 13, 28, 29, 30, 31}) kind[byte] = SPACE;
+    for (int byte : {0xC2, 0xE1, 0xE2, 0xE3}) kind[byte] = MAYBE_SPACE;
     if (!basic_english) return;
-    for (const char* mark = "'.,()!?"; *mark; ++mark) kind[uint8_t(*mark)] = APART;
+    for (const char* mark = "'.,()!?"; *mark; ++mark) kind[uint8_t(*mark)] = SEPARATED;
     kind[uint8_t('"')] = DROPPED;
-    kind[uint8_t(';')] = kind[uint8_t(':')] = LATE_BLANK;
-    kind[uint8_t('>')] = CLOSES_BREAK;
+    kind[uint8_t(';')] = kind[uint8_t(':')] = LATE_SPACE;
+    kind[uint8_t('>')] = ENDS_BREAK;
   }
 };
 
-// The size in UTF-8 of the blank beyond ASCII that begins here, as str.isspace() knows them; or 0.
-size_t wide_blank(const uint8_t* at, const uint8_t* end) {
+// Returns the UTF-8 size of the non-ASCII whitespace character (as defined by str.isspace) at `at`,
+// or 0 if there is none.
+size_t wide_space(const uint8_t* at, const uint8_t* end) {
   if (at[0] == 0xC2) return end - at >= 2 && (at[1] == 0x85 || at[1] == 0xA0) ? 2 : 0;
   if (end - at < 3) return 0;
   const uint32_t code = (at[0] & 0x0Fu) << 12 | (at[1] & 0x3Fu) << 6 | (at[2] & 0x3Fu);
-  const bool blank = code == 0x1680 || (code >= 0x2000 && code <= 0x200A) || code == 0x2028 ||
+  const bool space = code == 0x1680 || (code >= 0x2000 && code <= 0x200A) || code == 0x2028 ||
                      code == 0x2029 || code == 0x202F || code == 0x205F || code == 0x3000;
-  return blank ? 3 : 0;
+  return space ? 3 : 0;
 }
 
-// Eight bytes, the first of them lowest.
+// Returns eight bytes as an integer, the first byte lowest.
 uint64_t word_at(const uint8_t* text) {
   uint64_t word;
   std::memcpy(&word, text, 8);
   return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? word : __builtin_bswap64(word);
 }
 
-// The highest bit of each byte of the word that is `wanted`, exact up to the first of them.
-uint64_t found_in(uint64_t word, char wanted) {
+// Sets the highest bit of each byte that equals `wanted`; only bits up to the first match are
+// exact.
+uint64_t matches(uint64_t word, char wanted) {
   const uint64_t ones = 0x0101010101010101u, differing = word ^ ones * uint8_t(wanted);
   return (differing - ones) & ~differing & ones << 7;
 }
 
-// A token: its first eight bytes, zeros where it has none; where it begins, and its size.
+// A token: its first eight bytes (padded with zeros), its start and its size.
 struct Token {
   uint64_t first;
   const uint8_t* text;
   size_t size;
 
-  // The token that begins here and ends before the next blank; reads PADDING bytes behind that.
+  // The token from `at` to the next separator; reads up to PADDING bytes after the separator.
   explicit Token(const uint8_t* at) : first(word_at(at)), text(at), size(0) {
-    uint64_t word = first, blanks;
-    while (!(blanks = found_in(word, ' ') | found_in(word, '\n'))) word = word_at(at + (size += 8));
-    size += __builtin_ctzll(blanks) / 8;
+    uint64_t word = first, separators;
+    while (!(separators = matches(word, ' ') | matches(word, '\n')))
+      word = word_at(at + (size += 8));
+    size += __builtin_ctzll(separators) / 8;
     if (size < 8) first &= (uint64_t(1) << 8 * size) - 1;
   }
 
@@ -92,7 +99,7 @@ struct Token {
   }
 };
 
-// Distinct tokens, numbered from 0 on in the order of their coming.
+// Distinct tokens, numbered from 0 in the order of first occurrence (open-addressing hash table).
 class Numbers {
  public:
   Numbers() : slots_(size_t(1) << 16) {}
@@ -118,7 +125,7 @@ class Numbers {
   struct Slot {
     uint64_t first = 0;
     uint32_t size = 0;
-    int32_t number = -1;  // free
+    int32_t number = -1;  // -1: empty slot
   };
 
   bool same(const Slot& slot, const Token& token) const {
@@ -138,13 +145,13 @@ class Numbers {
   }
 
   std::vector<Slot> slots_;
-  std::string text_;  // every token with a '\n' behind it
+  std::string text_;  // all tokens, each followed by '\n'
   std::vector<size_t> begins_;
   std::vector<uint64_t> hashes_;
 };
 
-// Writes at most three bytes for each of the text; gives the end of what was written.
-uint8_t* spaced(const Alphabet& alphabet, const uint8_t* at, const uint8_t* end, uint8_t* begin) {
+// Rewrites a text into at most three bytes per byte plus one; returns the end of the output.
+uint8_t* separate(const Alphabet& alphabet, const uint8_t* at, const uint8_t* end, uint8_t* begin) {
   uint8_t* to = begin;
   while (at < end) {
     const uint8_t byte = *at++;
@@ -155,20 +162,21 @@ uint8_t* spaced(const Alphabet& alphabet, const uint8_t* at, const uint8_t* end,
         break;
       case DROPPED:
         break;
-      case APART:
+      case SEPARATED:
         *to++ = ' ', *to++ = byte, *to++ = ' ';
         break;
-      case BLANK:
-      case LATE_BLANK:
+      case SPACE:
+      case LATE_SPACE:
         *to++ = '\n';
         break;
-      case CLOSES_BREAK:
+      case ENDS_BREAK:
         *to++ = byte;
-        if (size_t(to - begin) >= BREAK_SIZE && !std::memcmp(to - BREAK_SIZE, LINE_BREAK, BREAK_SIZE))
+        if (size_t(to - begin) >= BREAK_SIZE &&
+            !std::memcmp(to - BREAK_SIZE, LINE_BREAK, BREAK_SIZE))
           to -= BREAK_SIZE, *to++ = '\n';
         break;
-      case MAYBE_BLANK:
-        if (const size_t size = wide_blank(at - 1, end)) {
+      case MAYBE_SPACE:
+        if (const size_t size = wide_space(at - 1, end)) {
           at += size - 1;
           *to++ = '\n';
         } else {
@@ -184,10 +192,15 @@ uint8_t* spaced(const Alphabet& alphabet, const uint8_t* at, const uint8_t* end,
 
 extern "C" {
 
-// texts: n texts in UTF-8, one after the other; ends: where each ends. Those with letters beyond
-// ASCII must be lower-cased already if `lowercase`; none may have 2^30 bytes. ids has room for as many numbers as texts has
-// bytes; counts gets each text's number of tokens. Gives the distinct tokens, or null without
-// memory; celltune_tokens_free takes them back.
+// Tokenizes and numbers n texts.
+//
+// texts: the texts in UTF-8, concatenated; each is smaller than 2^30 bytes. If `lowercase`, texts
+//     with non-ASCII characters are lower-case already.
+// ends: end of each text.
+// ids: output, one number per token; has the size of `texts`.
+// counts: output, number of tokens of each text.
+//
+// Returns the distinct tokens, which celltune_tokens_free frees, or null if memory is exhausted.
 void* celltune_tokens_index(const uint8_t* texts, const int64_t* ends, int64_t n, int lowercase,
                             int basic_english, int32_t* ids, int64_t* counts) try {
   const Alphabet alphabet(lowercase, basic_english);
@@ -199,7 +212,7 @@ void* celltune_tokens_index(const uint8_t* texts, const int64_t* ends, int64_t n
     if (size >> 30) return nullptr;
     buffer.resize(std::max(buffer.size(), 3 * size + 1 + PADDING));
     const uint8_t* at = buffer.data();
-    const uint8_t* stop = spaced(alphabet, texts + begin, texts + ends[text], buffer.data());
+    const uint8_t* stop = separate(alphabet, texts + begin, texts + ends[text], buffer.data());
     const int32_t* first = ids;
     while (at < stop) {
       const Token token(at);
@@ -213,7 +226,7 @@ void* celltune_tokens_index(const uint8_t* texts, const int64_t* ends, int64_t n
   return nullptr;
 }
 
-// The distinct tokens in the order of their numbers, a '\n' behind each; and how many bytes.
+// Returns the distinct tokens in the order of their numbers, each followed by '\n'; sets the size.
 const char* celltune_tokens_text(const void* numbers, int64_t* size) {
   const std::string& text = static_cast<const Numbers*>(numbers)->text();
   *size = int64_t(text.size());

@@ -1,6 +1,6 @@
-"""The embedding that training starts from: pretrained vectors in the order of the vocabulary.
+"""Initial embedding: pretrained or learned vectors in the order of the vocabulary.
 
-Shapes: V ids of the vocabulary, E numbers a vector, M distinct tokens.
+Shapes: V words in the vocabulary, E components of a vector, M distinct tokens.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,129 +26,37 @@ from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.vector_config import VectorsConfig
 from celltune.data_prep.vectors.files import Vector, read_vectors
 
-Sentences = Sequence[Sequence[str]]
-
 
 class VectorSource(Protocol):
-    """Where vectors come from."""
+    """Source of word vectors."""
 
     def digest(self) -> str:
-        """A hexadecimal digest of all that they depend on beside config and reviews."""
+        """Return a hex digest of everything but config and documents that determines the vectors.
 
-    def vectors(self, words: Sequence[str], corpus: _Corpus) -> tuple[Mapping[str, Vector], int]:
-        """``(E,)`` vectors of as many of ``words`` as there are, and E."""
+        Raises:
+            DataError: a file or a library is missing.
+        """
 
+    def vectors(
+        self, words: Sequence[str], corpus: TrainingCorpus
+    ) -> tuple[Mapping[str, Vector], int]:
+        """Return `(E,)` vectors by word for those of `words` that have one, and E.
 
-def open_vectors(
-    config: DataConfig, *, cache_dir: Path, progress: Progress | None = None
-) -> VectorSource | None:
-    """What a config names; reads nothing yet, but may download.
-
-    Args:
-        config: names vectors, or None.
-        cache_dir: downloads lie in its folder ``downloads``.
-        progress: told about a download, and about training.
-
-    Raises:
-        DataError: a file that isn't there, or a download that fails.
-    """
-    wanted = config.vectors
-    if wanted is None:
-        return None
-    if wanted.train is not None:
-        return _Trained(wanted, config.seed, progress)
-    if wanted.name is not None:
-        url, name, member = _torchtext(wanted.name)
-        advice = f"Get {name} by hand and set data.vectors.path to it instead of data.vectors.name."
-        path = cache_dir / "downloads" / name
-        if not path.exists():
-            fetch(url, path, md5=None, advice=advice, progress=progress)
-        return _Filed(path, member)
-    path = wanted.path or Path()
-    with reading(path):
-        present = path.is_file()
-    if not present:
-        raise DataError(
-            f"{path} isn't a file (looked in {Path.cwd()}); set data.vectors.path to one"
-        )
-    return _Filed(path, wanted.member)
-
-
-def check_vectors(config: DataConfig) -> None:
-    """Looks whether what a config names is there, without downloading, reading or learning it.
-
-    Raises:
-        DataError: a file or a library that isn't there.
-    """
-    if config.vectors is not None and config.vectors.name is None:
-        source = open_vectors(config, cache_dir=Path())
-        if isinstance(source, _Trained):
-            source.digest()
-
-
-def embedding(
-    source: VectorSource,
-    config: DataConfig,
-    words: Sequence[str],
-    tokens: Sequence[str],
-    train: TensorizedSplit,
-    unlabelled: Sequence[str],
-) -> tuple[NDArray[np.float32], NDArray[np.int64], dict[str, JSON]]:
-    """The embedding of a vocabulary.
-
-    Args:
-        source: gives the vectors.
-        config: says what unknown words get.
-        words: the vocabulary, in the order of its ids.
-        tokens: what the ids of ``train`` mean.
-        train: the training part before cutting, as ids of ``tokens``.
-        unlabelled: further texts to learn vectors from.
-
-    Returns:
-        ``(V, E)``, the row of padding zero; the ids with a vector, unk and pad among them, in
-        rising order; and the coverage: ``types``, the share of the
-        vocabulary's words that have a vector, and ``tokens``, the share of all tokens of the
-        training part that do.
-
-    Raises:
-        DataError: a file that can't be used, or one with no word of the vocabulary.
-    """
-    corpus = _Corpus(config, tokens, train, unlabelled)
-    known = words[PAD + 1 :]
-    found, width = source.vectors(known, corpus)
-    if not found:
-        raise DataError(
-            f"none of the {len(known)} words of the vocabulary has a vector; the vectors are of "
-            f"another language or case. Check data.vectors, data.tokenizer and data.lowercase"
-        )
-    matrix = np.zeros((len(words), width), dtype=np.float32)
-    has = np.zeros(len(words), dtype=bool)
-    for index, word in enumerate(known, start=PAD + 1):
-        if word in found:
-            matrix[index], has[index] = found[word], True
-    if config.vectors is not None and config.vectors.unknown == "drawn":
-        unknown = ~has
-        unknown[PAD] = False  # padding stays nothing at all
-        spread = float(matrix[has].std())
-        rng = np.random.default_rng((config.seed, 1))
-        matrix[unknown] = rng.normal(0, spread, (int(unknown.sum()), width))
-    counts = np.bincount(train.ids, minlength=len(tokens))
-    covered = sum(int(count) for token, count in zip(tokens, counts, strict=True) if token in found)
-    has[: PAD + 1] = True
-    return (
-        matrix,
-        np.flatnonzero(has),
-        {
-            "size": width,
-            "types": float(has[PAD + 1 :].mean()),
-            "tokens": covered / max(1, train.tokens),
-        },
-    )
+        Raises:
+            DataError: a file cannot be used, or nothing can be learned from the corpus.
+        """
 
 
 @dataclass(frozen=True)
-class _Corpus:
-    """What vectors can be learned from: the training part and the unlabelled reviews."""
+class TrainingCorpus:
+    """Texts that vectors can be learned from.
+
+    Attributes:
+        config: settings of the tokenizer.
+        tokens: the M distinct tokens that the ids of `train` refer to.
+        train: the training split before truncation.
+        unlabelled: additional texts.
+    """
 
     config: DataConfig
     tokens: Sequence[str]
@@ -156,16 +64,124 @@ class _Corpus:
     unlabelled: Sequence[str]
 
     def sentences(self) -> list[list[str]]:
-        """The tokens of each text."""
+        """Return the tokens of each text."""
         config = self.config
         more = index_texts(self.unlabelled, config.tokenizer, lowercase=bool(config.lowercase))
         return [
-            *_texts(self.train.ids, self.train.offsets, self.tokens),
-            *_texts(more.ids, more.offsets, more.tokens),
+            *_token_lists(self.train.ids, self.train.offsets, self.tokens),
+            *_token_lists(more.ids, more.offsets, more.tokens),
         ]
 
 
-def _texts(
+class Embedding(NamedTuple):
+    """Initial embedding of a vocabulary.
+
+    Attributes:
+        matrix: `(V, E)`; the row of pad is zero.
+        known: sorted ids with a vector, including unk and pad.
+        coverage: E (`size`), the share of the vocabulary's words that have a vector (`types`), and
+            the share of the training split's tokens that have one (`tokens`).
+    """
+
+    matrix: NDArray[np.float32]
+    known: NDArray[np.int64]
+    coverage: dict[str, JSON]
+
+
+def open_vectors(
+    config: DataConfig, *, cache_dir: Path, progress: Progress | None = None
+) -> VectorSource | None:
+    """Return the source of vectors that a config names; downloads it if necessary.
+
+    Args:
+        config: the data's config; without data.vectors, the result is None.
+        cache_dir: downloads are stored in its folder `downloads`.
+        progress: is called during a download and during training.
+
+    Raises:
+        DataError: a file is missing, or a download failed.
+    """
+    settings = config.vectors
+    if settings is None:
+        return None
+    if settings.train is not None:
+        return _LearnedVectors(settings, config.seed, progress)
+    if settings.name is not None:
+        return _downloaded(settings.name, cache_dir, progress)
+    path = settings.path or Path()
+    with reading(path):
+        exists = path.is_file()
+    if not exists:
+        raise DataError(
+            f"The file of word vectors {path} does not exist (working directory: {Path.cwd()}). "
+            f"Set data.vectors.path to an existing file."
+        )
+    return _FileVectors(path, settings.member)
+
+
+def check_vectors(config: DataConfig) -> None:
+    """Check that files and libraries exist, without downloading, reading or learning vectors.
+
+    Raises:
+        DataError: a file or a library is missing.
+    """
+    if config.vectors is not None and config.vectors.name is None:
+        source = open_vectors(config, cache_dir=Path())
+        if isinstance(source, _LearnedVectors):
+            source.digest()
+
+
+def build_embedding(
+    source: VectorSource, words: Sequence[str], corpus: TrainingCorpus
+) -> Embedding:
+    """Arrange vectors in the order of a vocabulary.
+
+    Args:
+        source: the vectors.
+        words: the vocabulary in the order of the ids.
+        corpus: the training split, and the config, which determines the rows of unknown words.
+
+    Raises:
+        DataError: a file cannot be used, or no word of the vocabulary has a vector.
+    """
+    settings, train = corpus.config.vectors, corpus.train
+    vocabulary = words[PAD + 1 :]
+    vectors, width = source.vectors(vocabulary, corpus)
+    if not vectors:
+        raise DataError(
+            f"None of the {len(vocabulary)} words of the vocabulary has a vector; the vectors may "
+            f"be for another language or case. Check data.vectors, data.tokenizer and "
+            f"data.lowercase."
+        )
+    matrix = np.zeros((len(words), width), dtype=np.float32)
+    known = np.zeros(len(words), dtype=bool)
+    for index, word in enumerate(vocabulary, start=PAD + 1):
+        if word in vectors:
+            matrix[index], known[index] = vectors[word], True
+    if settings is not None and settings.unknown == "drawn":
+        _draw_unknown(matrix, known, corpus.config.seed)
+    counts = np.bincount(train.ids, minlength=len(corpus.tokens)).tolist()
+    pairs = zip(corpus.tokens, counts, strict=True)
+    covered_tokens = sum(count for token, count in pairs if token in vectors)
+    known[: PAD + 1] = True
+    coverage: dict[str, JSON] = {
+        "size": width,
+        "types": float(known[PAD + 1 :].mean()),
+        "tokens": covered_tokens / max(1, train.tokens),
+    }
+    return Embedding(matrix, np.flatnonzero(known), coverage)
+
+
+def _draw_unknown(matrix: NDArray[np.float32], known: NDArray[np.bool_], seed: int) -> None:
+    """Fill the rows of words without a vector with normal numbers of the vectors' spread."""
+    unknown = ~known
+    unknown[PAD] = False
+    spread = float(matrix[known].std())
+    rng = np.random.default_rng((seed, 1))
+    matrix[unknown] = rng.normal(0, spread, (int(unknown.sum()), matrix.shape[1]))
+
+
+def _token_lists(
     ids: NDArray[np.int32], offsets: NDArray[np.int64], tokens: Sequence[str]
 ) -> Iterator[list[str]]:
     for begin, end in pairwise(offsets.tolist()):
@@ -173,7 +189,9 @@ def _texts(
 
 
 @dataclass(frozen=True)
-class _Filed:
+class _FileVectors:
+    """Vectors from a file."""
+
     path: Path
     member: str | None
 
@@ -181,38 +199,55 @@ class _Filed:
         with reading(self.path):
             return file_digest(self.path)
 
-    def vectors(self, words: Sequence[str], corpus: _Corpus) -> tuple[Mapping[str, Vector], int]:  # noqa: ARG002
+    def vectors(
+        self,
+        words: Sequence[str],
+        corpus: TrainingCorpus,  # noqa: ARG002
+    ) -> tuple[Mapping[str, Vector], int]:
         return read_vectors(self.path, words, member=self.member)
 
 
 @dataclass(frozen=True)
-class _Trained:
-    wanted: VectorsConfig
+class _LearnedVectors:
+    """Vectors that gensim learns from the training split."""
+
+    settings: VectorsConfig
     seed: int
     progress: Progress | None
 
     def digest(self) -> str:
-        # The config and the reviews stand for the rest; the library's version is in its results.
+        # Config and documents are in the fingerprint anyway; only gensim's version is missing.
         from celltune.data_prep.vectors.word2vec import library_version
 
         return hashlib.sha256(library_version().encode()).hexdigest()
 
-    def vectors(self, words: Sequence[str], corpus: _Corpus) -> tuple[Mapping[str, Vector], int]:
+    def vectors(
+        self, words: Sequence[str], corpus: TrainingCorpus
+    ) -> tuple[Mapping[str, Vector], int]:
         from celltune.data_prep.vectors.word2vec import learn
 
         return learn(
             corpus.sentences(),
             words,
-            size=self.wanted.size,
-            epochs=self.wanted.epochs,
+            size=self.settings.size,
+            epochs=self.settings.epochs,
             seed=self.seed,
             progress=self.progress,
-        ), self.wanted.size
+        ), self.settings.size
 
 
-def _torchtext(name: str) -> tuple[str, str, str | None]:
-    """Address, file name and zip member of vectors that torchtext knows by name."""
-    # Imported here: torchtext brings torch along, seconds that only a download need wait.
+def _downloaded(name: str, cache_dir: Path, progress: Progress | None) -> _FileVectors:
+    url, file, member = _torchtext_location(name)
+    fix = f"Download {file} by hand and set data.vectors.path to it instead of data.vectors.name."
+    path = cache_dir / "downloads" / file
+    if not path.exists():
+        fetch(url, path, md5=None, advice=fix, progress=progress)
+    return _FileVectors(path, member)
+
+
+def _torchtext_location(name: str) -> tuple[str, str, str | None]:
+    """Return the URL, file name and zip member of vectors that torchtext knows by name."""
+    # torchtext imports torch, which takes seconds; only a download needs it.
     from torchtext.vocab import FastText, GloVe
 
     kind, *rest = name.split(".")

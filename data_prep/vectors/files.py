@@ -1,6 +1,9 @@
-"""Word vectors in files: GloVe and word2vec text, plain, gzipped or in a zip; word2vec binary.
+"""Readers of word vector files.
 
-Shapes: E numbers a vector.
+Supported are GloVe and word2vec text files (plain, gzipped or in a zip archive), and word2vec
+binary files.
+
+Shapes: E components of a vector.
 """
 
 from __future__ import annotations
@@ -21,45 +24,45 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import GZIP_MAGIC, reading
 
 ZIP_MAGIC = b"PK\x03\x04"
-WIDEST = 1 << 16
-"""A binary file that says its vectors are wider isn't what it seems: none is wider than a few
-thousand numbers."""
+MAX_WIDTH = 1 << 16
+"""Maximum E of a binary file. Real vectors have at most a few thousand components, so a larger
+value means that the file has another format."""
 
 Vector = NDArray[np.float32]
 
 
 def read_vectors(
-    path: Path, wanted: Collection[str], *, member: str | None = None
+    path: Path, words: Collection[str], *, member: str | None = None
 ) -> tuple[dict[str, Vector], int]:
-    """The vectors of the wanted words. Other lines are looked at, but never kept.
+    """Read the vectors of the given words; other lines are validated and skipped.
 
     Args:
-        path: a file; binary if its name ends in .bin or .bin.gz, text else.
-        wanted: the words to look for. If a word stands twice, its first vector counts.
-        member: of a zip; None if it holds only one file.
+        path: the file; it is binary if its name ends in .bin or .bin.gz, otherwise text.
+        words: the words to look up. The first vector counts if a word occurs twice.
+        member: name of the file in a zip archive; None if the archive contains a single file.
 
     Returns:
-        ``(E,)`` vectors by word, and E.
+        `(E,)` vectors by word, and E.
 
     Raises:
-        DataError: a missing, empty, damaged or cut file, a line whose width isn't the others', or
-            numbers that aren't.
+        DataError: the file is missing, empty, damaged or truncated, a line has another width than
+            the first one, or a value is not a finite number.
     """
-    binary = path.name.endswith((".bin", ".bin.gz"))
-    with reading(path), _opened(path, member) as file:
-        found, width = (_binary if binary else _text)(path, file, frozenset(wanted))
+    read = _read_binary if path.name.endswith((".bin", ".bin.gz")) else _read_text
+    with reading(path), _open(path, member) as file:
+        vectors, width = read(path, file, frozenset(words))
     if not width:
-        raise DataError(f"{path} is empty; it needs a word and its vector a line")
-    return found, width
+        raise DataError(f"{path} is empty; each line has to contain a word and its vector.")
+    return vectors, width
 
 
 @contextmanager
-def _opened(path: Path, member: str | None) -> Iterator[IO[bytes]]:
+def _open(path: Path, member: str | None) -> Iterator[IO[bytes]]:
     with path.open("rb") as raw:
         magic = raw.read(4)
         raw.seek(0)
         if magic == ZIP_MAGIC:
-            with _zipped(path, raw, member) as file:
+            with _open_member(path, raw, member) as file:
                 yield file
         elif magic[:2] == GZIP_MAGIC:
             with gzip.open(raw) as file:
@@ -69,127 +72,140 @@ def _opened(path: Path, member: str | None) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _zipped(path: Path, raw: IO[bytes], member: str | None) -> Iterator[IO[bytes]]:
+def _open_member(path: Path, raw: IO[bytes], member: str | None) -> Iterator[IO[bytes]]:
     try:
         with zipfile.ZipFile(raw) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/")]
             if member is None and len(names) == 1:
                 member = names[0]
             if member not in names:
+                missing = f"{path} has no file '{member}'. " if member else ""
                 raise DataError(
-                    f"{path} holds {', '.join(names[:8])}; set data.vectors.member to the one to "
-                    f"read{f', {member!r} is none of them' if member else ''}"
+                    f"{missing}The files in {path} are: {', '.join(names[:8])}. Set "
+                    f"data.vectors.member to the file to read."
                 )
             with archive.open(member) as file:
                 yield file
     except zipfile.BadZipFile as error:
         raise DataError(
-            f"{path} is damaged or cut short ({error}); get the file again and compare its size "
-            f"with the original's"
+            f"{path} is damaged or truncated ({error}). Get the file again and compare its size "
+            f"with the original."
         ) from error
     except (RuntimeError, NotImplementedError) as error:
-        # So Python's zipfile tells a member that is encrypted, or packed in a way it doesn't know.
+        # Raised by zipfile for encrypted members and unsupported compression methods.
         raise DataError(
-            f"{path} can't be unpacked ({error}); unpack it by hand and set data.vectors.path to "
-            f"the file"
+            f"{path} cannot be unpacked ({error}). Unpack it by hand and set data.vectors.path to "
+            f"the unpacked file."
         ) from error
 
 
-def _text(path: Path, file: IO[bytes], wanted: frozenset[str]) -> tuple[dict[str, Vector], int]:
-    found: dict[str, Vector] = {}
-    width = number = promised = 0
+def _read_text(path: Path, file: IO[bytes], words: frozenset[str]) -> tuple[dict[str, Vector], int]:
+    vectors: dict[str, Vector] = {}
+    width = number = expected_lines = 0
     for number, line in enumerate(file, start=1):
-        pieces = line.rstrip().split(b" ")
-        if number == 1 and len(pieces) == 2 and all(piece.isdigit() for piece in pieces):
-            promised = 1 + int(pieces[0])  # word2vec's header: how many words, how wide
+        fields = line.rstrip().split(b" ")
+        if number == 1 and len(fields) == 2 and all(field.isdigit() for field in fields):
+            expected_lines = 1 + int(fields[0])  # header of word2vec: number of words, width
             continue
-        width = width or len(pieces) - 1
-        where = f"{path}, line {number}"
-        if len(pieces) != width + 1:
-            pieces = _with_blanks_in_the_word(where, pieces, width)
-        word = _word(where, pieces[0])
-        if word in wanted and word not in found:
-            found[word] = _numbers(where, pieces[1:])
-    if number < promised:
+        width = width or len(fields) - 1
+        place = f"{path}, line {number}"
+        if len(fields) != width + 1:
+            fields = _join_word(place, fields, width)
+        word = _decode_word(place, fields[0])
+        if word in words and word not in vectors:
+            vectors[word] = _parse_vector(place, fields[1:])
+    if number < expected_lines:
         raise DataError(
-            f"{path} has {number - 1} vectors where its first line says {promised - 1}: the file "
-            f"is cut short; get it again"
+            f"{path} contains {number - 1} vectors, but its first line announces "
+            f"{expected_lines - 1}. The file is truncated; get it again."
         )
-    return found, width
+    return vectors, width
 
 
-def _with_blanks_in_the_word(where: str, pieces: list[bytes], width: int) -> list[bytes]:
-    # glove.840B holds words such as ". . ."; a number among them means another width.
-    extra = len(pieces) - 1 - width
-    if extra < 0 or any(_is_number(piece) for piece in pieces[1 : 1 + extra]):
+def _join_word(place: str, fields: list[bytes], width: int) -> list[bytes]:
+    """Join the fields of a word that contains spaces, such as ". . ." in glove.840B."""
+    extra = len(fields) - 1 - width
+    if extra < 0 or any(_is_number(field) for field in fields[1 : 1 + extra]):
         raise DataError(
-            f"{where} has {len(pieces) - 1} numbers where the lines before have {width}; all "
-            f"vectors of a file are of one width. Get the file again"
+            f"{place} has {len(fields) - 1} numbers, but the lines before it have {width}. Get the "
+            f"file again."
         )
-    return [b" ".join(pieces[: 1 + extra]), *pieces[1 + extra :]]
+    return [b" ".join(fields[: 1 + extra]), *fields[1 + extra :]]
 
 
-def _is_number(piece: bytes) -> bool:
+def _is_number(field: bytes) -> bool:
     try:
-        float(piece)
+        float(field)
     except ValueError:
         return False
     return True
 
 
-def _numbers(where: str, pieces: list[bytes]) -> Vector:
+def _parse_vector(place: str, fields: list[bytes]) -> Vector:
     try:
-        vector = np.array([float(piece) for piece in pieces], dtype=np.float32)
+        vector = np.array([float(field) for field in fields], dtype=np.float32)
     except ValueError as error:
-        raise DataError(f"{where}: {error}; a line holds a word and then numbers only") from error
-    return _finite(where, vector)
+        raise DataError(
+            f"{place}: {error}. A line has to contain a word followed by numbers."
+        ) from error
+    return _require_finite(place, vector)
 
 
-def _finite(where: str, vector: Vector) -> Vector:
+def _require_finite(place: str, vector: Vector) -> Vector:
     if not np.isfinite(vector).all():
-        raise DataError(f"{where}: a vector holds a number that isn't finite; get the file again")
+        raise DataError(f"{place}: the vector contains a value that is not finite. Get it again.")
     return vector
 
 
-def _word(where: str, word: bytes) -> str:
+def _decode_word(place: str, word: bytes) -> str:
     try:
         return word.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{where}: byte 0x{word[error.start]:02x} of the word isn't utf-8; get the file again"
+            f"{place}: byte 0x{word[error.start]:02x} of the word is not valid UTF-8. Get the file "
+            f"again."
         ) from error
 
 
-def _binary(path: Path, file: IO[bytes], wanted: frozenset[str]) -> tuple[dict[str, Vector], int]:
+def _read_binary(
+    path: Path, file: IO[bytes], words: frozenset[str]
+) -> tuple[dict[str, Vector], int]:
+    count, width = _read_binary_header(path, file)
+    layout = struct.Struct(f"<{width}f")
+    vectors: dict[str, Vector] = {}
+    for number in range(1, count + 1):
+        place = f"{path}, vector {number} of {count}"
+        word, content = _read_binary_word(file), file.read(layout.size)
+        if len(content) < layout.size:
+            raise DataError(f"{place}: the file is truncated. Get it again.")
+        # The original word2vec can cut a word within a UTF-8 sequence; such a word is skipped.
+        text = word.decode("utf-8", "replace")
+        if text in words and text not in vectors:
+            vector = np.frombuffer(content, "<f4").astype(np.float32)
+            vectors[text] = _require_finite(place, vector)
+    return vectors, width
+
+
+def _read_binary_header(path: Path, file: IO[bytes]) -> tuple[int, int]:
+    """Return the number of vectors and their width; (0, 0) if the file is empty."""
     header = file.readline(64).split()
     if not header:
-        return {}, 0
-    if len(header) != 2 or not all(piece.isdigit() for piece in header) or not int(header[1]):
+        return 0, 0
+    if len(header) != 2 or not all(field.isdigit() for field in header) or not int(header[1]):
         raise DataError(
-            f"{path} doesn't begin with a count and a width, as word2vec's binary files do; if it "
-            f"is text, its name must not end in .bin"
+            f"{path} is not a word2vec binary file, which begins with the number of vectors and "
+            f"their width. If it is a text file, rename it such that it does not end in .bin."
         )
     count, width = map(int, header)
-    if width > WIDEST:
+    if width > MAX_WIDTH:
         raise DataError(
-            f"{path} says that its vectors have {width} numbers each; at most {WIDEST} are read. "
-            f"Get the file again"
+            f"{path} announces vectors of {width} numbers; at most {MAX_WIDTH} are supported. Get "
+            f"the file again."
         )
-    unpack = struct.Struct(f"<{width}f")
-    found: dict[str, Vector] = {}
-    for number in range(1, count + 1):
-        where = f"{path}, vector {number} of {count}"
-        word, content = _binary_word(file), file.read(unpack.size)
-        if len(content) < unpack.size:
-            raise DataError(f"{where}: the file is cut short; get it again")
-        # Words from C aren't always whole utf-8; such a one is no word of ours.
-        text = word.decode("utf-8", "replace")
-        if text in wanted and text not in found:
-            found[text] = _finite(where, np.frombuffer(content, "<f4").astype(np.float32))
-    return found, width
+    return count, width
 
 
-def _binary_word(file: IO[bytes]) -> bytes:
+def _read_binary_word(file: IO[bytes]) -> bytes:
     word = bytearray()
     while (letter := file.read(1)) and letter != b" ":
         word += letter

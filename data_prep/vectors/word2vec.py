@@ -1,4 +1,4 @@
-"""Word vectors learned from the data itself, with gensim (the extra ``word2vec``).
+"""Word vectors learned from the data, with gensim (the extra `word2vec`).
 
 Source: Mikolov et al., "Efficient Estimation of Word Representations in Vector Space", 2013.
 """
@@ -16,14 +16,14 @@ from celltune.data_prep.types import Progress
 from celltune.data_prep.vectors.files import Vector
 
 MIN_COUNT = 2
-"""A word that stands only once has no company to learn from."""
+"""Minimum number of occurrences of a word that gets a vector."""
 
 
 def library_version() -> str:
-    """The version of gensim, which the vectors depend on.
+    """Return the version of gensim, on which the vectors depend.
 
     Raises:
-        DataError: gensim isn't installed.
+        DataError: gensim is not installed.
     """
     return f"gensim {_gensim().__version__}"
 
@@ -37,23 +37,23 @@ def learn(
     seed: int,
     progress: Progress | None = None,
 ) -> dict[str, Vector]:
-    """Learns vectors by gensim's skip-gram with negative sampling, in one thread.
+    """Learn vectors by skip-gram with negative sampling.
 
-    One thread because the order in which several write their steps isn't the same twice.
+    gensim runs in a single thread, because the result of several threads is not reproducible.
 
     Args:
         sentences: tokenized texts.
-        words: those whose vectors are wanted.
-        size: E, numbers a vector.
-        epochs: how often the sentences are gone through.
+        words: the words to return vectors for.
+        size: E, the number of components of a vector.
+        epochs: number of passes over the sentences.
         seed: the same seed gives the same vectors.
-        progress: told ``("vectors", epochs done, epochs)``.
+        progress: is called with `("vectors", finished epochs, epochs)`.
 
     Returns:
-        ``(E,)`` vectors by word; of words that stand only once there are none.
+        `(E,)` vectors by word; words that occur once have none.
 
     Raises:
-        DataError: gensim isn't installed, or no word stands twice.
+        DataError: gensim is not installed, or no word occurs twice.
     """
     gensim = _gensim()
     model = gensim.models.Word2Vec(
@@ -67,37 +67,37 @@ def learn(
     model.build_vocab(sentences)
     if not len(model.wv):
         raise DataError(
-            "data.vectors.train: no word stands twice in the training part, so there is nothing "
-            "to learn vectors from; remove data.vectors"
+            "No vectors can be learned (data.vectors.train), because no word occurs twice in the "
+            "training split. Remove data.vectors."
         )
-    told = [] if progress is None else [_Told(gensim, epochs, progress).callback()]
+    callbacks = [] if progress is None else [_progress_callback(gensim, epochs, progress)]
     model.train(
-        sentences, total_examples=len(sentences), epochs=epochs, callbacks=told, compute_loss=False
+        sentences,
+        total_examples=len(sentences),
+        epochs=epochs,
+        callbacks=callbacks,
+        compute_loss=False,
     )
     return {word: np.array(model.wv[word], np.float32) for word in words if word in model.wv}
 
 
 def _stable_hash(text: str) -> int:
-    # Python's own differs from process to process.
+    # Python's own hash of a string differs between processes.
     return zlib.crc32(text.encode("utf-8", "replace"))
 
 
-class _Told:
-    """Tells the end of every epoch."""
+def _progress_callback(gensim: Any, epochs: int, progress: Progress) -> Any:
+    """Return a gensim callback that reports the end of every epoch."""
+    finished = 0
 
-    def __init__(self, gensim: Any, epochs: int, progress: Progress) -> None:
-        self._base = gensim.models.callbacks.CallbackAny2Vec
-        self._epochs, self._progress = epochs, progress
+    def on_epoch_end(_: Any, __: Any) -> None:
+        nonlocal finished
+        finished += 1
+        progress("vectors", finished, epochs)
 
-    def callback(self) -> Any:
-        done, epochs, progress = 0, self._epochs, self._progress
-
-        def on_epoch_end(_: Any, __: Any) -> None:
-            nonlocal done
-            done += 1
-            progress("vectors", done, epochs)
-
-        return type("Told", (self._base,), {"on_epoch_end": on_epoch_end})()
+    # The base class exists only once gensim, which is optional, is imported.
+    base = gensim.models.callbacks.CallbackAny2Vec
+    return type("ProgressCallback", (base,), {"on_epoch_end": on_epoch_end})()
 
 
 def _gensim() -> Any:
@@ -106,7 +106,7 @@ def _gensim() -> Any:
         import gensim.models.callbacks
     except ImportError as error:
         raise DataError(
-            "data.vectors.train word2vec needs gensim, which isn't installed; run "
-            "pip install 'celltune[word2vec]', or set data.vectors.path to a file of vectors"
+            "data.vectors.train is 'word2vec', but gensim is not installed. Install the extra "
+            "with: pip install 'celltune[word2vec]'. Or set data.vectors.path to a file of vectors."
         ) from error
     return gensim

@@ -20,7 +20,7 @@ from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.preparation.pipeline import prepare, survey
 from celltune.data_prep.vector_config import TORCHTEXT_NAMES
-from celltune.data_prep.vectors.embedding import _torchtext
+from celltune.data_prep.vectors.embedding import _torchtext_location
 from celltune.data_prep.vectors.files import read_vectors
 
 WriteCsv = Callable[..., Path]
@@ -42,67 +42,71 @@ def zipped(path: Path, *names: str) -> Path:
 
 
 FILES: dict[str, Callable[[Path], Path]] = {
-    "v.txt": lambda path: _kept(path, TEXT),
-    "v.txt.gz": lambda path: _kept(path, gzip.compress(TEXT)),
+    "v.txt": lambda path: _write(path, TEXT),
+    "v.txt.gz": lambda path: _write(path, gzip.compress(TEXT)),
     "v.zip": lambda path: zipped(path, "glove.3d.txt"),
-    "v.vec": lambda path: _kept(path, b"4 3\n" + TEXT),
-    "v.bin": lambda path: _kept(path, binary({"good": [1, 2, 3], "film": [4, 5.5, -6]})),
-    "v.bin.gz": lambda path: _kept(
+    "v.vec": lambda path: _write(path, b"4 3\n" + TEXT),
+    "v.bin": lambda path: _write(path, binary({"good": [1, 2, 3], "film": [4, 5.5, -6]})),
+    "v.bin.gz": lambda path: _write(
         path, gzip.compress(binary({"good": [1, 2, 3], "film": [4, 5.5, -6]}, newline=b""))
     ),
 }
 
 
-def _kept(path: Path, content: bytes) -> Path:
+def _write(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_form_gives_the_same_vectors(tmp_path: Path, name: str) -> None:
-    found, width = read_vectors(FILES[name](tmp_path / name), ["good", "film", "bad"])
+def test_all_file_formats_give_the_same_vectors(tmp_path: Path, name: str) -> None:
+    vectors, width = read_vectors(FILES[name](tmp_path / name), ["good", "film", "bad"])
     assert width == 3
-    assert {word: vector.tolist() for word, vector in found.items()} == {
+    assert {word: vector.tolist() for word, vector in vectors.items()} == {
         "good": [1, 2, 3],
         "film": [4, 5.5, -6],
     }
 
 
-def test_a_word_may_hold_blanks(tmp_path: Path) -> None:
-    found, _ = read_vectors(_kept(tmp_path / "v.txt", TEXT), [". . ."])
-    assert found[". . ."].tolist() == [7, 8, 9]
+def test_word_can_contain_spaces(tmp_path: Path) -> None:
+    vectors, _ = read_vectors(_write(tmp_path / "v.txt", TEXT), [". . ."])
+    assert vectors[". . ."].tolist() == [7, 8, 9]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("v.txt", b"", "is empty; it needs a word and its vector"),
+        ("v.txt", b"", "is empty; each line has to contain a word and its vector"),
         ("v.bin", b"", "is empty"),
-        ("v.txt", b"a 1 2\nb 1 2 3\n", "line 2 has 3 numbers where the lines before have 2"),
-        ("v.txt", b"a 1 2\nb 1\n", "line 2 has 1 numbers where the lines before have 2"),
-        ("v.txt", b"a 1 x\n", "line 1: could not convert .* a line holds a word and then"),
-        ("v.txt", b"a 1 nan\n", "line 1: a vector holds a number that isn't finite"),
-        ("v.txt", b"\xff 1 2\n", "line 1: byte 0xff of the word isn't utf-8"),
-        ("v.txt", b"2 2\na 1 2\n", "has 1 vectors where its first line says 2: .* cut short"),
-        ("v.gz", gzip.compress(TEXT)[:-9], "is damaged or truncated"),
-        ("v.zip", b"PK\x03\x04junk", "is damaged or cut short"),
-        ("v.bin", b"hello\n", "doesn't begin with a count and a width"),
-        ("v.bin", binary({"a": [1, 2]})[:-1], "vector 1 of 1: the file is cut short"),
-        ("v.bin", b"3 99999999999\na ", "vectors have 99999999999 numbers each; at most 65536"),
+        ("v.txt", b"a 1 2\nb 1 2 3\n", "line 2 has 3 numbers, but the lines before it have 2"),
+        ("v.txt", b"a 1 2\nb 1\n", "line 2 has 1 numbers, but the lines before it have 2"),
+        ("v.txt", b"a 1 x\n", "line 1: could not convert .* A line has to contain a word"),
+        ("v.txt", b"a 1 nan\n", "line 1: the vector contains a value that is not finite"),
+        ("v.txt", b"\xff 1 2\n", "line 1: byte 0xff of the word is not valid UTF-8"),
+        (
+            "v.txt",
+            b"2 2\na 1 2\n",
+            "contains 1 vectors, but its first line announces 2.* truncated",
+        ),
+        ("v.gz", gzip.compress(TEXT)[:-9], "is damaged or"),
+        ("v.zip", b"PK\x03\x04junk", "is damaged or truncated"),
+        ("v.bin", b"hello\n", "is not a word2vec binary file"),
+        ("v.bin", binary({"a": [1, 2]})[:-1], "vector 1 of 1: the file is truncated"),
+        ("v.bin", b"3 99999999999\na ", "announces vectors of 99999999999 numbers; at most 65536"),
     ],
 )
-def test_bad_files_are_refused_by_place_and_mend(
+def test_error_for_an_invalid_file_names_place_and_fix(
     tmp_path: Path, name: str, content: bytes, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        read_vectors(_kept(tmp_path / name, content), ["a"])
+        read_vectors(_write(tmp_path / name, content), ["a"])
 
 
-def test_a_zip_of_several_files_needs_a_name(tmp_path: Path) -> None:
+def test_zip_with_several_files_requires_a_member(tmp_path: Path) -> None:
     path = zipped(tmp_path / "v.zip", "a.txt", "b.txt")
-    with pytest.raises(DataError, match=r"holds a\.txt, b\.txt; set data\.vectors\.member"):
+    with pytest.raises(DataError, match=r"are: a\.txt, b\.txt\. Set data\.vectors\.member"):
         read_vectors(path, ["good"])
-    with pytest.raises(DataError, match=r"'c\.txt' is none of them"):
+    with pytest.raises(DataError, match=r"has no file 'c\.txt'"):
         read_vectors(path, ["good"], member="c.txt")
     assert read_vectors(path, ["good"], member="b.txt")[1] == 3
 
@@ -111,14 +115,14 @@ def test_a_zip_of_several_files_needs_a_name(tmp_path: Path) -> None:
     ("local", "central", "value", "message"),
     [(6, 8, 1, "encrypted"), (8, 10, 77, "compression method")],
 )
-def test_a_zip_that_python_cannot_unpack_is_refused(
+def test_unsupported_zip_is_rejected(
     tmp_path: Path, local: int, central: int, value: int, message: str
 ) -> None:
     path = zipped(tmp_path / "v.zip", "a.txt")
     content = bytearray(path.read_bytes())
     content[local] = content[content.index(b"PK\1\2") + central] = value
     path.write_bytes(content)
-    with pytest.raises(DataError, match=f"can't be unpacked .*{message}.*; unpack it by hand"):
+    with pytest.raises(DataError, match=f"cannot be unpacked .*{message}.*Unpack it by hand"):
         read_vectors(path, ["good"])
 
 
@@ -130,59 +134,60 @@ words = st.text(st.characters(codec="utf-8", exclude_characters=" \n\r"), min_si
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(words, st.lists(numbers, min_size=3, max_size=3), min_size=1, max_size=5))
-def test_what_was_written_is_read(tmp_path: Path, vectors: dict[str, list[float]]) -> None:
-    found, width = read_vectors(_kept(tmp_path / "v.bin", binary(vectors)), list(vectors))
+def test_binary_files_are_read_exactly(tmp_path: Path, vectors: dict[str, list[float]]) -> None:
+    path = _write(tmp_path / "v.bin", binary(vectors))
+    read, width = read_vectors(path, list(vectors))
     assert width == 3
-    assert {word: vector.tolist() for word, vector in found.items()} == vectors
+    assert {word: vector.tolist() for word, vector in read.items()} == vectors
 
 
 @pytest.fixture
-def opened(tmp_path: Path, write_csv: WriteCsv) -> Any:
+def prepared(tmp_path: Path, write_csv: WriteCsv) -> Any:
     path = write_csv(ROWS)
 
-    def open_it(**vectors: Any) -> PreparedData:
+    def prepare_with(**vectors: Any) -> PreparedData:
         config = DataConfig(source="csv", path=path, valid_size=10, vectors=vectors)  # type: ignore[arg-type]
         return prepare(config, cache_dir=tmp_path / "cache")
 
-    return open_it
+    return prepare_with
 
 
-def test_the_embedding_is_in_the_vocabularys_order(opened: Any, tmp_path: Path) -> None:
-    data = opened(path=_kept(tmp_path / "v.txt", TEXT), tuned=False)
+def test_embedding_is_in_the_order_of_the_vocabulary(prepared: Any, tmp_path: Path) -> None:
+    data = prepared(path=_write(tmp_path / "v.txt", TEXT), tuned=False)
     assert data.words == ("<unk>", "<pad>", "film", "good", "bad")
     assert data.vectors.dtype == np.float32
     assert data.vectors.tolist() == [[0, 0, 0], [0, 0, 0], [4, 5.5, -6], [1, 2, 3], [0, 0, 0]]
     assert not data.vectors_tuned
-    # Of the words two in three, of the tokens "good", "good", "film" and "film" of five.
+    # Two of three words have a vector; so have "good", "good", "film" and "film" of five tokens.
     assert data.info["vectors"] == {"size": 3, "types": pytest.approx(2 / 3), "tokens": 0.8}
-    again = opened(path=tmp_path / "v.txt", tuned=False)
+    again = prepared(path=tmp_path / "v.txt", tuned=False)
     assert (again.vectors == data.vectors).all()
     assert not again.vectors_tuned
 
 
-def test_unknown_words_may_be_drawn(opened: Any, tmp_path: Path) -> None:
-    path = _kept(tmp_path / "v.txt", TEXT)
-    first, again = opened(path=path, unknown="drawn"), opened(path=path, unknown="drawn")
+def test_unknown_words_get_random_vectors_if_drawn(prepared: Any, tmp_path: Path) -> None:
+    path = _write(tmp_path / "v.txt", TEXT)
+    first, again = prepared(path=path, unknown="drawn"), prepared(path=path, unknown="drawn")
     assert (first.vectors == again.vectors).all()
     assert first.vectors[0].any()
     assert first.vectors[4].any()
     assert not first.vectors[1].any()
 
 
-def test_unknown_words_may_be_dropped(opened: Any, tmp_path: Path) -> None:
-    data = opened(path=_kept(tmp_path / "v.txt", TEXT), unknown="dropped")
+def test_unknown_words_are_removed_if_dropped(prepared: Any, tmp_path: Path) -> None:
+    data = prepared(path=_write(tmp_path / "v.txt", TEXT), unknown="dropped")
     assert data.words == ("<unk>", "<pad>", "film", "good")
     assert data.vectors.tolist() == [[0, 0, 0], [0, 0, 0], [4, 5.5, -6], [1, 2, 3]]
-    # "good good film" stays whole, of "bad film" only the film.
+    # "good good film" stays complete; "bad film" loses "bad".
     assert {len(ids) for ids in np.split(data.train.ids, data.train.offsets[1:-1])} == {1, 3}
     assert set(data.train.ids) == set(data.valid.ids) == {2, 3}
     assert data.info["vectors"]["tokens"] == 0.8
 
 
-def test_the_vectors_content_is_part_of_the_fingerprint(opened: Any, tmp_path: Path) -> None:
-    one = opened(path=_kept(tmp_path / "v.txt", TEXT)).fingerprint
-    moved = opened(path=_kept(tmp_path / "w.txt", TEXT)).fingerprint
-    other = opened(path=_kept(tmp_path / "v.txt", TEXT.replace(b"5.5", b"5"))).fingerprint
+def test_fingerprint_depends_on_the_content_of_the_vectors(prepared: Any, tmp_path: Path) -> None:
+    one = prepared(path=_write(tmp_path / "v.txt", TEXT)).fingerprint
+    moved = prepared(path=_write(tmp_path / "w.txt", TEXT)).fingerprint
+    other = prepared(path=_write(tmp_path / "v.txt", TEXT.replace(b"5.5", b"5"))).fingerprint
     assert one == moved != other
 
 
@@ -194,60 +199,66 @@ def test_the_vectors_content_is_part_of_the_fingerprint(opened: Any, tmp_path: P
         ("fasttext.simple.300d", "wiki.simple.vec", None),
     ],
 )
-def test_torchtexts_names_are_downloaded_once(
-    opened: Any, monkeypatch: pytest.MonkeyPatch, name: str, file: str, member: str | None
+def test_vectors_are_downloaded_once_by_torchtext_name(
+    prepared: Any, monkeypatch: pytest.MonkeyPatch, name: str, file: str, member: str | None
 ) -> None:
     fetched: list[str] = []
 
     def fetch(url: str, target: Path, **_: Any) -> Path:
         fetched.append(url)
         target.parent.mkdir(parents=True)
-        return zipped(target, member, "other.txt") if member else _kept(target, TEXT)
+        return zipped(target, member, "other.txt") if member else _write(target, TEXT)
 
     monkeypatch.setattr("celltune.data_prep.vectors.embedding.fetch", fetch)
     for _ in range(2):
-        assert opened(name=name).vectors[3].tolist() == [1, 2, 3]
+        assert prepared(name=name).vectors[3].tolist() == [1, 2, 3]
     assert [url.rpartition("/")[2] for url in fetched] == [file]
 
 
 @pytest.mark.parametrize("name", TORCHTEXT_NAMES)
-def test_every_name_is_torchtexts(name: str) -> None:
+def test_all_names_are_known_to_torchtext(name: str) -> None:
     assert name in pretrained_aliases
-    url, file, member = _torchtext(name)
+    url, file, member = _torchtext_location(name)
     assert url.endswith(file)
     assert member in (None, f"{name}.txt")
 
 
-def test_vectors_of_other_words_are_refused(opened: Any, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none of the 3 words of the vocabulary has a vector"):
-        opened(path=_kept(tmp_path / "v.txt", b"Good 1 2\n"))
-    with pytest.raises(DataError, match=r"isn't a file .*set data\.vectors\.path"):
-        opened(path=tmp_path / "none.txt")
+def test_vectors_without_a_word_of_the_vocabulary_are_rejected(
+    prepared: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="None of the 3 words of the vocabulary has a vector"):
+        prepared(path=_write(tmp_path / "v.txt", b"Good 1 2\n"))
+    with pytest.raises(DataError, match=r"does not exist .*Set data\.vectors\.path"):
+        prepared(path=tmp_path / "none.txt")
 
 
-def test_without_gensim_its_extra_is_named(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_the_extra_if_gensim_is_missing(
+    prepared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "gensim", None)
     with pytest.raises(DataError, match=r"pip install 'celltune\[word2vec\]'"):
-        opened(train="word2vec")
+        prepared(train="word2vec")
     with pytest.raises(DataError, match=r"pip install 'celltune\[word2vec\]'"):
         survey(DataConfig(source="synthetic", vectors={"train": "word2vec"}))  # type: ignore[arg-type]
 
 
-def test_a_survey_looks_for_vectors_and_reads_none(tmp_path: Path) -> None:
+def test_survey_checks_that_vectors_exist_without_reading_them(tmp_path: Path) -> None:
     def surveyed(**vectors: Any) -> dict[str, int]:
         return survey(DataConfig(source="synthetic", reviews=40, vectors=vectors))  # type: ignore[arg-type]
 
-    assert surveyed(name="glove.6B.100d") == surveyed(path=_kept(tmp_path / "v.txt", b"no vectors"))
-    with pytest.raises(DataError, match=r"isn't a file .*set data\.vectors\.path"):
+    assert surveyed(name="glove.6B.100d") == surveyed(
+        path=_write(tmp_path / "v.txt", b"no vectors")
+    )
+    with pytest.raises(DataError, match=r"does not exist .*Set data\.vectors\.path"):
         surveyed(path=tmp_path / "none.txt")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gensim") is None, reason="needs celltune[word2vec]")
 @pytest.mark.filterwarnings("default")
-def test_vectors_learned_from_the_data_are_the_same_twice(
-    opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_learned_vectors_are_reproducible(
+    prepared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = opened(train="word2vec", size=8, epochs=2)
+    first = prepared(train="word2vec", size=8, epochs=2)
     assert first.vectors.shape == (5, 8)
     assert first.info["vectors"]["types"] == 1
     again = prepare(
