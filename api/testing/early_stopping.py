@@ -1,98 +1,89 @@
-"""Contract suite for early-stopping rules; needs pytest.
+"""Contract tests for early-stopping rules; they need pytest.
 
-Subclass `EarlyStoppingContract` in a test module, set `rule`, and run pytest::
+Subclass `EarlyStoppingContract` in a test module and set the registered name::
 
     class TestMyRule(EarlyStoppingContract):
-        rule = MyRule
+        rule = "my_rule"
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
 
-from celltune.search.tuning.base import EarlyStoppingRule, EarlyStoppingSettings
+from celltune.search.config.schema import SearchConfig
+from celltune.search.config.settings import EarlyStoppingSettings
+from celltune.search.extensions import EARLY_STOPPING
+from celltune.search.tuning.base import EarlyStoppingRule, make_rule
+from celltune.testing import _search
 
-MAX_EPOCHS = 6
 TRIALS = 12
 
 
 class EarlyStoppingContract:
-    """What every early-stopping rule guarantees (see `EarlyStoppingRule`)."""
+    """What celltune requires of every early-stopping rule (see `EarlyStoppingRule`)."""
 
-    rule: ClassVar[type[EarlyStoppingRule]]
-    """The class to test."""
-    settings: ClassVar[EarlyStoppingSettings | None] = None
-    """The settings to test with; None: the defaults of `rule.Settings`."""
+    rule: ClassVar[str]
+    """Registered name of the rule under test."""
+    settings: ClassVar[Mapping[str, Any]] = {}
+    """Its settings; other keys have their defaults."""
+
+    def config(self) -> SearchConfig:
+        """Return a config that selects the rule."""
+        return _search.make_config(early_stopping={"rule": self.rule, **self.settings})
 
     def make(self) -> EarlyStoppingRule:
-        """Return a new rule."""
-        return self.rule(self.settings or self.rule.Settings(), MAX_EPOCHS)
+        """Return a rule of a new search."""
+        rule = make_rule(self.config())
+        assert rule is not None
+        return rule
 
-    def reports(self) -> Sequence[tuple[int, int, dict[str, float]]]:
+    def reports(self) -> list[tuple[int, int, Mapping[str, float]]]:
         """Return (trial, epoch, metrics) of interleaved trials."""
-        generator = random.Random(0)  # noqa: S311 (not for cryptography)
+        rng = random.Random(1)  # noqa: S311 - test data
         epochs = dict.fromkeys(range(TRIALS), 0)
         reports = []
         while epochs:
-            trial = generator.choice(sorted(epochs))
+            trial = rng.choice(sorted(epochs))
             epochs[trial] += 1
-            loss = generator.uniform(0.2, 0.8)
-            metrics = {"valid_loss": loss, "valid_accuracy": 1 - loss}
-            by = (self.settings or self.rule.Settings()).by
-            reports.append((trial, epochs[trial], {by: loss, **metrics}))
-            if epochs[trial] == MAX_EPOCHS:
+            loss = rng.uniform(0.2, 0.8)
+            metrics = dict.fromkeys(self.config().reported_metrics, 1 - loss)
+            metrics.update(valid_loss=loss, valid_accuracy=1 - loss)
+            reports.append((trial, epochs[trial], MappingProxyType(metrics)))
+            if epochs[trial] == _search.MAX_EPOCHS:
                 del epochs[trial]
         return reports
 
-    def test_the_same_reports_give_the_same_decisions(self) -> None:
-        """A resumed search replays all epochs of the ledger through a new rule."""
-        one, other = self.make(), self.make()
-        decisions = [one.take(*report) for report in self.reports()]
+    def test_is_registered_and_has_settings(self) -> None:
+        assert self.rule in EARLY_STOPPING
+        assert issubclass(EARLY_STOPPING.load(self.rule), EarlyStoppingRule)
+        settings = self.config().early_stopping
+        assert isinstance(settings, EarlyStoppingSettings)
+        assert type(settings).model_validate(settings.model_dump(mode="json")) == settings
+        assert settings.title
+        assert settings.describe()
+
+    def test_decisions_depend_on_the_reports_alone(self) -> None:
+        first, second = self.make(), self.make()
         random.seed(1)
-        if [other.take(*report) for report in self.reports()] != decisions:
-            raise AssertionError("A rule must depend only on its arguments and on earlier reports.")
-        if [one.may_extend(trial) for trial in range(TRIALS)] != [
-            other.may_extend(trial) for trial in range(TRIALS)
-        ]:
-            raise AssertionError("`may_extend` must depend only on earlier reports.")
+        decisions = [first.take(*report) for report in self.reports()]
+        random.seed(2)
+        assert [second.take(*report) for report in self.reports()] == decisions
+        extended = [first.may_extend(trial) for trial in range(TRIALS)]
+        assert [second.may_extend(trial) for trial in range(TRIALS)] == extended
+        assert {type(decision) for decision in [*decisions, *extended]} <= {bool}
 
-    def test_decisions_are_booleans(self) -> None:
-        """`take` decides about every epoch, including the last one of a trial."""
-        rule = self.make()
-        for trial, epoch, metrics in self.reports():
-            if not isinstance(rule.take(trial, epoch, metrics), bool):
-                raise AssertionError("`take` must return True or False.")  # noqa: TRY004
-
-    def test_metrics_are_not_modified(self) -> None:
-        """The metrics belong to the ledger's events."""
-        rule = self.make()
-        for trial, epoch, metrics in self.reports():
-            before = dict(metrics)
-            rule.take(trial, epoch, metrics)
-            if metrics != before:
-                raise AssertionError("`take` must not modify the metrics.")
-
-    def test_the_first_trial_is_not_pruned(self) -> None:
-        """A trial cannot be pruned before it can be compared with another one."""
-        rule = self.make()
-        _, epoch, metrics = self.reports()[0]
-        if not rule.take(0, epoch, metrics):
-            raise AssertionError("The first report of a search must not prune its trial.")
+    def test_the_first_report_of_a_search_does_not_prune(self) -> None:
+        assert self.make().take(*self.reports()[0])
 
     def test_rungs_are_ascending_epochs_below_the_last(self) -> None:
-        """Rungs are drawn into the report's learning curves."""
         rungs = self.make().rungs
-        if rungs is not None and not (
-            list(rungs) == sorted(set(rungs)) and all(0 < rung <= MAX_EPOCHS for rung in rungs)
-        ):
-            raise AssertionError("`rungs` must be ascending epochs between 1 and max_epochs.")
+        if rungs is not None:
+            assert list(rungs) == sorted(set(rungs))
+            assert all(1 <= rung < _search.MAX_EPOCHS for rung in rungs)
 
-    def test_settings_can_be_described_and_stored(self) -> None:
-        """Settings are written to the experiment's config and read from it."""
-        settings = self.settings or self.rule.Settings()
-        if type(settings).model_validate(settings.model_dump(mode="json")) != settings:
-            raise AssertionError("Settings must be equal after a round trip through JSON.")
-        if not (settings.title and settings.describe()):
-            raise AssertionError("Settings need a title and a description.")
+    def test_an_interrupted_search_equals_an_uninterrupted_one(self, tmp_path: Path) -> None:
+        _search.check_interruptions(self.config(), tmp_path)

@@ -159,8 +159,12 @@ def _describe(line: Any, content: Mapping[str, Any]) -> str:
     text = line["msg"].removeprefix("Value error, ")
     text = text[:1].lower() + text[1:]
     value = line["input"]
-    hidden = isinstance(value, (Mapping, BaseModel)) or line["type"] == "password"
-    return f"{path}: {text}" if hidden else f"{path}: {text} (is {value!r})"
+    omitted = (
+        isinstance(value, (Mapping, BaseModel))
+        or line["type"] == "password"
+        or text.startswith(repr(value))
+    )
+    return f"{path}: {text}" if omitted else f"{path}: {text} (is {value!r})"
 
 
 def _keys(location: Sequence[str], content: Mapping[str, Any]) -> tuple[str, ...]:

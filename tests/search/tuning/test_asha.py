@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -19,8 +19,8 @@ REPORTS = st.lists(
 
 
 class TestContract(EarlyStoppingContract):
-    rule = Asha
-    settings = AshaSettings(grace_period=1, reduction_factor=2)
+    rule = "asha"
+    settings: ClassVar = {"grace_period": 1, "reduction_factor": 2}
 
 
 def asha(max_epochs: int, **settings: Any) -> Asha:
