@@ -45,7 +45,7 @@ class EarlyStoppingContract:
         """Return (trial, epoch, metrics) of interleaved trials."""
         rng = random.Random(1)  # noqa: S311 - test data
         epochs = dict.fromkeys(range(TRIALS), 0)
-        reports = []
+        reports: list[tuple[int, int, Mapping[str, float]]] = []
         while epochs:
             trial = rng.choice(sorted(epochs))
             epochs[trial] += 1

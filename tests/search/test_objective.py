@@ -25,8 +25,10 @@ class TestLoss(MetricContract):
 def test_definitions_agree_with_the_trainer(classes: int, tmp_path: Path) -> None:
     path = tmp_path / "documents.csv"
     names = tuple(f"class {label}" for label in range(classes))
-    path.write_text("text,label\n" + "".join(f"word{i % 7},{names[i % classes]}\n" for i in range(60)))
-    prepared = prepare(DataConfig(source="csv", path=path, classes=names), cache_dir=tmp_path / "cache")
+    rows = [f"word{index % 7},{names[index % classes]}" for index in range(60)]
+    path.write_text("\n".join(["text,label", *rows]))
+    config = DataConfig(source="csv", path=path, classes=names)
+    prepared = prepare(config, cache_dir=tmp_path / "cache")
     trainer = make_trainer({"cell": "gru", "hidden_size": 4}, prepared, seed=1, device="cpu")
     predictions = Predictions()
     metrics = trainer.run_epoch(predictions)
