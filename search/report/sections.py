@@ -230,8 +230,8 @@ def costs(subject: Subject) -> Section | None:
     saved = (
         f"Early stopping saved {total.saved_epochs:,} epochs, an estimated "
         f"{approximate_duration(total.saved_seconds)}. This is "
-        f"{percent_text(total.saved_fraction, digits=0)} of the time for training all pruned "
-        "trials to the end. Whether one of them would have become the best trial is unknown."
+        f"{percent_text(total.saved_fraction, digits=0)} of the time that the trials would "
+        "have taken without it. Whether a pruned trial would have become the best one is unknown."
     )
     return Section("Cost", [paragraphs(spent, saved)])
 

@@ -47,18 +47,17 @@ class TextTable:
     """True if lines that are too long for the terminal are cut instead of wrapped."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        """Draw the table on a terminal."""
+        """Draw the table, or one block of lines per row if the terminal is too narrow for it."""
+        widths = [max(map(_width, cells)) for cells in self._cells_by_column()]
+        if not self.cut:
+            fitting = self._fitting(widths, options.max_width)
+            if fitting is None:
+                yield from self._blocks(console, options.max_width)
+                return
+            widths = fitting
         titles = [column.title for column in self.columns]
-        widths = [
-            max(cell_len(_plain(cell)) for cell in cells)
-            for cells in zip(titles, *self.rows, strict=True)
-        ]
-        excess = sum(widths) + len(_GAP) * (len(widths) - 1) - options.max_width
-        if self.cut:
-            # The last column is usually cut, so a rule over its full width would be as well.
-            rule_widths = [*widths[:-1], cell_len(titles[-1])]
-        else:
-            widths = rule_widths = self._narrowed(widths, excess)
+        # The last column of a cut table is usually cut, so a rule over its width would be as well.
+        rule_widths = [*widths[:-1], cell_len(titles[-1])] if self.cut else widths
         rules = ["─" * width for width in rule_widths]
         styles = self.styles or [""] * len(self.rows)
         lines: list[tuple[Sequence[Cell], str]] = [(titles, "bold"), (rules, "dim")]
@@ -67,26 +66,47 @@ class TextTable:
             for line in self._lines(console, cells, widths):
                 yield from _segments(console, line, Style.parse(style), options.max_width)
 
-    def _narrowed(self, widths: Sequence[int], excess: int) -> list[int]:
-        """Return widths that fit the terminal if the columns that may be wrapped allow it."""
-        narrowed = list(widths)
-        for _ in range(max(0, excess)):
-            wide = [
-                index
-                for index, column in enumerate(self.columns)
-                if column.wrap and narrowed[index] > 1
-            ]
-            if not wide:
-                break
-            narrowed[max(wide, key=narrowed.__getitem__)] -= 1
-        return narrowed
+    def _cells_by_column(self) -> Iterator[tuple[Cell, ...]]:
+        return zip((column.title for column in self.columns), *self.rows, strict=True)
+
+    def _fitting(self, widths: Sequence[int], max_width: int) -> list[int] | None:
+        """Return widths that fit the terminal without broken words; None if there are none."""
+        minimum = [
+            max(_width(word) for cell in cells for word in _plain(cell).split(" "))
+            if column.wrap
+            else width
+            for column, cells, width in zip(
+                self.columns, self._cells_by_column(), widths, strict=True
+            )
+        ]
+        available = max_width - len(_GAP) * (len(widths) - 1)
+        if sum(minimum) > available:
+            return None
+        fitting = list(widths)
+        while sum(fitting) > available:
+            wide = [index for index, width in enumerate(fitting) if width > minimum[index]]
+            fitting[max(wide, key=fitting.__getitem__)] -= 1
+        return fitting
+
+    def _blocks(self, console: Console, max_width: int) -> Iterator[Segment]:
+        """Draw each row as lines with a title and a cell."""
+        title_width = max(cell_len(column.title) for column in self.columns)
+        cell_width = max(1, max_width - title_width - len(_GAP))
+        for index, cells in enumerate(self.rows):
+            if index:
+                yield Segment.line()
+            for column, cell in zip(self.columns, cells, strict=True):
+                wrapped = _wrap(console, cell, cell_width)
+                for number, line in enumerate(wrapped or [""]):
+                    title = _padded("" if number else column.title, title_width, right=False)
+                    yield from _segments(console, [title, line], Style.null(), max_width)
 
     def _lines(
         self, console: Console, cells: Sequence[Cell], widths: Sequence[int]
     ) -> Iterator[list[Cell]]:
         """Return the lines of a row, with padded cells."""
         wrapped = [
-            [cell] if self.cut or cell_len(_plain(cell)) <= width else _wrap(console, cell, width)
+            [cell] if self.cut or _width(cell) <= width else _wrap(console, cell, width)
             for cell, width in zip(cells, widths, strict=True)
         ]
         for line in zip_longest(*wrapped, fillvalue=""):
@@ -152,12 +172,16 @@ def _plain(cell: Cell) -> str:
     return cell.plain if isinstance(cell, Text) else cell
 
 
+def _width(cell: Cell) -> int:
+    return cell_len(_plain(cell))
+
+
 def _wrap(console: Console, cell: Cell, width: int) -> list[Cell]:
     return list((cell if isinstance(cell, Text) else Text(cell)).wrap(console, width))
 
 
 def _padded(cell: Cell, width: int, right: bool) -> Cell:
-    space = " " * (width - cell_len(_plain(cell)))
+    space = " " * (width - _width(cell))
     if isinstance(cell, Text):
         return Text.assemble(space, cell) if right else Text.assemble(cell, space)
     return space + cell if right else cell + space

@@ -87,6 +87,15 @@ def test_page_contains_every_section(report: str) -> None:
     assert "Versions: celltune 1, python 3" in visible
 
 
+def test_long_leaderboard_is_collapsed_and_complete() -> None:
+    trials = [({"cell": "gru"}, [0.5 + number / 100], "completed") for number in range(30)]
+    text = page(subject(make_config(), state_of(*trials)))
+    outline, visible = read(text)
+    assert "Show the other 5 trials" in visible
+    assert visible.count("after all 3 epochs") == 30
+    assert [tag for tag, _ in outline.tags].count("details") == 1
+
+
 def test_page_needs_no_network(report: str) -> None:
     outline, _ = read(report)
     for tag, attributes in outline.tags:

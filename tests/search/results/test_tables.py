@@ -35,13 +35,25 @@ def test_columns_are_aligned() -> None:
 
 
 def test_cells_are_wrapped_on_a_narrow_terminal() -> None:
+    assert lines(TextTable(COLUMNS, ROWS), 36) == [
+        "model          accuracy  note",
+        "─────────────  ────────  ───────────",
+        "gru 32x2        87.50 %  the first",
+        "bidirectional            of several",
+        "rnn              7.25 %",
+    ]
+
+
+def test_each_row_is_a_block_if_words_would_have_to_be_broken() -> None:
     assert lines(TextTable(COLUMNS, ROWS), 30) == [
-        "model      accuracy  note",
-        "─────────  ────────  ─────────",
-        "gru 32x2    87.50 %  the first",
-        "bidirecti            of",
-        "onal                 several",
-        "rnn          7.25 %",
+        "model     gru 32x2",
+        "          bidirectional",
+        "accuracy  87.50 %",
+        "note      the first of several",
+        "",
+        "model     rnn",
+        "accuracy  7.25 %",
+        "note",
     ]
 
 
@@ -55,7 +67,7 @@ def test_lines_are_cut_instead_if_the_table_says_so() -> None:
 def test_styled_cells_keep_their_width(cut: bool) -> None:
     rows = [("rnn", "7.25 %", Text("good film", style="red")), ("gru", "8.00 %", "")]
     plain = [tuple(cell.plain if isinstance(cell, Text) else cell for cell in row) for row in rows]
-    for width in (30, 80):
+    for width in (20, 36, 80):
         styled = lines(TextTable(COLUMNS, rows, cut=cut), width)
         assert styled == lines(TextTable(COLUMNS, plain, cut=cut), width)
 
@@ -69,8 +81,8 @@ def test_no_line_is_wider_than_the_terminal(
     rows: list[tuple[str, str, str]], width: int, cut: bool
 ) -> None:
     drawn = lines(TextTable(COLUMNS, rows, cut=cut), width)
-    assert max(map(cell_len, drawn)) <= width
-    assert len(drawn) >= 2 + len(rows)
+    assert max(map(cell_len, drawn), default=0) <= width
+    assert len(drawn) >= len(rows)
 
 
 def test_csv_has_no_final_newline() -> None:
