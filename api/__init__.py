@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from celltune.search.bundles.export import export, load_model
-    from celltune.search.evaluation.evaluate import evaluate
+    from celltune.search.evaluation.evaluate import EvaluationSettings, evaluate
     from celltune.search.leaderboard import leaderboard
     from celltune.search.runs.launch import RunResult, launch, resume
     from celltune.search.tuning.budget_changes import Changes
 
 _MODULE_BY_NAME = {
     "Changes": "celltune.search.tuning.budget_changes",
+    "EvaluationSettings": "celltune.search.evaluation.evaluate",
     "RunResult": "celltune.search.runs.launch",
     "evaluate": "celltune.search.evaluation.evaluate",
     "export": "celltune.search.bundles.export",
@@ -31,6 +32,7 @@ _MODULE_BY_NAME = {
 
 __all__ = [
     "Changes",
+    "EvaluationSettings",
     "RunResult",
     "evaluate",
     "export",

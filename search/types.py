@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ Metric: TypeAlias = str
 
 TrainingSplits = Literal["train", "train+valid"]
 """The splits that a model is trained on."""
+
+TRAINING_SPLITS: tuple[TrainingSplits, ...] = get_args(TrainingSplits)
 
 KeptEpoch = Literal["best", "last"]
 """The epoch whose weights are kept: the best one by the metric, or the last one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -20,19 +20,16 @@ from celltune.search.cli.options import (
     make_console,
     make_view,
 )
-from celltune.search.errors import OptionError
 from celltune.search.evaluation.comparison import compare as run_comparison
-from celltune.search.evaluation.comparison import entries, notes
+from celltune.search.evaluation.comparison import load_published_models, notes
+from celltune.search.evaluation.evaluate import EvaluationSettings
 from celltune.search.evaluation.evaluate import evaluate as run_evaluation
 from celltune.search.evaluation.metrics import RESAMPLES
 from celltune.search.evaluation.summaries import summaries, verdict
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.results.formats import as_json, check_format
 from celltune.search.storage.locate import find_experiment
-from celltune.search.types import Metric
-from celltune.spelling import closest_match
-
-TRAINING_SPLITS = ("train", "train+valid")
+from celltune.search.types import TRAINING_SPLITS, Metric, TrainingSplits
 
 
 def evaluate(
@@ -54,16 +51,13 @@ def evaluate(
     storage: Storage = None,
 ) -> None:
     """Retrain the best trials with several seeds and evaluate each model once on the test split."""
-    if on not in TRAINING_SPLITS:
-        raise OptionError(f"`on` is '{on}'. {closest_match(on, TRAINING_SPLITS)}")
     check_format(form, ("table", "json"))
     try:
         state = run_evaluation(
             name,
-            top=top,
-            seeds=seeds,
-            on="train" if on == "train" else "train+valid",
-            baselines=baselines,
+            EvaluationSettings(
+                top=top, seeds=seeds, on=cast("TrainingSplits", on), baselines=baselines
+            ),
             storage=storage,
             address=address,
             overrides=overrides or (),
@@ -131,10 +125,12 @@ def compare(
 ) -> None:
     """Train published models as published and compare the reported with the measured scores."""
     check_format(form, FORMATS)
-    chosen = entries(path, scale=scale, only=only or (), overrides=overrides or (), storage=storage)
+    models = load_published_models(
+        path, scale=scale, only=only or (), overrides=overrides or (), storage=storage
+    )
     view = make_view() if form == "table" else None
     try:
-        records = run_comparison(chosen, address=address, view=view)
+        records = run_comparison(models, address=address, view=view)
     except KeyboardInterrupt:
         typer.echo(
             "\nInterrupted. Finished models are saved; run the same command again to continue.",

@@ -1,1 +1,1 @@
-"""Retrain the best trials and measure them on the test split."""
+"""Evaluation on the test split: retrained trials, baselines, and published models."""

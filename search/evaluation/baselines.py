@@ -1,7 +1,7 @@
-"""Linear models over word counts: what a recurrent model must beat to be worth its training.
+"""Baselines: linear models on word counts, which a recurrent model should outperform.
 
-Both see words and pairs of words of the whole review, uncut. Shapes: n reviews, F features,
-C classes.
+Both use the words and the pairs of adjacent words of the whole, untruncated document. Shapes: n
+documents, F features, C classes.
 """
 
 from __future__ import annotations
@@ -19,131 +19,142 @@ from numpy.typing import NDArray
 from celltune.search.errors import OptionError
 from celltune.search.evaluation.metrics import Scores, combine_scores, score_split
 
-Fitted = Callable[[Any], tuple[NDArray[np.int64], NDArray[np.float64] | None]]
-"""Takes features and gives answers, (n,), and log probabilities, (n, C), where there are any."""
+Predictor = Callable[[Any], tuple[NDArray[np.int64], NDArray[np.float64] | None]]
+"""A fitted model: maps (n, F) features to predictions, (n,), and to log probabilities, (n, C), or
+None if the model gives no probabilities."""
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Reviews as they were written, and their labels, (n,)."""
+class LabelledTexts:
+    """Original texts of documents, and their labels, (n,)."""
 
     texts: Sequence[str]
     labels: NDArray[np.int64]
 
 
 def check_installed() -> None:
-    """Look whether scikit-learn is there.
+    """Check that scikit-learn is installed.
 
     Raises:
-        OptionError: it isn't.
+        OptionError: it is not.
     """
     if util.find_spec("sklearn") is None:
         raise OptionError(
-            "The baselines need scikit-learn, which isn't installed; run "
-            "pip install 'celltune[baselines]', or leave them out with --no-baselines."
+            "`baselines` need scikit-learn, which is not installed. Run pip install "
+            "'celltune[baselines]', or disable `baselines`."
         )
 
 
-def plain(text: str) -> str:
-    """The text in lower case, without HTML's line breaks."""
+def normalize(text: str) -> str:
+    """Return the text in lower case, without HTML line breaks."""
     return text.replace("<br />", " ").lower()
 
 
-def run(name: str, train: Labelled, test: Labelled, classes: int) -> Scores:
-    """Fit a baseline and measure it.
+def score_baseline(
+    name: str, train: LabelledTexts, test: LabelledTexts, num_classes: int
+) -> Scores:
+    """Fit a baseline and score it on both splits.
 
     Args:
         name: a key of `BASELINES`.
-        train: what to learn from.
-        test: what it is tested on.
-        classes: C.
+        train: documents to fit the baseline on.
+        test: documents of the test split.
+        num_classes: C.
 
     Returns:
-        Its measures; `seconds` are those of counting and fitting.
+        The scores; the metric `seconds` is the time for counting words and fitting.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
-    begun = time.perf_counter()
-    counter = CountVectorizer(
-        preprocessor=plain,
+    start = time.perf_counter()
+    vectorizer = CountVectorizer(
+        preprocessor=normalize,
         token_pattern=r"\w+|[^\w\s]",  # noqa: S106
         ngram_range=(1, 2),
         min_df=2,
         dtype=np.float32,
     )
-    features = counter.fit_transform(train.texts)
-    fitted = BASELINES[name](features, train.labels, classes)
-    seconds = time.perf_counter() - begun
-    learned = score_split(train.labels, *fitted(features), classes)
-    begun = time.perf_counter()
-    tested = score_split(test.labels, *fitted(counter.transform(test.texts)), classes)
-    more = {
+    features = vectorizer.fit_transform(train.texts)
+    predict = BASELINES[name](features, train.labels, num_classes)
+    seconds = time.perf_counter() - start
+    train_scores = score_split(train.labels, *predict(features), num_classes)
+    start = time.perf_counter()
+    predictions = predict(vectorizer.transform(test.texts))
+    test_scores = score_split(test.labels, *predictions, num_classes)
+    other_metrics = {
         "seconds": seconds,
-        "milliseconds_per_review": 1e3 * (time.perf_counter() - begun) / len(test.labels),
-        "parameters": float((1 if classes == 2 else classes) * (features.shape[1] + 1)),
+        "milliseconds_per_review": 1e3 * (time.perf_counter() - start) / len(test.labels),
+        "parameters": float((1 if num_classes == 2 else num_classes) * (features.shape[1] + 1)),
     }
-    return combine_scores(learned, tested, more)
+    return combine_scores(train_scores, test_scores, other_metrics)
 
 
-def _tfidf_logistic(features: Any, labels: NDArray[np.int64], classes: int) -> Fitted:  # noqa: ARG001
-    """Logistic regression on weighted counts: their logarithm, rare words more, length 1.
+def _fit_tfidf_logistic(
+    features: Any,
+    labels: NDArray[np.int64],
+    num_classes: int,  # noqa: ARG001
+) -> Predictor:
+    """Fit a logistic regression on TF-IDF features with logarithmic counts and unit length.
 
-    The penalty was chosen on IMDB's validation part.
+    The penalty was chosen on the validation split of IMDB.
     """
     from sklearn.feature_extraction.text import TfidfTransformer
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier
 
-    weigh = TfidfTransformer(sublinear_tf=True)
-    # liblinear's dual form takes a tenth of the default solver's time on so many features.
-    one = LogisticRegression(C=30.0, solver="liblinear", dual=True, random_state=0)
-    model = OneVsRestClassifier(one).fit(weigh.fit_transform(features), labels)
+    tfidf = TfidfTransformer(sublinear_tf=True)
+    # With so many features, liblinear's dual form takes a tenth of the default solver's time.
+    regression = LogisticRegression(C=30.0, solver="liblinear", dual=True, random_state=0)
+    model = OneVsRestClassifier(regression).fit(tfidf.fit_transform(features), labels)
 
-    def answer(counts: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        shares = model.predict_proba(weigh.transform(counts)).astype(np.float64)
-        return shares.argmax(1), np.log(shares.clip(min=1e-12))
+    def predict(counts: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        probabilities = model.predict_proba(tfidf.transform(counts)).astype(np.float64)
+        return probabilities.argmax(1), np.log(probabilities.clip(min=1e-12))
 
-    return answer
+    return predict
 
 
-def _nb_svm(features: Any, labels: NDArray[np.int64], classes: int) -> Fitted:
-    """A linear SVM on which words occur, each weighted by its naive Bayes log count ratio.
+def _fit_nb_svm(features: Any, labels: NDArray[np.int64], num_classes: int) -> Predictor:
+    """Fit a linear SVM on word occurrences, weighted by their naive Bayes log count ratio.
 
-    Source: Wang and Manning, Baselines and Bigrams, ACL 2012; the penalty and the interpolation of
-    0.5 were chosen on IMDB's validation part. One model a class against the rest; two classes
-    need one.
+    With more than two classes, one SVM is fitted for each class against the rest. The penalty and
+    the interpolation factor of 0.5 were chosen on the validation split of IMDB.
+
+    Source: Wang and Manning, Baselines and Bigrams, ACL 2012.
     """
     from sklearn.svm import LinearSVC
 
-    present = _occurring(features)
+    occurrences = _binarize(features)
     columns: list[NDArray[np.float64]] = []
     biases: list[float] = []
-    for label in [1] if classes == 2 else range(classes):
-        mine = labels == label
-        inside, outside = (1.0 + present[part].sum(0) for part in (mine, ~mine))
+    for label in [1] if num_classes == 2 else range(num_classes):
+        is_label = labels == label
+        inside, outside = (1.0 + occurrences[rows].sum(0) for rows in (is_label, ~is_label))
         ratio = np.asarray(np.log(inside / inside.sum()) - np.log(outside / outside.sum()))
-        model = LinearSVC(C=0.1, random_state=0)
-        model.fit(present.multiply(ratio).tocsr(), mine)
-        weights = model.coef_.ravel()
-        mixed = 0.5 * np.abs(weights).mean() + 0.5 * weights
-        columns.append(ratio.ravel() * mixed)
-        biases.append(float(model.intercept_[0]))
+        svm = LinearSVC(C=0.1, random_state=0)
+        svm.fit(occurrences.multiply(ratio).tocsr(), is_label)
+        weights = svm.coef_.ravel()
+        interpolated = 0.5 * np.abs(weights).mean() + 0.5 * weights
+        columns.append(ratio.ravel() * interpolated)
+        biases.append(float(svm.intercept_[0]))
     weights = np.stack(columns, axis=1)
 
-    def answer(counts: Any) -> tuple[NDArray[np.int64], None]:
-        scores = _occurring(counts) @ weights + np.array(biases)
-        return (scores[:, 0] > 0).astype(np.int64) if classes == 2 else scores.argmax(1), None
+    def predict(counts: Any) -> tuple[NDArray[np.int64], None]:
+        values = _binarize(counts) @ weights + np.array(biases)
+        if num_classes == 2:
+            return (values[:, 0] > 0).astype(np.int64), None
+        return values.argmax(1), None
 
-    return answer
-
-
-def _occurring(features: Any) -> Any:
-    present = features.copy()
-    present.data[:] = 1
-    return present
+    return predict
 
 
-BASELINES: Mapping[str, Callable[[Any, NDArray[np.int64], int], Fitted]] = MappingProxyType(
-    {"tfidf_logistic": _tfidf_logistic, "nb_svm": _nb_svm}
+def _binarize(features: Any) -> Any:
+    occurrences = features.copy()
+    occurrences.data[:] = 1
+    return occurrences
+
+
+BASELINES: Mapping[str, Callable[[Any, NDArray[np.int64], int], Predictor]] = MappingProxyType(
+    {"tfidf_logistic": _fit_tfidf_logistic, "nb_svm": _fit_nb_svm}
 )
-"""What fits each baseline, by name."""
+"""Functions that fit a baseline to (n, F) features, (n,) labels and C classes, by name."""

@@ -1,4 +1,4 @@
-"""Names and cleanup of the checkpoints of retrained models."""
+"""Names and removal of the checkpoints of retrained models."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from celltune.search.storage.base import Experiment
 if TYPE_CHECKING:
     from celltune.search.types import TrainingSplits
 
+LAST, BEST = "-last", "-best"
+"""Suffixes of the checkpoints of a retraining's last and best epoch."""
+
 
 def retraining_name(seed: int, on: TrainingSplits) -> str:
-    """What the checkpoints of a retraining are called, beside its trial's own."""
+    """Return the name of a retraining's checkpoints in the folder of its trial."""
     return f"evaluation-{seed}-{on.replace('+', '-')}"
 
 
-def remove_used_checkpoints(folder: Experiment, state: ExperimentState) -> None:
-    """Remove the checkpoints of what was measured."""
+def remove_used_checkpoints(experiment: Experiment, state: ExperimentState) -> None:
+    """Remove the checkpoints of all retrained models that have been scored."""
     for event in state.evaluations:
         if isinstance(event, EvaluationReported):
-            for kind in ("-last", "-best"):
+            for suffix in (LAST, BEST):
                 with suppress(OSError):
-                    name = retraining_name(event.seed, event.on) + kind
-                    folder.checkpoints(event.number).remove(name)
+                    name = retraining_name(event.seed, event.on) + suffix
+                    experiment.checkpoints(event.number).remove(name)

@@ -1,16 +1,15 @@
-"""Published models, trained here as they were there, and measured beside what was reported.
+"""Published models, trained as they were published, next to the reported results.
 
-Each is an experiment of one trial, in the folder `compared` of the storage; its name carries a
-digest of config and scale, so that a changed config is trained anew. Ray and torch are imported
-only once something is really trained.
+Each model is an experiment with one trial in the folder `compared` of the storage. The experiment's
+name contains a digest of its config and scale, so a model whose config changed is trained again.
+Ray and torch are imported only if there is a model to train.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from celltune.search.ledger.events import (
     ExperimentCreated,
     TrialCreated,
 )
+from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.session import check_same_data, connected_cluster, resolve_for_run
 from celltune.search.runs.stop_requests import StopRequests, stop_signals
@@ -40,92 +40,109 @@ if TYPE_CHECKING:
     from celltune.search.cluster.task_pool import Job
 
 COMPARED = "compared"
-_PAIRS = ("test_accuracy", "test_loss", "train_accuracy", "valid_accuracy", "parameters", "seconds")
+_COMPARED_METRICS = (
+    "test_accuracy",
+    "test_loss",
+    "train_accuracy",
+    "valid_accuracy",
+    "parameters",
+    "seconds",
+)
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One published model, with the data that it is trained on here."""
+class PublishedModel:
+    """A published model, and the experiment that trains it here."""
 
     config: SearchConfig
     published: Published
-    stands_in: bool
-    """Whether other data than the source's are taken, because its files aren't there."""
+    uses_stand_in: bool
+    """Whether other data replace those of the source, because its files are missing."""
     scale: float
-    """The share of the reviews that is used."""
-    folder: Experiment
+    """Share of the documents that is used."""
+    experiment: Experiment
 
     def state(self) -> ExperimentState:
-        """What was done so far."""
-        return self.folder.state() if self.folder.is_complete() else ExperimentState()
+        """Return the state of the experiment; an empty one if it was not created yet."""
+        experiment = self.experiment
+        return experiment.state() if experiment.is_complete() else ExperimentState()
 
-    def measured(self) -> EvaluationReported | EvaluationFailed | None:
-        """What came of it; None where it wasn't trained to the end."""
+    def last_result(self) -> EvaluationReported | EvaluationFailed | None:
+        """Return the result of the last training; None if none was completed."""
         return next(iter(reversed(self.state().evaluations)), None)
 
 
-def entries(
+def load_published_models(
     path: Path,
     *,
     scale: float,
     only: Sequence[str] = (),
     overrides: Sequence[str] = (),
     storage: Path | str | None = None,
-) -> list[Entry]:
-    """Read the configs of published models.
+) -> list[PublishedModel]:
+    """Load the configs of published models.
 
     Args:
         path: a config, or a folder of configs.
-        scale: the share of the reviews that is used.
-        only: names; empty: all.
-        overrides: `key.path=value` each, for every config.
-        storage: the folder of experiments.
+        scale: share of the documents that is used, above 0 and at most 1.
+        only: names of the configs to load; empty: all of the folder.
+        overrides: changes of every config, each `key.path=value`.
+        storage: folder or URI of the experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
 
     Raises:
-        OptionError: there is no config, or none of such a name.
-        ConfigError: a mistake in a config, or one that isn't of a single published model.
+        OptionError: there is no config, or none with one of the names.
+        ConfigError: a config is invalid, or does not describe a single published model.
     """
     files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
     if not files:
-        raise OptionError(f"There is no .yaml file in {path}. Name a folder such as configs/seeds.")
-    names = {file.stem: file for file in files}
+        raise OptionError(
+            f"The folder {path} contains no .yaml file. Name a folder of configs, such as "
+            "configs/seeds."
+        )
+    by_name = {file.stem: file for file in files}
     for name in only:
-        if name not in names:
+        if name not in by_name:
             raise OptionError(
-                f"There is no config '{name}' in {path}. {closest_match(name, names)}"
+                f"There is no config '{name}' in {path}. {closest_match(name, by_name)}"
             )
-    root = open_storage(storage) / COMPARED
-    chosen = [names[name] for name in dict.fromkeys(only)] or files
-    return [_entry(file, scale, overrides, root) for file in chosen]
+    compared = open_storage(storage) / COMPARED
+    selected = [by_name[name] for name in dict.fromkeys(only)] or files
+    return [_load_published_model(file, scale, overrides, compared) for file in selected]
 
 
-def _entry(file: Path, scale: float, overrides: Sequence[str], root: Storage) -> Entry:
+def _load_published_model(
+    file: Path, scale: float, overrides: Sequence[str], storage: Storage
+) -> PublishedModel:
     config = resolve_for_run(file, overrides)
     published = config.published
     if published is None:
-        raise ConfigError(f"{file} has no section published, so there is nothing to compare with.")
+        raise ConfigError(
+            f"The config {file} has no section 'published', so there are no reported results to "
+            "compare with. Add one."
+        )
     if config.space.searched:
         raise ConfigError(
-            f"{file} searches {', '.join(config.space.searched)}; a published model is one model. "
-            "Give each a single value, or search with celltune launch."
+            f"The config {file} searches {', '.join(config.space.searched)}, but a published model "
+            "has a single value for each hyperparameter. Fix these values, or launch a search."
         )
     stand_in = published.stand_in
-    stands_in = stand_in is not None and any(not each.exists() for each in _files(config.data))
-    if stands_in and stand_in is not None:
+    uses_stand_in = False
+    if stand_in is not None and not all(file.exists() for file in _data_files(config.data)):
+        uses_stand_in = True
         config = config.model_copy(update={"data": stand_in.anchored()})
     name = f"{config.name}-{_digest(config, scale)}"
-    return Entry(config, published, stands_in, scale, root.experiment(name))
+    return PublishedModel(config, published, uses_stand_in, scale, storage.experiment(name))
 
 
-def _files(data: DataConfig) -> list[Path]:
-    """The files that a config names."""
+def _data_files(data: DataConfig) -> list[Path]:
+    """Return the files that a config names."""
     vectors = data.vectors.path if data.vectors else None
     return [path for path in (data.path, data.test_path, vectors) if path is not None]
 
 
 def _digest(config: SearchConfig, scale: float) -> str:
-    # Only what shapes the training, and no defaults: a key of a later release changes nothing.
-    shaping = config.model_dump_json(
+    # Only keys that affect the training, and no defaults, so that a new key changes no digest.
+    relevant = config.model_dump_json(
         include={
             **dict.fromkeys(("name", "seed", "metric", "data", "space"), True),
             "budget": {"max_epochs"},
@@ -133,158 +150,168 @@ def _digest(config: SearchConfig, scale: float) -> str:
         },
         exclude_defaults=True,
     )
-    return hashlib.sha256(f"{scale!r} {shaping}".encode()).hexdigest()[:8]
+    return hashlib.sha256(f"{scale!r} {relevant}".encode()).hexdigest()[:8]
 
 
 def compare(
-    chosen: Sequence[Entry],
-    *,
-    address: str | None = None,
-    view: View | None = None,
-    clock: Callable[[], float] = time.time,
+    models: Sequence[PublishedModel], *, address: str | None = None, view: View | None = None
 ) -> list[dict[str, Any]]:
-    """Train what wasn't trained to the end, and give the table.
+    """Train published models that were not trained before, and compare all with their sources.
 
-    Each is trained with its config's seed, and reads the test part once. A model whose data can't
-    be read is told, and the others go on.
+    Each model is trained with the seed of its config, and reads the test split once. If the data of
+    a model cannot be read, its record contains the error, and the other models are trained.
 
     Args:
-        chosen: what to compare.
-        address: of a running Ray cluster; None: a local one is started.
-        view: shows what happens; None: nothing is shown.
-        clock: seconds since 1970.
+        models: the models to compare.
+        address: address of a running Ray cluster; None: a local one is started.
+        view: shows the progress; None: nothing is shown.
 
     Returns:
-        A record for each: `name`, `source`, `scale`, `data`, `stands_in`, `epoch`,
-        `vector_coverage` (the share of the tokens that the word vectors know), `error`, and
-        `reported_X` and `measured_X`, where X is test_accuracy, test_loss, train_accuracy,
-        valid_accuracy, parameters and seconds (of training).
+        One record per model, with `name`, `source`, `scale`, `data`, `stands_in` (whether other
+        data replace the source's), `epoch`, `vector_coverage` (share of the tokens that the word
+        vectors contain), `error`, and `reported_X` and `measured_X` for each X of test_accuracy,
+        test_loss, train_accuracy, valid_accuracy, parameters and seconds (of training).
 
     Raises:
-        KeyboardInterrupt: it was asked to stop.
+        KeyboardInterrupt: the comparison was stopped by a signal or a stop request.
     """
     view = view or SilentView()
-    todo = [each for each in chosen if not isinstance(each.measured(), EvaluationReported)]
+    unfinished = [m for m in models if not isinstance(m.last_result(), EvaluationReported)]
+    errors = _train(unfinished, address, view) if unfinished else {}
+    return [_record(model, errors.get(model.config.name)) for model in models]
+
+
+def _train(models: Sequence[PublishedModel], address: str | None, view: View) -> dict[str, str]:
+    """Train models side by side; return invalid input, such as missing data, by config name."""
+    from celltune.search.cluster.task_pool import run_jobs
+
+    active: list[Experiment] = []
     errors: dict[str, str] = {}
-    if todo:
-        from celltune.search.cluster.task_pool import run_jobs
 
-        active: list[Experiment] = []
-        resources, root = todo[0].config.resources, todo[0].folder.storage
-        with (
-            connected_cluster(resources, root, address, view) as slots,
-            stop_signals() as signalled,
-        ):
-            jobs = (_job(each, active, errors, view, clock) for each in todo)
-            run_jobs(jobs, slots, StopRequests(active, signalled, None, view))
-    return [_record(each, errors.get(each.config.name)) for each in chosen]
+    def job(model: PublishedModel) -> Job:
+        name = model.config.name
+        try:
+            yield from _training(model, active, view)
+        except InputError as error:
+            errors[name] = str(error)
+            view.message(f"{name} cannot be trained: {error}")
 
-
-def _job(
-    entry: Entry,
-    active: list[Experiment],
-    errors: dict[str, str],
-    view: View,
-    clock: Callable[[], float],
-) -> Job:
-    try:
-        yield from _training(entry, active, view, clock)
-    except InputError as error:
-        errors[entry.config.name] = str(error)
-        view.message(f"{entry.config.name} can't be trained: {error}")
+    resources, storage = models[0].config.resources, models[0].experiment.storage
+    with (
+        connected_cluster(resources, storage, address, view) as slots,
+        stop_signals() as signalled,
+    ):
+        run_jobs(map(job, models), slots, StopRequests(active, signalled, None, view))
+    return errors
 
 
-def _training(
-    entry: Entry, active: list[Experiment], view: View, clock: Callable[[], float]
+def _training(model: PublishedModel, active: list[Experiment], view: View) -> Job:
+    """Prepare the data and train a model.
+
+    Args:
+        model: the model.
+        active: experiments that are locked; contains the model's while it is trained.
+        view: shows the progress.
+    """
+    view.stage(f"Preparing {model.config.name}")
+    data, test = _prepare_data(model, view)
+    experiment = model.experiment
+    if not experiment.is_complete():
+        created = ExperimentCreated(at=time.time(), fingerprint=data.fingerprint)
+        experiment.create(model.config, created)
+    with experiment.locked(), experiment.open_ledger() as ledger:
+        experiment.clear_stop()
+        active.append(experiment)
+        try:
+            check_same_data(experiment, model.state(), data)
+            yield from _retraining(model, ledger, data, test, view)
+        finally:
+            active.remove(experiment)
+
+
+def _retraining(
+    model: PublishedModel, ledger: Ledger, data: PreparedData, test: PreparedTest, view: View
 ) -> Job:
     from celltune.search.evaluation.evaluator import Evaluator
 
-    config = entry.config
-    view.stage(f"Preparing {config.name}")
-    data, test = _prepared(entry, view)
-    if not entry.folder.is_complete():
-        created = ExperimentCreated(at=clock(), fingerprint=data.fingerprint)
-        entry.folder.create(config, created)
-    with ExitStack() as stack:
-        stack.enter_context(entry.folder.locked())
-        entry.folder.clear_stop()
-        active.append(entry.folder)
-        stack.callback(active.remove, entry.folder)
-        ledger = stack.enter_context(entry.folder.open_ledger())
-        epochs = config.budget.max_epochs
-        if not entry.state().trials:
-            fixed = dict(config.space.fixed)
-            ledger.append(TrialCreated(at=clock(), number=0, params=fixed, max_epochs=epochs))
-        check_same_data(entry.folder, entry.state(), data)
-        bench = Evaluator(entry.folder, config, ledger, data, test, clock=clock, tell=view.message)
-        (trial,) = bench.state.trials
-        yield from bench.retraining(
-            trial,
-            config.seed,
-            entry.published.learned_from,
-            epochs,
-            keep=entry.published.keep,
-            label=config.name,
-        )
+    config, epochs = model.config, model.config.budget.max_epochs
+    if not model.state().trials:
+        params = dict(config.space.fixed)
+        ledger.append(TrialCreated(at=time.time(), number=0, params=params, max_epochs=epochs))
+    evaluator = Evaluator(model.experiment, config, ledger, data, test, view.message)
+    (trial,) = evaluator.state.trials
+    yield from evaluator.retraining(
+        trial,
+        config.seed,
+        model.published.learned_from,
+        epochs,
+        keep=model.published.keep,
+        label=config.name,
+    )
 
 
-def _prepared(entry: Entry, view: View) -> tuple[PreparedData, PreparedTest]:
+def _prepare_data(model: PublishedModel, view: View) -> tuple[PreparedData, PreparedTest]:
     from celltune.data_prep.dataset.subsets import stratified_subset
     from celltune.data_prep.preparation import pipeline
 
-    config, scale = entry.config.data, entry.scale
+    config = model.config.data
     test = pipeline.prepare_test(config, progress=view.progress)
     data = pipeline.prepare(config, progress=view.progress)
-    train, valid, tested = (
-        stratified_subset(part, scale, config.seed) for part in (data.train, data.valid, test.split)
+    train_subset, valid_subset, test_subset = (
+        stratified_subset(split, model.scale, config.seed)
+        for split in (data.train, data.valid, test.split)
     )
-    return replace(data, train=train, valid=valid), replace(test, split=tested)
+    return replace(data, train=train_subset, valid=valid_subset), replace(test, split=test_subset)
 
 
-def _record(entry: Entry, error: str | None) -> dict[str, Any]:
-    event = entry.measured()
-    found = event if isinstance(event, EvaluationReported) else None
-    if isinstance(event, EvaluationFailed):
-        error = error or event.error
-    metrics: Mapping[str, float] = found.metrics if found else {}
-    reported = entry.published.reported.model_dump()
-    data = entry.config.data
+def _record(model: PublishedModel, error: str | None) -> dict[str, Any]:
+    result = model.last_result()
+    if isinstance(result, EvaluationFailed):
+        error = error or result.error
+    scores = result if isinstance(result, EvaluationReported) else None
+    metrics: Mapping[str, float] = scores.metrics if scores else {}
+    reported = model.published.reported.model_dump()
+    data = model.config.data
     record: dict[str, Any] = {
-        "name": entry.config.name,
-        "source": entry.published.source,
-        "scale": entry.scale,
+        "name": model.config.name,
+        "source": model.published.source,
+        "scale": model.scale,
         "data": data.path.name if data.path else data.source,
-        "stands_in": entry.stands_in,
-        "epoch": found.epoch if found else None,
+        "stands_in": model.uses_stand_in,
+        "epoch": scores.epoch if scores else None,
         "vector_coverage": metrics.get("vector_coverage"),
         "error": error,
     }
-    for name in _PAIRS:
-        record[f"reported_{name}"] = reported[name]
+    for name in _COMPARED_METRICS:
         value = metrics.get(name)
+        record[f"reported_{name}"] = reported[name]
         record[f"measured_{name}"] = int(value) if name == "parameters" and value else value
     return record
 
 
 def notes(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Say what must be known to read a comparison."""
-    yield "Each cell is reported / measured; measured with one seed, the test part read once."
-    scales = sorted({each["scale"] for each in records})
+    """Yield sentences that are needed to interpret a comparison."""
+    yield (
+        "Each cell is reported / measured. Measured values are those of one seed; the test split "
+        "was read once."
+    )
+    scales = sorted({record["scale"] for record in records})
     if scales != [1.0]:
         shares = " or ".join(percent_text(scale, digits=None) for scale in scales)
         yield (
-            f"Trained and tested on {shares} of the reviews, so this doesn't say that a reported "
-            "figure is met or missed. The vocabulary is that of all."
+            f"The models were trained and tested on {shares} of the documents, so the measured "
+            "values neither confirm nor refute the reported ones. The vocabulary is that of all "
+            "documents."
         )
-    for data in sorted({each["data"] for each in records if each["stands_in"]}):
-        names = ", ".join(e["name"] for e in records if e["stands_in"] and e["data"] == data)
-        yield f"{names}: not the source's data but {data}, so the figures can't be compared."
-    known = sorted({e["vector_coverage"] for e in records if e["vector_coverage"] is not None})
-    if known:
-        ends = " to ".join(
-            percent_text(share, digits=1) for share in dict.fromkeys((known[0], known[-1]))
-        )
-        yield f"The word vectors that were at hand know {ends} of the training part's tokens."
-    for each in records:
-        if each["error"]:
-            yield f"{each['name']} failed: {each['error']}"
+    with_stand_in = [record for record in records if record["stands_in"]]
+    for data in sorted({record["data"] for record in with_stand_in}):
+        names = ", ".join(record["name"] for record in with_stand_in if record["data"] == data)
+        yield f"{names}: trained on {data} instead of the source's data, so not comparable."
+    coverages = [record["vector_coverage"] for record in records if record["vector_coverage"]]
+    if coverages:
+        bounds = dict.fromkeys((min(coverages), max(coverages)))
+        shares = " to ".join(percent_text(share, digits=1) for share in bounds)
+        yield f"The available word vectors cover {shares} of the tokens of the training split."
+    for record in records:
+        if record["error"]:
+            yield f"{record['name']} failed: {record['error']}"

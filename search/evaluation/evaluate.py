@@ -1,12 +1,11 @@
-"""The final word on a search: its leaders, trained from scratch and measured on the test split.
+"""Evaluation of a search: its best trials, retrained from scratch and scored on the test split.
 
-Ray, torch and scikit-learn are imported only once something is really measured.
+Ray, torch and scikit-learn are imported only if there is a model to evaluate.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,196 +14,207 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from celltune.search.config.schema import SearchConfig
-from celltune.search.evaluation import baselines as linear
+from celltune.search.errors import OptionError
+from celltune.search.evaluation.baselines import BASELINES, LabelledTexts, check_installed
 from celltune.search.evaluation.checkpoints import remove_used_checkpoints
-from celltune.search.evaluation.summaries import leaders
+from celltune.search.evaluation.summaries import best_ended_trials
 from celltune.search.ledger.events import EvaluationReported
-from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.runs.session import check_same_data, config_for_run, connected_cluster
 from celltune.search.runs.stop_requests import StopRequests, stop_signals
 from celltune.search.runs.view import SilentView, View
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import find_experiment
+from celltune.search.types import TRAINING_SPLITS, TrainingSplits
+from celltune.spelling import closest_match
 
 if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest
     from celltune.data_prep.sources.base import Document
     from celltune.search.cluster.task_pool import Job
     from celltune.search.evaluation.evaluator import Evaluator
-    from celltune.search.types import TrainingSplits
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What of an evaluation is still to be done."""
+class EvaluationSettings:
+    """The models to evaluate."""
+
+    top: int = 3
+    """Number of best trials to retrain."""
+    seeds: int = 5
+    """Number of retrainings of each trial; their seeds are 1, 2, ..."""
+    on: TrainingSplits = "train"
+    """Splits to train on.
+
+    With train, a model trains for as many epochs as its trial could have had, and validation
+    chooses the epoch. With train+valid, it trains up to the epoch that was the trial's best."""
+    baselines: bool = True
+    """Whether to evaluate the linear baselines as well."""
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            OptionError: a value is not allowed.
+        """
+        for name in ("top", "seeds"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
+        if self.on not in TRAINING_SPLITS:
+            raise OptionError(f"`on` is '{self.on}'. {closest_match(self.on, TRAINING_SPLITS)}")
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """The models of an evaluation that are not in the ledger yet."""
 
     on: TrainingSplits
-    pairs: Sequence[tuple[TrialRecord, int]]
-    """Trials with the seeds that they are retrained with."""
+    retrainings: Sequence[tuple[TrialRecord, int]]
+    """Trials, each with a seed."""
     baselines: Sequence[str]
 
     def __len__(self) -> int:
-        """How many models are to be measured."""
-        return len(self.pairs) + len(self.baselines)
+        """Return the number of models."""
+        return len(self.retrainings) + len(self.baselines)
 
 
-def plan(
-    state: ExperimentState,
-    config: SearchConfig,
-    *,
-    top: int,
-    seeds: int,
-    on: TrainingSplits,
-    baselines: bool,
-) -> Plan:
-    """Say what is to be done; what the ledger holds isn't done again.
+def plan_evaluation(
+    state: ExperimentState, config: SearchConfig, settings: EvaluationSettings
+) -> EvaluationPlan:
+    """Return the models that are to be evaluated and are not in the ledger yet.
 
     Raises:
         ExperimentError: no trial has finished.
     """
-    done = {
-        (e.number, e.seed, e.on) for e in state.evaluations if isinstance(e, EvaluationReported)
+    on = settings.on
+    evaluated = {
+        (event.number, event.seed)
+        for event in state.evaluations
+        if isinstance(event, EvaluationReported) and event.on == on
     }
-    wanted = [
-        (trial, seed)
-        for trial in leaders(state, config.metric, top)
-        for seed in range(1, seeds + 1)
-    ]
-    fitted = {(event.name, event.on) for event in state.baselines}
-    names = [name for name in linear.BASELINES if baselines and (name, on) not in fitted]
-    return Plan(on, [pair for pair in wanted if (pair[0].number, pair[1], on) not in done], names)
+    fitted = {event.name for event in state.baselines if event.on == on}
+    return EvaluationPlan(
+        on,
+        [
+            (trial, seed)
+            for trial in best_ended_trials(state, config.metric, settings.top)
+            for seed in range(1, settings.seeds + 1)
+            if (trial.number, seed) not in evaluated
+        ],
+        [name for name in BASELINES if settings.baselines and name not in fitted],
+    )
 
 
 def evaluate(
     name: str,
+    settings: EvaluationSettings | None = None,
     *,
-    top: int = 3,
-    seeds: int = 5,
-    on: TrainingSplits = "train",
-    baselines: bool = True,
     storage: Path | str | None = None,
     address: str | None = None,
     overrides: Sequence[str] = (),
     view: View | None = None,
-    clock: Callable[[], float] = time.time,
 ) -> ExperimentState:
-    """Retrain the leaders of a search with several seeds, and read the test split for each once.
+    """Retrain the best trials of a search with several seeds, and score them on the test split.
 
-    On train a retraining takes as many epochs as its trial could have had, and validation chooses
-    the one that is measured. On train+valid it takes as many as were best on validation in the
-    search. What was measured is in the ledger; given again after any death, the same call does
-    what is left.
+    Results are stored in the experiment's ledger. Models whose results are there are not evaluated
+    again, so the same call continues an interrupted evaluation.
 
     Args:
-        name: of the experiment.
-        top: how many of the best trials.
-        seeds: retrainings of each, with the seeds 1, 2, ...
-        on: what they learn from: train, or train+valid.
-        baselines: whether linear models over word counts are measured beside them.
-        storage: the folder of experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
-        address: of a running Ray cluster; None: a local one is started.
-        overrides: `key.path=value` each, for this run, as of a resume: such as where data is.
-        view: shows what happens; None: nothing is shown.
-        clock: seconds since 1970.
+        name: name of the experiment.
+        settings: the models to evaluate; None: the defaults of `EvaluationSettings`.
+        storage: folder or URI of the experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
+        address: address of a running Ray cluster; None: a local one is started.
+        overrides: changes of the config for this run, each `key.path=value`; as for `resume`, only
+            keys that do not affect the results, such as data.test_path.
+        view: shows the progress; None: nothing is shown.
 
     Returns:
-        The experiment's state, for `search.evaluation.summaries`.
+        State of the experiment; `celltune.search.evaluation.summaries` summarizes it.
 
     Raises:
-        InputError: there is no such experiment, no finished trial or no test part, another
-            process runs it, or its data changed.
-        KeyboardInterrupt: it was asked to stop, at the terminal or by ``celltune stop``.
+        InputError: there is no such experiment, finished trial or test split, the experiment is
+            running, or its data changed.
+        KeyboardInterrupt: the evaluation was stopped by a signal or a stop request.
     """
-    view = view or SilentView()
-    folder = find_experiment(name, storage)
-    with folder.locked():
-        folder.clear_stop()
-        config, state = config_for_run(folder, overrides), folder.state()
-        todo = plan(state, config, top=top, seeds=seeds, on=on, baselines=baselines)
-        remove_used_checkpoints(folder, state)
-        if not len(todo):
+    settings, view = settings or EvaluationSettings(), view or SilentView()
+    experiment = find_experiment(name, storage)
+    with experiment.locked():
+        experiment.clear_stop()
+        config, state = config_for_run(experiment, overrides), experiment.state()
+        plan = plan_evaluation(state, config, settings)
+        remove_used_checkpoints(experiment, state)
+        if not len(plan):
             return state
-        if todo.baselines:
-            linear.check_installed()
-        data, test = _prepared(folder, config, state, view)
+        if plan.baselines:
+            check_installed()
+        data, test = _prepare_data(experiment, config, state, view)
         with (
-            connected_cluster(config.resources, folder.storage, address, view) as slots,
-            folder.open_ledger() as ledger,
+            connected_cluster(config.resources, experiment.storage, address, view) as slots,
+            experiment.open_ledger() as ledger,
+            stop_signals() as signalled,
         ):
-            run = _Run(folder, config, ledger, slots, view, clock)
-            return _carry_out(run, todo, data, test)
+            from celltune.search.cluster.task_pool import run_jobs
+            from celltune.search.evaluation.evaluator import Evaluator
+
+            view.stage(f"Evaluating {len(plan)} models on {len(test.split):,} test documents")
+            evaluator = Evaluator(experiment, config, ledger, data, test, view.message)
+            with closing(_counted(_jobs(plan, evaluator, config, view), len(plan), view)) as jobs:
+                run_jobs(jobs, slots, StopRequests([experiment], signalled, None, view))
+            return evaluator.state
 
 
-def _prepared(
-    folder: Experiment, config: SearchConfig, state: ExperimentState, view: View
+def _prepare_data(
+    experiment: Experiment, config: SearchConfig, state: ExperimentState, view: View
 ) -> tuple[PreparedData, PreparedTest]:
     from celltune.data_prep.preparation import pipeline
 
     test = pipeline.prepare_test(config.data, progress=view.progress)
     data = pipeline.prepare(config.data, progress=view.progress)
-    check_same_data(folder, state, data)
+    check_same_data(experiment, state, data)
     return data, test
 
 
-@dataclass(frozen=True)
-class _Run:
-    """An evaluation whose experiment is locked and whose cluster is connected."""
+def _counted(jobs: Iterator[Job], total: int, view: View) -> Generator[Job, None, None]:
+    """Yield jobs that also show in the view how many of them are done."""
+    done = 0
 
-    folder: Experiment
-    config: SearchConfig
-    ledger: Ledger
-    slots: int
-    """Number of models that are trained at the same time."""
-    view: View
-    clock: Callable[[], float]
-
-
-def _carry_out(run: _Run, todo: Plan, data: PreparedData, test: PreparedTest) -> ExperimentState:
-    from celltune.search.cluster.task_pool import run_jobs
-    from celltune.search.evaluation.evaluator import Evaluator
-
-    done, view = 0, run.view
-
-    def tell(line: str) -> None:
+    def counted(job: Job) -> Job:
         nonlocal done
+        yield from job
         done += 1
-        view.message(line)
-        view.progress("models measured", done, len(todo))
+        view.progress("models evaluated", done, total)
 
-    view.stage(f"Measuring {len(todo)} models on {len(test.split):,} test reviews")
-    view.progress("models measured", 0, len(todo))
-    bench = Evaluator(run.folder, run.config, run.ledger, data, test, clock=run.clock, tell=tell)
-    with closing(_jobs(todo, bench, run.config, view)) as jobs, stop_signals() as signalled:
-        run_jobs(jobs, run.slots, StopRequests([run.folder], signalled, None, view))
-    return bench.state
+    view.progress("models evaluated", done, total)
+    yield from map(counted, jobs)
 
 
 def _jobs(
-    todo: Plan, bench: Evaluator, config: SearchConfig, view: View
-) -> Generator[Job, None, None]:
-    """Baselines first: they are done soon, and tell what is to be beaten."""
-    yield from _baseline_jobs(todo, bench, config, view)
-    for trial, seed in todo.pairs:
+    plan: EvaluationPlan, evaluator: Evaluator, config: SearchConfig, view: View
+) -> Iterator[Job]:
+    """Yield the jobs of all models, the baselines first because they take little time."""
+    if plan.baselines:
+        yield from _baseline_jobs(plan, evaluator, config, view)
+    for trial, seed in plan.retrainings:
         best = trial.best(config.metric)
-        if todo.on == "train+valid" and best is not None:
-            yield bench.retraining(trial, seed, todo.on, best.epoch, keep="last")
+        if plan.on == "train+valid" and best is not None:
+            yield evaluator.retraining(trial, seed, plan.on, best.epoch, keep="last")
         else:
-            yield bench.retraining(trial, seed, todo.on, trial.max_epochs, keep="best")
+            yield evaluator.retraining(trial, seed, plan.on, trial.max_epochs, keep="best")
 
 
-def _baseline_jobs(todo: Plan, bench: Evaluator, config: SearchConfig, view: View) -> Iterator[Job]:
-    if not todo.baselines:
-        return
-    from celltune.data_prep.preparation import pipeline
+def _baseline_jobs(
+    plan: EvaluationPlan, evaluator: Evaluator, config: SearchConfig, view: View
+) -> Iterator[Job]:
+    from celltune.data_prep.preparation.pipeline import read_documents
     from celltune.search.cluster.task_pool import put
 
-    chosen = pipeline.read_documents(config.data, progress=view.progress)
-    rows = [*chosen.train, *(chosen.valid if todo.on == "train+valid" else ())]
-    train, test = put(_labelled(rows)), put(_labelled(chosen.test))
-    for name in todo.baselines:
-        yield bench.baseline(name, todo.on, train, test)
+    splits = read_documents(config.data, progress=view.progress)
+    documents = [*splits.train, *(splits.valid if plan.on == "train+valid" else ())]
+    train, test = put(_labelled_texts(documents)), put(_labelled_texts(splits.test))
+    for name in plan.baselines:
+        yield evaluator.baseline(name, plan.on, train, test)
 
 
-def _labelled(rows: Sequence[Document]) -> linear.Labelled:
-    return linear.Labelled([row.text for row in rows], np.array([row.label for row in rows]))
+def _labelled_texts(documents: Sequence[Document]) -> LabelledTexts:
+    labels = np.array([document.label for document in documents])
+    return LabelledTexts([document.text for document in documents], labels)

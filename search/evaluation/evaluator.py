@@ -1,7 +1,8 @@
-"""Retrains and measures for one experiment, on a Ray cluster; writes all of it into the ledger."""
+"""Evaluation of one experiment's models on a Ray cluster, recorded in its ledger."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -12,10 +13,15 @@ from celltune.models.errors import TrialError
 from celltune.search.cluster.task_pool import Job, put, submit
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ExperimentError
-from celltune.search.evaluation import baselines
+from celltune.search.evaluation.baselines import score_baseline
 from celltune.search.evaluation.checkpoints import remove_used_checkpoints, retraining_name
 from celltune.search.evaluation.metrics import Scores
-from celltune.search.evaluation.retraining import Retraining, Trained, retrain, score_model
+from celltune.search.evaluation.retraining import (
+    RetrainedModel,
+    Retraining,
+    retrain,
+    score_model,
+)
 from celltune.search.ledger.events import (
     BaselineReported,
     EvaluationFailed,
@@ -31,47 +37,44 @@ from celltune.search.wording import percent_text
 
 
 class Evaluator:
-    """One experiment's models and test split.
+    """Retrains and scores the models of one experiment.
 
-    Invariants: that the test split is read is in the ledger before it is read; what came of it is
-    in the ledger before anyone is told.
+    Invariants: each reading of the test split is recorded in the ledger before it happens, and each
+    result is recorded before it is reported to anyone.
     """
 
     def __init__(
         self,
-        folder: Experiment,
+        experiment: Experiment,
         config: SearchConfig,
         ledger: Ledger,
         data: PreparedData,
         test: PreparedTest,
-        *,
-        clock: Callable[[], float],
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
-        """Put the data into the cluster's object store. A cluster must be joined.
+        """Copy the data to Ray's object store. The process has to be connected to a cluster.
 
         Args:
-            folder: of the experiment, locked.
-            config: of the experiment.
-            ledger: of the experiment, open for writing.
-            data: training and validation reviews.
-            test: the test part.
-            clock: seconds since 1970.
-            tell: is given a line for each thing that happened.
+            experiment: the experiment, locked.
+            config: the experiment's config.
+            ledger: the experiment's ledger, open for writing.
+            data: training and validation splits.
+            test: test split.
+            report: called with a line of text for each result.
 
         Raises:
-            ExperimentError: the test split isn't the one that was read before.
+            ExperimentError: the test split differs from the one that was read before.
         """
         self.state = ExperimentState(ledger)
-        self._folder, self._config, self._ledger = folder, config, ledger
-        self._classes, self._reviews = list(data.classes), len(test.split)
-        self._fingerprint = test.fingerprint
-        self._check_same_test()
+        self._experiment, self._config, self._ledger = experiment, config, ledger
+        self._classes, self._test_size = list(data.classes), len(test.split)
+        self._test_fingerprint = test.fingerprint
+        self._check_same_test_split()
         vectors = data.info.get("vectors")
-        self._coverage = vectors.get("tokens") if isinstance(vectors, dict) else None
+        self._vector_coverage = vectors.get("tokens") if isinstance(vectors, dict) else None
         self._data = put(replace(data, words=PackedWords.of(data.words)))
         self._test = put(test.split)
-        self._clock, self._tell = clock, tell
+        self._report = report
 
     def retraining(
         self,
@@ -83,96 +86,101 @@ class Evaluator:
         keep: KeptEpoch,
         label: str | None = None,
     ) -> Job:
-        """Train a trial's parameters from scratch, then read the test split once.
+        """Train a trial's hyperparameters from scratch, then score the model.
 
         Args:
-            trial: whose parameters.
-            seed: of the weights, the order of batches and dropout.
-            on: what is learned from.
-            epochs: how many.
-            keep: the epoch whose weights are scored.
+            trial: the trial.
+            seed: seed of the initial weights, the order of batches, and dropout.
+            on: splits to train on.
+            epochs: number of epochs.
+            keep: epoch whose weights are scored.
             label: name of the model in messages; None: trial and seed.
         """
-        config, name = self._config, label or f"trial {trial.number}, seed {seed}"
-        task = Retraining(
+        label = label or f"trial {trial.number}, seed {seed}"
+        task = self._retraining_task(trial, seed, on, epochs, keep)
+        try:
+            model: RetrainedModel = yield self._submit(retrain, task, self._data)
+            self._record_test_reading(f"{label}, trained on {on}")
+            scores: Scores = yield self._submit(score_model, task, model, self._data, self._test)
+        except TrialError as error:
+            self._record(
+                EvaluationFailed(
+                    at=time.time(), number=trial.number, seed=seed, on=on, error=str(error)
+                )
+            )
+            self._report(f"{label} failed: {error}")
+            return
+        if isinstance(self._vector_coverage, float):
+            scores.metrics["vector_coverage"] = self._vector_coverage
+        result = self._result_fields(on, scores)
+        self._record(
+            EvaluationReported(number=trial.number, seed=seed, epoch=model.epoch, **result)
+        )
+        remove_used_checkpoints(self._experiment, self.state)
+        duration = f"{scores.metrics['seconds_per_epoch']:.1f} s per epoch"
+        self._report_scores(label, scores.metrics, f"epoch {model.epoch} of {epochs}, {duration}")
+
+    def baseline(self, name: str, on: TrainingSplits, train: Any, test: Any) -> Job:
+        """Fit a baseline and score it.
+
+        Args:
+            name: a key of `baselines.BASELINES`.
+            on: splits that `train` contains.
+            train: reference to the `baselines.LabelledTexts` to fit the baseline on.
+            test: reference to those of the test split.
+        """
+        self._record_test_reading(f"{name}, trained on {on}")
+        scores: Scores = yield self._submit(score_baseline, name, train, test, len(self._classes))
+        self._record(BaselineReported(name=name, **self._result_fields(on, scores)))
+        self._report_scores(name, scores.metrics, f"{scores.metrics['seconds']:.1f} s")
+
+    def _retraining_task(
+        self, trial: TrialRecord, seed: int, on: TrainingSplits, epochs: int, keep: KeptEpoch
+    ) -> Retraining:
+        return Retraining(
             params=trial.params,
             seed=seed,
             on=on,
             epochs=epochs,
             keep=keep,
-            metric=config.metric,
-            storage=self._folder.checkpoints(trial.number),
+            metric=self._config.metric,
+            checkpoints=self._experiment.checkpoints(trial.number),
             name=retraining_name(seed, on),
-            device="cuda" if config.resources.gpus_per_trial > 0 else "cpu",
+            device="cuda" if self._config.resources.gpus_per_trial > 0 else "cpu",
         )
-        try:
-            trained: Trained = yield self._submit(retrain, task, self._data)
-            self._reads(f"{name}, trained on {on}")
-            found: Scores = yield self._submit(score_model, task, trained, self._data, self._test)
-        except TrialError as error:
-            self._record(
-                EvaluationFailed(
-                    at=self._clock(), number=trial.number, seed=seed, on=on, error=str(error)
-                )
-            )
-            self._tell(f"{name} failed: {error}")
-            return
-        if isinstance(self._coverage, float):
-            found.metrics["vector_coverage"] = self._coverage
-        common = self._common(on, found)
-        self._record(
-            EvaluationReported(number=trial.number, seed=seed, epoch=trained.epoch, **common)
-        )
-        remove_used_checkpoints(self._folder, self.state)
-        metrics = found.metrics
-        each = f"{metrics['seconds_per_epoch']:.1f} s each"
-        self._say(name, metrics, f"epoch {trained.epoch} of {epochs}, {each}")
 
-    def baseline(self, name: str, on: TrainingSplits, train: Any, test: Any) -> Job:
-        """Fit a baseline and read the test split once.
-
-        Args:
-            name: a key of `search.baselines.BASELINES`.
-            on: what `train` holds.
-            train: a reference to `search.baselines.Labelled` reviews to learn from.
-            test: a reference to those of the test part.
-        """
-        self._reads(f"{name}, trained on {on}")
-        run, classes = baselines.run, len(self._classes)
-        found: Scores = yield self._submit(run, name, train, test, classes)
-        self._record(BaselineReported(name=name, **self._common(on, found)))
-        metrics = found.metrics
-        self._say(name, metrics, f"{metrics['seconds']:.1f} s")
-
-    def _common(self, on: TrainingSplits, found: Scores) -> dict[str, Any]:
+    def _result_fields(self, on: TrainingSplits, scores: Scores) -> dict[str, Any]:
+        """Return the fields that the events of trials and of baselines have in common."""
         return {
-            "at": self._clock(),
+            "at": time.time(),
             "on": on,
             "classes": self._classes,
-            "test_fingerprint": self._fingerprint,
-            **asdict(found),
+            "test_fingerprint": self._test_fingerprint,
+            **asdict(scores),
         }
 
-    def _say(self, name: str, metrics: Mapping[str, float], more: str) -> None:
-        share = percent_text(metrics["test_accuracy"])
-        self._tell(f"{name}: {share} of {self._reviews:,} test reviews right ({more})")
+    def _report_scores(self, label: str, metrics: Mapping[str, float], details: str) -> None:
+        accuracy = percent_text(metrics["test_accuracy"])
+        self._report(
+            f"{label}: accuracy {accuracy} on {self._test_size:,} test documents ({details})"
+        )
 
-    def _submit(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        return submit(self._config.resources, self._config.retries, call, *arguments)
+    def _submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return submit(self._config.resources, self._config.retries, function, *arguments)
 
-    def _reads(self, reader: str) -> None:
-        self._record(TestSplitRead(at=self._clock(), reader=reader, reviews=self._reviews))
+    def _record_test_reading(self, reader: str) -> None:
+        self._record(TestSplitRead(at=time.time(), reader=reader, reviews=self._test_size))
 
     def _record(self, event: Event) -> None:
         self._ledger.append(event)
         self.state.apply(event)
 
-    def _check_same_test(self) -> None:
-        measured = [e for e in self.state.evaluations if isinstance(e, EvaluationReported)]
-        for event in [*measured, *self.state.baselines]:
-            if event.test_fingerprint != self._fingerprint:
+    def _check_same_test_split(self) -> None:
+        evaluations = [e for e in self.state.evaluations if isinstance(e, EvaluationReported)]
+        for event in [*evaluations, *self.state.baselines]:
+            if event.test_fingerprint != self._test_fingerprint:
                 raise ExperimentError(
-                    f"The test split of '{self._folder.name}' isn't the one that was read before: "
-                    f"its fingerprint is {self._fingerprint[:12]}, before it was "
-                    f"{event.test_fingerprint[:12]}. Put the original test data back."
+                    f"The test split of '{self._experiment.name}' differs from the one of earlier "
+                    f"evaluations: its fingerprint is {self._test_fingerprint[:12]}, before it was "
+                    f"{event.test_fingerprint[:12]}. Restore the original test data."
                 )

@@ -1,9 +1,10 @@
-"""Measures of a classifier's answers, and how sure they are. Pure; knows neither Ray nor torch.
+"""Metrics of a classifier's predictions, and their confidence intervals.
 
-Shapes: n reviews, C classes, S seeds, K kinds of reviews, R resamples.
+Pure functions without Ray and torch. Shapes: n documents, C classes, S seeds, K groups of
+documents, R resamples.
 
-A review's outcome is one number: its class times C plus the answer. The outcomes of a split say
-all that accuracy, F1 and the confusion matrix need.
+The outcome of a document is a single number: its class times C, plus the predicted class. Accuracy,
+F1 and the confusion matrix are functions of the outcomes of a split.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import base64
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,176 +20,188 @@ import numpy as np
 from numpy.typing import NDArray
 
 Outcomes = NDArray[np.int64]
-Measure = Callable[[NDArray[Any]], NDArray[np.float64]]
-"""Takes confusion matrices, (..., C, C), and gives a value for each, (...)."""
+"""The outcomes of a split, (n,)."""
+
+ConfusionMetric = Callable[[NDArray[Any]], NDArray[np.float64]]
+"""Maps confusion matrices, (..., C, C), to one value each, (...)."""
 
 RESAMPLES = 1_000
+"""Number of bootstrap resamples."""
 LEVEL = 0.95
-_AT_ONCE = 100
+"""Confidence level of the bootstrap intervals."""
+Z95 = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution."""
+_RESAMPLES_PER_BLOCK = 100
+"""Number of resamples that are computed together; limits the memory."""
 
 
-def outcomes(labels: NDArray[Any], answers: NDArray[Any], classes: int) -> Outcomes:
-    """The outcome of each review, (n,), of its label and answer, (n,) each and below `classes`."""
-    return labels.astype(np.int64) * classes + answers.astype(np.int64)
+def encode_outcomes(labels: NDArray[Any], predictions: NDArray[Any], num_classes: int) -> Outcomes:
+    """Return the outcomes of documents, (n,).
+
+    Args:
+        labels: (n,) true classes.
+        predictions: (n,) predicted classes.
+        num_classes: C.
+    """
+    return labels.astype(np.int64) * num_classes + predictions.astype(np.int64)
 
 
-def confusion(found: Outcomes, classes: int) -> NDArray[np.int64]:
-    """Count the outcomes: (C, C), rows the truth, columns the answers."""
-    return np.bincount(found, minlength=classes**2).reshape(classes, classes)
+def confusion_matrix(outcomes: Outcomes, num_classes: int) -> NDArray[np.int64]:
+    """Count the outcomes: (C, C), one row per true class, one column per predicted class."""
+    return np.bincount(outcomes, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def accuracy(matrices: NDArray[Any]) -> NDArray[np.float64]:
-    """The share of right answers of each confusion matrix: (..., C, C) -> (...)."""
-    right = np.trace(matrices, axis1=-2, axis2=-1)
-    return np.asarray(right / matrices.sum((-2, -1)), dtype=np.float64)
+    """Return the accuracy of each confusion matrix: (..., C, C) -> (...)."""
+    correct = np.trace(matrices, axis1=-2, axis2=-1)
+    return np.asarray(correct / matrices.sum((-2, -1)), dtype=np.float64)
 
 
 def f1(matrices: NDArray[Any]) -> NDArray[np.float64]:
-    """F1 of class 1 where there are two classes, the mean of all classes' (macro) where more.
+    """Return the F1 score of each confusion matrix: (..., C, C) -> (...).
 
-    A class that neither stands in the truth nor among the answers counts 0, as in scikit-learn.
-
-    Args:
-        matrices: (..., C, C) confusion matrices.
+    With two classes, it is the F1 score of class 1; with more classes, the mean over the classes
+    (macro). A class that is neither true nor predicted for any document counts as 0, as in
+    scikit-learn.
     """
-    right = np.diagonal(matrices, axis1=-2, axis2=-1)  # (..., C)
-    either = matrices.sum(-1) + matrices.sum(-2)
-    each = np.divide(2 * right, either, out=np.zeros(right.shape), where=either > 0)
-    return np.asarray(each[..., 1] if each.shape[-1] == 2 else each.mean(-1), dtype=np.float64)
+    correct = np.diagonal(matrices, axis1=-2, axis2=-1)  # (..., C)
+    total = matrices.sum(-1) + matrices.sum(-2)
+    scores = np.divide(2 * correct, total, out=np.zeros(correct.shape), where=total > 0)
+    score = scores[..., 1] if scores.shape[-1] == 2 else scores.mean(-1)
+    return np.asarray(score, dtype=np.float64)
 
 
 def row_shares(matrix: NDArray[Any]) -> NDArray[np.float64]:
-    """Each row of a confusion matrix by its sum; a row without reviews is zero."""
+    """Divide each row of a confusion matrix by its sum; a row without documents stays zero."""
     sums = matrix.sum(1, keepdims=True)
     return np.asarray(matrix / np.maximum(sums, 1), dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class SplitScores:
-    """What a model came to on one split.
-
-    Attributes:
-        metrics: accuracy, f1, and loss where there are probabilities: the mean of -log p(class).
-        confusion: (C, C), rows the truth, columns the answers.
-        outcomes: (n,).
-    """
+    """Scores of a model on one split."""
 
     metrics: dict[str, float]
+    """accuracy, f1, and loss (mean of -log p(class)) if the model gives probabilities."""
     confusion: NDArray[np.int64]
+    """(C, C), one row per true class."""
     outcomes: Outcomes
+    """(n,)."""
 
 
 def score_split(
-    labels: NDArray[Any], answers: NDArray[Any], logs: NDArray[np.float64] | None, classes: int
+    labels: NDArray[Any],
+    predictions: NDArray[Any],
+    log_probabilities: NDArray[np.float64] | None,
+    num_classes: int,
 ) -> SplitScores:
-    """Measure answers.
+    """Score the predictions of a model on one split.
 
     Args:
-        labels: (n,), below C.
-        answers: (n,), below C.
-        logs: (n, C) log probabilities, where the model has some.
-        classes: C.
+        labels: (n,) true classes.
+        predictions: (n,) predicted classes.
+        log_probabilities: (n, C); None if the model gives no probabilities.
+        num_classes: C.
     """
-    found = outcomes(labels, answers, classes)
-    matrix = confusion(found, classes)
+    outcomes = encode_outcomes(labels, predictions, num_classes)
+    matrix = confusion_matrix(outcomes, num_classes)
     metrics = {"accuracy": float(accuracy(matrix)), "f1": float(f1(matrix))}
-    if logs is not None:
-        metrics["loss"] = float(-logs[np.arange(len(labels)), labels].mean())
-    return SplitScores(metrics, matrix, found)
+    if log_probabilities is not None:
+        metrics["loss"] = float(-log_probabilities[np.arange(len(labels)), labels].mean())
+    return SplitScores(metrics, matrix, outcomes)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model came to on both splits, as `search.events` keeps it."""
+    """Scores of a model on the training and the test split, as the ledger stores them."""
 
     metrics: dict[str, float]
     train_confusion: list[list[int]]
     test_confusion: list[list[int]]
     test_outcomes: str
+    """Outcomes of the test split, packed by `pack_outcomes`."""
 
 
-def combine_scores(train: SplitScores, test: SplitScores, more: dict[str, float]) -> Scores:
-    """Put both splits' measures together, with `more` of them."""
-    parts = {"train": train, "test": test}
-    named = {f"{part}_{k}": v for part, found in parts.items() for k, v in found.metrics.items()}
+def combine_scores(
+    train: SplitScores, test: SplitScores, other_metrics: Mapping[str, float]
+) -> Scores:
+    """Combine the scores of both splits with other metrics of the model."""
+    metrics = dict(other_metrics)
+    for split, scores in (("train", train), ("test", test)):
+        metrics.update({f"{split}_{name}": value for name, value in scores.metrics.items()})
     return Scores(
-        {**more, **named}, train.confusion.tolist(), test.confusion.tolist(), pack(test.outcomes)
+        metrics, train.confusion.tolist(), test.confusion.tolist(), pack_outcomes(test.outcomes)
     )
 
 
-def interval(
-    found: NDArray[np.int64],
-    classes: int,
-    measure: Measure,
+def bootstrap_interval(
+    outcomes: NDArray[np.int64],
+    num_classes: int,
+    metric: ConfusionMetric,
     *,
-    against: Outcomes | None = None,
+    baseline: Outcomes | None = None,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """A bootstrap interval (percentiles) of a measure's mean over seeds.
+    """Return the percentile bootstrap interval of a metric's mean over seeds, at `LEVEL`.
 
-    In each of `RESAMPLES` resamples n reviews are drawn with replacement, the same for all seeds,
-    and S of the seeds with replacement. So the interval speaks of other reviews of the same kind
-    and of other seeds; with one seed, of other reviews only.
-
-    Args:
-        found: (S, n) outcomes, of the same reviews for each seed.
-        classes: C.
-        measure: such as `accuracy`.
-        against: (n,) outcomes of another model on the same reviews: the interval is then of the
-            difference to it, with the same reviews drawn for both.
-        seed: of the drawing.
-
-    Returns:
-        The interval's ends, at `LEVEL`.
+    Each of the `RESAMPLES` resamples draws n documents with replacement (the same ones for all
+    seeds), and S of the seeds with replacement. The interval therefore covers the variation between
+    documents of the same kind and between seeds. With one seed, it covers that between documents
+    only.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+
+    Args:
+        outcomes: (S, n) outcomes of the same documents for each seed.
+        num_classes: C.
+        metric: such as `accuracy`.
+        baseline: (n,) outcomes of another model on the same documents. If given, the interval is
+            that of the difference to it, on the same resamples.
+        seed: seed of the resamples.
     """
-    rows = found if against is None else np.vstack([found, against])
-    # Reviews with the same outcomes are alike, so kinds are drawn instead of reviews.
-    kinds, counts = np.unique(rows, axis=1, return_counts=True)  # (rows, K), (K,)
-    is_cell = (kinds[:, :, None] == np.arange(classes**2)).astype(np.float64)  # (rows, K, C * C)
+    rows = outcomes if baseline is None else np.vstack([outcomes, baseline])
+    # Documents with equal outcomes are interchangeable, so groups of them are drawn: this is equal
+    # in distribution and faster.
+    groups, counts = np.unique(rows, axis=1, return_counts=True)  # (rows, K), (K,)
+    is_cell = (groups[:, :, None] == np.arange(num_classes**2)).astype(np.float64)
     rng = np.random.default_rng(seed)
-    total, seeds = int(counts.sum()), len(found)
-    values: list[NDArray[np.float64]] = []
-    for begin in range(0, RESAMPLES, _AT_ONCE):
-        size = min(_AT_ONCE, RESAMPLES - begin)
+    total, seeds = int(counts.sum()), len(outcomes)
+    means: list[NDArray[np.float64]] = []
+    for begin in range(0, RESAMPLES, _RESAMPLES_PER_BLOCK):
+        size = min(_RESAMPLES_PER_BLOCK, RESAMPLES - begin)
         drawn = rng.multinomial(total, counts / total, size=size).astype(np.float64)  # (R, K)
-        cells = np.stack([drawn @ each for each in is_cell], axis=1)  # (R, rows, C * C)
-        measured = measure(cells.reshape(size, len(rows), classes, classes))  # (R, rows)
-        chosen = rng.integers(seeds, size=(size, seeds))
-        mean = np.take_along_axis(measured, chosen, axis=1).mean(1)
-        values.append(mean if against is None else mean - measured[:, -1])
+        cells = np.stack([drawn @ row for row in is_cell], axis=1)  # (R, rows, C * C)
+        values = metric(cells.reshape(size, len(rows), num_classes, num_classes))  # (R, rows)
+        drawn_seeds = rng.integers(seeds, size=(size, seeds))
+        mean = np.take_along_axis(values, drawn_seeds, axis=1).mean(1)
+        means.append(mean if baseline is None else mean - values[:, -1])
     tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(np.concatenate(values), [tail, 100 - tail])
+    low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
     return float(low), float(high)
 
 
-def pack(found: Outcomes) -> str:
-    """Outcomes as text, for a ledger: some 8 kB for 25,000 reviews."""
-    return base64.b64encode(zlib.compress(found.astype("<u4").tobytes(), 9)).decode()
+def pack_outcomes(outcomes: Outcomes) -> str:
+    """Return outcomes as text for the ledger, about 8 kB for 25,000 documents."""
+    return base64.b64encode(zlib.compress(outcomes.astype("<u4").tobytes(), 9)).decode()
 
 
-def unpack(text: str) -> Outcomes:
-    """What `pack` wrote."""
-    raw = zlib.decompress(base64.b64decode(text))
-    return np.frombuffer(raw, dtype="<u4").astype(np.int64)
-
-
-Z95 = 1.959963984540054
-"""The 97.5 % point of the normal distribution."""
+def unpack_outcomes(text: str) -> Outcomes:
+    """Return the outcomes that `pack_outcomes` packed."""
+    content = zlib.decompress(base64.b64decode(text))
+    return np.frombuffer(content, dtype="<u4").astype(np.int64)
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """Give the 95 % interval of a share, such as an accuracy, that was counted on `count` cases.
+    """Return the 95 % Wilson score interval of a share, such as an accuracy.
 
     Source: E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference",
     Journal of the American Statistical Association 22, 1927.
 
     Args:
-        share: from 0 to 1.
-        count: on how many cases, above 0.
+        share: between 0 and 1.
+        count: number of cases that the share was computed from; above 0.
     """
-    centre = (share + Z95**2 / (2 * count)) / (1 + Z95**2 / count)
+    center = (share + Z95**2 / (2 * count)) / (1 + Z95**2 / count)
     variance = share * (1 - share) / count + Z95**2 / (4 * count**2)
     half = Z95 * math.sqrt(variance) / (1 + Z95**2 / count)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return max(0.0, center - half), min(1.0, center + half)

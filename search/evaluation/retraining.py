@@ -1,8 +1,8 @@
-"""Train a trial's parameters from scratch, and measure what came of it. Pure: no Ray, no Optuna.
+"""Retraining of a trial's hyperparameters from scratch, and scoring of the retrained model.
 
-The two are apart: `retrain` never sees the test split, `measure` reads it once, at the end. Like
-a trial's, the numbers are a function of (parameters, seed, data, epochs), however often the
-training was cut and taken up again.
+Neither Ray nor Optuna is used. `retrain` never reads the test split; `score_model` reads it once.
+As for a trial, the results are a function of (hyperparameters, seed, data, epochs), however often
+the training was interrupted and continued.
 """
 
 from __future__ import annotations
@@ -19,169 +19,173 @@ from celltune.models.errors import CheckpointError
 from celltune.models.network.predict import log_probabilities
 from celltune.models.training.trainer import Trainer
 from celltune.search.errors import StorageError
+from celltune.search.evaluation.checkpoints import BEST, LAST
 from celltune.search.evaluation.metrics import Scores, SplitScores, combine_scores, score_split
 from celltune.search.objective import sign
 from celltune.search.storage.checkpoints import Checkpoints
 from celltune.search.tuning.trial import make_trainer, train_epoch
 from celltune.search.types import KeptEpoch, Metric, ParameterValue, TrainingSplits
 
-LAST, BEST = "-last", "-best"
-MEASURING_BATCH = 64
-"""Reviews a batch when a finished model is measured."""
+SCORING_BATCH = 64
+"""Number of documents in a batch when a model is scored."""
+
+EpochMetrics = dict[str, float]
+"""Metrics of one epoch; only `seconds` if the validation split is part of the training data."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """What is trained, and how it is measured."""
+    """A model to retrain."""
 
     params: Mapping[str, ParameterValue]
     seed: int
-    """Of the weights, the order of batches and dropout."""
+    """Seed of the initial weights, the order of batches, and dropout."""
     on: TrainingSplits
-    """What is learned from. With train+valid no epoch can be chosen by validation."""
+    """Splits to train on. With train+valid, validation cannot choose the epoch."""
     epochs: int
     keep: KeptEpoch
-    """Which epoch's weights are measured: the best by `metric`, or the last."""
+    """Epoch whose weights are scored."""
     metric: Metric
-    storage: Checkpoints
-    """Where checkpoints go."""
+    """Metric by which the best epoch is chosen."""
+    checkpoints: Checkpoints
     name: str
-    """What they are called, with `LAST` or `BEST` behind it."""
+    """Name of the checkpoints, without the suffixes `LAST` and `BEST`."""
     device: str = "cpu"
+
+    @property
+    def kept_checkpoint(self) -> str:
+        """Name of the checkpoint whose weights are scored."""
+        return self.name + (BEST if self.keep == "best" else LAST)
 
 
 @dataclass(frozen=True)
-class Trained:
-    """Weights that wait to be measured, in the folder of their training."""
+class RetrainedModel:
+    """Result of a retraining; the weights are in its checkpoint."""
 
     epoch: int
-    """Epochs that they were trained."""
+    """Number of epochs that the kept weights were trained for."""
     metrics: dict[str, float]
-    """seconds, seconds_per_epoch, parameters; valid_loss and valid_accuracy where they decided."""
+    """seconds, seconds_per_epoch, parameters; also valid_loss and valid_accuracy, if known."""
 
 
-def retrain(task: Retraining, data: PreparedData) -> Trained:
-    """Train to the end; a training that was cut goes on from its last whole epoch.
-
-    Args:
-        task: what to train.
-        data: training and validation reviews.
+def retrain(task: Retraining, data: PreparedData) -> RetrainedModel:
+    """Train a model to the end; an interrupted training continues from its last checkpoint.
 
     Raises:
-        TrialError: its loss is no number.
-        StorageError: a checkpoint can't be written, or the storage not be reached.
+        TrialError: the loss is not a finite number.
+        StorageError: the storage cannot be read or written.
     """
-    trainer = _trainer(task, data)
-    curve = _taken_up(trainer, task)
+    trainer = _make_trainer(task, data)
+    history = _restore(trainer, task)
     while trainer.epoch < task.epochs:
-        curve.append(_epoch(trainer, task.on, task.metric))
-        if task.keep == "best" and _best(curve, task.metric) == trainer.epoch:
-            _save(trainer, task, BEST, curve)
-        _save(trainer, task, LAST, curve)
-    epoch = _best(curve, task.metric) if task.keep == "best" else trainer.epoch
-    seconds = sum(each["seconds"] for each in curve)
-    decided = {key: value for key, value in curve[epoch - 1].items() if key.startswith("valid_")}
-    return Trained(
+        history.append(_run_epoch(trainer, task.on, task.metric))
+        if task.keep == "best" and _best_epoch(history, task.metric) == trainer.epoch:
+            _save(trainer, task, BEST, history)
+        _save(trainer, task, LAST, history)
+    epoch = _best_epoch(history, task.metric) if task.keep == "best" else trainer.epoch
+    seconds = sum(metrics["seconds"] for metrics in history)
+    kept_metrics = history[epoch - 1]
+    return RetrainedModel(
         epoch,
         {
-            **decided,
+            **{name: value for name, value in kept_metrics.items() if name.startswith("valid_")},
             "seconds": seconds,
-            "seconds_per_epoch": seconds / len(curve),
+            "seconds_per_epoch": seconds / len(history),
             "parameters": float(trainer.parameters),
         },
     )
 
 
 def score_model(
-    task: Retraining, trained: Trained, data: PreparedData, test: TensorizedSplit
+    task: Retraining, model: RetrainedModel, data: PreparedData, test: TensorizedSplit
 ) -> Scores:
-    """Let the finished model classify what it learned from, and the test split.
+    """Score a retrained model on its training documents and on the test split.
 
     Args:
-        task: as it was trained.
-        trained: what `retrain` gave.
-        data: as it was trained on.
+        task: the model's retraining.
+        model: the result of `retrain`.
+        data: the data that the model was trained on.
         test: the test split.
 
     Raises:
-        TrialError: its weights are gone or damaged.
-        StorageError: they can't be read now.
+        TrialError: the model's checkpoint is missing or damaged.
+        StorageError: the storage cannot be read.
     """
-    trainer = _trainer(task, data)
-    name = task.name + (BEST if task.keep == "best" else LAST)
+    trainer = _make_trainer(task, data)
     try:
-        trainer.load_state(*task.storage.load(name))
+        trainer.load_state(*task.checkpoints.load(task.kept_checkpoint))
     except OSError as error:
-        raise _out_of_reach(task, "read", name, error) from error
-    learned = _measures(trainer, _learned_from(task.on, data), data.num_classes)
-    begun = time.perf_counter()
-    tested = _measures(trainer, test, data.num_classes)
-    milliseconds = 1e3 * (time.perf_counter() - begun) / len(test)
-    more = {**trained.metrics, "milliseconds_per_review": milliseconds}
-    return combine_scores(learned, tested, more)
+        raise _unavailable(task, "read", task.kept_checkpoint, error) from error
+    train_scores = _score(trainer, _training_split(task.on, data), data.num_classes)
+    start = time.perf_counter()
+    test_scores = _score(trainer, test, data.num_classes)
+    milliseconds = 1e3 * (time.perf_counter() - start) / len(test)
+    other_metrics = {**model.metrics, "milliseconds_per_review": milliseconds}
+    return combine_scores(train_scores, test_scores, other_metrics)
 
 
-def _measures(trainer: Trainer, split: TensorizedSplit, classes: int) -> SplitScores:
-    logs = log_probabilities(trainer.model, split, batch_size=MEASURING_BATCH)
-    return score_split(split.labels, logs.argmax(1), logs, classes)
+def _score(trainer: Trainer, split: TensorizedSplit, num_classes: int) -> SplitScores:
+    logs = log_probabilities(trainer.model, split, batch_size=SCORING_BATCH)
+    return score_split(split.labels, logs.argmax(1), logs, num_classes)
 
 
-def _trainer(task: Retraining, data: PreparedData) -> Trainer:
-    learned = replace(data, train=_learned_from(task.on, data))
-    return make_trainer(task.params, learned, seed=task.seed, device=task.device)
+def _make_trainer(task: Retraining, data: PreparedData) -> Trainer:
+    training_data = replace(data, train=_training_split(task.on, data))
+    return make_trainer(task.params, training_data, seed=task.seed, device=task.device)
 
 
-def _learned_from(on: TrainingSplits, data: PreparedData) -> TensorizedSplit:
+def _training_split(on: TrainingSplits, data: PreparedData) -> TensorizedSplit:
     return data.train if on == "train" else concatenate(data.train, data.valid)
 
 
-def _epoch(trainer: Trainer, on: TrainingSplits, metric: Metric) -> dict[str, float]:
+def _run_epoch(trainer: Trainer, on: TrainingSplits, metric: Metric) -> EpochMetrics:
     if on == "train":
-        metrics = train_epoch(trainer, [metric])
-        return {"epoch": float(trainer.epoch), **metrics}
-    begun = time.perf_counter()
+        return {"epoch": float(trainer.epoch + 1), **train_epoch(trainer, [metric])}
+    start = time.perf_counter()
     trainer.train_epoch()
-    return {"seconds": time.perf_counter() - begun}
+    return {"seconds": time.perf_counter() - start}
 
 
-def _best(curve: list[dict[str, float]], metric: Metric) -> int:
-    """The epoch with the best value, the earlier one of equals; the first is 1."""
-    values = [sign(metric) * each[metric] for each in curve]
+def _best_epoch(history: list[EpochMetrics], metric: Metric) -> int:
+    """Return the epoch with the best value, counted from 1; of equal ones, the earliest."""
+    values = [sign(metric) * metrics[metric] for metrics in history]
     return 1 + values.index(max(values))
 
 
-def _taken_up(trainer: Trainer, task: Retraining) -> list[dict[str, float]]:
+def _restore(trainer: Trainer, task: Retraining) -> list[EpochMetrics]:
+    """Load the last checkpoint, if there is a valid one, and return the metrics of its epochs."""
     name = task.name + LAST
     try:
-        tensors, meta = task.storage.load(name)
-        curve = meta.get("curve")
-        if meta.get("epochs") != task.epochs or not isinstance(curve, list):
-            return []  # it was to train for another number of epochs
+        tensors, meta = task.checkpoints.load(name)
+        history = meta.get("curve")
+        # A training for another number of epochs may already have passed this one.
+        if meta.get("epochs") != task.epochs or not isinstance(history, list):
+            return []
         trainer.load_state(tensors, meta)
     except CheckpointError as error:
-        # Most often there is none yet.
-        _log.info("A retraining starts anew: %s", error)
+        # In most cases, there is no checkpoint yet.
+        _log.info("The retraining starts from scratch: %s", error)
         return []
     except OSError as error:
-        raise _out_of_reach(task, "read", name, error) from error
-    return [dict(each) for each in curve if isinstance(each, dict)]  # type: ignore[arg-type]
+        raise _unavailable(task, "read", name, error) from error
+    return [dict(metrics) for metrics in history if isinstance(metrics, dict)]  # type: ignore[arg-type]
 
 
-def _save(trainer: Trainer, task: Retraining, kind: str, curve: list[dict[str, float]]) -> None:
+def _save(trainer: Trainer, task: Retraining, suffix: str, history: list[EpochMetrics]) -> None:
     tensors, meta = trainer.state()
-    kept: list[JSON] = [dict(each) for each in curve]
-    name = task.name + kind
+    curve: list[JSON] = [dict(metrics) for metrics in history]
+    name = task.name + suffix
     try:
-        task.storage.save((tensors, {**meta, "epochs": task.epochs, "curve": kept}), name)
+        task.checkpoints.save((tensors, {**meta, "epochs": task.epochs, "curve": curve}), name)
     except OSError as error:
-        raise _out_of_reach(task, "write", name, error) from error
+        raise _unavailable(task, "write", name, error) from error
 
 
-def _out_of_reach(task: Retraining, what: str, name: str, error: OSError) -> StorageError:
+def _unavailable(task: Retraining, action: str, name: str, error: OSError) -> StorageError:
     return StorageError(
-        f"A retraining can't {what} its checkpoint {task.storage.location(name)}: "
-        f"{error.strerror}. What was measured before is safe; mend the storage, "
-        "then give the same command again."
+        f"A retraining cannot {action} its checkpoint {task.checkpoints.location(name)}: "
+        f"{error.strerror}. Finished evaluations are saved. Fix the storage, then run the "
+        "evaluation again."
     )

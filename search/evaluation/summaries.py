@@ -1,7 +1,4 @@
-"""What evaluations came to: from a ledger's state to plain records and words.
-
-Pure: knows neither Ray nor torch. What measures and writes is `search.evaluate`.
-"""
+"""Summaries of the evaluations in a ledger. Pure functions without Ray and torch."""
 
 from __future__ import annotations
 
@@ -12,131 +9,153 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celltune.search.errors import ExperimentError
-from celltune.search.evaluation.metrics import Measure, accuracy, f1, interval, unpack
+from celltune.search.evaluation.metrics import (
+    ConfusionMetric,
+    accuracy,
+    bootstrap_interval,
+    f1,
+    unpack_outcomes,
+)
 from celltune.search.ledger.events import BaselineReported, EvaluationFailed, EvaluationReported
 from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.types import Metric
+from celltune.search.types import Metric, TrainingSplits
 from celltune.search.wording import describe_params, percent_text, points_text
 
-_BOUNDED: Mapping[str, Measure] = {"test_accuracy": accuracy, "test_f1": f1}
-_SPREAD = ("test_loss", "train_accuracy", "train_f1", "train_loss")
-_MEAN = ("seconds_per_epoch", "seconds", "milliseconds_per_review", "parameters")
+_WITH_INTERVAL: Mapping[str, ConfusionMetric] = {"test_accuracy": accuracy, "test_f1": f1}
+_WITH_STD = ("test_loss", "train_accuracy", "train_f1", "train_loss")
+_MEAN_ONLY = ("seconds_per_epoch", "seconds", "milliseconds_per_review", "parameters")
 
-Measures = Sequence[EvaluationReported] | Sequence[BaselineReported]
+Results = Sequence[EvaluationReported] | Sequence[BaselineReported]
+"""Results of one model; of a trial, one for each seed."""
 
 
-def leaders(state: ExperimentState, metric: Metric, top: int) -> list[TrialRecord]:
-    """The best trials that ended, completed or stopped early, with an epoch.
+def best_ended_trials(state: ExperimentState, metric: Metric, top: int) -> list[TrialRecord]:
+    """Return the best trials that were completed or pruned, the best one first.
 
     Args:
-        state: of the experiment.
-        metric: what ranks.
-        top: how many at most.
+        state: state of the experiment.
+        metric: metric that ranks the trials.
+        top: maximum number of trials.
 
     Raises:
-        ExperimentError: there is none.
+        ExperimentError: no trial has ended.
     """
     ended = [trial for trial in state.ranked(metric) if trial.status in ("completed", "pruned")]
     if not ended:
-        failed = state.count("failed")
         raise ExperimentError(
             f"There is nothing to evaluate: none of the {len(state.trials)} trials has finished "
-            f"({failed} failed). Let the search go on with celltune resume, or look at "
-            "celltune status."
+            f"({state.count('failed')} failed). Resume the search first."
         )
     return ended[:top]
 
 
 def summaries(state: ExperimentState, metric: Metric) -> list[dict[str, Any]]:
-    """What was measured on the test split, one record for each trial or baseline and `on`.
+    """Summarize the results on the test split: one record per model and training data.
 
-    A record holds: `kind` (trial or baseline), `trial` (its number, or None), `name`, `params`,
-    `on` (train or train+valid), `seeds`, `failed_seeds`, `epochs` (of the weights, one a seed),
-    `reviews` (of the test split), `classes`; `test_accuracy` and `test_f1` as
-    {mean, std, low, high}, where low and high are the ends of a 95 % bootstrap interval over
-    reviews and seeds; `test_loss`, `train_accuracy`, `train_f1` and `train_loss` as {mean, std},
-    None where the model gives no probabilities; the means `seconds_per_epoch` (None for a
-    baseline), `seconds` (of training), `milliseconds_per_review` (to classify) and `parameters`;
-    `train_confusion` and `test_confusion`, rows the truth, counts of all seeds together. std is
-    that of a sample (None of one seed).
+    Trials are in the order of their validation metric, so that the order is not biased by the test
+    split. Baselines follow in the order of their test accuracy.
 
     Args:
-        state: of the experiment.
-        metric: what the search was decided by.
+        state: state of the experiment.
+        metric: metric that ranks the trials.
 
     Returns:
-        Trials as validation ranked them, so that none leads because the test split flatters it;
-        then baselines by test accuracy, the best first. F1 is that of class 1, or the mean over
-        more than two classes.
+        Records, ready for JSON, with these keys:
+
+        - `kind`: trial or baseline; `trial`: number of the trial, or None; `name`; `params`.
+        - `on`: splits that the model was trained on, train or train+valid.
+        - `seeds`, `failed_seeds`, and `epochs` of the weights (one per seed).
+        - `reviews`: number of documents in the test split; `classes`: their names.
+        - `test_accuracy`, `test_f1`: {mean, std, low, high}; low and high are the bounds of a 95 %
+          bootstrap interval over documents and seeds. F1 is that of class 1, or the mean over more
+          than two classes.
+        - `test_loss`, `train_accuracy`, `train_f1`, `train_loss`: {mean, std}; a loss is None if
+          the model gives no probabilities.
+        - `seconds_per_epoch` (None for a baseline), `seconds` (training),
+          `milliseconds_per_review` (classification), `parameters`: means over seeds.
+        - `train_confusion`, `test_confusion`: counts over all seeds, one row per true class.
+
+        std is the sample standard deviation over seeds; None for a single seed.
     """
-    measured = _measured(state, metric)
-    found = [_trial_record(state, number, on, events) for (number, on), events in measured]
-    linear = [_baseline_record(event) for event in _latest_baselines(state)]
-    return [*found, *sorted(linear, key=_order)]
+    trials = [
+        _trial_record(state, number, on, events)
+        for (number, on), events in _results_by_rank(state, metric)
+    ]
+    baselines = [_baseline_record(event) for event in _latest_baselines(state)]
+    return [*trials, *sorted(baselines, key=_baseline_order)]
 
 
 def verdict(state: ExperimentState, metric: Metric) -> str:
-    """Say in words whether the leader is worth it beside the best baseline.
+    """Return a sentence on whether the best trial outperforms the best baseline.
 
-    The leader is validation's, among the trials that were measured; the baseline is the one that is
-    best on the test split, the harder to beat. Judged by the interval of the difference, on the
-    same reviews; empty where one of the two is missing, or where they learned from different parts.
+    The best trial is chosen by validation, the best baseline by the test split; this favours the
+    baseline. Both have to be trained on the same splits. The conclusion depends on the interval of
+    the difference on the same documents.
 
     Args:
-        state: of the experiment.
-        metric: what the search was decided by.
+        state: state of the experiment.
+        metric: metric that ranks the trials.
+
+    Returns:
+        The sentence; empty if there is no such pair of models.
     """
-    compared = _compared(state, metric)
-    if compared is None:
+    pair = _best_trial_and_baseline(state, metric)
+    if pair is None:
         return ""
-    (number, events), linear = compared
-    found = np.stack([unpack(event.test_outcomes) for event in events])
-    against = unpack(linear.test_outcomes)
-    low, high = interval(found, len(linear.classes), accuracy, against=against)
-    mine = float(np.mean([event.metrics["test_accuracy"] for event in events]))
-    theirs = linear.metrics["test_accuracy"]
+    number, events, baseline = pair
+    outcomes = np.stack([unpack_outcomes(event.test_outcomes) for event in events])
+    low, high = bootstrap_interval(
+        outcomes,
+        len(baseline.classes),
+        accuracy,
+        baseline=unpack_outcomes(baseline.test_outcomes),
+    )
+    trial_accuracy = float(np.mean([event.metrics["test_accuracy"] for event in events]))
+    baseline_accuracy = baseline.metrics["test_accuracy"]
     seconds = float(np.mean([event.metrics["seconds"] for event in events]))
-    facts = (
-        f"trial {number} is right on {percent_text(mine)} of the test reviews, {linear.name} on "
-        f"{percent_text(theirs)} (difference {points_text(mine - theirs)}, 95 % interval "
-        f"{points_text(low)} to {points_text(high)}; trained in {seconds:,.0f} s and "
-        f"{linear.metrics['seconds']:,.0f} s)."
+    difference = points_text(trial_accuracy - baseline_accuracy)
+    details = (
+        f"trial {number} has a test accuracy of {percent_text(trial_accuracy)}, {baseline.name} "
+        f"one of {percent_text(baseline_accuracy)} (difference {difference}, 95 % interval "
+        f"{points_text(low)} to {points_text(high)}; training took {seconds:,.0f} s and "
+        f"{baseline.metrics['seconds']:,.0f} s)."
     )
     if low > 0:
-        return f"The recurrent model is the better one: {facts}"
+        return f"The recurrent model is better than the baselines: {details}"
     if high < 0:
-        return f"A recurrent model isn't worth it here: {facts}"
-    return f"The recurrent model isn't clearly better than counting words: {facts}"
+        return f"The recurrent model is worse than a baseline: {details}"
+    return f"The recurrent model is not clearly better than the baselines: {details}"
 
 
-def _measured(
+def _results_by_rank(
     state: ExperimentState, metric: Metric
-) -> list[tuple[tuple[int, str], list[EvaluationReported]]]:
-    """What was measured of each trial and `on`, as validation ranked the trials."""
-    groups: dict[tuple[int, str], list[EvaluationReported]] = {}
+) -> list[tuple[tuple[int, TrainingSplits], list[EvaluationReported]]]:
+    """Return the results of each (trial, training data), ordered by the trials' rank."""
+    groups: dict[tuple[int, TrainingSplits], list[EvaluationReported]] = {}
     for event in state.evaluations:
         if isinstance(event, EvaluationReported):
             groups.setdefault((event.number, event.on), []).append(event)
-    places = {trial.number: place for place, trial in enumerate(state.ranked(metric))}
-    return sorted(groups.items(), key=lambda group: (places[group[0][0]], group[0][1]))
+    ranks = {trial.number: rank for rank, trial in enumerate(state.ranked(metric))}
+    return sorted(groups.items(), key=lambda group: (ranks[group[0][0]], group[0][1]))
 
 
 def _latest_baselines(state: ExperimentState) -> list[BaselineReported]:
     return list({(event.name, event.on): event for event in state.baselines}.values())
 
 
-def _compared(
+def _best_trial_and_baseline(
     state: ExperimentState, metric: Metric
-) -> tuple[tuple[int, list[EvaluationReported]], BaselineReported] | None:
-    for (number, on), events in _measured(state, metric):
-        alike = [linear for linear in _latest_baselines(state) if linear.on == on]
-        if alike:
-            return (number, events), max(alike, key=lambda one: one.metrics["test_accuracy"])
+) -> tuple[int, list[EvaluationReported], BaselineReported] | None:
+    for (number, on), events in _results_by_rank(state, metric):
+        baselines = [event for event in _latest_baselines(state) if event.on == on]
+        if baselines:
+            best = max(baselines, key=lambda event: event.metrics["test_accuracy"])
+            return number, events, best
     return None
 
 
 def _trial_record(
-    state: ExperimentState, number: int, on: str, events: list[EvaluationReported]
+    state: ExperimentState, number: int, on: TrainingSplits, events: list[EvaluationReported]
 ) -> dict[str, Any]:
     seeds = [event.seed for event in events]
     failed = {
@@ -154,7 +173,7 @@ def _trial_record(
         "seeds": seeds,
         "failed_seeds": sorted(failed - set(seeds)),
         "epochs": [event.epoch for event in events],
-        **_shared(events),
+        **_score_fields(events),
     }
 
 
@@ -168,42 +187,43 @@ def _baseline_record(event: BaselineReported) -> dict[str, Any]:
         "seeds": [],
         "failed_seeds": [],
         "epochs": [],
-        **_shared([event]),
+        **_score_fields([event]),
     }
 
 
-def _shared(events: Measures) -> dict[str, Any]:
-    classes = events[0].classes
-    found = np.stack([unpack(event.test_outcomes) for event in events])
-    record: dict[str, Any] = {"reviews": found.shape[1], "classes": list(classes)}
-    for name, measure in _BOUNDED.items():
-        low, high = interval(found, len(classes), measure)
-        record[name] = {**(_spread(events, name) or {}), "low": low, "high": high}
-    record.update({name: _spread(events, name) for name in _SPREAD})
-    record.update({name: _over_seeds(np.mean, events, name) for name in _MEAN})
+def _score_fields(results: Results) -> dict[str, Any]:
+    """Return the fields that the records of trials and of baselines have in common."""
+    classes = results[0].classes
+    outcomes = np.stack([unpack_outcomes(event.test_outcomes) for event in results])
+    fields: dict[str, Any] = {"reviews": outcomes.shape[1], "classes": list(classes)}
+    for name, metric in _WITH_INTERVAL.items():
+        low, high = bootstrap_interval(outcomes, len(classes), metric)
+        fields[name] = {**(_mean_and_std(results, name) or {}), "low": low, "high": high}
+    fields.update({name: _mean_and_std(results, name) for name in _WITH_STD})
+    fields.update({name: _over_seeds(np.mean, results, name) for name in _MEAN_ONLY})
     for name in ("train_confusion", "test_confusion"):
-        record[name] = np.sum([getattr(event, name) for event in events], axis=0).tolist()
-    return record
+        fields[name] = np.sum([getattr(event, name) for event in results], axis=0).tolist()
+    return fields
 
 
-def _spread(events: Measures, name: str) -> dict[str, float | None] | None:
-    mean = _over_seeds(np.mean, events, name)
+def _mean_and_std(results: Results, name: str) -> dict[str, float | None] | None:
+    mean = _over_seeds(np.mean, results, name)
     if mean is None:
         return None
-    alone = len(events) == 1
-    return {"mean": mean, "std": None if alone else _over_seeds(_sample_std, events, name)}
+    return {"mean": mean, "std": _over_seeds(_sample_std, results, name)}
 
 
-def _sample_std(values: NDArray[np.float64]) -> float:
-    return float(np.std(values, ddof=1))
+def _sample_std(values: NDArray[np.float64]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def _over_seeds(
-    summed_up: Callable[[NDArray[np.float64]], Any], events: Measures, name: str
+    statistic: Callable[[NDArray[np.float64]], Any], results: Results, name: str
 ) -> float | None:
-    values = [event.metrics[name] for event in events if name in event.metrics]
-    return float(summed_up(np.array(values))) if values else None
+    values = [event.metrics[name] for event in results if name in event.metrics]
+    value = statistic(np.array(values)) if values else None
+    return None if value is None else float(value)
 
 
-def _order(record: Mapping[str, Any]) -> tuple[float, str, str]:
+def _baseline_order(record: Mapping[str, Any]) -> tuple[float, str, str]:
     return (-record["test_accuracy"]["mean"], record["on"], record["name"])

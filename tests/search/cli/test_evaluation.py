@@ -53,7 +53,7 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["evaluate", "changed", "--on", "valid"], "--on is 'valid'.*train, train.valid"),
         (["evaluate", "changed", "--format", "csv"], "'csv' is not a format.*table, json"),
         (["compare", "none.yaml"], "none.yaml cannot be read: No such file"),
-        (["compare", "."], "has no section published"),
+        (["compare", "."], "has no section 'published'"),
         (["compare", ".", "--only", "search"], "Did you mean 'searches'"),
         (["compare", ".", "--format", "html"], "'html' is not a format"),
     ],
@@ -92,7 +92,7 @@ def test_ctrl_c_prints_the_command_to_continue(
     def cut(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluating, "_prepared", cut)
+    monkeypatch.setattr(evaluating, "_prepare_data", cut)
     code, _, err = run(capsys, monkeypatch, "evaluate", "testless", "--seeds", 2)
     assert code == 130
     assert "celltune evaluate testless --top 3 --seeds 2 --on train" in err
@@ -105,13 +105,12 @@ def test_evaluate_rejects_a_changed_test_split(storage: Path) -> None:
     for event in (retrained(0, 1, 300), baseline("nb_svm", 300)):
         with folder.open_ledger() as ledger:
             ledger.append(event)
-            with pytest.raises(ExperimentError, match="isn't the one that was read before"):
+            with pytest.raises(ExperimentError, match="differs from the one of earlier"):
                 Evaluator(
                     folder,
                     make_config(),
                     ledger,
                     data,
                     test,
-                    clock=lambda: 1.0,
-                    tell=lambda _: None,
+                    report=lambda _: None,
                 )

@@ -5,55 +5,65 @@ import pytest
 
 from celltune.search.errors import OptionError
 from celltune.search.evaluation import baselines
-from celltune.search.evaluation.baselines import BASELINES, Labelled, check_installed, plain, run
+from celltune.search.evaluation.baselines import (
+    BASELINES,
+    LabelledTexts,
+    check_installed,
+    normalize,
+    score_baseline,
+)
 
 WORDS = (("dull", "poor"), ("fine", "great"), ("green", "blue"))
 
 
-def reviews(count: int, classes: int, seed: int) -> Labelled:
-    """Reviews of words that any class has and, at places of their own, two of the class."""
+def make_texts(count: int, num_classes: int, seed: int) -> LabelledTexts:
+    """Return texts of words that all classes share, with one word of the class among them."""
     rng = np.random.default_rng(seed)
-    labels = np.arange(count) % classes
+    labels = np.arange(count) % num_classes
     texts = []
     for label in labels:
         words = [f"w{n}" for n in rng.integers(8, size=6)]
         words[int(rng.integers(6))] = str(rng.choice(WORDS[label]))
         texts.append(" ".join(words))
-    return Labelled(texts, labels)
+    return LabelledTexts(texts, labels)
 
 
 @pytest.mark.parametrize("name", BASELINES)
-@pytest.mark.parametrize("classes", [2, 3])
-def test_a_baseline_learns_which_words_make_a_class(name: str, classes: int) -> None:
-    found = run(name, reviews(120, classes, 1), reviews(60, classes, 2), classes)
-    assert found.metrics["test_accuracy"] > 0.9
-    assert found.metrics["train_accuracy"] > 0.95
-    assert np.array(found.test_confusion).sum(1).tolist() == [60 // classes] * classes
-    assert ("test_loss" in found.metrics) == (name == "tfidf_logistic")
-    assert found.metrics["parameters"] % (1 if classes == 2 else classes) == 0
-    again = run(name, reviews(120, classes, 1), reviews(60, classes, 2), classes)
-    assert again.test_outcomes == found.test_outcomes
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_baseline_learns_the_words_of_a_class(name: str, num_classes: int) -> None:
+    scores = score_baseline(
+        name, make_texts(120, num_classes, 1), make_texts(60, num_classes, 2), num_classes
+    )
+    assert scores.metrics["test_accuracy"] > 0.9
+    assert scores.metrics["train_accuracy"] > 0.95
+    assert np.array(scores.test_confusion).sum(1).tolist() == [60 // num_classes] * num_classes
+    assert ("test_loss" in scores.metrics) == (name == "tfidf_logistic")
+    assert scores.metrics["parameters"] % (1 if num_classes == 2 else num_classes) == 0
+    again = score_baseline(
+        name, make_texts(120, num_classes, 1), make_texts(60, num_classes, 2), num_classes
+    )
+    assert again.test_outcomes == scores.test_outcomes
 
 
-def test_pairs_of_words_are_seen() -> None:
+def test_baselines_use_pairs_of_words() -> None:
     texts = ["not good", "good not"] * 20
-    labels = np.array([0, 1] * 20)
+    documents = LabelledTexts(texts, np.array([0, 1] * 20))
     for name in BASELINES:
-        found = run(name, Labelled(texts, labels), Labelled(texts, labels), 2)
-        assert found.metrics["test_accuracy"] == 1
+        scores = score_baseline(name, documents, documents, 2)
+        assert scores.metrics["test_accuracy"] == 1
 
 
-def test_the_loss_is_that_of_probabilities() -> None:
-    found = run("tfidf_logistic", reviews(120, 3, 1), reviews(60, 3, 2), 3)
-    assert 0 < found.metrics["test_loss"] < np.log(3)
+def test_loss_is_that_of_probabilities() -> None:
+    scores = score_baseline("tfidf_logistic", make_texts(120, 3, 1), make_texts(60, 3, 2), 3)
+    assert 0 < scores.metrics["test_loss"] < np.log(3)
 
 
-def test_line_breaks_of_html_are_no_words() -> None:
-    assert plain("A<br />B") == "a b"
+def test_html_line_breaks_are_removed() -> None:
+    assert normalize("A<br />B") == "a b"
 
 
-def test_without_scikit_learn_the_mend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_scikit_learn_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     check_installed()
     monkeypatch.setattr(baselines.util, "find_spec", lambda name: None)
-    with pytest.raises(OptionError, match=r"pip install 'celltune\[baselines\]'.*--no-baselines"):
+    with pytest.raises(OptionError, match=r"pip install 'celltune\[baselines\]'.*`baselines`"):
         check_installed()

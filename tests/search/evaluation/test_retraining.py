@@ -17,8 +17,14 @@ from celltune.models.errors import CheckpointError, DivergedError
 from celltune.models.training import checkpoint
 from celltune.search.errors import StorageError
 from celltune.search.evaluation import retraining
-from celltune.search.evaluation.metrics import unpack
-from celltune.search.evaluation.retraining import LAST, Retraining, Trained, retrain, score_model
+from celltune.search.evaluation.metrics import unpack_outcomes
+from celltune.search.evaluation.retraining import (
+    LAST,
+    RetrainedModel,
+    Retraining,
+    retrain,
+    score_model,
+)
 from celltune.search.storage.checkpoints import LocalCheckpoints
 
 PARAMS = {
@@ -31,12 +37,12 @@ PARAMS = {
 }
 TIMED = ("seconds", "seconds_per_epoch", "milliseconds_per_review")
 
-Parts = tuple[PreparedData, PreparedTest]
+Splits = tuple[PreparedData, PreparedTest]
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other take longer than such small models do."""
+    """Use one thread: for such small models, synchronizing threads costs more than it saves."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -44,15 +50,15 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
     config = DataConfig(source="synthetic", reviews=80, test_size=20, max_tokens=20)
     cache = tmp_path_factory.mktemp("cache")
     return prepare(config, cache_dir=cache), prepare_test(config, cache_dir=cache)
 
 
-def task(folder: Path, **changes: Any) -> Retraining:
-    made = Retraining(PARAMS, 7, "train", 4, "best", "valid_loss", LocalCheckpoints(folder), "x")
-    return replace(made, **changes)
+def make_task(folder: Path, **changes: Any) -> Retraining:
+    task = Retraining(PARAMS, 7, "train", 4, "best", "valid_loss", LocalCheckpoints(folder), "x")
+    return replace(task, **changes)
 
 
 def untimed(metrics: dict[str, float]) -> dict[str, float]:
@@ -60,110 +66,115 @@ def untimed(metrics: dict[str, float]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("on", ["train", "train+valid"])
-@pytest.mark.parametrize("cut", [1, 3])
-def test_a_training_that_was_cut_is_the_uncut_one(
-    cut: int, on: Any, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("interrupted_after", [1, 3])
+def test_interrupted_retraining_equals_an_uninterrupted_one(
+    interrupted_after: int, on: Any, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, test = parts
+    data, test = splits
     keep = "best" if on == "train" else "last"
-    whole = task(tmp_path / "whole", on=on, keep=keep)
-    uncut = retrain(whole, data)
-    job = task(tmp_path / "cut", on=on, keep=keep)
-    save, saved = retraining._save, []
+    reference = make_task(tmp_path / "reference", on=on, keep=keep)
+    expected = retrain(reference, data)
+    task = make_task(tmp_path / "interrupted", on=on, keep=keep)
+    save = retraining._save
 
-    def dies(trainer: Any, *rest: Any) -> None:
-        save(trainer, *rest)
-        saved.append(trainer.epoch)
-        if rest[1] == LAST and trainer.epoch == cut:
+    def save_and_interrupt(trainer: Any, *arguments: Any) -> None:
+        save(trainer, *arguments)
+        if arguments[1] == LAST and trainer.epoch == interrupted_after:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(retraining, "_save", dies)
+    monkeypatch.setattr(retraining, "_save", save_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
-        retrain(job, data)
+        retrain(task, data)
     monkeypatch.setattr(retraining, "_save", save)
-    resumed = retrain(job, data)
-    assert resumed.epoch == uncut.epoch
-    assert untimed(resumed.metrics) == untimed(uncut.metrics)
-    ours, theirs = (score_model(each, uncut, data, test.split) for each in (job, whole))
-    assert ours.test_outcomes == theirs.test_outcomes
-    assert untimed(ours.metrics) == untimed(theirs.metrics)
+    resumed = retrain(task, data)
+    assert resumed.epoch == expected.epoch
+    assert untimed(resumed.metrics) == untimed(expected.metrics)
+    scores, expected_scores = (
+        score_model(one, expected, data, test.split) for one in (task, reference)
+    )
+    assert scores.test_outcomes == expected_scores.test_outcomes
+    assert untimed(scores.metrics) == untimed(expected_scores.metrics)
 
 
-def test_the_best_epoch_on_validation_is_what_is_measured(parts: Parts, tmp_path: Path) -> None:
-    data, test = parts
-    # So fast that it gets worse again.
-    job = task(tmp_path, params={**PARAMS, "learning_rate": 0.3}, epochs=6)
-    trained = retrain(job, data)
+def test_best_epoch_by_validation_is_scored(splits: Splits, tmp_path: Path) -> None:
+    data, test = splits
+    # The high learning rate makes the validation loss increase again.
+    task = make_task(tmp_path, params={**PARAMS, "learning_rate": 0.3}, epochs=6)
+    trained = retrain(task, data)
     losses = [each["valid_loss"] for each in checkpoint.load(tmp_path / "x-last")[1]["curve"]]
     assert trained.epoch == 1 + int(np.argmin(losses)) < 6
     assert trained.metrics["valid_loss"] == min(losses)
-    found = score_model(job, trained, data, test.split)
-    # As validation measures it, by the weights of that epoch.
-    again = score_model(job, trained, data, data.valid)
-    assert again.metrics["test_loss"] == pytest.approx(min(losses), abs=1e-6)
-    assert len(unpack(found.test_outcomes)) == len(test.split)
+    scores = score_model(task, trained, data, test.split)
+    # Scoring the validation split shows that the weights are those of the best epoch.
+    validation = score_model(task, trained, data, data.valid)
+    assert validation.metrics["test_loss"] == pytest.approx(min(losses), abs=1e-6)
+    assert len(unpack_outcomes(scores.test_outcomes)) == len(test.split)
 
 
-def test_train_and_valid_learns_from_both(parts: Parts, tmp_path: Path) -> None:
-    data, test = parts
-    job = task(tmp_path, on="train+valid", keep="last", epochs=2)
-    trained = retrain(job, data)
+def test_train_and_valid_trains_on_both_splits(splits: Splits, tmp_path: Path) -> None:
+    data, test = splits
+    task = make_task(tmp_path, on="train+valid", keep="last", epochs=2)
+    trained = retrain(task, data)
     assert trained.epoch == 2
     assert "valid_loss" not in trained.metrics
-    found = score_model(job, trained, data, test.split)
-    assert np.sum(found.train_confusion) == len(data.train) + len(data.valid)
+    scores = score_model(task, trained, data, test.split)
+    assert np.sum(scores.train_confusion) == len(data.train) + len(data.valid)
 
 
-def test_another_seed_is_another_model(parts: Parts, tmp_path: Path) -> None:
-    data, _ = parts
-    one, other = (retrain(task(tmp_path / str(seed), seed=seed, epochs=1), data) for seed in (1, 2))
+def test_seeds_give_different_models(splits: Splits, tmp_path: Path) -> None:
+    data, _ = splits
+    one, other = (
+        retrain(make_task(tmp_path / str(seed), seed=seed, epochs=1), data) for seed in (1, 2)
+    )
     assert one.metrics["valid_loss"] != other.metrics["valid_loss"]
 
 
-def test_a_loss_that_is_no_number_is_told(parts: Parts, tmp_path: Path) -> None:
-    job = task(tmp_path, params={**PARAMS, "learning_rate": 1e30, "gradient_clip": None})
+def test_diverging_loss_is_an_error(splits: Splits, tmp_path: Path) -> None:
+    task = make_task(tmp_path, params={**PARAMS, "learning_rate": 1e30, "gradient_clip": None})
     with pytest.raises(DivergedError, match="loss is no longer a number"):
-        retrain(job, parts[0])
+        retrain(task, splits[0])
 
 
-def test_a_storage_that_fails_is_told(parts: Parts, tmp_path: Path) -> None:
+def test_storage_that_cannot_be_written_is_an_error(splits: Splits, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"can't write its checkpoint .*mend the storage"):
-        retrain(task(tmp_path / "file" / "x"), parts[0])
+    with pytest.raises(StorageError, match=r"cannot write its checkpoint .*Fix the storage"):
+        retrain(make_task(tmp_path / "file" / "x"), splits[0])
 
 
-@pytest.mark.parametrize("call", ["retrain", "measure"])
-def test_a_storage_that_cannot_be_read_is_told(
-    call: str, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("call", ["retrain", "score_model"])
+def test_storage_that_cannot_be_read_is_an_error(
+    call: str, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(self: object, name: str) -> None:
+    def time_out(self: object, name: str) -> None:
         raise OSError(errno.ETIMEDOUT, "Timed out")
 
-    monkeypatch.setattr(LocalCheckpoints, "load", away)
-    data, test = parts
+    monkeypatch.setattr(LocalCheckpoints, "load", time_out)
+    data, test = splits
     calls: dict[str, Any] = {
-        "retrain": lambda: retrain(task(tmp_path), data),
-        "measure": lambda: score_model(task(tmp_path), Trained(1, {}), data, test.split),
+        "retrain": lambda: retrain(make_task(tmp_path), data),
+        "score_model": lambda: score_model(
+            make_task(tmp_path), RetrainedModel(1, {}), data, test.split
+        ),
     }
-    with pytest.raises(StorageError, match=r"can't read its checkpoint .*: Timed out"):
+    with pytest.raises(StorageError, match=r"cannot read its checkpoint .*: Timed out"):
         calls[call]()
 
 
-def test_another_number_of_epochs_is_another_training(parts: Parts, tmp_path: Path) -> None:
-    data, _ = parts
-    retrain(task(tmp_path, epochs=2), data)
-    longer = retrain(task(tmp_path, epochs=3), data)
-    fresh = retrain(task(tmp_path / "fresh", epochs=3), data)
+def test_another_number_of_epochs_starts_from_scratch(splits: Splits, tmp_path: Path) -> None:
+    data, _ = splits
+    retrain(make_task(tmp_path, epochs=2), data)
+    longer = retrain(make_task(tmp_path, epochs=3), data)
+    fresh = retrain(make_task(tmp_path / "fresh", epochs=3), data)
     assert untimed(longer.metrics) == untimed(fresh.metrics)
 
 
-def test_weights_that_are_gone_are_told(parts: Parts, tmp_path: Path) -> None:
+def test_missing_weights_are_an_error(splits: Splits, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="can't be used"):
-        score_model(task(tmp_path / "none"), Trained(1, {}), parts[0], parts[1].split)
+        score_model(make_task(tmp_path / "none"), RetrainedModel(1, {}), splits[0], splits[1].split)
 
 
-def test_a_damaged_checkpoint_starts_the_training_anew(parts: Parts, tmp_path: Path) -> None:
-    job = task(tmp_path, epochs=2)
-    first = retrain(job, parts[0])
+def test_damaged_checkpoint_starts_from_scratch(splits: Splits, tmp_path: Path) -> None:
+    task = make_task(tmp_path, epochs=2)
+    first = retrain(task, splits[0])
     (tmp_path / "x-last" / "state.json").write_text("{")
-    assert untimed(retrain(job, parts[0]).metrics) == untimed(first.metrics)
+    assert untimed(retrain(task, splits[0]).metrics) == untimed(first.metrics)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from celltune.search.cli.evaluation_tables import COLUMNS, as_table, cells, confusion_table
-from celltune.search.errors import ExperimentError
-from celltune.search.evaluation.evaluate import plan
+from celltune.search.errors import ExperimentError, OptionError
+from celltune.search.evaluation.evaluate import EvaluationSettings, plan_evaluation
 from celltune.search.evaluation.metrics import combine_scores, score_split
-from celltune.search.evaluation.summaries import leaders, summaries, verdict
+from celltune.search.evaluation.summaries import best_ended_trials, summaries, verdict
 from celltune.search.ledger import events
 from celltune.search.ledger.events import (
     BaselineReported,
@@ -25,39 +25,39 @@ from celltune.search.report.evaluation_section import evaluation_sentence
 from tests.search.ledger.test_state import created, epoch
 from tests.search.support import make_config
 
-REVIEWS = 400
-LABELS = np.arange(REVIEWS) % 2
+DOCUMENTS = 400
+LABELS = np.arange(DOCUMENTS) % 2
 
 
-def figures(right: int, on: str = "train") -> dict[str, Any]:
-    """What a model that gets the first `right` reviews right comes to."""
-    answers = np.where(np.arange(REVIEWS) < right, LABELS, 1 - LABELS)
-    logs = np.log(np.where(answers[:, None] == [0, 1], 0.9, 0.1))
-    part = score_split(LABELS, answers, logs, 2)
-    more = {"seconds": 20.0, "seconds_per_epoch": 5.0, "parameters": 1e4}
-    found = combine_scores(part, part, {**more, "milliseconds_per_review": 0.5})
+def result_fields(correct: int, on: str = "train") -> dict[str, Any]:
+    """Return the fields of a result with the first `correct` documents classified correctly."""
+    predictions = np.where(np.arange(DOCUMENTS) < correct, LABELS, 1 - LABELS)
+    logs = np.log(np.where(predictions[:, None] == [0, 1], 0.9, 0.1))
+    split_scores = score_split(LABELS, predictions, logs, 2)
+    times = {"seconds": 20.0, "seconds_per_epoch": 5.0, "milliseconds_per_review": 0.5}
+    scores = combine_scores(split_scores, split_scores, {**times, "parameters": 1e4})
     return {
         "at": 3.0,
         "on": on,
         "classes": ["neg", "pos"],
         "test_fingerprint": "t",
-        **vars(found),
+        **vars(scores),
     }
 
 
-def retrained(number: int, seed: int, right: int, on: str = "train") -> EvaluationReported:
-    return EvaluationReported(number=number, seed=seed, epoch=2, **figures(right, on))
+def retrained(number: int, seed: int, correct: int, on: str = "train") -> EvaluationReported:
+    return EvaluationReported(number=number, seed=seed, epoch=2, **result_fields(correct, on))
 
 
-def baseline(name: str, right: int, on: str = "train") -> BaselineReported:
-    content = figures(right, on)
-    content["metrics"] = {k: v for k, v in content["metrics"].items() if not k.endswith("_loss")}
-    content["metrics"].pop("seconds_per_epoch")
-    return BaselineReported(name=name, **content)
+def baseline(name: str, correct: int, on: str = "train") -> BaselineReported:
+    fields = result_fields(correct, on)
+    fields["metrics"] = {k: v for k, v in fields["metrics"].items() if not k.endswith("_loss")}
+    fields["metrics"].pop("seconds_per_epoch")
+    return BaselineReported(name=name, **fields)
 
 
-def searched(*more: Event) -> ExperimentState:
-    """Trial 0 was pruned, 1 completed and leads, 2 failed, 3 still runs."""
+def searched(*events: Event) -> ExperimentState:
+    """Return a state with a pruned trial 0, a completed and best 1, a failed 2, an unfinished 3."""
     return ExperimentState(
         [
             *(created(number) for number in range(4)),
@@ -68,41 +68,42 @@ def searched(*more: Event) -> ExperimentState:
             TrialStopped(at=2.0, number=0, reason="pruned"),
             TrialStopped(at=2.0, number=1, reason="completed"),
             TrialFailed(at=2.0, number=2, error="broke"),
-            *more,
+            *events,
         ]
     )
 
 
-def test_leaders_are_trials_that_ended_as_planned() -> None:
-    assert [t.number for t in leaders(searched(), "valid_accuracy", 5)] == [1, 0]
-    assert [t.number for t in leaders(searched(), "valid_accuracy", 1)] == [1]
+def test_best_ended_trials_are_completed_or_pruned() -> None:
+    assert [t.number for t in best_ended_trials(searched(), "valid_accuracy", 5)] == [1, 0]
+    assert [t.number for t in best_ended_trials(searched(), "valid_accuracy", 1)] == [1]
 
 
-def test_a_search_without_finished_trials_is_refused() -> None:
+def test_search_without_an_ended_trial_is_rejected() -> None:
     state = ExperimentState([created(0), epoch(0, 1, 0.5), created(1)])
     with pytest.raises(
-        ExperimentError, match=r"none of the 2 trials has finished.*celltune resume"
+        ExperimentError, match=r"none of the 2 trials has finished.*Resume the search"
     ):
-        leaders(state, "valid_accuracy", 3)
+        best_ended_trials(state, "valid_accuracy", 3)
 
 
-def test_what_the_ledger_holds_is_not_done_again() -> None:
-    def todo(state: ExperimentState, on: Any = "train", baselines: bool = True) -> Any:
-        found = plan(state, make_config(), top=2, seeds=2, on=on, baselines=baselines)
-        pairs = [(trial.number, seed) for trial, seed in found.pairs]
-        assert len(found) == len(pairs) + len(found.baselines)
-        return pairs, list(found.baselines)
+def test_plan_omits_results_in_the_ledger() -> None:
+    def planned(state: ExperimentState, on: Any = "train", baselines: bool = True) -> Any:
+        settings = EvaluationSettings(top=2, seeds=2, on=on, baselines=baselines)
+        plan = plan_evaluation(state, make_config(), settings)
+        retrainings = [(trial.number, seed) for trial, seed in plan.retrainings]
+        assert len(plan) == len(retrainings) + len(plan.baselines)
+        return retrainings, list(plan.baselines)
 
     names = ["tfidf_logistic", "nb_svm"]
-    assert todo(searched()) == ([(1, 1), (1, 2), (0, 1), (0, 2)], names)
+    assert planned(searched()) == ([(1, 1), (1, 2), (0, 1), (0, 2)], names)
     failed = EvaluationFailed(at=3.0, number=0, seed=1, on="train", error="diverged")
     state = searched(retrained(1, 2, 350), failed, baseline("nb_svm", 340))
-    assert todo(state) == ([(1, 1), (0, 1), (0, 2)], ["tfidf_logistic"])
-    assert todo(state, baselines=False)[1] == []
-    assert todo(state, on="train+valid") == ([(1, 1), (1, 2), (0, 1), (0, 2)], names)
+    assert planned(state) == ([(1, 1), (0, 1), (0, 2)], ["tfidf_logistic"])
+    assert planned(state, baselines=False)[1] == []
+    assert planned(state, on="train+valid") == ([(1, 1), (1, 2), (0, 1), (0, 2)], names)
 
 
-def test_summaries_are_plain_and_hold_means_spreads_and_intervals() -> None:
+def test_summaries_contain_means_deviations_and_intervals() -> None:
     failed = [
         EvaluationFailed(at=3.0, number=1, seed=seed, on="train", error="no") for seed in (2, 3)
     ]
@@ -113,58 +114,66 @@ def test_summaries_are_plain_and_hold_means_spreads_and_intervals() -> None:
         retrained(1, 2, 360),
         baseline("nb_svm", 340),
     )
-    best, second, linear = summaries(state, "valid_accuracy")
+    best, second, fitted = summaries(state, "valid_accuracy")
     assert json.loads(json.dumps(best)) == best
     assert (best["kind"], best["trial"], best["on"]) == ("trial", 1, "train")
     assert (best["seeds"], best["failed_seeds"], best["epochs"]) == ([1, 2], [3], [2, 2])
-    spread = best["test_accuracy"]
-    assert spread["mean"] == pytest.approx(0.8875)
-    assert spread["std"] == pytest.approx(np.std([0.875, 0.9], ddof=1))
-    assert spread["low"] < 0.875 < 0.9 < spread["high"]
+    scores = best["test_accuracy"]
+    assert scores["mean"] == pytest.approx(0.8875)
+    assert scores["std"] == pytest.approx(np.std([0.875, 0.9], ddof=1))
+    assert scores["low"] < 0.875 < 0.9 < scores["high"]
     assert best["test_confusion"] == [[355, 45], [45, 355]]
     assert best["parameters"] == 10_000
     assert (second["trial"], second["test_accuracy"]["std"]) == (0, None)
-    assert (linear["kind"], linear["name"], linear["test_loss"]) == ("baseline", "nb_svm", None)
-    assert linear["seconds_per_epoch"] is None
+    assert (fitted["kind"], fitted["name"], fitted["test_loss"]) == ("baseline", "nb_svm", None)
+    assert fitted["seconds_per_epoch"] is None
 
 
-def test_nothing_measured_is_no_record_and_no_verdict() -> None:
+def test_no_evaluation_gives_no_summary_and_no_verdict() -> None:
     assert summaries(searched(), "valid_accuracy") == []
     assert verdict(searched(), "valid_accuracy") == ""
 
 
 @pytest.mark.parametrize(
-    ("right", "linear", "words"),
+    ("correct", "baseline_correct", "text"),
     [
-        (380, 300, "The recurrent model is the better one: trial 1 is right on 95.00 %"),
-        (300, 380, "A recurrent model isn't worth it here: trial 1 is right on 75.00 %"),
-        (350, 349, "isn't clearly better than counting words"),
+        (
+            380,
+            300,
+            "is better than the baselines: trial 1 has a test accuracy of 95.00 %",
+        ),
+        (
+            300,
+            380,
+            "is worse than a baseline: trial 1 has a test accuracy of 75.00 %",
+        ),
+        (350, 349, "is not clearly better than the baselines"),
     ],
 )
-def test_the_verdict_says_whether_a_recurrent_model_is_worth_it(
-    right: int, linear: int, words: str
+def test_verdict_compares_the_best_trial_with_the_best_baseline(
+    correct: int, baseline_correct: int, text: str
 ) -> None:
     state = searched(
-        retrained(1, 1, right),
+        retrained(1, 1, correct),
         retrained(0, 1, 200),
-        baseline("nb_svm", linear),
+        baseline("nb_svm", baseline_correct),
         baseline("tfidf_logistic", 200),
     )
-    assert words in verdict(state, "valid_accuracy")
-    assert "nb_svm on" in verdict(state, "valid_accuracy")
+    assert text in verdict(state, "valid_accuracy")
+    assert "nb_svm one of" in verdict(state, "valid_accuracy")
 
 
-def test_the_test_split_chooses_no_leader() -> None:
-    """Trial 1 leads on validation, trial 0 on the test split."""
+def test_verdict_does_not_choose_the_trial_by_the_test_split() -> None:
+    """Trial 1 is the best one by validation, trial 0 by the test split."""
     state = searched(retrained(0, 1, 390), retrained(1, 1, 350), baseline("nb_svm", 370))
-    assert [one["trial"] for one in summaries(state, "valid_accuracy")] == [1, 0, None]
-    assert "trial 1 is right on 87.50 %" in verdict(state, "valid_accuracy")
+    assert [record["trial"] for record in summaries(state, "valid_accuracy")] == [1, 0, None]
+    assert "trial 1 has a test accuracy of 87.50 %" in verdict(state, "valid_accuracy")
     assert "trial 1 reaches a test accuracy of 87.50 %" in evaluation_sentence(
         state, "valid_accuracy"
     )
 
 
-def test_models_that_learned_from_different_parts_are_not_compared() -> None:
+def test_verdict_compares_only_equal_training_splits() -> None:
     assert (
         verdict(
             searched(retrained(1, 1, 380), baseline("nb_svm", 300, "train+valid")), "valid_accuracy"
@@ -173,13 +182,13 @@ def test_models_that_learned_from_different_parts_are_not_compared() -> None:
     )
 
 
-def test_readings_are_counted_also_those_that_came_to_nothing() -> None:
-    read = events.TestSplitRead(at=3.0, reader="trial 1, seed 1", reviews=REVIEWS)
+def test_readings_without_a_result_are_counted() -> None:
+    read = events.TestSplitRead(at=3.0, reader="trial 1, seed 1", reviews=DOCUMENTS)
     assert searched(read, read, retrained(1, 1, 300)).test_reads == 2
     assert searched().test_reads == 0
 
 
-def test_an_evaluation_of_no_trial_is_damage() -> None:
+def test_evaluation_of_an_unknown_trial_is_rejected() -> None:
     with pytest.raises(ValueError, match="trial 9 was never created"):
         searched(retrained(9, 1, 300))
 
@@ -187,7 +196,7 @@ def test_an_evaluation_of_no_trial_is_damage() -> None:
 def test_the_table_has_a_cell_for_every_column() -> None:
     failed = EvaluationFailed(at=3.0, number=1, seed=7, on="train", error="no")
     state = searched(failed, retrained(1, 1, 350), retrained(1, 2, 360), baseline("nb_svm", 340))
-    trial, linear = summaries(state, "valid_accuracy")
+    trial, fitted = summaries(state, "valid_accuracy")
     assert dict(zip(COLUMNS, cells(trial), strict=True)) == {
         "model": "trial 1: gru",
         "on": "train",
@@ -201,7 +210,20 @@ def test_the_table_has_a_cell_for_every_column() -> None:
         "s/epoch": "5.0",
         "ms/review": "0.50",
     }
-    assert cells(linear)[3:8:3] == ["85.00 %", "-"]
-    assert len(as_table([trial, linear]).rows) == 2
+    assert cells(fitted)[3:8:3] == ["85.00 %", "-"]
+    assert len(as_table([trial, fitted]).rows) == 2
     shown = [cells[1] for cells in confusion_table(trial, "test").rows]
     assert shown == ["355 (88.75 %)", "45 (11.25 %)"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"on": "valid"}, r"`on` is 'valid'\. Allowed: train, train\+valid"),
+        ({"top": 0}, "`top` is 0; it must be at least 1"),
+        ({"seeds": -1}, "`seeds` is -1; it must be at least 1"),
+    ],
+)
+def test_invalid_settings_are_rejected(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        EvaluationSettings(**settings)
