@@ -142,7 +142,8 @@ def _training_split(on: TrainingSplits, data: PreparedData) -> TensorizedSplit:
 
 def _run_epoch(trainer: Trainer, on: TrainingSplits, metric: Metric) -> EpochMetrics:
     if on == "train":
-        return {"epoch": float(trainer.epoch + 1), **train_epoch(trainer, [metric])}
+        metrics = train_epoch(trainer, [metric])
+        return {"epoch": float(trainer.epoch), **metrics}
     start = time.perf_counter()
     trainer.train_epoch()
     return {"seconds": time.perf_counter() - start}
