@@ -79,7 +79,7 @@ def test_a_killed_evaluation_continues_without_repeating_measurements(
     # Each of the 8 models read the test split once; up to 2 more were killed during that.
     assert 8 <= state.test_reads <= 10
     assert f"The test split was read {state.test_reads} times" in done.stdout
-    assert "Confusion of trial" in done.stdout
+    assert "Confusion matrices of trial" in done.stdout
     assert not list(experiment.path.glob("trials/*/evaluation-*"))
 
     content = experiment.ledger.read_bytes()

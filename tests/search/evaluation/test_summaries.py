@@ -193,7 +193,7 @@ def test_evaluation_of_an_unknown_trial_is_rejected() -> None:
         searched(retrained(9, 1, 300))
 
 
-def test_the_table_has_a_cell_for_every_column() -> None:
+def test_table_has_a_cell_for_every_column() -> None:
     failed = EvaluationFailed(at=3.0, number=1, seed=7, on="train", error="no")
     state = searched(failed, retrained(1, 1, 350), retrained(1, 2, 360), baseline("nb_svm", 340))
     trial, fitted = summaries(state, "valid_accuracy")
@@ -208,7 +208,7 @@ def test_the_table_has_a_cell_for_every_column() -> None:
         "train": "88.75 %",
         "parameters": "10,000",
         "s/epoch": "5.0",
-        "ms/review": "0.50",
+        "ms/document": "0.50",
     }
     assert cells(fitted)[3:8:3] == ["85.00 %", "-"]
     assert len(as_table([trial, fitted]).rows) == 2
@@ -219,7 +219,7 @@ def test_the_table_has_a_cell_for_every_column() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"on": "valid"}, r"`on` is 'valid'\. Allowed: train, train\+valid"),
+        ({"on": "valid"}, r"`on` is 'valid'\..* Allowed: train, train\+valid"),
         ({"top": 0}, "`top` is 0; it must be at least 1"),
         ({"seeds": -1}, "`seeds` is -1; it must be at least 1"),
     ],
