@@ -13,7 +13,7 @@ def local_ray() -> Iterator[None]:
     """A local Ray cluster that all tests share, because starting one takes seconds."""
     import ray
 
-    from tests.search.object_store import KEYS
+    from tests.search.s3_server import KEYS
 
     os.environ.update(KEYS)  # Workers inherit the environment in which Ray is started.
     ray.init(
@@ -31,7 +31,7 @@ def local_ray() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def object_store() -> Iterator[str]:
     """The address of an S3 server that all tests share."""
-    from tests.search.object_store import serving
+    from tests.search.s3_server import serving
 
     with serving() as address:
         yield address
@@ -42,6 +42,6 @@ def bucket(object_store: str) -> str:
     """The URI of a storage in a new bucket."""
     from uuid import uuid4
 
-    from tests.search.object_store import make_bucket
+    from tests.search.s3_server import make_bucket
 
     return make_bucket(object_store, f"b{uuid4().hex[:20]}")

@@ -1,1 +1,1 @@
-"""The events of an experiment and their durable record."""
+"""The events of an experiment, their durable ledger, and the state that they amount to."""

@@ -1,7 +1,7 @@
-"""What can happen in an experiment: the lines of a ledger.
+"""The events of an experiment, one per line of its ledger.
 
-Every event is immutable and complete in itself. New optional fields may be added; a field's
-meaning never changes, so that a ledger stays readable by every later release.
+Events are immutable and do not refer to other lines. Later releases may add optional fields, but
+never change the meaning of a field, so that they can read every older ledger.
 """
 
 from __future__ import annotations
@@ -14,61 +14,63 @@ from celltune.search.types import Finite, ParameterValue, TrainingSplits
 
 
 class _Event(BaseModel):
-    # Unknown fields of a newer release are read over; Finite keeps NaN out of every metric.
+    # Unknown fields, written by a newer release, are ignored.
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     at: float
-    """When it was written: seconds since 1970, by the driver's clock. Nothing is ordered by it."""
+    """Time of writing: seconds since 1970 by the driver's clock. No order depends on it."""
 
 
 class ExperimentCreated(_Event):
-    """The first line of every ledger."""
+    """The experiment was created; always the first event."""
 
     event: Literal["experiment_created"] = "experiment_created"
     schema_version: int = 1
     fingerprint: str
-    """Which prepared data the experiment stands on; a resume on other data is refused."""
+    """Fingerprint of the prepared data. A resume with other data is rejected."""
     valid_reviews: int | None = None
-    """How many reviews every accuracy is counted on; None: written by a release before this."""
+    """Number of documents in the valid split; None in ledgers of older releases."""
 
 
 class RunStarted(_Event):
-    """A driver took up the experiment: the first launch or a resume."""
+    """A driver started to run the experiment, at launch or resume."""
 
     event: Literal["run_started"] = "run_started"
     resumed: bool
+    """Whether the run is a resume."""
     celltune: str
-    """The release of celltune that runs."""
+    """Version of celltune."""
     host: str
     pid: int
     versions: dict[str, str] = {}
-    """Of Python and of the libraries that shape the numbers."""
+    """Versions of Python and of the libraries that affect the results, by name."""
 
 
 class TrialCreated(_Event):
-    """A trial was proposed. Numbers count from 0 in the order of the ledger."""
+    """A trial was proposed. Trials are numbered from 0 in the order of the ledger."""
 
     event: Literal["trial_created"] = "trial_created"
     number: int
     params: dict[str, ParameterValue]
-    """Every hyperparameter that is active in this trial, sampled or fixed."""
+    """Values of all hyperparameters that are active in this trial, sampled or fixed."""
     max_epochs: int
+    """Number of epochs after which the trial is completed."""
 
 
 class EpochReported(_Event):
-    """A trial finished an epoch, and its checkpoint was whole on the storage before that."""
+    """A trial finished an epoch. Its checkpoint was saved before the event."""
 
     event: Literal["epoch_reported"] = "epoch_reported"
     number: int
     epoch: int
-    """Epochs trained so far, so the first is 1."""
+    """Number of epochs trained so far, starting at 1."""
     metrics: dict[str, Finite]
     checkpoint: str | None
-    """The checkpoint's folder name within the trial's folder."""
+    """Name of the checkpoint within the trial's folder; None if none was saved."""
 
 
 class TrialStopped(_Event):
-    """A trial ended as planned: it used its epochs, or ASHA stopped it early."""
+    """A trial ended as planned: it trained all its epochs, or was stopped early (pruned)."""
 
     event: Literal["trial_stopped"] = "trial_stopped"
     number: int
@@ -76,44 +78,44 @@ class TrialStopped(_Event):
 
 
 class TrialFailed(_Event):
-    """A trial ended with an error; the search goes on."""
+    """A trial failed; the search continues."""
 
     event: Literal["trial_failed"] = "trial_failed"
     number: int
     error: str
-    """One sentence for people."""
+    """Description of the error in one sentence."""
     details: str = ""
-    """The traceback, where there is one."""
+    """Traceback; empty if there is none."""
 
 
 Cause = Literal["lost", "hung", "memory", "raised"]
-"""Why a trial was set back: its process died, gave no epoch in time, had too little memory, or
-raised an error that may not come again."""
+"""Why a trial lost its worker: the process died, reported no epoch in time, ran out of memory, or
+raised an error that a retry may avoid."""
 
 
 CAUSES: dict[Cause, str] = {
     "lost": "its worker died",
     "hung": "it hung",
-    "memory": "it had too little memory",
+    "memory": "it ran out of memory",
     "raised": "it raised an error",
 }
-"""The same in words."""
+"""Descriptions of the causes, for messages."""
 
 
 class WorkerLost(_Event):
-    """A trial was set back to its newest checkpoint; it is still unfinished."""
+    """A trial lost its worker. It is unfinished and is retried from its newest checkpoint."""
 
     event: Literal["worker_lost"] = "worker_lost"
     number: int
     error: str
-    """What is known of it."""
+    """Description of the error in one sentence."""
     cause: Cause = "lost"
     details: str = ""
-    """The traceback, where there is one."""
+    """Traceback; empty if there is none."""
 
 
 class BudgetChanged(_Event):
-    """From here on the experiment has this budget, whatever its config says."""
+    """The budget was changed. It replaces the one in the config for all later events."""
 
     event: Literal["budget_changed"] = "budget_changed"
     trials: int
@@ -121,107 +123,110 @@ class BudgetChanged(_Event):
     target: Finite | None = None
     patience: int | None = None
     extended: list[int] = []
-    """Unfinished and completed trials that train on, up to the new `max_epochs`."""
+    """Numbers of unfinished and completed trials that continue up to the new `max_epochs`."""
     retried: list[int] = []
-    """Failed trials that go on from their newest checkpoints."""
+    """Numbers of failed trials that are retried from their newest checkpoints."""
 
 
 class PriorTrial(BaseModel):
-    """What an earlier search learned from one trial."""
+    """A trial of an earlier search, as far as it is relevant to a new search."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     number: int
-    """In the earlier search."""
+    """Number in the earlier search."""
     params: dict[str, ParameterValue]
-    """Only those that the new search searches."""
+    """Values of the hyperparameters that the new search samples."""
     status: Literal["completed", "pruned"]
     values: dict[int, Finite]
-    """The new search's metric after each epoch."""
+    """The new search's metric by epoch."""
 
 
 class WarmStarted(_Event):
-    """Optuna was told of an earlier search, before the first proposal."""
+    """The sampler received the trials of an earlier search, before its first proposal."""
 
     event: Literal["warm_started"] = "warm_started"
     origin: str
-    """The earlier search's name."""
+    """Name of the earlier experiment."""
     trials: list[PriorTrial]
     outside: int
-    """How many of its trials lie outside the new space and were left out."""
+    """Number of its trials that were omitted because they are outside of the new space."""
     parameters_left_out: list[str]
-    """Which of its hyperparameters the new space doesn't search."""
+    """Names of its hyperparameters that the new search does not sample."""
     same_data: bool = True
-    """Whether it searched on the same prepared data, so that its values compare."""
+    """Whether it used the same prepared data, so that its values are comparable."""
 
 
 EndReason = Literal[
     "finished", "target", "no_improvement", "too_many_failed", "time", "interrupted"
 ]
-"""Why a driver left: all trials ended; the target was met; the last trials brought nothing better;
-too many failed; its time was over; or it was asked to stop."""
+"""Why a run ended: all trials ended (finished), the target was reached, the last trials did not
+improve the best value, too many trials failed, the time budget was used up, or a stop was requested
+(interrupted)."""
 
 
 class RunEnded(_Event):
-    """A driver left the experiment in good order. A killed one leaves no such line."""
+    """A run ended. A killed driver does not write this event."""
 
     event: Literal["run_ended"] = "run_ended"
     reason: EndReason
 
 
 class TestSplitRead(_Event):
-    """The test split is about to be read: written first, so that no reading goes uncounted."""
+    """The test split is about to be read. Written beforehand, so that every read is counted."""
 
     event: Literal["test_split_read"] = "test_split_read"
     reader: str
-    """What is measured on it, in words."""
+    """Description of what is evaluated on it."""
     reviews: int
+    """Number of documents in the test split."""
 
 
-class _Measured(_Event):
-    """What a model that was trained anew came to on the training and on the test split.
-
-    Measures are those of the finished model, without dropout: train_accuracy, test_loss (mean
-    natural logarithm), test_f1 (of class 1, or macro with more than two classes), parameters,
-    seconds_per_epoch, seconds, milliseconds_per_review, vector_coverage (the share of the training
-    part's tokens that pretrained vectors know), ...
-    """
+class _Evaluated(_Event):
+    """Scores of a newly trained model on the train and test splits."""
 
     on: TrainingSplits
-    """What it learned from."""
+    """Splits that the model was trained on."""
     metrics: dict[str, Finite]
+    """Scores of the final model, without dropout, and costs: train_accuracy, test_loss (mean,
+    natural logarithm), test_f1 (of class 1, or macro with more than two classes), parameters,
+    seconds_per_epoch, seconds, milliseconds_per_review (per document), vector_coverage (share of
+    the train split's tokens that have a pretrained vector), ..."""
     classes: list[str]
+    """Names of the classes, in the order of the confusion matrices."""
     train_confusion: list[list[int]]
-    """Rows the truth, columns the answers."""
+    """Confusion matrix: rows are true classes, columns are predictions."""
     test_confusion: list[list[int]]
+    """The same for the test split."""
     test_outcomes: str
-    """The outcome of each test review (see `search.measures.pack`)."""
+    """Outcome for each test document (see `celltune.search.evaluation.metrics.pack`)."""
     test_fingerprint: str
-    """Which test split was read."""
+    """Fingerprint of the test split."""
 
 
-class EvaluationReported(_Measured):
-    """A trial's parameters, trained from scratch with a seed of their own, were measured."""
+class EvaluationReported(_Evaluated):
+    """A retraining was evaluated: a trial's hyperparameters, from scratch, with another seed."""
 
     event: Literal["evaluation_reported"] = "evaluation_reported"
     number: int
     seed: int
     epoch: int
-    """Epochs trained by the weights that were measured."""
+    """Epoch whose weights were evaluated."""
 
 
 class EvaluationFailed(_Event):
-    """Training a trial's parameters from scratch broke; the next evaluation tries again."""
+    """A retraining of a trial failed. The next evaluation tries it again."""
 
     event: Literal["evaluation_failed"] = "evaluation_failed"
     number: int
     seed: int
     on: TrainingSplits
     error: str
+    """Description of the error in one sentence."""
 
 
-class BaselineReported(_Measured):
-    """A baseline was fitted and measured on the same splits."""
+class BaselineReported(_Evaluated):
+    """A baseline was trained and evaluated on the same splits."""
 
     event: Literal["baseline_reported"] = "baseline_reported"
     name: str
@@ -245,4 +250,4 @@ Event = (
 )
 
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
-"""Reads and checks any event."""
+"""Validates and parses any event."""

@@ -1,15 +1,16 @@
-r"""The append-only record of an experiment: `ledger.jsonl`, or objects (see `search.segments`).
+r"""The ledger: an experiment's append-only record of events.
 
-One line an event::
+One event per line::
 
     {"n": 3, "crc": "8f0c2e11", "data": {"event": "epoch_reported", ...}}\n
 
-`n` counts the lines from 0 and `crc` is the CRC-32 of `n` and the data's JSON text, so a line
-that is cut, altered, lost or written twice can't pass for a whole one. A line counts once `fsync`
-has returned, or the upload of its object. A process that dies while it writes leaves at most one
-torn line at the end: readers drop it, and the next writer cuts it off. A torn line has no line end;
-damage to a line that has one is an error that names the line, wherever it stands: it may have been
-acknowledged.
+`n` counts lines from 0. `crc` is the CRC-32 of `n` and the JSON text of `data`, so that a line that
+was truncated, altered, lost or duplicated is detected. A line is durable once `fsync`, or the
+upload of its object, has returned.
+
+A process that dies while writing leaves at most one torn line, which is the last one and has no
+`\n`. Readers ignore it and the next writer removes it. Damage in a line that ends with `\n` is
+always an error, because the line may have been acknowledged.
 """
 
 from __future__ import annotations
@@ -21,83 +22,85 @@ from types import TracebackType
 from typing import Protocol
 
 from celltune.search.errors import LedgerError
-from celltune.search.ledger.codec import (
-    decode_all,
-    encode,
-)
+from celltune.search.ledger.codec import decode_lines, encode
 from celltune.search.ledger.events import Event
 
 
 def read(path: Path) -> list[Event]:
-    """Read the events of a ledger, in their order; a torn last line is dropped.
+    """Return all events of a ledger file. A torn last line is ignored.
 
     Raises:
-        LedgerError: the file can't be read, or a line is damaged.
+        LedgerError: The file cannot be read, or a line is damaged.
     """
-    return decode_all(_content(path), path)[0]
+    return decode_lines(_read_bytes(path), path)[0]
 
 
-def _content(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise LedgerError(f"The ledger {path} cannot be read: {error.strerror}.") from error
 
 
-class Record(Protocol):
-    """Where the lines of a ledger are kept.
+class LedgerLines(Protocol):
+    """The stored lines of a ledger, in a file or an object store.
 
-    Invariants: one at a time is written to, by one thread; what `write` returned from is durable;
-    after an error in `write` it isn't written to again.
+    Contract: `Ledger` writes from one thread, and only one `Ledger` is open for writing. When
+    `write` returns, its lines are durable. `Ledger` does not write again after an error.
     """
 
     @property
     def location(self) -> str:
-        """Its place, for messages."""
+        """The address, for messages."""
 
     def open(self) -> list[Event]:
-        """Read what there is and make ready to write.
+        """Prepare for writing and return all events.
 
         Raises:
-            OSError: it can't be written.
-            LedgerError: it is damaged.
+            OSError: The lines cannot be written.
+            LedgerError: The lines cannot be read, or are damaged.
         """
 
     def write(self, first: int, count: int, data: bytes) -> None:
-        """Add so many lines, of which the first is line `first`.
+        """Append lines.
+
+        Args:
+            first: The number of the first line.
+            count: The number of lines.
+            data: The encoded lines.
 
         Raises:
-            OSError: they may be there in part, or not at all.
+            OSError: The lines may be written partially, or not at all.
         """
 
     def close(self) -> None:
-        """Write no more."""
+        """Release all resources."""
 
 
 class LedgerFile:
-    """A record on the disk: `ledger.jsonl`."""
+    """The lines of a ledger in a file, `ledger.jsonl`."""
 
     def __init__(self, path: Path) -> None:
-        """Take the file at `path`; it is created if there is none."""
+        """Refer to the file at `path`, which `open` creates if it is missing."""
         self._path = path
         self._handle = -1
 
     @property
     def location(self) -> str:
-        """The file's path."""
+        """The file's path, for messages."""
         return str(self._path)
 
     def open(self) -> list[Event]:
-        """Open the file, creating it if there is none, and cut off a torn last line."""
+        """Open or create the file, and remove a torn last line."""
         self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        events, whole = decode_all(_content(self._path), self._path)
-        if whole < os.fstat(self._handle).st_size:
-            os.ftruncate(self._handle, whole)
+        events, complete_bytes = decode_lines(_read_bytes(self._path), self._path)
+        if complete_bytes < os.fstat(self._handle).st_size:
+            os.ftruncate(self._handle, complete_bytes)
             os.fsync(self._handle)
         return events
 
-    def write(self, first: int, count: int, data: bytes) -> None:  # noqa: ARG002 (a file knows)
-        """Append the lines, all with one fsync."""
+    def write(self, first: int, count: int, data: bytes) -> None:  # noqa: ARG002 (O_APPEND)
+        """Append the lines with a single fsync."""
         view = memoryview(data)
         while view:
             view = view[os.write(self._handle, view) :]
@@ -109,63 +112,63 @@ class LedgerFile:
 
 
 class Ledger:
-    """Appends events to a ledger. One at a time may be open for writing (see `search.folder`).
+    """A ledger that is open for writing. At most one may be open (see `Experiment.locked`).
 
-    Invariants: what `append` returned from is durable; after an error in `append` the ledger
-    refuses all further events, because what stands at its end is no longer known.
+    Invariants: when `append` returns, its events are durable. After an error in `append`, the
+    ledger rejects all further events, because it is unknown how its last line ends.
     """
 
-    def __init__(self, record: Path | Record) -> None:
+    def __init__(self, lines: Path | LedgerLines) -> None:
         """Open a ledger.
 
         Args:
-            record: where it is kept; a path is that of a file.
+            lines: Where its lines are stored, or the path of a ledger file.
 
         Raises:
-            LedgerError: it can't be written, or is damaged.
+            LedgerError: The ledger cannot be written, or is damaged.
         """
-        self._record = LedgerFile(record) if isinstance(record, Path) else record
-        self._broken: OSError | None = None
+        self._lines = LedgerFile(lines) if isinstance(lines, Path) else lines
+        self._write_error: OSError | None = None
         try:
-            self._events = self._record.open()
+            self._events = self._lines.open()
         except OSError as error:
-            raise self._failure(error) from error
+            raise self._error(error) from error
 
     @property
     def events(self) -> list[Event]:
-        """All events so far, in order; a copy."""
+        """A copy of all events so far, in order."""
         return list(self._events)
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self.events)
 
     def append(self, *events: Event) -> None:
-        """Write events and return when they are durable, all with one fsync or one upload.
+        """Append events durably, with a single fsync or upload.
 
         Raises:
-            LedgerError: they couldn't be written; a reader then sees a prefix of them.
+            LedgerError: The events cannot be written. Readers see a prefix of them.
         """
-        if self._broken is not None:
-            raise self._failure(self._broken)
-        start = len(self._events)
-        data = b"".join(encode(start + index, event) for index, event in enumerate(events))
+        if self._write_error is not None:
+            raise self._error(self._write_error)
+        first = len(self._events)
+        data = b"".join(encode(first + index, event) for index, event in enumerate(events))
         try:
-            self._record.write(start, len(events), data)
+            self._lines.write(first, len(events), data)
         except OSError as error:
-            self._broken = error
-            raise self._failure(error) from error
+            self._write_error = error
+            raise self._error(error) from error
         self._events.extend(events)
 
-    def _failure(self, error: OSError) -> LedgerError:
+    def _error(self, error: OSError) -> LedgerError:
         return LedgerError(
-            f"The ledger {self._record.location} cannot be written: {error.strerror}. All events "
+            f"The ledger {self._lines.location} cannot be written: {error.strerror}. All events "
             "that were acknowledged before are safe. Free disk space or fix the permissions, then "
             "resume the experiment."
         )
 
     def close(self) -> None:
-        """Close the record. A closed ledger can't be appended to."""
-        self._record.close()
+        """Close the ledger, after which nothing can be appended."""
+        self._lines.close()
 
     def __enter__(self) -> Ledger:
         return self

@@ -1,6 +1,6 @@
-"""The state of an experiment: a pure function of its ledger's events, in their order.
+"""The state of an experiment: a pure function of its events, in order.
 
-Nothing here knows Ray, torch, Optuna or the clock, so that reading results is instant.
+This module depends on neither Ray, torch, Optuna nor a clock, so that results are read instantly.
 """
 
 from __future__ import annotations
@@ -34,26 +34,29 @@ Status = Literal["unfinished", "completed", "pruned", "failed"]
 
 @dataclass
 class TrialRecord:
-    """What is known of one trial."""
+    """A trial as of the last event."""
 
     number: int
     params: Mapping[str, ParameterValue]
     max_epochs: int
     created_at: float
+    """Seconds since 1970."""
     epochs: list[EpochReported] = field(default_factory=list)
     status: Status = "unfinished"
     error: str = ""
+    """Why the trial failed, in one sentence."""
     details: str = ""
+    """Traceback of a failed trial."""
     losses: int = 0
-    """How often it was set back since it began or was retried (see `events.Cause`)."""
+    """Number of lost workers since the trial was created or last retried by a user."""
 
     @property
     def epochs_done(self) -> int:
-        """Epochs that count: acknowledged by the ledger."""
+        """Number of finished epochs."""
         return len(self.epochs)
 
     def best(self, metric: Metric) -> EpochReported | None:
-        """The epoch with the best value, the earlier one of equals; None before the first."""
+        """Return the epoch with the best value, the earliest of several; None if there are none."""
         return max(
             self.epochs,
             key=lambda epoch: (sign(metric) * epoch.metrics[metric], -epoch.epoch),
@@ -61,21 +64,21 @@ class TrialRecord:
         )
 
     def best_value(self, metric: Metric) -> float | None:
-        """The best value of the metric so far; None before the first epoch."""
+        """Return the best value of the metric so far; None before the first epoch."""
         best = self.best(metric)
         return None if best is None else best.metrics[metric]
 
 
 class ExperimentState:
-    """Folds events into what they mean.
+    """An experiment after a sequence of events.
 
-    Invariants: trial numbers are 0, 1, 2, ...; epochs of a trial are 1, 2, 3, ...; a trial that
-    ended reports nothing more, unless a change of the budget let it go on. An event that breaks
-    one is a ValueError and changes nothing.
+    Invariants: trials are numbered 0, 1, 2, ...; the epochs of a trial are 1, 2, 3, ...; a trial
+    that ended reports nothing more, unless a change of the budget reopens it. An event that
+    violates one of them raises a `ValueError` and changes nothing.
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
-        """Start from the beginning and apply `events`."""
+        """Start with an empty state and apply `events`."""
         self.trials: list[TrialRecord] = []
         self.created: ExperimentCreated | None = None
         self.run: RunStarted | None = None
@@ -85,16 +88,16 @@ class ExperimentState:
         self.evaluations: list[EvaluationReported | EvaluationFailed] = []
         self.baselines: list[BaselineReported] = []
         self.test_reads = 0
-        """How often the test split was read."""
+        """Number of times that the test split was read."""
         self.updated_at = 0.0
         for event in events:
             self.apply(event)
 
     def apply(self, event: Event) -> None:
-        """Take in the next event.
+        """Apply the next event.
 
         Raises:
-            ValueError: the event can't follow what came before it.
+            ValueError: The event contradicts the events before it.
         """
         if isinstance(event, ExperimentCreated):
             self.created = event
@@ -107,28 +110,28 @@ class ExperimentState:
         elif isinstance(event, WarmStarted):
             self.prior = event
         elif isinstance(event, TrialCreated):
-            self._create(event)
+            self._create_trial(event)
         elif isinstance(event, TestSplitRead):
             self.test_reads += 1
         elif isinstance(event, BaselineReported):
             self.baselines.append(event)
         elif isinstance(event, (EvaluationReported, EvaluationFailed)):
-            self._known(event.number)
+            self._trial(event.number)
             self.evaluations.append(event)
         else:
-            self._continue(event)
+            self._update_trial(event)
         self.updated_at = event.at
 
-    def _create(self, event: TrialCreated) -> None:
+    def _create_trial(self, event: TrialCreated) -> None:
         if event.number != len(self.trials):
             raise ValueError(
-                f"trial {event.number} can't be created, the next one is {len(self.trials)}"
+                f"trial {event.number} cannot be created: the next number is {len(self.trials)}"
             )
         self.trials.append(
             TrialRecord(event.number, dict(event.params), event.max_epochs, event.at)
         )
 
-    def _known(self, number: int) -> TrialRecord:
+    def _trial(self, number: int) -> TrialRecord:
         if not 0 <= number < len(self.trials):
             raise ValueError(f"trial {number} was never created")
         return self.trials[number]
@@ -142,16 +145,16 @@ class ExperimentState:
             trial.losses, trial.error, trial.details = 0, "", ""
         self.budget = event
 
-    def _reopenable(self, number: int, *possible: Status) -> TrialRecord:
-        trial = self._known(number)
-        if trial.status not in possible:
-            raise ValueError(f"trial {number} is {trial.status} and can't go on")
+    def _reopenable(self, number: int, *allowed: Status) -> TrialRecord:
+        trial = self._trial(number)
+        if trial.status not in allowed:
+            raise ValueError(f"trial {number} is {trial.status} and cannot continue")
         return trial
 
-    def _continue(self, event: EpochReported | TrialStopped | TrialFailed | WorkerLost) -> None:
-        trial = self._known(event.number)
+    def _update_trial(self, event: EpochReported | TrialStopped | TrialFailed | WorkerLost) -> None:
+        trial = self._trial(event.number)
         if trial.status != "unfinished":
-            raise ValueError(f"trial {event.number} is {trial.status} already")
+            raise ValueError(f"trial {event.number} is already {trial.status}")
         if isinstance(event, EpochReported):
             if event.epoch != trial.epochs_done + 1:
                 raise ValueError(
@@ -166,15 +169,11 @@ class ExperimentState:
             trial.status, trial.error, trial.details = "failed", event.error, event.details
 
     def count(self, status: Status) -> int:
-        """How many trials have this status."""
+        """Return the number of trials with this status."""
         return sum(trial.status == status for trial in self.trials)
 
-    def finished(self, trials: int) -> bool:
-        """Whether a budget of so many trials is used up and all of them ended."""
-        return len(self.trials) >= trials and self.count("unfinished") == 0
-
     def ranked(self, metric: Metric) -> list[TrialRecord]:
-        """Trials with at least one epoch, the best first; the earlier one of equals leads."""
+        """Return the trials with at least one epoch, best first; ties in the order of numbers."""
         direction = sign(metric)
 
         def key(trial: TrialRecord) -> tuple[float, int]:

@@ -29,7 +29,7 @@ from celltune.search.runs.view import SilentView, View
 from celltune.search.storage.base import Experiment, Storage
 from celltune.search.storage.locate import find_experiment, new_experiment, open_storage
 from celltune.search.storage.snapshot import with_budget
-from celltune.search.tracking import follower as tracking
+from celltune.search.tracking.trackers import track_search
 from celltune.search.tuning.budget_changes import Changes, budget_event, config_after
 from celltune.search.tuning.stopping import end_reason
 from celltune.search.tuning.warm_start import describe_warm_start, warm_start_event
@@ -232,7 +232,7 @@ def _search(run: _Run, changes: Changes) -> RunResult:
         data_limit = None if gigabytes is None else int(gigabytes * 1e9)
         with (
             ray_store.acquired(run.data, limit=data_limit) as handle,
-            tracking.tracked(controller, config, experiment, ledger.events),
+            track_search(controller, config, experiment, ledger.events),
             view.running(experiment, config, controller.state),
         ):
             engine = TuneEngine(

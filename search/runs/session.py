@@ -13,7 +13,7 @@ from celltune.search.errors import ConfigError, ExperimentError
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
 from celltune.search.storage.base import Experiment, Storage
-from celltune.search.tracking import follower as tracking
+from celltune.search.tracking.trackers import check_installed
 
 if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData
@@ -60,7 +60,7 @@ def config_for_run(experiment: Experiment, overrides: Sequence[str]) -> SearchCo
 
 
 def _check_trackers(config: SearchConfig) -> SearchConfig:
-    tracking.check(config.tracking)
+    check_installed(config.tracking)
     return config
 
 

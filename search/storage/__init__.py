@@ -1,1 +1,1 @@
-"""Where experiments are stored."""
+"""Storages, and the experiments and checkpoints in them."""

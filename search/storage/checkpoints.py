@@ -1,13 +1,13 @@
-"""Where a trial's checkpoints are: a small object that travels to its worker.
+"""The checkpoints of a trial, in a folder or an object store.
 
-torch is imported only where a checkpoint is read or written.
+torch is imported only when a checkpoint is read or written.
 """
 
 from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -20,142 +20,150 @@ if TYPE_CHECKING:
     from celltune.models.training.checkpoint import State
 
 DAMAGED = ".damaged"
+"""Suffix of a damaged checkpoint that was set aside."""
 
 
 class Checkpoints(Protocol):
-    """The checkpoints of one trial, by name.
+    """The checkpoints of one trial, by name. Small and picklable: it is sent to the trial's worker.
 
-    Invariant: who loads sees an old state or a new one, never half of one, whenever the writer
-    dies.
+    Invariant: `load` returns an old or a new state, never a mixture, even if a writer dies at any
+    moment.
     """
 
     def location(self, name: str) -> str:
         """Return the address of a checkpoint, for messages."""
 
     def save(self, state: State, name: str) -> None:
-        """Write a state; one of that name is replaced whole.
+        """Write or replace a checkpoint.
 
         Raises:
-            OSError: it can't be written; the one before is still there.
+            OSError: The checkpoint cannot be written; an earlier one of this name is intact.
         """
 
     def load(self, name: str) -> State:
-        """Read and verify a state.
+        """Read and verify a checkpoint.
 
         Raises:
-            CheckpointError: it is missing, cut short or altered.
-            OSError: the storage can't be reached.
+            CheckpointError: The checkpoint is missing or damaged.
+            OSError: The storage cannot be reached.
         """
 
     def remove(self, name: str) -> None:
-        """Remove a checkpoint; one that isn't there is fine.
+        """Remove a checkpoint if it exists.
 
         Raises:
-            OSError: it can't be removed.
+            OSError: The checkpoint cannot be removed.
         """
 
     def set_aside(self, name: str) -> str:
-        """Move a damaged checkpoint out of the way, to be looked at; give where it is now.
+        """Rename a damaged checkpoint, so that it can be examined, and return its new address.
 
         Raises:
-            OSError: it can't be moved, or there is none.
+            FileNotFoundError: The checkpoint is missing.
+            OSError: The checkpoint cannot be renamed.
         """
 
 
 @dataclass(frozen=True)
 class LocalCheckpoints:
-    """Folders in a folder that every node sees under the same path."""
+    """Checkpoints as folders. In a cluster, all nodes must see `folder` under the same path."""
 
     folder: Path
 
     def location(self, name: str) -> str:
-        """The checkpoint's folder."""
+        """Return the checkpoint's folder."""
         return str(self.folder / name)
 
     def save(self, state: State, name: str) -> None:
-        """Write it aside, bring it to the disk, and rename it."""
+        """Write a temporary folder, flush it to disk and rename it."""
         from celltune.models.training import checkpoint
 
         make_folder_durably(self.folder)
         try:
             checkpoint.save(state, self.folder / name)
         except OSError as error:
-            # A worker that was given up, behind a cut link say, may be writing its last epoch here
-            # at the same moment. It does so once, and what it writes is the same.
+            # A worker that lost its connection, and was replaced, may be writing its last epoch
+            # here at the same moment. It does so once, and its state is identical.
             if error.errno not in (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY):
                 raise
             checkpoint.save(state, self.folder / name)
 
     def load(self, name: str) -> State:
-        """Read and verify it."""
+        """Read and verify a checkpoint."""
         from celltune.models.training import checkpoint
 
         return checkpoint.load(self.folder / name)
 
     def remove(self, name: str) -> None:
-        """Remove its folder."""
+        """Remove a checkpoint's folder if it exists."""
         try:
             shutil.rmtree(self.folder / name)
         except FileNotFoundError:
             return
 
     def set_aside(self, name: str) -> str:
-        """Rename its folder."""
-        taken = {path.name for path in self.folder.iterdir()}
-        aside = self.folder / next(each for each in _asides(name) if each not in taken)
-        (self.folder / name).rename(aside)
-        return str(aside)
+        """Rename a damaged checkpoint's folder."""
+        names = {path.name for path in self.folder.iterdir()}
+        target = self.folder / _free_damaged_name(name, names)
+        (self.folder / name).rename(target)
+        return str(target)
 
 
 @dataclass(frozen=True)
 class ObjectStoreCheckpoints:
-    """Objects under a prefix: the tensors, named by their content, and then `state.json`."""
+    """Checkpoints as two objects: the tensors, named by their hash, and a `state.json`.
+
+    A save uploads new tensors before it replaces `state.json`, which refers to them by name. This
+    makes the replacement atomic.
+    """
 
     folder: ObjectPath
+    """The prefix of the trial's checkpoints."""
 
     def location(self, name: str) -> str:
-        """The checkpoint's prefix."""
+        """Return the checkpoint's prefix."""
         return str(self.folder / name)
 
     def save(self, state: State, name: str) -> None:
-        """Upload the tensors, then the `state.json` that names them."""
+        """Upload the tensors, then the `state.json` that refers to them."""
         from celltune.models.training import checkpoint
 
-        payload, described = checkpoint.pack(state, "tensors-{sha256}.safetensors")
-        place, tensors = self.folder / name, checkpoint.tensors_file(described)
-        (place / tensors).write_bytes(payload)
-        (place / checkpoint.STATE).write_bytes(described)
-        for old in place.names():
-            if old not in (tensors, checkpoint.STATE):
-                (place / old).unlink()
+        tensors, description = checkpoint.pack(state, "tensors-{sha256}.safetensors")
+        prefix, tensors_name = self.folder / name, checkpoint.tensors_file(description)
+        (prefix / tensors_name).write_bytes(tensors)
+        (prefix / checkpoint.STATE).write_bytes(description)
+        for old in prefix.names():
+            if old not in (tensors_name, checkpoint.STATE):
+                (prefix / old).unlink()
 
     def load(self, name: str) -> State:
-        """Download and verify it."""
+        """Download and verify a checkpoint."""
         from celltune.models.training import checkpoint
 
         return checkpoint.read(self.folder / name)
 
     def remove(self, name: str) -> None:
-        """Remove its objects."""
+        """Remove a checkpoint's objects if they exist."""
         try:
             (self.folder / name).remove_all()
         except FileNotFoundError:
             return
 
     def set_aside(self, name: str) -> str:
-        """Copy its objects, then remove it: nothing can be renamed there."""
-        place = self.folder / name
-        objects = place.names()
+        """Copy a damaged checkpoint's objects and remove them: a store cannot rename."""
+        prefix = self.folder / name
+        objects = prefix.names()
         if not objects:
-            raise FileNotFoundError(errno.ENOENT, "No such object", str(place))
-        taken = self.folder.names()
-        aside = self.folder / next(each for each in _asides(name) if each not in taken)
-        for each in objects:
-            (aside / each).write_bytes((place / each).read_bytes())
+            raise FileNotFoundError(errno.ENOENT, "No such object", str(prefix))
+        target = self.folder / _free_damaged_name(name, self.folder.names())
+        for object_name in objects:
+            (target / object_name).write_bytes((prefix / object_name).read_bytes())
         self.remove(name)
-        return str(aside)
+        return str(target)
 
 
-def _asides(name: str) -> Iterator[str]:
-    yield f"{name}{DAMAGED}"
-    yield from (f"{name}{DAMAGED}-{number}" for number in count(2))
+def _free_damaged_name(name: str, used: Collection[str]) -> str:
+    """Return `<name>.damaged`, or `<name>.damaged-2`, -3, ... if that name is used."""
+    first = f"{name}{DAMAGED}"
+    candidates = (first if number == 1 else f"{first}-{number}" for number in count(1))
+    return next(candidate for candidate in candidates if candidate not in used)

@@ -1,20 +1,31 @@
-"""Who may write an experiment in an object store, where no file can be locked.
+"""A lease: the lock of an experiment in an object store, where no file can be locked.
 
-A driver holds a lease object, `lock/<generation>-<token>`, and shows in it every few seconds that
-it lives. No clock is compared: a lease is dead when its content hasn't changed for so long while
-somebody watched; on the owner's own machine it is seen at once whether its process is there. A
-driver that takes over writes an object of the next generation. Generations only grow: the last
-lease stays as a released one.
+**Protocol.** The driver that holds the lease owns an object `lock/<generation>-<random token>`.
+Every `BEAT_SECONDS` it rewrites that object with a higher beat number as a sign of life. To take
+the lease, a process
 
-Neither an atomic write nor a lock is asked of the store, only that a write that returned is seen by
-every later read and listing. What follows from that:
+1. reads the object of the highest generation. If the lease is released, or its owner is dead, it
+   continues; otherwise it gives up (`HeldError`).
+2. writes an object of the next generation.
+3. lists all objects. If another process wrote one of the same or a higher generation, it removes
+   its own and starts again; otherwise it holds the lease.
 
-- Two that take the same generation at once: each writes its object and then lists. The later one of
-  the two listings shows both, so at least one sees its rival, and whoever does gives up.
-- A driver that was taken for dead and isn't: it writes, and then lists (`confirm`). If its listing
-  shows no higher generation, its write came before whatever the successor reads after taking over;
-  if it does, the write doesn't count, and the driver stops. So what counts is known to every
-  successor, however slow or wrong any watch or clock was.
+On the owner's machine, an owner is dead if its process has ended. On other machines, it is dead if
+its beat number does not change during `DEAD_BEATS` beats of watching. Clocks are never compared.
+Generations only grow: a released lease remains as an object until the next one is taken.
+
+**Assumption.** The store need not offer locks or conditional writes. It must show every write that
+returned to all later reads and listings.
+
+**Why two drivers never both append.**
+
+- *Two processes take the same generation.* Each one writes its object before it lists. The later of
+  the two listings shows both objects, so at least one process sees the other and gives up.
+- *A live driver was mistaken for dead*, for example after a long network failure. After each append
+  it lists the leases again (`Lease.confirm`). If the listing shows no higher generation, the append
+  completed before the successor could have read the ledger, so the successor saw it. If it does
+  show one, the append does not count and the driver stops. Readers ignore it too, because it has a
+  lower generation (see `ledger_segments`).
 """
 
 from __future__ import annotations
@@ -36,176 +47,193 @@ from celltune.search.storage.object_path import ObjectPath
 _log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 3.0
-"""How often a driver shows that it lives."""
+"""Seconds between two signs of life of a driver."""
 DEAD_BEATS = 5
-"""For so many beats a lease must be watched without change before it is taken over."""
+"""Beats without a sign of life after which a lease may be taken over."""
 SEEN_BEATS = 2
-"""For so many beats a lease is watched to say whether a driver runs."""
+"""Beats without a sign of life after which `is_leased` reports that no driver runs."""
+_ATTEMPTS = 8
 
 _ENTRY = re.compile(r"(\d{8})-[0-9a-f]{16}")
 
 
 class HeldError(Exception):
-    """A live driver holds the lease; the message says who."""
+    """A live driver holds the lease. The message describes the driver."""
 
 
 class Lease:
-    """The lease of this process. Invariant: at most one driver holds a generation."""
+    """The lease of this process. Invariant: at most one process holds a generation."""
 
-    def __init__(self, place: ObjectPath) -> None:
-        """Take the lease kept under `place`, watching a silent owner for some seconds first.
+    def __init__(self, prefix: ObjectPath) -> None:
+        """Take the lease whose objects are under `prefix`.
+
+        This takes some seconds if the owner on another machine shows no sign of life.
 
         Raises:
-            HeldError: a live driver has it.
-            OSError: the store can't be reached.
+            HeldError: A live driver holds the lease.
+            OSError: The store cannot be reached.
         """
-        self._place = place
+        self._prefix = prefix
         self._beat = 0
-        self._done = threading.Event()
+        self._released = threading.Event()
         self.generation, self._name = self._take()
-        self._heart = threading.Thread(target=self._show_life, name="lease", daemon=True)
-        self._heart.start()
+        self._heartbeat = threading.Thread(target=self._show_life, name="lease", daemon=True)
+        self._heartbeat.start()
 
     def _take(self) -> tuple[int, str]:
-        for _ in range(8):
-            top = _top(self._place)
-            for name in top:
-                if owner := _owner(self._place / name, DEAD_BEATS):
+        for _ in range(_ATTEMPTS):
+            newest = _newest(self._prefix)
+            for name in newest:
+                if owner := _live_owner(self._prefix / name, DEAD_BEATS):
                     raise HeldError(owner)
-            generation = _generation(top[0]) + 1 if top else 1
+            generation = _generation(newest[0]) + 1 if newest else 1
             name = f"{generation:08d}-{secrets.token_hex(8)}"
             self._write(name)
-            rivals = [n for n in self._place.names() if n != name and _generation(n) >= generation]
-            if not rivals:
-                self._tidy(generation)
+            names = self._prefix.names()
+            if not any(other != name and _generation(other) >= generation for other in names):
+                self._remove_older(generation)
                 return generation, name
-            (self._place / name).unlink()
+            (self._prefix / name).unlink()
+            # A random delay, so that two competing processes do not collide again.
             time.sleep(secrets.randbelow(1000) / 1000 * BEAT_SECONDS / 3)
-        raise HeldError("others that start at this moment")
+        raise HeldError("several processes that are starting at the same time")
 
-    def _tidy(self, generation: int) -> None:
-        for name in self._place.names():
+    def _remove_older(self, generation: int) -> None:
+        for name in self._prefix.names():
             if 0 < _generation(name) < generation:
-                _forget(self._place / name)
+                try:
+                    (self._prefix / name).unlink()
+                except OSError as error:
+                    _log.debug("%s/%s was not removed: %s", self._prefix, name, error.strerror)
 
     def _write(self, name: str, *, released: bool = False) -> None:
-        content = {**_myself(), "beat": self._beat, "released": released}
-        (self._place / name).write_bytes(json.dumps(content).encode())
+        content = {**_this_process(), "beat": self._beat, "released": released}
+        (self._prefix / name).write_bytes(json.dumps(content).encode())
 
     def _show_life(self) -> None:
-        while not self._done.wait(BEAT_SECONDS):
+        while not self._released.wait(BEAT_SECONDS):
             self._beat += 1
             try:
                 self._write(self._name)
-            except OSError as error:  # The next append tells it, where it matters.
-                _log.debug("no sign of life could be written: %s", error.strerror)
+            except OSError as error:
+                # An outage matters only for appends, and the next append reports it.
+                _log.debug("the sign of life could not be written: %s", error.strerror)
 
     def confirm(self) -> None:
-        """Make sure that what was written before this call is seen by whoever takes over.
+        """Check that every later holder of the lease sees what was written before this call.
 
         Raises:
-            OSError: another driver took over, or the store can't be reached.
+            OSError: Another driver took over, or the store cannot be reached.
         """
-        if any(_generation(name) > self.generation for name in self._place.names()):
+        if any(_generation(name) > self.generation for name in self._prefix.names()):
             raise OSError(
                 errno.EPERM,
-                "another driver took the experiment over, because this one showed no sign of life "
+                "another driver took over the experiment, because this one showed no sign of life "
                 "for too long",
-                str(self._place),
+                str(self._prefix),
             )
 
     def release(self) -> None:
-        """Give the lease back. If the store can't be reached, the lease is left to be judged."""
-        self._done.set()
-        self._heart.join()
+        """Release the lease. If the store cannot be reached, others must wait until it is dead."""
+        self._released.set()
+        self._heartbeat.join()
         try:
             self._write(self._name, released=True)
         except OSError as error:
-            _log.warning("The lock %s can't be given back: %s", self._place, error.strerror)
+            _log.warning("The lock %s cannot be released: %s", self._prefix, error.strerror)
 
 
-def is_leased(place: ObjectPath) -> bool:
-    """Whether a live driver has the lease; takes some seconds where one left it without a word."""
-    return any(_owner(place / name, SEEN_BEATS) for name in _top(place))
+def is_leased(prefix: ObjectPath) -> bool:
+    """Return whether a live driver holds the lease.
+
+    This takes some seconds if the owner on another machine shows no sign of life.
+
+    Raises:
+        OSError: The store cannot be reached.
+    """
+    return any(_live_owner(prefix / name, SEEN_BEATS) for name in _newest(prefix))
 
 
 def _generation(name: str) -> int:
+    """Return the generation in an object's name; 0 if it is not the name of a lease."""
     match = _ENTRY.fullmatch(name)
     return int(match[1]) if match else 0
 
 
-def _top(place: ObjectPath) -> list[str]:
-    """The leases of the highest generation: one, or several that are being sorted out."""
-    names = [name for name in place.names() if _generation(name)]
+def _newest(prefix: ObjectPath) -> list[str]:
+    """Return the names with the highest generation: several while processes compete for it."""
+    names = [name for name in prefix.names() if _generation(name)]
     highest = max(map(_generation, names), default=0)
     return [name for name in names if _generation(name) == highest]
 
 
-def _owner(entry: ObjectPath, beats: int) -> str:
-    """Who holds the lease `entry`; nobody if it is released, gone, or without a sign of life."""
-    first = _look(entry)
+def _live_owner(entry: ObjectPath, beats: int) -> str:
+    """Return the owner of a lease if it is alive, else an empty string.
+
+    Args:
+        entry: The lease's object.
+        beats: How long to watch for a sign of life of an owner on another machine.
+    """
+    first = _read(entry)
     if first.get("released", True):
         return ""
-    if (lives := _lives_here(first)) is not None:
-        return str(first.get("owner")) if lives else ""
+    if (alive := _is_alive_here(first)) is not None:
+        return str(first.get("owner")) if alive else ""
     deadline = time.monotonic() + beats * BEAT_SECONDS
     if beats == DEAD_BEATS:
-        _log.info("watching for %.0f s whether %s lives", beats * BEAT_SECONDS, first.get("owner"))
+        seconds = beats * BEAT_SECONDS
+        _log.info("waiting %.0f s for a sign of life of %s", seconds, first.get("owner"))
     while time.monotonic() < deadline:
         time.sleep(BEAT_SECONDS / 6)
-        now = _look(entry)
-        if now.get("released", True):
+        latest = _read(entry)
+        if latest.get("released", True):
             return ""
-        if now.get("beat") != first.get("beat"):
-            return str(now.get("owner"))
+        if latest.get("beat") != first.get("beat"):
+            return str(latest.get("owner"))
     return ""
 
 
-def _look(entry: ObjectPath) -> dict[str, Any]:
+def _read(entry: ObjectPath) -> dict[str, Any]:
     try:
         content = json.loads(entry.read_bytes())
     except FileNotFoundError:
         return {}
     except ValueError:
-        return {"released": False, "owner": "a driver whose lease can't be read"}
+        return {"released": False, "owner": "a driver whose lease is not readable"}
     return content if isinstance(content, dict) else {}
 
 
-def _forget(entry: ObjectPath) -> None:
-    try:
-        entry.unlink()
-    except OSError as error:
-        _log.debug("%s isn't removed: %s", entry, error.strerror)
-
-
-def _myself() -> dict[str, Any]:
+def _this_process() -> dict[str, Any]:
     pid = os.getpid()
     return {
         "owner": f"pid {pid} on {os.uname().nodename}",
         "machine": _machine(),
         "pid": pid,
-        "started": _started(pid),
+        "started": _start_time(pid),
     }
 
 
-def _lives_here(content: Mapping[str, Any]) -> bool | None:
-    """Whether the owner's process is there; None if it isn't of this machine, so nobody can say."""
+def _is_alive_here(content: Mapping[str, Any]) -> bool | None:
+    """Return whether the owner's process runs; None if it belongs to another machine."""
     if not _machine() or content.get("machine") != _machine():
         return None
-    return _started(content.get("pid", 0)) == content.get("started")
+    return _start_time(content.get("pid", 0)) == content.get("started")
 
 
 def _machine() -> str:
-    """This boot of this machine, and which numbering of processes; empty where it isn't told."""
+    """Return an id of this boot of this machine and its pid namespace; empty if not available."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 (no path, but a name)
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115 (not a file path)
     except OSError:
         return ""
 
 
-def _started(pid: int) -> str:
-    """When a process started, in the kernel's ticks since boot; empty if there is none."""
+def _start_time(pid: int) -> str:
+    """Return the start time of a process in clock ticks since boot; empty if it has ended.
+
+    It distinguishes a process from a later one with the same pid.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -1,18 +1,19 @@
-"""A ledger in an object store, where nothing can be appended to.
+"""A ledger in an object store, where nothing can be appended to an object.
 
 ::
 
     <experiment>/ledger/<first line>-<lines>-<generation>.jsonl
     <experiment>/ledger/<first line>-<lines>-<generation>-merged.jsonl
 
-Each append is one object, written once and never again. Joined in order the objects are the very
-bytes of a `ledger.jsonl`. Lines count from 0; the generation is that of the lease under which they
-were written (see `search.lease`). Where two objects begin with the same line, the higher generation
-holds: the other was written by a driver that had been succeeded, and was never acknowledged.
+Each append writes one new object, a *segment*. Its lines have the format of `ledger.jsonl`, so the
+concatenated segments are such a file. Lines count from 0. The generation is that of the lease under
+which the segment was written (see `lease`). If two segments start at the same line, the one with
+the higher generation is valid; the other was written by a driver that had lost its lease, and was
+never acknowledged.
 
-So that a long search doesn't become tens of thousands of objects, the newest ones are merged now
-and then: first the merged object is written, then its parts are removed, so a crash in between
-leaves both, and readers take the merged one.
+A long search would leave tens of thousands of segments. Therefore every `MERGE_AT` segments are
+merged: the merged segment is written first, then its parts are removed. After a crash in between,
+both exist and readers use the merged one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from celltune.search.errors import LedgerError
-from celltune.search.ledger.codec import decode_all
+from celltune.search.ledger.codec import decode_lines
 from celltune.search.ledger.events import Event
 from celltune.search.storage.lease import Lease
 from celltune.search.storage.object_path import ObjectPath
@@ -32,22 +33,26 @@ from celltune.search.storage.object_path import ObjectPath
 _log = logging.getLogger(__name__)
 
 MERGE_AT = 256
-"""So many objects become one."""
-SIDE_BY_SIDE = 16
-"""Requests under way at the same time."""
-_READS = 5
+"""Number of segments that are merged into one."""
+PARALLEL_REQUESTS = 16
+"""Number of simultaneous requests to the store."""
+_READ_ATTEMPTS = 5
 
 _NAME = re.compile(r"(\d{10})-(\d{6,})-(\d{8})(-merged)?\.jsonl")
 
 
 @dataclass(frozen=True)
 class Segment:
-    """What an object's name says of it."""
+    """The fields in a segment's name."""
 
     first: int
+    """The first line."""
     count: int
+    """The number of lines."""
     generation: int
+    """The generation of the writer's lease."""
     merged: bool = False
+    """Whether it replaces several segments."""
 
     @property
     def name(self) -> str:
@@ -62,7 +67,7 @@ class Segment:
 
     @property
     def rank(self) -> tuple[int, bool, int]:
-        """Of several that begin with the same line the one with the highest rank holds."""
+        """The precedence among segments that start at the same line; the highest is valid."""
         return (self.generation, self.merged, self.count)
 
 
@@ -71,119 +76,126 @@ def _parse(name: str) -> Segment | None:
     return match and Segment(int(match[1]), int(match[2]), int(match[3]), match[4] is not None)
 
 
-def chain(found: Iterable[Segment], where: object) -> list[Segment]:
-    """Put segments in the order of their lines, leaving out those that others stand for.
+def chain(segments: Iterable[Segment], location: object) -> list[Segment]:
+    """Return the valid segments in the order of their lines.
+
+    Args:
+        segments: All segments of a ledger.
+        location: The ledger's address, for messages.
 
     Raises:
-        LedgerError: lines are missing, or stand twice.
+        LedgerError: Lines are missing or duplicated.
     """
-    waiting = sorted(found, key=lambda segment: (segment.first, *(-n for n in segment.rank)))
-    chosen: list[Segment] = []
+    by_line = sorted(segments, key=lambda segment: (segment.first, *(-n for n in segment.rank)))
+    valid: list[Segment] = []
     line = 0
-    for segment in waiting:
+    for segment in by_line:
         if segment.first > line:
-            raise _damaged(where, f"lines {line + 1} to {segment.first} are missing", segment)
+            problem = f"lines {line + 1} to {segment.first} are missing"
+            raise _damage_error(location, problem, segment)
         if segment.first == line:
-            chosen.append(segment)
+            valid.append(segment)
             line = segment.end
-        elif segment.generation == chosen[-1].generation and not chosen[-1].merged:
-            raise _damaged(where, f"line {segment.first + 1} stands twice", segment)
-    return chosen
+        elif segment.generation == valid[-1].generation and not valid[-1].merged:
+            raise _damage_error(location, f"line {segment.first + 1} is duplicated", segment)
+    return valid
 
 
-def _damaged(where: object, what: str, segment: Segment) -> LedgerError:
+def _damage_error(location: object, problem: str, segment: Segment) -> LedgerError:
     return LedgerError(
-        f"The ledger {where} is damaged at its object {segment.name}: {what}. Nothing was changed. "
-        f"Put the object back from a copy; if there is none, removing {segment.name} and those "
-        "after it keeps what was recorded until then."
+        f"The ledger {location} is damaged at its object {segment.name}: {problem}. Nothing was "
+        "changed. Restore the object from a copy. If there is no copy, remove this object and "
+        "those after it to keep the events before it."
     )
 
 
-def read(place: ObjectPath) -> list[Event]:
-    """Read the events of the ledger under `place`, also while a search writes.
+def read(prefix: ObjectPath) -> list[Event]:
+    """Return the events of the ledger under `prefix`; also works while a driver appends.
 
     Raises:
-        LedgerError: it can't be read, or is damaged.
+        LedgerError: The ledger cannot be read, or is damaged.
     """
-    return [event for _, _, events in _read_parts(place) for event in events]
+    return [event for _, _, events in _read_segments(prefix) for event in events]
 
 
-Part = tuple[Segment, bytes, list[Event]]
-
-
-def _read_parts(place: ObjectPath) -> list[Part]:
+def _read_segments(prefix: ObjectPath) -> list[tuple[Segment, bytes, list[Event]]]:
     try:
-        for _ in range(_READS):
-            segments = chain(filter(None, map(_parse, place.names())), place)
+        for _ in range(_READ_ATTEMPTS):
+            segments = chain(filter(None, map(_parse, prefix.names())), prefix)
             try:
-                contents = _fetch(place, segments)
+                contents = _download(prefix, segments)
             except FileNotFoundError:
-                continue  # It was merged after it was listed.
+                continue  # A segment was merged after it was listed.
             return [
-                (segment, content, _decode(place, segment, content))
+                (segment, content, _decode(prefix, segment, content))
                 for segment, content in zip(segments, contents, strict=True)
             ]
     except OSError as error:
-        raise LedgerError(f"The ledger {place} can't be read: {error.strerror}.") from error
-    raise LedgerError(f"The ledger {place} can't be read: its objects come and go.")
+        raise LedgerError(f"The ledger {prefix} cannot be read: {error.strerror}.") from error
+    raise LedgerError(
+        f"The ledger {prefix} cannot be read: its objects were removed during each of "
+        f"{_READ_ATTEMPTS} attempts. Try again."
+    )
 
 
-def _fetch(place: ObjectPath, segments: Sequence[Segment]) -> list[bytes]:
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        return list(pool.map(lambda segment: (place / segment.name).read_bytes(), segments))
+def _download(prefix: ObjectPath, segments: Sequence[Segment]) -> list[bytes]:
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+        return list(pool.map(lambda segment: (prefix / segment.name).read_bytes(), segments))
 
 
-def _decode(place: ObjectPath, segment: Segment, content: bytes) -> list[Event]:
-    events, whole = decode_all(content, place / segment.name, segment.first)
-    if whole != len(content) or len(events) != segment.count:
-        raise _damaged(
-            place, f"it holds {len(events)} whole lines instead of {segment.count}", segment
-        )
+def _decode(prefix: ObjectPath, segment: Segment, content: bytes) -> list[Event]:
+    events, decoded_bytes = decode_lines(content, prefix / segment.name, segment.first)
+    if decoded_bytes != len(content) or len(events) != segment.count:
+        problem = f"it has {len(events)} complete lines instead of {segment.count}"
+        raise _damage_error(prefix, problem, segment)
     return events
 
 
 class SegmentedLedger:
-    """A `search.ledger.Record` of objects."""
+    """A ledger's lines in segments; a `celltune.search.ledger.ledger.LedgerLines`."""
 
-    def __init__(self, place: ObjectPath, lease: Lease) -> None:
-        """Keep the ledger under `place`, as the holder of `lease`."""
-        self._place = place
+    def __init__(self, prefix: ObjectPath, lease: Lease) -> None:
+        """Store the segments under `prefix`, as the holder of `lease`."""
+        self._prefix = prefix
         self._lease = lease
-        self._newest: list[tuple[Segment, bytes]] = []
+        self._unmerged: list[tuple[Segment, bytes]] = []
 
     @property
     def location(self) -> str:
-        """Its prefix."""
-        return str(self._place)
+        """The prefix, for messages."""
+        return str(self._prefix)
 
     def open(self) -> list[Event]:
-        """Read what there is."""
-        parts = _read_parts(self._place)
-        last = max((index for index, part in enumerate(parts, 1) if part[0].merged), default=0)
-        self._newest = [(segment, content) for segment, content, _ in parts[last:]]
-        return [event for _, _, events in parts for event in events]
+        """Return the events of all segments."""
+        segments = _read_segments(self._prefix)
+        merged = [index for index, (segment, _, _) in enumerate(segments) if segment.merged]
+        first_unmerged = merged[-1] + 1 if merged else 0
+        self._unmerged = [(segment, data) for segment, data, _ in segments[first_unmerged:]]
+        return [event for _, _, events in segments for event in events]
 
     def write(self, first: int, count: int, data: bytes) -> None:
-        """Upload the lines as one object; they count if this driver still has the lease."""
+        """Upload the lines as one segment, and check that this driver still holds the lease."""
         segment = Segment(first, count, self._lease.generation)
-        (self._place / segment.name).write_bytes(data)
+        (self._prefix / segment.name).write_bytes(data)
         self._lease.confirm()
-        self._newest.append((segment, data))
-        if len(self._newest) >= MERGE_AT:
+        self._unmerged.append((segment, data))
+        if len(self._unmerged) >= MERGE_AT:
             self._merge()
 
     def _merge(self) -> None:
-        parts, self._newest = self._newest, []
+        parts, self._unmerged = self._unmerged, []
         first, last = parts[0][0], parts[-1][0]
         merged = Segment(first.first, last.end - first.first, self._lease.generation, merged=True)
         try:
-            (self._place / merged.name).write_bytes(b"".join(data for _, data in parts))
+            (self._prefix / merged.name).write_bytes(b"".join(data for _, data in parts))
             self._lease.confirm()
-            with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-                list(pool.map(lambda part: (self._place / part[0].name).unlink(), parts))
+            with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+                list(pool.map(lambda part: (self._prefix / part[0].name).unlink(), parts))
         except OSError as error:
-            # The lines are durable either way; the parts merely stay what is read.
-            _log.warning("The ledger %s isn't merged: %s", self._place, error.strerror)
+            # The events are durable in any case; only the number of objects stays high.
+            _log.warning(
+                "Objects of the ledger %s cannot be merged: %s", self._prefix, error.strerror
+            )
 
     def close(self) -> None:
-        """Nothing is open between two requests."""
+        """Do nothing: no connection is open between two requests."""

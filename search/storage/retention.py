@@ -1,9 +1,4 @@
-"""Keeps the disk from filling: removes checkpoints that nothing can need any more.
-
-Kept are a running trial's newest two (the second in case the first is damaged), and of every
-trial the newest and the best by the experiment's metric. A checkpoint is looked at only after the
-ledger acknowledged it.
-"""
+"""Removal of checkpoints that are no longer needed, so that a search does not fill the storage."""
 
 from __future__ import annotations
 
@@ -19,46 +14,52 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointRetention:
-    """An observer of the conductor's events."""
+    """An observer of a search that removes checkpoints after each epoch.
 
-    def __init__(self, folder: Experiment, metric: Metric) -> None:
-        """Keep the checkpoints of the experiment in `folder`."""
-        self._folder = folder
+    It keeps the newest two checkpoints of a running trial (the second in case the first is damaged)
+    and, of every trial, the newest and the best by the experiment's metric. It only considers
+    checkpoints of epochs that are in the ledger.
+    """
+
+    def __init__(self, experiment: Experiment, metric: Metric) -> None:
+        """Remove checkpoints of `experiment`, whose trials are compared by `metric`."""
+        self._experiment = experiment
         self._metric = metric
-        self._there: dict[int, list[str]] = {}
+        self._existing: dict[int, list[str]] = {}
 
     def __call__(self, event: Event, state: ExperimentState) -> None:
-        """Remove what the event made dispensable."""
+        """Remove the checkpoints that are no longer needed after an event."""
         if isinstance(event, EpochReported):
-            # What an earlier driver left is known from the trial's first event in this run on.
-            known = self._there.get(event.number)
-            names = _names(state.trials[event.number].epochs) if known is None else known
-            self._tidy(state.trials[event.number], [*names, *_names([event])])
+            trial = state.trials[event.number]
+            # At the trial's first event in this run, an earlier driver may have left others.
+            existing = self._existing.get(event.number, _checkpoints(trial.epochs))
+            self._remove_unneeded(trial, [*existing, *_checkpoints([event])])
         elif isinstance(event, TrialStopped):
-            # Once for all: a trial that went back to an older checkpoint wrote some a second time.
-            self._tidy(state.trials[event.number], _names(state.trials[event.number].epochs))
+            # All of them again: a trial that went back to an older checkpoint wrote some twice.
+            trial = state.trials[event.number]
+            self._remove_unneeded(trial, _checkpoints(trial.epochs))
 
-    def _tidy(self, trial: TrialRecord, names: Sequence[str]) -> None:
-        wanted = self._wanted(trial)
+    def _remove_unneeded(self, trial: TrialRecord, names: Sequence[str]) -> None:
+        needed = self._needed(trial)
         for name in dict.fromkeys(names):
-            if name not in wanted:
+            if name not in needed:
                 self._remove(trial.number, name)
-        self._there[trial.number] = [name for name in dict.fromkeys(names) if name in wanted]
+        self._existing[trial.number] = [name for name in dict.fromkeys(names) if name in needed]
 
-    def _wanted(self, trial: TrialRecord) -> set[str | None]:
+    def _needed(self, trial: TrialRecord) -> set[str | None]:
         newest = 2 if trial.status == "unfinished" else 1
         best = trial.best(self._metric)
-        wanted = {epoch.checkpoint for epoch in trial.epochs[-newest:]}
-        return wanted | ({best.checkpoint} if best else set())
+        needed = {epoch.checkpoint for epoch in trial.epochs[-newest:]}
+        return needed | ({best.checkpoint} if best else set())
 
     def _remove(self, number: int, name: str) -> None:
-        checkpoints = self._folder.checkpoints(number)
+        checkpoints = self._experiment.checkpoints(number)
         try:
             checkpoints.remove(name)
         except OSError as error:
-            where = checkpoints.location(name)
-            _log.warning("The checkpoint %s can't be removed: %s", where, error.strerror)
+            location = checkpoints.location(name)
+            _log.warning("The checkpoint %s cannot be removed: %s", location, error.strerror)
 
 
-def _names(epochs: Sequence[EpochReported]) -> list[str]:
+def _checkpoints(epochs: Sequence[EpochReported]) -> list[str]:
     return [epoch.checkpoint for epoch in epochs if epoch.checkpoint is not None]

@@ -1,1 +1,1 @@
-"""Export of metrics to TensorBoard and MLflow while a search runs."""
+"""Recording of a search in TensorBoard and MLflow while it runs."""

@@ -1,4 +1,4 @@
-"""A search in MLflow: an experiment, and in it a run for each trial."""
+"""Record a search in MLflow: one MLflow experiment with one run per trial."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from celltune.search.ledger.events import (
 )
 
 SEARCH = "celltune.search"
-"""The tag that says of which search a run is: when it was created, and on which data."""
+"""Tag that identifies the search of a run: its creation time and the data's fingerprint."""
 
 TRIAL = "celltune.trial"
-"""The tag that holds a trial's number."""
+"""Tag with the trial's number."""
 
 EPOCHS = "celltune.epochs"
-"""The tag of a run that ended: how many epochs it holds."""
+"""Tag of an ended run: the number of epochs it contains."""
 
-_ENDS = {"completed": "FINISHED", "pruned": "KILLED"}
+_STATUSES = {"completed": "FINISHED", "pruned": "KILLED"}
 
 
 class Client(Protocol):
-    """What is used of `mlflow.MlflowClient`."""
+    """The methods of `mlflow.MlflowClient` that are used. Times are milliseconds since 1970."""
 
     def get_experiment_by_name(self, name: str) -> Any:
-        """Give an experiment, or None."""
+        """Return an experiment, or None."""
 
     def create_experiment(self, name: str) -> str:
-        """Make an experiment and give its id."""
+        """Create an experiment and return its id."""
 
     def search_runs(
         self, experiment_ids: list[str], filter_string: str, *, page_token: str | None
     ) -> Any:
-        """Give a page of runs."""
+        """Return one page of runs."""
 
     def get_metric_history(self, run_id: str, key: str) -> Any:
-        """Give every value that was logged of a metric."""
+        """Return all logged values of a metric."""
 
     def create_run(
         self, experiment_id: str, *, start_time: int, tags: dict[str, str], run_name: str
     ) -> Any:
-        """Make a run; times are milliseconds since 1970."""
+        """Create a run."""
 
     def log_param(self, run_id: str, key: str, value: Any) -> Any:
-        """Log a parameter; the same value again changes nothing."""
+        """Log a parameter. Logging the same value again has no effect."""
 
     def log_metric(self, run_id: str, key: str, value: float, timestamp: int, step: int) -> Any:
         """Log a value of a metric."""
@@ -64,96 +64,98 @@ class Client(Protocol):
 
 
 class MlflowTracker:
-    """Writes an MLflow experiment of the search's name, with a run for each trial.
+    """A tracker that writes to the MLflow experiment with the search's name.
 
-    What a run holds already is asked of MLflow itself: one that ended says how many epochs it has,
-    of one that didn't the steps of its measures are looked up.
+    It asks MLflow what earlier runs of the search recorded: an ended run has a tag with its number
+    of epochs; for others, the last step of each metric is queried.
     """
 
     def __init__(self, client: Client, name: str) -> None:
-        """Write through `client` into the experiment `name`, which is made if there is none."""
+        """Write to the MLflow experiment `name`, which is created if it is missing."""
         self._client = client
-        known = client.get_experiment_by_name(name)
-        self._experiment = client.create_experiment(name) if known is None else known.experiment_id
+        existing = client.get_experiment_by_name(name)
+        self._experiment_id = (
+            client.create_experiment(name) if existing is None else existing.experiment_id
+        )
         self._search = ""
-        self._runs: dict[int, str] = {}
-        self._ended: dict[int, int] = {}
+        self._run_ids: dict[int, str] = {}
+        self._ended_after: dict[int, int] = {}
         self._epochs: dict[int, int] = {}
-        self._steps: dict[int, dict[str, int]] = {}
+        self._last_steps: dict[int, dict[str, int]] = {}
 
-    def take(self, event: Event) -> None:
-        """Take in an event, or pass over it if MLflow holds it."""
+    def record(self, event: Event) -> None:
+        """Record an event, or skip it if MLflow has it already."""
         if isinstance(event, ExperimentCreated):
             self._search = f"{event.at:.3f} {event.fingerprint[:12]}"
             self._find_runs()
         elif isinstance(event, TrialCreated):
-            self._create(event)
+            self._start_run(event)
         elif isinstance(event, EpochReported):
-            self._report(event)
+            self._log_epoch(event)
         elif isinstance(event, (TrialStopped, TrialFailed)):
-            self._end(event)
+            self._end_run(event)
 
     def _find_runs(self) -> None:
         token = None
         while True:
             page = self._client.search_runs(
-                [self._experiment], f"tags.`{SEARCH}` = '{self._search}'", page_token=token
+                [self._experiment_id], f"tags.`{SEARCH}` = '{self._search}'", page_token=token
             )
             for run in page:
                 number = int(run.data.tags[TRIAL])
-                self._runs[number] = run.info.run_id
+                self._run_ids[number] = run.info.run_id
                 if run.info.status != "RUNNING":
-                    self._ended[number] = int(run.data.tags[EPOCHS])
+                    self._ended_after[number] = int(run.data.tags[EPOCHS])
             token = page.token
             if not token:
                 return
 
-    def _create(self, event: TrialCreated) -> None:
-        if event.number in self._ended:
+    def _start_run(self, event: TrialCreated) -> None:
+        if event.number in self._ended_after:
             return
-        if event.number not in self._runs:
+        if event.number not in self._run_ids:
             run = self._client.create_run(
-                self._experiment,
+                self._experiment_id,
                 start_time=_milliseconds(event.at),
                 tags={SEARCH: self._search, TRIAL: str(event.number)},
                 run_name=f"trial-{event.number}",
             )
-            self._runs[event.number] = run.info.run_id
+            self._run_ids[event.number] = run.info.run_id
         for name, value in event.params.items():
-            self._client.log_param(self._runs[event.number], name, value)
+            self._client.log_param(self._run_ids[event.number], name, value)
 
-    def _report(self, event: EpochReported) -> None:
-        number, run = event.number, self._runs[event.number]
+    def _log_epoch(self, event: EpochReported) -> None:
+        number, run_id = event.number, self._run_ids[event.number]
         self._epochs[number] = event.epoch
-        if event.epoch <= self._ended.get(number, 0):
+        if event.epoch <= self._ended_after.get(number, 0):
             return
-        steps = self._steps.setdefault(number, {})
-        if number in self._ended:  # a larger budget, or another try, let it go on
-            held = self._ended.pop(number)
-            steps.update({name: steps.get(name, held) for name in event.metrics})
-            self._client.update_run(run, status="RUNNING")
+        last_steps = self._last_steps.setdefault(number, {})
+        if number in self._ended_after:  # A larger budget or a retry reopened the trial.
+            last = self._ended_after.pop(number)
+            last_steps.update({name: last_steps.get(name, last) for name in event.metrics})
+            self._client.update_run(run_id, status="RUNNING")
         for name, value in event.metrics.items():
-            if name not in steps:
-                history = self._client.get_metric_history(run, name)
-                steps[name] = max((metric.step for metric in history), default=0)
-            if event.epoch > steps[name]:
-                self._client.log_metric(run, name, value, _milliseconds(event.at), event.epoch)
-                steps[name] = event.epoch
+            if name not in last_steps:
+                history = self._client.get_metric_history(run_id, name)
+                last_steps[name] = max((metric.step for metric in history), default=0)
+            if event.epoch > last_steps[name]:
+                self._client.log_metric(run_id, name, value, _milliseconds(event.at), event.epoch)
+                last_steps[name] = event.epoch
 
-    def _end(self, event: TrialStopped | TrialFailed) -> None:
-        number, run = event.number, self._runs[event.number]
+    def _end_run(self, event: TrialStopped | TrialFailed) -> None:
+        number, run_id = event.number, self._run_ids[event.number]
         epochs = self._epochs.get(number, 0)
-        if epochs <= self._ended.get(number, -1):
+        if epochs <= self._ended_after.get(number, -1):
             return
-        told = event.reason if isinstance(event, TrialStopped) else event.error
-        self._client.set_tag(run, "celltune.stopped", told)
-        self._client.set_tag(run, EPOCHS, str(epochs))
-        status = _ENDS[event.reason] if isinstance(event, TrialStopped) else "FAILED"
-        self._client.set_terminated(run, status, _milliseconds(event.at))
-        self._ended[number] = epochs
+        reason = event.reason if isinstance(event, TrialStopped) else event.error
+        self._client.set_tag(run_id, "celltune.stopped", reason)
+        self._client.set_tag(run_id, EPOCHS, str(epochs))
+        status = _STATUSES[event.reason] if isinstance(event, TrialStopped) else "FAILED"
+        self._client.set_terminated(run_id, status, _milliseconds(event.at))
+        self._ended_after[number] = epochs
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: all calls are sent immediately."""
 
 
 def _milliseconds(seconds: float) -> int:

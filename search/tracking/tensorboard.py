@@ -1,4 +1,4 @@
-"""A search in TensorBoard: a run for each trial, with its scalars and its hyperparameters."""
+"""Record a search in TensorBoard: one run per trial, with its metrics and hyperparameters."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.types import Metric
 
 WRITTEN = "epochs-written"
-"""A file in a trial's folder that says up to which epoch all of it is there."""
+"""File in a trial's folder with the number of epochs that are recorded completely."""
 
 
 class TensorBoardTracker:
-    """Writes `<folder>/trial-<number>/`.
+    """A tracker that writes `<folder>/trial-<number>/`.
 
-    What a trial's folder doesn't say it has is written, from the first such epoch on; TensorBoard
-    hides what an earlier file holds from there on, because the new one says where it begins again.
+    Epochs that the trial's folder does not mark as complete are written again in a new file. The
+    file declares its first step, so TensorBoard hides what older files contain from there on.
     """
 
     def __init__(self, folder: Path, metric: Metric) -> None:
-        """Write below `folder`, which is made.
+        """Write to `folder`, which is created if it is missing.
 
         Args:
-            folder: of this experiment's runs.
-            metric: what decides; its best value stands beside the hyperparameters.
+            folder: The folder of this experiment's runs.
+            metric: The metric that is optimized; its best value is shown with the hyperparameters.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._metric = metric
         self._state = ExperimentState()
         self._writers: dict[int, SummaryWriter] = {}
-        self._written: dict[int, int] = {}
+        self._complete_epochs: dict[int, int] = {}
 
-    def take(self, event: Event) -> None:
-        """Take in an event, or pass over it if its trial's folder holds it."""
+    def record(self, event: Event) -> None:
+        """Record an event, or skip it if the trial's folder contains it already."""
         self._state.apply(event)
         if not isinstance(event, (EpochReported, TrialStopped, TrialFailed)):
             return
-        if self._state.trials[event.number].epochs_done <= self._known(event.number):
+        if self._state.trials[event.number].epochs_done <= self._epochs_recorded(event.number):
             return
         if isinstance(event, EpochReported):
-            self._report(event)
+            self._write_epoch(event)
         else:
             self._finish(event.number, event.at)
 
-    def _known(self, number: int) -> int:
-        """Up to which epoch all of a trial is there; -1 if it isn't known of any."""
-        if number not in self._written:
+    def _epochs_recorded(self, number: int) -> int:
+        """Return the number of completely recorded epochs of a trial; -1 if it is unknown."""
+        if number not in self._complete_epochs:
             marker = self._folder / f"trial-{number}" / WRITTEN
-            self._written[number] = int(marker.read_text()) if marker.exists() else -1
-        return self._written[number]
+            self._complete_epochs[number] = int(marker.read_text()) if marker.exists() else -1
+        return self._complete_epochs[number]
 
-    def _report(self, event: EpochReported) -> None:
+    def _write_epoch(self, event: EpochReported) -> None:
         writer = self._writer(event.number)
         for name, value in event.metrics.items():
             writer.add_scalar(name, value, event.epoch, walltime=event.at)
@@ -63,12 +63,13 @@ class TensorBoardTracker:
 
     def _writer(self, number: int) -> SummaryWriter:
         if number not in self._writers:
-            begins = max(0, self._known(number)) + 1
-            # Files are named by the second: one that begins elsewhere mustn't take another's place.
+            first = max(0, self._epochs_recorded(number)) + 1
+            # File names contain the current second. The suffix keeps a writer that starts within
+            # the same second from replacing an earlier file.
             self._writers[number] = SummaryWriter(
                 str(self._folder / f"trial-{number}"),
-                purge_step=begins,
-                filename_suffix=f".{begins}",
+                purge_step=first,
+                filename_suffix=f".{first}",
             )
         return self._writers[number]
 
@@ -83,10 +84,10 @@ class TensorBoardTracker:
             writer.add_scalar(name, best, trial.epochs_done, walltime=at)
         writer.close()
         del self._writers[number]
-        self._written[number] = trial.epochs_done
+        self._complete_epochs[number] = trial.epochs_done
         (self._folder / f"trial-{number}" / WRITTEN).write_text(str(trial.epochs_done))
 
     def close(self) -> None:
-        """Write what is still held back; unfinished trials go on with the next resume."""
+        """Flush and close all files. The next resume continues unfinished trials."""
         for writer in self._writers.values():
             writer.close()

@@ -13,7 +13,7 @@ from celltune.registry import ExtensionError
 from celltune.search.cli.app import app
 from celltune.search.results.formats import format_of, render
 from tests.api.extension import installed
-from tests.search.support import finished_search, make_config
+from tests.search.simulated_search import finished_search, make_config
 
 PAGES = Path(__file__).parents[2] / "docs" / "extending"
 PAGE = (PAGES / "leaderboard_format.md").read_text("utf-8")

@@ -19,7 +19,7 @@ from celltune.search.storage.checkpoints import LocalCheckpoints
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import find_experiment, new_experiment, open_storage
 from tests.faults.machine import Machine, changes, crash
-from tests.search.support import make_config
+from tests.search.simulated_search import make_config
 
 pytestmark = pytest.mark.parametrize("power", [False, True], ids=["process dies", "power is cut"])
 

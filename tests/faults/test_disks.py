@@ -28,7 +28,7 @@ from celltune.search.storage.locate import find_experiment, new_experiment
 from celltune.search.storage.snapshot import replay
 from celltune.search.tuning.controller import SearchController
 from tests.faults.machine import Machine, changes
-from tests.search.support import make_config, start_ledger, steps
+from tests.search.simulated_search import make_config, start_ledger, steps
 
 FIRST = ExperimentCreated(at=1.0, fingerprint="f")
 EVENTS: list[Event] = [

@@ -19,6 +19,7 @@ from celltune.search.ledger.ledger import read
 from celltune.search.storage.local import LocalExperiment
 from tests.integration.conftest import Run, start, workers_of
 from tests.integration.test_resume import CONFIG, outcome, write_config
+from tests.search.assertions import assert_all_ended
 
 pytestmark = pytest.mark.faults
 
@@ -39,7 +40,7 @@ def assert_complete(folder: LocalExperiment) -> None:
     created = [event.number for event in events_of(folder) if isinstance(event, TrialCreated)]
     state = folder.state()
     assert created == list(range(12))
-    assert state.finished(12)
+    assert_all_ended(state, 12)
     assert state.count("failed") == 0
 
 

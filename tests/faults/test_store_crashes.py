@@ -17,7 +17,7 @@ from celltune.search.storage.arrow import ArrowPath
 from celltune.search.storage.base import Experiment, Storage
 from celltune.search.storage.locate import find_experiment, new_experiment, open_storage
 from tests.faults.machine import Crash
-from tests.search.support import make_config
+from tests.search.simulated_search import make_config
 
 FIRST = ExperimentCreated(at=1.0, fingerprint="f")
 EVENTS: list[Event] = [
@@ -52,7 +52,7 @@ def dying(die_at: int, *, answered: bool) -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         # A dead process beats no more, and nobody on its machine need wait to see that.
         patch.setattr(lease, "BEAT_SECONDS", 3600.0)
-        patch.setattr(lease.Lease, "release", lambda self: self._done.set())
+        patch.setattr(lease.Lease, "release", lambda self: self._released.set())
         for name in REQUESTS:
             patch.setattr(ArrowPath, name, wrapped(name, getattr(ArrowPath, name)))
         yield made
@@ -80,7 +80,7 @@ def every_crash(
 
 @pytest.fixture
 def root(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Storage:
-    monkeypatch.setattr(lease, "_lives_here", lambda content: False)
+    monkeypatch.setattr(lease, "_is_alive_here", lambda content: False)
     monkeypatch.setattr(segments, "MERGE_AT", 3)
     return open_storage(bucket)
 

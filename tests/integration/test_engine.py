@@ -20,6 +20,7 @@ from celltune.search.runs.launch import launch, resume
 from celltune.search.storage.locate import new_experiment
 from celltune.search.tuning.controller import SearchController
 from celltune.search.types import EpochReport
+from tests.search.assertions import assert_all_ended
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -45,7 +46,7 @@ def _shared_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_search_from_a_dict_is_launched_ranked_and_resumed(tmp_path: Path) -> None:
     result = launch(CONFIG, storage=tmp_path)
     assert not result.interrupted
-    assert result.state.finished(3)
+    assert_all_ended(result.state, 3)
     frame = leaderboard("demo", storage=tmp_path)
     assert len(frame) == 3
     assert frame["valid_accuracy"].is_monotonic_decreasing
@@ -59,7 +60,7 @@ def test_failed_trials_are_recorded_and_do_not_end_the_search(tmp_path: Path) ->
     budget = {"trials": 6, "max_epochs": 2}
     state = launch({**CONFIG, "space": space, "budget": budget}, storage=tmp_path).state
     failed = [trial for trial in state.trials if trial.status == "failed"]
-    assert state.finished(6)
+    assert_all_ended(state, 6)
     assert 0 < len(failed) < 6
     assert {trial.params["learning_rate"] for trial in failed} == {1e38}
     assert all("learning rate" in trial.error for trial in failed)
@@ -86,7 +87,7 @@ def test_a_storage_error_ends_the_run_without_failing_trials(
     (tmp_path / "demo" / "trials").unlink()
     (tmp_path / "gone").rename(tmp_path / "demo" / "trials")
     state = resume("demo", storage=tmp_path).state
-    assert state.finished(3)
+    assert_all_ended(state, 3)
     assert state.count("failed") == 0
 
 
@@ -120,7 +121,7 @@ def test_an_unwritable_ledger_ends_the_run_with_its_error(
     with pytest.raises(LedgerError, match="No space left"):
         launch(CONFIG, storage=tmp_path)
     monkeypatch.undo()
-    assert resume("demo", storage=tmp_path).state.finished(3)
+    assert_all_ended(resume("demo", storage=tmp_path).state, 3)
 
 
 def test_concurrent_trials_limits_the_trials_that_run_at_once(tmp_path: Path) -> None:

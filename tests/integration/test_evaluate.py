@@ -17,7 +17,7 @@ from celltune.search.ledger.events import BaselineReported, EvaluationReported, 
 from celltune.search.ledger.ledger import Ledger, read
 from celltune.search.storage.local import LocalExperiment
 from tests.integration.conftest import CELLTUNE, Run
-from tests.search.support import RAW, make_config, make_controller, steps
+from tests.search.simulated_search import RAW, make_config, make_controller, steps
 
 DATA = {"source": "synthetic", "reviews": 500, "max_tokens": 40, "test_size": 0.2}
 

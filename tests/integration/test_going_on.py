@@ -17,6 +17,7 @@ from celltune.search.storage.local import LocalExperiment
 from celltune.search.tuning.budget_changes import Changes
 from tests.integration.conftest import Run, start, workers_of
 from tests.integration.test_resume import CONFIG, write_config
+from tests.search.assertions import assert_all_ended
 
 SMALL = {
     **CONFIG,
@@ -105,7 +106,7 @@ def test_a_hanging_trial_is_retried_and_the_search_finishes(
     output, _ = process.communicate(timeout=180)
     assert process.returncode == 0, output
     state = folder.state()
-    assert state.finished(8)
+    assert_all_ended(state, 8)
     assert state.count("failed") == 0
     lost = [event for event in read(folder.ledger) if isinstance(event, WorkerLost)]
     assert [(event.cause, event.error) for event in lost] == [
@@ -127,10 +128,10 @@ def test_a_trial_that_exceeds_its_memory_fails_with_the_reason(storage: Path) ->
     }
     state = launch(config, storage=storage).state
     huge = [trial for trial in state.trials if trial.params["embedding_size"] == 1_500_000]
-    assert state.finished(5)
+    assert_all_ended(state, 5)
     assert huge
     assert all(trial.status == "failed" for trial in huge)
-    assert all("at last because it had too little memory" in trial.error for trial in huge)
+    assert all("at last because it ran out of memory" in trial.error for trial in huge)
     assert {t.status for t in state.trials if t not in huge} == {"completed"}
 
 

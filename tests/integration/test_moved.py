@@ -13,6 +13,7 @@ from celltune.search.runs.launch import launch, resume
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.tuning.budget_changes import Changes
 from tests.integration.test_engine import CONFIG
+from tests.search.assertions import assert_all_ended
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 
@@ -32,7 +33,7 @@ def test_an_experiment_of_an_earlier_release_is_resumed(release: str, tmp_path: 
     before, state = read(folder.ledger), folder.state()
     assert state.count("unfinished") == 1
     state = resume("renamed", storage=tmp_path, changes=Changes(trials="+1")).state
-    assert state.finished(5)
+    assert_all_ended(state, 5)
     assert state.count("failed") == 0
     assert read(folder.ledger)[: len(before)] == before
 
@@ -48,7 +49,7 @@ def test_moved_data_and_a_moved_storage_are_found(tmp_path: Path) -> None:
     more = Changes(trials=2)
     moved = [f"data.path={there}", "resources.concurrent_trials=1"]
     state = resume("demo", storage=tmp_path / "b", changes=more, overrides=moved).state
-    assert state.finished(2)
+    assert_all_ended(state, 2)
     assert state.count("completed") == 2
 
 

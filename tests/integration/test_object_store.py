@@ -12,6 +12,7 @@ from celltune.search.ledger.events import TrialCreated
 from celltune.search.storage.locate import open_storage
 from tests.integration.conftest import CELLTUNE, Run
 from tests.integration.test_resume import write_config
+from tests.search.assertions import assert_all_ended
 
 
 def test_a_search_in_an_object_store_is_killed_and_resumed(
@@ -47,7 +48,7 @@ def test_a_search_in_an_object_store_is_killed_and_resumed(
     after = folder.events()
     assert after[: len(before)] == before
     assert [e.number for e in after if isinstance(e, TrialCreated)] == list(range(4))
-    assert folder.state().finished(4)
+    assert_all_ended(folder.state(), 4)
     assert folder.state().count("failed") == 0
     ranked = json.loads(celltune("leaderboard", "cut", "--format", "json").stdout)
     assert sorted(row["trial"] for row in ranked) == [0, 1, 2, 3]

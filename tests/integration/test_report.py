@@ -11,7 +11,7 @@ import pytest
 
 from celltune.search.report.page import page
 from celltune.search.report.subject import read_subject
-from tests.search.support import finished_search, make_config
+from tests.search.simulated_search import finished_search, make_config
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 

@@ -16,6 +16,7 @@ from celltune.search.ledger.ledger import read
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import open_storage
 from tests.integration.conftest import Run, start, workers_of
+from tests.search.assertions import assert_all_ended
 
 CONFIG: dict[str, Any] = {
     "name": "cut",
@@ -90,7 +91,7 @@ def test_a_killed_search_has_the_same_outcome_as_an_undisturbed_one(
     assert read(folder.ledger)[: len(before)] == before
     created = [event.number for event in read(folder.ledger) if isinstance(event, TrialCreated)]
     assert created == list(range(8))
-    assert folder.state().finished(8)
+    assert_all_ended(folder.state(), 8)
 
     undisturbed = celltune("launch", sequential, "--name", "undisturbed", "--address", address)
     assert undisturbed.returncode == 0
@@ -108,7 +109,7 @@ def test_ctrl_c_stops_cleanly_and_names_the_command_to_resume(
     assert "Traceback" not in output
     assert celltune("status", "cut").stdout.startswith("cut: stopped")
     assert celltune("resume", "cut", "--address", address).returncode == 0
-    assert folder.state().finished(8)
+    assert_all_ended(folder.state(), 8)
     assert folder.state().count("failed") == 0
 
 
@@ -154,7 +155,7 @@ def test_a_trial_is_retried_after_its_worker_was_killed(
     output, _ = process.communicate(timeout=120)
     state = folder.state()
     assert process.returncode == 0, output
-    assert state.finished(8)
+    assert_all_ended(state, 8)
     assert state.count("failed") == 0
     assert sum(trial.losses for trial in state.trials) == 1
     assert "is set back, its worker died, and goes on" in output

@@ -19,6 +19,7 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import find_experiment
 from tests.integration.conftest import CELLTUNE, REPOSITORY
+from tests.search.assertions import assert_all_ended
 
 
 @dataclass
@@ -58,7 +59,7 @@ def test_the_output_ends_with_a_leaderboard_and_the_next_commands(sample: Sample
     assert "Leaderboard of sample" in sample.output
     assert "celltune leaderboard sample" in sample.output
     assert "epoch 1/6: valid_accuracy" in sample.output
-    assert sample.state.finished(16)
+    assert_all_ended(sample.state, 16)
 
 
 def test_two_trials_run_at_the_same_time(sample: Sample) -> None:

@@ -21,7 +21,7 @@ from ray.autoscaler import __file__ as autoscaler
 
 from celltune.search.config.loading import load_config
 from tests.integration.conftest import REPOSITORY, Run
-from tests.search.support import finished_search, make_config
+from tests.search.simulated_search import finished_search, make_config
 
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 SEEDS = sorted((REPOSITORY / "configs" / "seeds").glob("*.yaml"))

@@ -8,7 +8,7 @@ import pytest
 
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.tracking.mlflow import MlflowTracker
-from tests.search.support import make_config, make_controller, start_ledger, steps
+from tests.search.simulated_search import make_config, make_controller, start_ledger, steps
 
 
 @pytest.mark.filterwarnings("ignore")  # warnings of mlflow itself

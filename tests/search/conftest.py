@@ -8,7 +8,7 @@ import pytest
 
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import find_experiment
-from tests.search.trained import make_experiment
+from tests.search.trained_experiment import make_experiment
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trained(_trained: Path, monkeypatch: pytest.MonkeyPatch) -> LocalExperiment:
-    """A finished experiment, shared by all tests: not to be changed."""
+    """A finished experiment that all tests share. Tests must not change it."""
     monkeypatch.setenv("CELLTUNE_STORAGE", str(_trained / "storage"))
     monkeypatch.setenv("CELLTUNE_CACHE", str(_trained / "cache"))
     return find_experiment("small", _trained / "storage")

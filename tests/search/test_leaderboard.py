@@ -10,7 +10,7 @@ from celltune.search.leaderboard import leaderboard as frame_of
 from celltune.search.results.ranking import rows
 from celltune.search.results.searches import read_searches
 from celltune.search.storage.locate import find_experiment
-from tests.search.support import finished_search, make_config
+from tests.search.simulated_search import finished_search, make_config
 
 
 @pytest.fixture

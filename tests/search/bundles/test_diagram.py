@@ -13,7 +13,7 @@ from celltune.models.network.classifier import TextClassifier
 from celltune.search.bundles.diagram import Diagram, diagram, middle
 from celltune.search.config.space import Choice, Range
 from celltune.search.errors import ModelError
-from tests.search.support import RAW
+from tests.search.simulated_search import RAW
 
 
 @settings(max_examples=25, deadline=None)

@@ -26,7 +26,7 @@ from celltune.search.errors import ModelError
 from celltune.search.ledger.events import BudgetChanged, EvaluationFailed, EvaluationReported
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.storage.local import LocalExperiment
-from tests.search.trained import make_experiment
+from tests.search.trained_experiment import make_experiment
 
 GOOD, BAD = "the plot was great .", "the plot was awful ."
 

@@ -11,8 +11,8 @@ from celltune.search.ledger.ledger import Ledger
 from celltune.search.storage.base import CONFIG
 from celltune.search.storage.local import LEDGER, LocalExperiment
 from celltune.search.storage.locate import new_experiment
-from tests.search.support import RAW, make_config, make_controller, steps
-from tests.search.typed import run
+from tests.search.command_line import run
+from tests.search.simulated_search import RAW, make_config, make_controller, steps
 
 
 @pytest.fixture

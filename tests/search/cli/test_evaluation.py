@@ -16,7 +16,7 @@ from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import find_experiment
 from tests.search.cli.test_app import run
 from tests.search.evaluation.test_summaries import baseline, retrained
-from tests.search.support import RAW, make_config, make_controller, steps
+from tests.search.simulated_search import RAW, make_config, make_controller, steps
 
 
 def experiment(storage: Path, name: str, reports: int, **data: Any) -> LocalExperiment:

@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from celltune.search.storage.local import LocalExperiment
-from tests.search.support import RAW
-from tests.search.trained import PARAMS
-from tests.search.typed import run
+from tests.search.command_line import run
+from tests.search.simulated_search import RAW
+from tests.search.trained_experiment import PARAMS
 
 GOOD, BAD = "the plot was great .", "the plot was awful ."
 ODD = ["", "xyzzy", "bad \udcff byte"]

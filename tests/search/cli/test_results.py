@@ -15,8 +15,8 @@ from celltune.search.ledger.codec import encode
 from celltune.search.ledger.events import ExperimentCreated
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import find_experiment
-from tests.search.support import finished_search, make_config
-from tests.search.typed import run
+from tests.search.command_line import run
+from tests.search.simulated_search import finished_search, make_config
 
 Celltune = Callable[..., tuple[int, str, str]]
 

@@ -11,7 +11,7 @@ from celltune.search.ledger.events import TrialCreated, TrialFailed
 from celltune.search.runs.view import View
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.wording import describe_params, metric_text
-from tests.search.support import make_config, make_controller, start_ledger, steps
+from tests.search.simulated_search import make_config, make_controller, start_ledger, steps
 
 
 def test_describe_params() -> None:

@@ -10,7 +10,7 @@ from celltune.search.config.loading import dump_config, load_config, parse_confi
 from celltune.search.config.schema import SearchConfig
 from celltune.search.config.space import Choice, Range
 from celltune.search.errors import ConfigError
-from tests.search.support import RAW, make_config
+from tests.search.simulated_search import RAW, make_config
 
 
 def errors_of(**changes: Any) -> str:

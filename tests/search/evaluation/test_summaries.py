@@ -23,7 +23,7 @@ from celltune.search.ledger.events import (
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.report.evaluation_section import evaluation_sentence
 from tests.search.ledger.test_state import created, epoch
-from tests.search.support import make_config
+from tests.search.simulated_search import make_config
 
 DOCUMENTS = 400
 LABELS = np.arange(DOCUMENTS) % 2

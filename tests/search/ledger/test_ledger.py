@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.jsonl"
 
 
-def test_what_was_appended_is_read(path: Path) -> None:
+def test_appended_events_are_read(path: Path) -> None:
     assert read(path) == EVENTS
     with Ledger(path) as ledger:
         assert ledger.events == EVENTS
@@ -47,7 +47,7 @@ def test_what_was_appended_is_read(path: Path) -> None:
     st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text()),
     st.floats(allow_nan=False, allow_infinity=False),
 )
-def test_any_event_survives_writing(
+def test_decode_inverts_encode(
     text: str, params: dict[str, bool | int | str | None], number: float
 ) -> None:
     for event in (
@@ -61,35 +61,35 @@ def test_any_event_survives_writing(
 
 
 @given(cut=st.integers(min_value=1))
-def test_a_ledger_cut_anywhere_reads_as_the_whole_lines_before_the_cut(
+def test_torn_last_line_is_ignored_and_removed(
     cut: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("cut") / "ledger.jsonl"
     lines = [encode(number, event) for number, event in enumerate(EVENTS)]
     content = b"".join(lines)
     path.write_bytes(content[: cut % len(content)])
-    whole = path.read_bytes().count(b"\n")
-    assert read(path) == EVENTS[:whole]
+    complete = path.read_bytes().count(b"\n")
+    assert read(path) == EVENTS[:complete]
     with Ledger(path) as ledger:
-        ledger.append(EVENTS[whole])
-    assert path.read_bytes() == b"".join(lines[: whole + 1])
+        ledger.append(EVENTS[complete])
+    assert path.read_bytes() == b"".join(lines[: complete + 1])
 
 
 @given(position=st.integers(min_value=0), bit=st.integers(0, 7))
-def test_no_flipped_bit_passes(
+def test_every_flipped_bit_is_detected(
     position: int, bit: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("bit") / "ledger.jsonl"
     lines = [encode(number, event) for number, event in enumerate(EVENTS)]
     body = bytearray(b"".join(lines))
-    place = position % (len(body) - 1)  # without its last line end a line is torn, not damaged
-    body[place] ^= 1 << bit
+    index = position % (len(body) - 1)  # A last line without its \n is torn, not damaged.
+    body[index] ^= 1 << bit
     path.write_bytes(bytes(body))
     with pytest.raises(LedgerError, match=r"is damaged in line [1-5] of"):
         read(path)
 
 
-def test_a_damaged_line_is_named_and_the_file_is_left_alone(path: Path) -> None:
+def test_damaged_line_is_reported_and_the_file_is_not_changed(path: Path) -> None:
     content = path.read_bytes().replace(b"epoch-1", b"epoch-9")
     path.write_bytes(content)
     with pytest.raises(LedgerError, match=r"damaged in line 3 of 4: its checksum .* before line 3"):
@@ -97,31 +97,31 @@ def test_a_damaged_line_is_named_and_the_file_is_left_alone(path: Path) -> None:
     assert path.read_bytes() == content
 
 
-def test_a_missing_line_is_named(path: Path) -> None:
+def test_missing_line_is_reported(path: Path) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], *lines[2:]]))
-    with pytest.raises(LedgerError, match="damaged in line 2 of 3: it says that it is line 3"):
+    with pytest.raises(LedgerError, match="damaged in line 2 of 3: its number is that of line 3"):
         read(path)
 
 
-def test_an_unknown_event_is_named(path: Path) -> None:
+def test_unknown_event_is_reported(path: Path) -> None:
     import zlib
 
-    data = b'{"event":"party","at":1.0}'
+    data = b'{"event":"unknown","at":1.0}'
     line = b'{"n": 0, "crc": "%08x", "data": %b}\n' % (zlib.crc32(b"0:" + data), data)
     path.write_bytes(line * 2)
-    with pytest.raises(LedgerError, match=r"line 1 of 2: it isn't an event .*party"):
+    with pytest.raises(LedgerError, match=r"line 1 of 2: it is not an event .*unknown"):
         read(path)
 
 
-def test_a_missing_ledger_is_an_error(tmp_path: Path) -> None:
+def test_missing_ledger_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="cannot be read: No such file"):
         read(tmp_path / "none.jsonl")
     with pytest.raises(LedgerError, match="cannot be written: No such file"):
         Ledger(tmp_path / "no" / "none.jsonl")
 
 
-def test_a_full_disk_ends_all_writing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_rejects_all_further_events(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.write
 
     def half(handle: int, data: bytes) -> int:

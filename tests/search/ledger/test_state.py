@@ -13,6 +13,7 @@ from celltune.search.ledger.events import (
     TrialStopped,
 )
 from celltune.search.ledger.state import ExperimentState
+from tests.search.assertions import assert_all_ended
 
 
 def created(number: int) -> TrialCreated:
@@ -26,7 +27,7 @@ def epoch(number: int, epoch: int, accuracy: float) -> EpochReported:
     )
 
 
-def test_events_fold_into_trials() -> None:
+def test_events_determine_the_trials() -> None:
     state = ExperimentState(
         [
             ExperimentCreated(at=0.0, fingerprint="f"),
@@ -45,8 +46,7 @@ def test_events_fold_into_trials() -> None:
         ]
     )
     assert [trial.status for trial in state.trials] == ["pruned", "completed", "failed"]
-    assert state.finished(3)
-    assert not state.finished(4)
+    assert_all_ended(state, 3)
     assert [trial.number for trial in state.ranked("valid_accuracy")] == [1, 0]
     best = state.trials[1].best("valid_accuracy")
     assert best is not None
@@ -55,7 +55,7 @@ def test_events_fold_into_trials() -> None:
     assert state.updated_at == 9.0
 
 
-def test_less_loss_is_better_and_the_earlier_of_equals_leads() -> None:
+def test_lower_loss_ranks_higher_and_ties_keep_their_order() -> None:
     state = ExperimentState(
         [created(0), created(1), created(2), epoch(0, 1, 0.5), epoch(1, 1, 0.7), epoch(2, 1, 0.7)]
     )
@@ -65,23 +65,23 @@ def test_less_loss_is_better_and_the_earlier_of_equals_leads() -> None:
 @pytest.mark.parametrize(
     ("events", "message"),
     [
-        ([created(1)], "trial 1 can't be created, the next one is 0"),
-        ([created(0), created(0)], "trial 0 can't be created, the next one is 1"),
+        ([created(1)], "trial 1 cannot be created: the next number is 0"),
+        ([created(0), created(0)], "trial 0 cannot be created: the next number is 1"),
         ([epoch(0, 1, 0.5)], "trial 0 was never created"),
         ([created(0), epoch(0, 2, 0.5)], "trial 0 reports epoch 2 after 0"),
         ([created(0), epoch(0, 1, 0.5), epoch(0, 1, 0.5)], "reports epoch 1 after 1"),
         (
             [created(0), TrialStopped(at=0.0, number=0, reason="pruned"), epoch(0, 1, 0.5)],
-            "trial 0 is pruned already",
+            "trial 0 is already pruned",
         ),
     ],
 )
-def test_what_can_not_be_is_refused(events: list[Event], message: str) -> None:
+def test_contradictory_events_are_rejected(events: list[Event], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ExperimentState(events)
 
 
-def test_a_run_that_goes_on_is_not_ended() -> None:
+def test_resumed_run_is_not_ended() -> None:
     started = RunStarted(at=0.0, resumed=True, celltune="1", host="h", pid=1)
     state = ExperimentState([started, RunEnded(at=0.0, reason="interrupted"), started])
     assert state.ended is None

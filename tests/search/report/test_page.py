@@ -28,7 +28,7 @@ from celltune.search.report.subject import Subject, read_subject
 from celltune.search.storage.local import LocalExperiment
 from tests.search.evaluation.test_summaries import baseline, retrained, searched
 from tests.search.results.test_ranking import state_of
-from tests.search.support import finished_search, make_config
+from tests.search.simulated_search import finished_search, make_config
 
 
 def subject(config: Any, state: ExperimentState) -> Subject:

@@ -11,7 +11,7 @@ from celltune.search.errors import OptionError
 from celltune.search.ledger.events import ExperimentCreated, TrialCreated, TrialFailed
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.results.optuna_study import copy_to_storage
-from tests.search.support import make_config, make_controller, start_ledger, steps
+from tests.search.simulated_search import make_config, make_controller, start_ledger, steps
 
 CONFIG = make_config(budget={"trials": 6, "max_epochs": 4})
 

@@ -7,7 +7,7 @@ import pytest
 from celltune.search.ledger.events import ExperimentCreated
 from celltune.search.runs.status import summarize
 from celltune.search.storage.local import LocalExperiment
-from tests.search.support import finished_search, make_config, make_controller, steps
+from tests.search.simulated_search import finished_search, make_config, make_controller, steps
 
 
 @pytest.fixture

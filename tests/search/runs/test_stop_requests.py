@@ -17,7 +17,7 @@ from celltune.search.runs.stop_requests import (
 )
 from celltune.search.runs.view import SilentView
 from celltune.search.storage.local import LocalExperiment
-from tests.search.support import make_config
+from tests.search.simulated_search import make_config
 
 
 class Clock:

@@ -15,7 +15,7 @@ STATE: checkpoint.State = ({"w": torch.arange(4.0)}, {"epoch": 3})
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOTEMPTY])
-def test_a_given_up_worker_that_writes_the_same_at_once_is_no_error(
+def test_save_succeeds_while_a_replaced_worker_writes_the_same_checkpoint(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, calls = checkpoint.write_durably, []
@@ -25,7 +25,7 @@ def test_a_given_up_worker_that_writes_the_same_at_once_is_no_error(
         if len(calls) == 1:
             real(tmp_path / "trial" / "epoch-3-of-the-other", content)
             shutil.rmtree(path.parent)
-            raise OSError(number, "the other was here")
+            raise OSError(number, "replaced by the other worker")
         real(path, content)
 
     monkeypatch.setattr(checkpoint, "write_durably", write)
@@ -35,9 +35,7 @@ def test_a_given_up_worker_that_writes_the_same_at_once_is_no_error(
     assert rest == {"epoch": 3}
 
 
-def test_any_other_error_of_a_disk_is_the_callers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_disk_errors_are_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
 
     def write(path: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from celltune.search.tuning.asha import Asha, AshaSettings
 from celltune.search.tuning.base import make_rule
 from celltune.testing.early_stopping import EarlyStoppingContract
-from tests.search.support import make_config
+from tests.search.simulated_search import make_config
 
 REPORTS = st.lists(
     st.tuples(st.integers(0, 9), st.floats(-100, 100, allow_nan=False)), max_size=120

@@ -16,7 +16,7 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.tuning.budget_changes import Changes, budget_event, config_after
 from celltune.search.tuning.controller import SearchController
 from celltune.search.types import EpochReport
-from tests.search.support import make_config, make_controller, start_ledger, steps
+from tests.search.simulated_search import make_config, make_controller, start_ledger, steps
 
 quickly = settings(
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

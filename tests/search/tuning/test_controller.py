@@ -16,7 +16,7 @@ from celltune.search.ledger.ledger import Ledger, read
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.tuning.controller import SearchController
 from celltune.search.types import EpochReport
-from tests.search.support import (
+from tests.search.simulated_search import (
     formula,
     make_config,
     make_controller,
@@ -225,8 +225,7 @@ def test_a_trial_that_loses_its_worker_is_retried_then_fails(tmp_path: Path) -> 
         assert controller.end_reason is None
         controller.retry_or_fail(0, "memory", "out of memory")
         assert controller.state.trials[0].error == (
-            "The trial lost its worker 3 times, at last because it had too little memory: "
-            "out of memory"
+            "The trial lost its worker 3 times, at last because it ran out of memory: out of memory"
         )
         assert study_of(controller).trials[0].state == TrialState.FAIL
         assert controller.end_reason

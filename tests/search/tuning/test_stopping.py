@@ -16,7 +16,7 @@ from celltune.search.ledger.events import (
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.snapshot import with_budget
 from celltune.search.tuning.stopping import end_reason, explain_end, no_new_trials_reason
-from tests.search.support import make_config
+from tests.search.simulated_search import make_config
 
 
 def a_trial(number: int, *accuracies: float, end: str = "completed") -> list[Event]:

@@ -14,7 +14,14 @@ from celltune.search.ledger.events import WarmStarted
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.tuning.warm_start import describe_warm_start, warm_start_event
-from tests.search.support import RAW, make_config, make_controller, start_ledger, steps, study_of
+from tests.search.simulated_search import (
+    RAW,
+    make_config,
+    make_controller,
+    start_ledger,
+    steps,
+    study_of,
+)
 
 
 def earlier(tmp_path: Path) -> ExperimentState:

@@ -1,4 +1,4 @@
-"""A server that speaks S3, in this process."""
+"""An S3 server in the process of the tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEYS = {
 
 @contextmanager
 def serving() -> Iterator[str]:
-    """Give the host and port; the keys are in the environment from now on."""
+    """Run a server and yield its `host:port`. Sets its credentials in the environment."""
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -31,6 +31,6 @@ def serving() -> Iterator[str]:
 
 
 def make_bucket(address: str, name: str) -> str:
-    """Make a bucket and give the URI of a storage in it."""
+    """Create a bucket and return the URI of a storage in it."""
     urlopen(Request(f"http://{address}/{name}", method="PUT")).close()
     return f"s3://{name}/searches?endpoint_override={address}&scheme=http"

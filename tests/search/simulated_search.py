@@ -1,4 +1,4 @@
-"""A search without a cluster: the controller driven by trials whose numbers come from a formula."""
+"""A search without a cluster and without training: a formula computes the metrics."""
 
 from __future__ import annotations
 
@@ -41,10 +41,12 @@ RAW: dict[str, Any] = {
 
 
 def make_config(**changes: Any) -> SearchConfig:
+    """Return the config `RAW` with other values for some of its top-level keys."""
     return parse_config({**RAW, **changes})
 
 
 def start_ledger(path: Path) -> Ledger:
+    """Open a ledger; a new one starts with its first event."""
     ledger = Ledger(path)
     if not ledger.events:
         ledger.append(ExperimentCreated(at=0.0, fingerprint="f"))
@@ -62,6 +64,7 @@ def study_of(controller: SearchController) -> optuna.Study:
 
 
 def formula(params: dict[str, ParameterValue], epoch: int) -> dict[str, float]:
+    """Return the metrics of an epoch: better near learning_rate 10**-2.5 and for larger cells."""
     rate = params["learning_rate"]
     size = params["hidden_size"]
     assert isinstance(rate, float)
@@ -72,7 +75,7 @@ def formula(params: dict[str, ParameterValue], epoch: int) -> dict[str, float]:
 
 
 def steps(controller: SearchController, workers: int = 1) -> Iterator[None]:
-    """Run trials side by side in turn; yields after each report, so a caller can cut anywhere."""
+    """Run trials in turns and yield after each report, so that a test can stop anywhere."""
     running: list[tuple[Assignment, int]] = []
     while True:
         while len(running) < workers:
@@ -91,7 +94,7 @@ def steps(controller: SearchController, workers: int = 1) -> Iterator[None]:
 
 
 def finished_search(storage: Path, config: SearchConfig) -> LocalExperiment:
-    """An experiment on the disk whose search has run to its end."""
+    """Create an experiment in a folder with the events of a finished search."""
     folder = new_experiment(config.name, storage)
     folder.create(config, *_finished_events(config.model_dump_json()))
     return folder
@@ -99,7 +102,7 @@ def finished_search(storage: Path, config: SearchConfig) -> LocalExperiment:
 
 @cache
 def _finished_events(config: str) -> tuple[Event, ...]:
-    # Run once for all tests that read the same search: each event of a run is an fsync.
+    # Cached, because each event of a search costs an fsync.
     parsed = parse_config(json.loads(config))
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -22,11 +22,16 @@ from celltune.search.ledger.events import (
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.local import LocalExperiment
-from celltune.search.tracking.follower import Follower, Tracker, check, tracked
 from celltune.search.tracking.mlflow import MlflowTracker
 from celltune.search.tracking.tensorboard import TensorBoardTracker
+from celltune.search.tracking.trackers import (
+    BackgroundTracker,
+    Tracker,
+    check_installed,
+    track_search,
+)
 from celltune.search.tuning.controller import SearchController
-from tests.search.support import make_config, make_controller, start_ledger, steps
+from tests.search.simulated_search import make_config, make_controller, start_ledger, steps
 
 CONFIG = make_config(budget={"trials": 5, "max_epochs": 4})
 
@@ -34,18 +39,18 @@ CONFIG = make_config(budget={"trials": 5, "max_epochs": 4})
 @pytest.fixture(scope="module")
 def events(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
     with start_ledger(tmp_path_factory.mktemp("tracked") / "ledger.jsonl") as ledger:
-        conductor = make_controller(CONFIG, ledger)
-        list(steps(conductor))
-        completed = [t.number for t in conductor.state.trials if t.status == "completed"]
+        controller = make_controller(CONFIG, ledger)
+        list(steps(controller))
+        completed = [t.number for t in controller.state.trials if t.status == "completed"]
         ledger.append(
             TrialCreated(at=5.0, number=5, params={"cell": "gru"}, max_epochs=4),
-            TrialFailed(at=6.0, number=5, error="it broke"),
+            TrialFailed(at=6.0, number=5, error="it failed"),
             BudgetChanged(at=7.0, trials=6, max_epochs=6, extended=completed, retried=[5]),
         )
         for epoch in (5, 6):
             ledger.append(*(report(number, epoch) for number in completed))
         ledger.append(*(TrialStopped(at=9.0, number=n, reason="completed") for n in completed))
-        ledger.append(report(5, 1), TrialFailed(at=9.0, number=5, error="it broke again"))
+        ledger.append(report(5, 1), TrialFailed(at=9.0, number=5, error="it failed again"))
         return ledger.events
 
 
@@ -55,7 +60,7 @@ def report(number: int, epoch: int) -> EpochReported:
 
 
 class FakeMlflow:
-    """MLflow's client over dictionaries."""
+    """An MLflow client that stores everything in dictionaries."""
 
     def __init__(self) -> None:
         self.runs: dict[str, Any] = {}
@@ -69,13 +74,13 @@ class FakeMlflow:
         return self.experiments.setdefault(name, f"id of {name}")
 
     def search_runs(self, ids: list[str], text: str, *, page_token: str | None) -> Any:
-        place = int(page_token or 0)
-        found = [run for run in self.runs.values() if run.data.tags["celltune.search"] in text]
+        first = int(page_token or 0)
+        matching = [run for run in self.runs.values() if run.data.tags["celltune.search"] in text]
 
         class Page(list[Any]):
-            token = str(place + 2) if place + 2 < len(found) else None
+            token = str(first + 2) if first + 2 < len(matching) else None
 
-        return Page(found[place : place + 2])
+        return Page(matching[first : first + 2])
 
     def get_metric_history(self, run_id: str, key: str) -> Any:
         return [metric for metric in self.runs[run_id].metrics if metric.key == key]
@@ -104,7 +109,7 @@ class FakeMlflow:
 
 
 Values = dict[int, list[tuple[int, float]]]
-"""Of each trial, what a tool shows of valid_accuracy: (epoch, value)."""
+"""What a tool shows of valid_accuracy, by trial: (epoch, value)."""
 
 
 def shown_by_mlflow(client: FakeMlflow) -> Values:
@@ -137,15 +142,15 @@ Tool = tuple[Callable[[], Tracker], Callable[[], Values]]
 
 @pytest.fixture(params=["tensorboard", "mlflow"])
 def tool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tool]:
-    """What makes a tracker anew, as each resume does, and what the tool then shows."""
+    """Return a function that creates a tracker, as a resume does, and one for the shown values."""
     if request.param == "mlflow":
         client = FakeMlflow()
         yield lambda: MlflowTracker(client, "demo"), lambda: shown_by_mlflow(client)
         return
-    place = tmp_path / "board"
+    folder = tmp_path / "board"
     yield (
-        lambda: TensorBoardTracker(place, "valid_accuracy"),
-        lambda: shown_by_tensorboard(place),
+        lambda: TensorBoardTracker(folder, "valid_accuracy"),
+        lambda: shown_by_tensorboard(folder),
     )
 
 
@@ -157,111 +162,113 @@ def expected(events: list[Event]) -> Values:
     }
 
 
-def test_a_tool_shows_what_the_ledger_holds(tool: Tool, events: list[Event]) -> None:
+def test_tracker_records_all_epochs(tool: Tool, events: list[Event]) -> None:
     make, shown = tool
     tracker = make()
     for event in events:
-        tracker.take(event)
+        tracker.record(event)
     tracker.close()
     assert shown() == expected(events)
 
 
-def test_a_resume_doubles_nothing_and_leaves_nothing_out(tool: Tool, events: list[Event]) -> None:
-    """Cut everywhere: each tracker takes all from the beginning, as after a resume."""
+def test_resume_duplicates_and_omits_nothing(tool: Tool, events: list[Event]) -> None:
+    """Each new tracker receives all events from the first one, as after a resume."""
     make, shown = tool
     changed = next(n for n, event in enumerate(events) if isinstance(event, BudgetChanged))
     for cut in (7, 8, 12, changed, changed + 3, len(events), len(events)):
         tracker = make()
         for event in events[:cut]:
-            tracker.take(event)
-        if cut not in (8, changed + 3):  # a killed driver closes nothing
+            tracker.record(event)
+        if cut not in (8, changed + 3):  # A killed driver does not close its tracker.
             tracker.close()
     assert shown() == expected(events)
 
 
-def test_mlflow_tells_how_a_trial_ended(events: list[Event]) -> None:
+def test_mlflow_runs_have_the_status_of_the_trials(events: list[Event]) -> None:
     client = FakeMlflow()
     tracker = MlflowTracker(client, "demo")
     for event in events:
-        tracker.take(event)
+        tracker.record(event)
     ends = {"completed": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
     trials = ExperimentState(events).trials
     runs = list(client.runs.values())
     assert [run.info.status for run in runs] == [ends[trial.status] for trial in trials]
-    assert runs[-1].data.tags["celltune.stopped"] == "it broke again"
+    assert runs[-1].data.tags["celltune.stopped"] == "it failed again"
     assert runs[0].params == trials[0].params
     assert runs[0].name == "trial-0"
 
 
 class Recorder:
-    """A tracker that keeps what it takes, and breaks where it is told to."""
+    """A tracker that stores events. It can fail at an event, or block until `unblocked` is set."""
 
-    def __init__(self, breaks_at: int | None = None, held: threading.Event | None = None) -> None:
-        self.taken: list[Event] = []
+    def __init__(
+        self, fails_at: int | None = None, unblocked: threading.Event | None = None
+    ) -> None:
+        self.recorded: list[Event] = []
         self.threads: set[threading.Thread] = set()
         self.closed = False
-        self._breaks_at = breaks_at
-        self._held = held
+        self._fails_at = fails_at
+        self._unblocked = unblocked
 
-    def take(self, event: Event) -> None:
+    def record(self, event: Event) -> None:
         self.threads.add(threading.current_thread())
-        if self._held is not None:
-            self._held.wait()
-        if len(self.taken) == self._breaks_at:
+        if self._unblocked is not None:
+            self._unblocked.wait()
+        if len(self.recorded) == self._fails_at:
             raise OSError("no connection.\nand more")
-        self.taken.append(event)
+        self.recorded.append(event)
 
     def close(self) -> None:
         self.closed = True
 
 
-def test_a_follower_passes_on_all_events_in_order(events: list[Event]) -> None:
+def test_background_tracker_records_all_events_in_order_in_its_thread(events: list[Event]) -> None:
     tracker = Recorder()
-    follower = Follower("Recorder", lambda: tracker, events[:4])
+    background = BackgroundTracker("Recorder", lambda: tracker, events[:4])
     for event in events[4:]:
-        follower(event, ExperimentState())
-    follower.close()
-    assert tracker.taken == events
+        background(event, ExperimentState())
+    background.close()
+    assert tracker.recorded == events
     assert tracker.closed
     assert threading.current_thread() not in tracker.threads
 
 
-@pytest.mark.parametrize("breaks_at", [0, 6])
-def test_a_failure_is_told_once_and_ends_nothing(
-    breaks_at: int, events: list[Event], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("fails_at", [0, 6])
+def test_failure_is_logged_once_and_does_not_stop_the_search(
+    fails_at: int, events: list[Event], caplog: pytest.LogCaptureFixture
 ) -> None:
-    tracker = Recorder(breaks_at)
-    follower = Follower("Recorder", lambda: tracker, [])
+    tracker = Recorder(fails_at)
+    background = BackgroundTracker("Recorder", lambda: tracker, [])
     for event in events:
-        follower(event, ExperimentState())
-    follower.close()
+        background(event, ExperimentState())
+    background.close()
     assert caplog.messages == [
-        "Recorder isn't followed any more: no connection. The search goes on and loses nothing; a "
-        "resume brings Recorder up to date."
+        "Recorder no longer records the search: no connection. The search continues. A resume "
+        "records the missing events."
     ]
-    assert tracker.taken == events[:breaks_at]
+    assert tracker.recorded == events[:fails_at]
 
 
-def test_a_tracker_that_hangs_holds_nothing_up(
+def test_hanging_tracker_does_not_block_the_search(
     events: list[Event], caplog: pytest.LogCaptureFixture
 ) -> None:
-    held = threading.Event()
-    follower = Follower("Recorder", lambda: Recorder(held=held), events)
-    follower(events[0], ExperimentState())
-    follower.close(patience=0.01)
-    assert "isn't followed any more: it was still behind after 0.01 s" in caplog.text
-    held.set()
-    follower.close()
+    unblocked = threading.Event()
+    background = BackgroundTracker("Recorder", lambda: Recorder(unblocked=unblocked), events)
+    background(events[0], ExperimentState())
+    background.close(timeout=0.01)
+    assert "no longer records the search: it did not record all events within 0.01 s" in caplog.text
+    unblocked.set()
+    background.close()
     assert len(caplog.messages) == 1
 
 
-def test_a_config_switches_the_trackers_on(
+def test_config_enables_trackers(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.WARNING)
     client = FakeMlflow()
     monkeypatch.setattr(
-        "celltune.search.tracking.follower._mlflow", lambda config: MlflowTracker(client, "demo")
+        "celltune.search.tracking.trackers._mlflow", lambda config: MlflowTracker(client, "demo")
     )
     config = make_config(
         budget={"trials": 3, "max_epochs": 4}, tracking={"tensorboard": True, "mlflow": "here"}
@@ -269,49 +276,49 @@ def test_a_config_switches_the_trackers_on(
     folder = LocalExperiment(tmp_path / "demo")
     folder.path.mkdir()
     with start_ledger(folder.ledger) as ledger:
-        cut_after(config, folder, ledger, 5)
+        run_search(config, folder, ledger, 5)
     with Ledger(folder.ledger) as ledger:
-        cut_after(config, folder, ledger, None)
-        wanted = expected(ledger.events)
-    assert shown_by_tensorboard(folder.path / "tensorboard") == wanted
-    assert shown_by_mlflow(client) == wanted
+        run_search(config, folder, ledger, None)
+        recorded = expected(ledger.events)
+    assert shown_by_tensorboard(folder.path / "tensorboard") == recorded
+    assert shown_by_mlflow(client) == recorded
     assert caplog.messages == []
 
 
-def cut_after(config: Any, folder: LocalExperiment, ledger: Ledger, reports: int | None) -> None:
-    conductor: SearchController = make_controller(config, ledger)
-    with tracked(conductor, config, folder, ledger.events):
-        for done, _ in enumerate(steps(conductor), 1):
+def run_search(config: Any, folder: LocalExperiment, ledger: Ledger, reports: int | None) -> None:
+    controller: SearchController = make_controller(config, ledger)
+    with track_search(controller, config, folder, ledger.events):
+        for done, _ in enumerate(steps(controller), 1):
             if done == reports:
                 break
 
 
-def test_the_folder_of_a_config_is_named_by_the_experiment(tmp_path: Path) -> None:
+def test_configured_folder_has_one_subfolder_per_experiment(tmp_path: Path) -> None:
     named = tmp_path / "boards"
     config = make_config(tracking={"tensorboard": str(named)})
     folder = LocalExperiment(tmp_path / "demo")
     folder.path.mkdir()
     with start_ledger(folder.ledger) as ledger:
-        cut_after(config, folder, ledger, 2)
+        run_search(config, folder, ledger, 2)
     assert [path.name for path in (named / "demo").iterdir()] == ["trial-0"]
 
 
-def test_a_relative_folder_is_anchored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_folder_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert Tracking(tensorboard="runs").anchored().tensorboard == str(tmp_path / "runs")
     assert Tracking(tensorboard=True).anchored().tensorboard is True
 
 
-def test_a_missing_package_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("celltune.search.tracking.follower.find_spec", lambda package: None)
-    check(Tracking())
+def test_missing_package_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("celltune.search.tracking.trackers.find_spec", lambda package: None)
+    check_installed(Tracking())
     with pytest.raises(ConfigError, match=r"tracking.mlflow is .*install 'celltune\[mlflow\]'"):
-        check(Tracking(mlflow="http://localhost:5000"))
-    with pytest.raises(ConfigError, match=r"tracking.tensorboard is .*tensorboardX isn't"):
-        check(Tracking(tensorboard=True))
+        check_installed(Tracking(mlflow="http://localhost:5000"))
+    with pytest.raises(ConfigError, match=r"tracking.tensorboard is .*tensorboardX is not"):
+        check_installed(Tracking(tensorboard=True))
 
 
-def test_a_password_in_a_config_is_refused_and_not_repeated() -> None:
-    with pytest.raises(ConfigError, match=r"tracking.mlflow: .*MLFLOW_TRACKING_PASSWORD") as told:
+def test_password_in_config_is_rejected_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match=r"tracking.mlflow: .*MLFLOW_TRACKING_PASSWORD") as raised:
         make_config(tracking={"mlflow": "https://me:secret@host"})
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""An experiment whose trials were really trained, without a cluster."""
+"""An experiment whose trials were trained for real, without a cluster."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ PARAMS: dict[str, Any] = {
     "readout": "max",
 }
 EPOCHS = (3, 1)
-"""Of the trials 0 and 1; trial 2 failed before its first."""
+"""Number of epochs of trials 0 and 1; trial 2 failed before its first epoch."""
 
 
 def make_experiment(
     storage: Path, cache: Path, name: str = "small", **data: Any
 ) -> LocalExperiment:
-    """Trials 0 and 1 with checkpoints and trial 2 that failed; trial 0 leads."""
+    """Create an experiment with checkpoints of trials 0 (the best) and 1, and a failed trial 2."""
     raw = {
         "name": name,
         "data": {"source": "synthetic", "reviews": 300, "label_noise": 0.0, **data},
