@@ -1,1 +1,1 @@
-"""From a source to tensorized splits."""
+"""Preparation of a data set: from a source to tensorized splits."""

@@ -1,9 +1,9 @@
-"""Rows to arrays: choose, tokenize, count, number, cut."""
+"""Builds prepared data: selects documents, tokenizes them, and converts tokens to ids."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,23 +11,48 @@ from numpy.typing import NDArray
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest, TensorizedSplit
 from celltune.data_prep.dataset.vocabulary import UNK, Vocabulary
-from celltune.data_prep.errors import DataError
-from celltune.data_prep.preparation.duplicates import SplitDocuments, compare_splits
-from celltune.data_prep.preparation.splits import SplitIndices, stratified_split
+from celltune.data_prep.preparation.duplicates import SplitDocuments
+from celltune.data_prep.preparation.selection import (
+    load_documents,
+    no_tokens_error,
+    select_documents,
+)
 from celltune.data_prep.sources.base import Document, Source, Split
-from celltune.data_prep.text.indexing import IndexedTexts, index_texts
-from celltune.data_prep.text.tokenizers import open_tokenizer
+from celltune.data_prep.text.indexing import index_texts
 from celltune.data_prep.text.truncation import drop_unknown, truncate
 from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.vectors.embedding import TrainingCorpus, VectorSource, build_embedding
 
-PROGRESS_EVERY = 500
 
-Item = TypeVar("Item")
+class _Indexed(NamedTuple):
+    """Splits that were tokenized together; their ids are indices into `tokens`."""
+
+    tokens: Sequence[str]
+    splits: list[TensorizedSplit]
+
+
+class _EmbeddedVocabulary(NamedTuple):
+    """A vocabulary and the initial embedding of its words, if word vectors are configured."""
+
+    vocabulary: Vocabulary
+    matrix: NDArray[np.float32] | None
+    coverage: dict[str, JSON] | None
+
+
+class _Finished(NamedTuple):
+    """A split in the vocabulary's ids, after truncation."""
+
+    split: TensorizedSplit
+    truncated: int
+    """Number of truncated documents."""
 
 
 class Builder:
-    """Builds what the cache doesn't have. A test part that was built on the way is remembered."""
+    """Builds the data that is missing in the cache.
+
+    If `build` also prepared the test split, `build_test` returns it without reading the source
+    again.
+    """
 
     def __init__(
         self,
@@ -36,259 +61,168 @@ class Builder:
         vectors: VectorSource | None,
         progress: Progress | None,
     ) -> None:
-        """Reads nothing yet."""
+        """Create a builder; reads nothing."""
         self._config, self._source, self._vectors = config, source, vectors
         self._progress = progress
         self._test: tuple[TensorizedSplit, dict[str, JSON]] | None = None
 
     def build(
-        self, name: str, content: str, parts: Sequence[Split], *, with_test: bool = False
+        self, fingerprint: str, content: str, splits: Sequence[Split], *, with_test: bool = False
     ) -> PreparedData:
-        """Prepares training and validation part.
+        """Prepare the training and the validation split.
 
         Args:
-            name: the fingerprint.
-            content: the digest of the source.
-            parts: what to read of it.
-            with_test: prepare the test part in the same pass; `build_test` gives it.
+            fingerprint: identifies the result.
+            content: the source's digest.
+            splits: splits of the source to read.
+            with_test: also prepare the test split, for `build_test`.
 
         Raises:
-            DataError: input that can't be used.
+            DataError: the data cannot be read or is invalid.
         """
-        rows = load_documents(self._source, parts, self._progress)
-        labelled = sum(row.split == "train" for row in rows)
-        chosen = self._chosen(rows)
-        extra = [chosen.test] if with_test else []
-        indexed = self._indexed([chosen.train, chosen.valid, *extra])
-        train, valid, *test = _parts_of(indexed, [chosen.train, chosen.valid, *extra])
-        counts = np.bincount(train.ids, minlength=len(indexed.tokens))
-        vocabulary = Vocabulary.of_counts(
-            indexed.tokens,
-            counts,
-            size=self._config.vocabulary_size,
-            min_count=self._config.min_count,
+        documents = load_documents(self._source, splits, self._progress)
+        selected = select_documents(documents, self._source, self._config)
+        indexed = self._index(
+            [selected.train, selected.valid, *([selected.test] if with_test else [])]
         )
-        matrix, coverage = None, None
-        if self._vectors is not None:
-            unlabelled = [row.text for row in rows if row.split == "unlabelled"]
-            corpus = TrainingCorpus(self._config, indexed.tokens, train, unlabelled)
-            matrix, known, coverage = build_embedding(self._vectors, vocabulary.words, corpus)
-            if self._drops_unknown:
-                vocabulary = Vocabulary([vocabulary.words[index] for index in known])
-                matrix = matrix[known]
-        numbers = vocabulary.encode(indexed.tokens)
-        made = [self._tensorized(part, numbers) for part in (train, valid, *test)]
+        unlabelled = [document.text for document in documents if document.split == "unlabelled"]
+        embedded = self._embed(indexed, unlabelled)
+        ids_of_tokens = embedded.vocabulary.encode(indexed.tokens)
+        train, valid, *test = [self._finish(split, ids_of_tokens) for split in indexed.splits]
         if test:
-            self._test = made[2][0], self._test_info(made[2], chosen)
+            self._test = test[0].split, self._describe_test(test[0], selected)
         info: dict[str, JSON] = {
             "source": self._config.source,
             "content": content,
-            "reviews": labelled,
-            "train": self._summary(*made[0]),
-            "valid": self._summary(*made[1]),
-            "duplicates": self._counted(chosen),
+            "reviews": sum(document.split == "train" for document in documents),
+            "train": self._describe(train),
+            "valid": self._describe(valid),
+            "duplicates": self._known_duplicates(selected),
         }
-        if coverage is not None:
-            info["vectors"] = coverage
+        if embedded.coverage is not None:
+            info["vectors"] = embedded.coverage
         return PreparedData(
-            name,
-            made[0][0],
-            made[1][0],
-            self._source.classes,
-            vocabulary.words,
-            info,
-            matrix,
-            self._config.vectors is None or self._config.vectors.tuned,
+            fingerprint=fingerprint,
+            train=train.split,
+            valid=valid.split,
+            classes=self._source.classes,
+            words=embedded.vocabulary.words,
+            info=info,
+            vectors=embedded.matrix,
+            vectors_tuned=self._config.vectors is None or self._config.vectors.tuned,
         )
 
-    def build_test(self, name: str, data: PreparedData, parts: Sequence[Split]) -> PreparedTest:
-        """Prepares the test part in the ids of ``data``, unless `build` just did.
+    def build_test(
+        self, fingerprint: str, data: PreparedData, splits: Sequence[Split]
+    ) -> PreparedTest:
+        """Prepare the test split in the ids of `data`, unless `build` already did.
 
         Raises:
-            DataError: input that can't be used.
+            DataError: the data cannot be read or is invalid.
         """
         if self._test is None:
-            chosen = self.chosen(parts)
-            indexed = self._indexed([chosen.test])
-            (test,) = _parts_of(indexed, [chosen.test])
-            made = self._tensorized(test, Vocabulary(data.words).encode(indexed.tokens))
-            self._test = made[0], self._test_info(made, chosen)
-        return PreparedTest(name, *self._test)
+            selected = self.select(splits)
+            indexed = self._index([selected.test])
+            ids_of_tokens = Vocabulary(data.words).encode(indexed.tokens)
+            test = self._finish(indexed.splits[0], ids_of_tokens)
+            self._test = test.split, self._describe_test(test, selected)
+        return PreparedTest(fingerprint, *self._test)
 
-    def chosen(self, parts: Sequence[Split]) -> SplitDocuments:
-        """The reviews of each part, as they were written.
-
-        Args:
-            parts: what to read.
+    def select(self, splits: Sequence[Split]) -> SplitDocuments:
+        """Read splits of the source and return the documents of the config's splits.
 
         Raises:
-            DataError: input that can't be used.
+            DataError: the data cannot be read or is invalid.
         """
-        return self._chosen(load_documents(self._source, parts, self._progress))
+        documents = load_documents(self._source, splits, self._progress)
+        return select_documents(documents, self._source, self._config)
 
-    def _chosen(self, rows: list[Document]) -> SplitDocuments:
-        pool = [row for row in rows if row.split == "train"]
-        labels = labels_of(pool, self._source, self._config)
-        found = split_documents(pool, labels, self._config)
-        test = [row for row in rows if row.split == "test"] + [pool[i] for i in found.test]
-        chosen = compare_splits(
-            [pool[i] for i in found.train],
-            [pool[i] for i in found.valid],
-            test,
-            drop=self._config.duplicates == "drop",
-        )
-        for rows_left, use in ((chosen.train, "train on"), (chosen.valid, "validate on")):
-            if not rows_left:
-                raise DataError(
-                    f"dropping duplicates leaves no review to {use}: all of them stand in another "
-                    f"part; set data.duplicates to report, or give other data"
-                )
-        return chosen
-
-    def _indexed(self, parts: list[Sequence[Document]]) -> IndexedTexts:
-        rows = [row for part in parts for row in part]
+    def _index(self, splits: Sequence[Sequence[Document]]) -> _Indexed:
+        """Tokenize splits together, so that they have the same ids."""
+        documents = [document for split in splits for document in split]
         config, progress = self._config, self._progress
         indexed = index_texts(
-            [row.text for row in rows],
+            [document.text for document in documents],
             config.tokenizer,
             lowercase=bool(config.lowercase),
-            on_progress=lambda done: progress("tokenize", done, len(rows)) if progress else None,
+            on_progress=lambda done: (
+                progress("tokenize", done, len(documents)) if progress else None
+            ),
         )
         empty = np.flatnonzero(np.diff(indexed.offsets) == 0)
         if len(empty):
-            raise _without_tokens(rows[empty[0]], config)
-        return indexed
+            raise no_tokens_error(documents[empty[0]], config)
+        tensorized, begin = [], 0
+        for split in splits:
+            offsets = indexed.offsets[begin : begin + len(split) + 1]
+            labels = np.array([document.label for document in split], dtype=np.int64)
+            ids = indexed.ids[offsets[0] : offsets[-1]]
+            tensorized.append(TensorizedSplit(ids, offsets - offsets[0], labels))
+            begin += len(split)
+        return _Indexed(indexed.tokens, tensorized)
 
-    def _tensorized(
-        self, part: TensorizedSplit, numbers: NDArray[np.int32]
-    ) -> tuple[TensorizedSplit, int]:
-        """The part in the vocabulary's ids and cut, and how many of its reviews were cut."""
-        ids, offsets = numbers[part.ids], part.offsets
+    def _embed(self, indexed: _Indexed, unlabelled: Sequence[str]) -> _EmbeddedVocabulary:
+        """Build the vocabulary of the training split, and its embedding."""
+        train = indexed.splits[0]
+        vocabulary = Vocabulary.of_counts(
+            indexed.tokens,
+            np.bincount(train.ids, minlength=len(indexed.tokens)),
+            size=self._config.vocabulary_size,
+            min_count=self._config.min_count,
+        )
+        if self._vectors is None:
+            return _EmbeddedVocabulary(vocabulary, None, None)
+        corpus = TrainingCorpus(self._config, indexed.tokens, train, unlabelled)
+        matrix, known, coverage = build_embedding(self._vectors, vocabulary.words, corpus)
+        if self._drops_unknown:
+            vocabulary = Vocabulary([vocabulary.words[index] for index in known])
+            matrix = matrix[known]
+        return _EmbeddedVocabulary(vocabulary, matrix, coverage)
+
+    def _finish(self, split: TensorizedSplit, ids_of_tokens: NDArray[np.int32]) -> _Finished:
+        """Convert token indices to the vocabulary's ids, and truncate the documents."""
+        ids, offsets = ids_of_tokens[split.ids], split.offsets
         if self._drops_unknown:
             ids, offsets = drop_unknown(ids, offsets)
         lengths = np.diff(offsets)
         ids, offsets = truncate(ids, offsets, self._config.max_tokens, self._config.keep)
-        shorter = int(np.sum(np.diff(offsets) < lengths))
-        return TensorizedSplit(ids, offsets, part.labels), shorter
+        truncated = int(np.sum(np.diff(offsets) < lengths))
+        return _Finished(TensorizedSplit(ids, offsets, split.labels), truncated)
 
     @property
     def _drops_unknown(self) -> bool:
         vectors = self._config.vectors
         return vectors is not None and vectors.unknown == "dropped"
 
-    def _counted(self, chosen: SplitDocuments) -> dict[str, JSON]:
-        """The duplicates, without those of a test part that `prepare` by itself doesn't look at."""
-        known = self._config.test_size is not None or self._config.duplicates == "drop"
-        return {k: n for k, n in chosen.duplicates.items() if known or not k.endswith("_test")}
+    def _known_duplicates(self, selected: SplitDocuments) -> dict[str, JSON]:
+        """Return the duplicates, without those of a separate test split.
 
-    def _summary(self, part: TensorizedSplit, shorter: int) -> dict[str, JSON]:
-        classes = self._source.classes
-        counts = np.bincount(part.labels, minlength=len(classes))
+        `prepare` does not read a separate test split, and its result must not depend on whether
+        `prepare_test` was called first.
+        """
+        knows_test = self._config.test_size is not None or self._config.duplicates == "drop"
         return {
-            "reviews": len(part),
-            "classes": {name: int(count) for name, count in zip(classes, counts, strict=True)},
-            "tokens": part.tokens,
-            "unknown_share": float(np.mean(part.ids == UNK)),
-            "cut_reviews": shorter,
-            "longest": int(part.lengths.max()),
+            pair: count
+            for pair, count in selected.duplicates.items()
+            if knows_test or not pair.endswith("_test")
         }
 
-    def _test_info(
-        self, made: tuple[TensorizedSplit, int], chosen: SplitDocuments
-    ) -> dict[str, JSON]:
-        # Counted after dropping, from the test part's side.
-        also: dict[str, JSON] = {}
-        for name, part in (("train", chosen.train), ("valid", chosen.valid)):
-            texts = {row.text.strip() for row in part}
-            also[f"also_in_{name}"] = sum(row.text.strip() in texts for row in chosen.test)
-        return {**self._summary(*made), **also}
+    def _describe(self, finished: _Finished) -> dict[str, JSON]:
+        classes, split = self._source.classes, finished.split
+        counts = np.bincount(split.labels, minlength=len(classes))
+        return {
+            "reviews": len(split),
+            "classes": {name: int(count) for name, count in zip(classes, counts, strict=True)},
+            "tokens": split.tokens,
+            "unknown_share": float(np.mean(split.ids == UNK)),
+            "cut_reviews": finished.truncated,
+            "longest": int(split.lengths.max()),
+        }
 
-
-def load_documents(
-    source: Source, parts: Sequence[Split], progress: Progress | None
-) -> list[Document]:
-    """All rows of some parts of a source.
-
-    Raises:
-        DataError: input that can't be used.
-    """
-    return list(_told(source.documents(parts), progress))
-
-
-def labels_of(rows: Sequence[Document], source: Source, config: DataConfig) -> NDArray[np.int64]:
-    """The label of each row, ``(len(rows),)``.
-
-    Raises:
-        DataError: a class without reviews.
-    """
-    labels = np.array([row.label for row in rows], dtype=np.int64)
-    counts = np.bincount(labels, minlength=len(source.classes))
-    missing = [name for name, count in zip(source.classes, counts, strict=True) if not count]
-    if missing:
-        held = [repr(name) for name, count in zip(source.classes, counts, strict=True) if count]
-        raise DataError(
-            f"{config.path or config.source}: none of the {len(rows)} reviews has the class "
-            f"{missing[0]!r}, all are of {', '.join(held) or 'no class at all'}; a classifier "
-            f"needs reviews of every class"
-        )
-    return labels
-
-
-def split_documents(
-    rows: Sequence[Document], labels: NDArray[np.int64], config: DataConfig
-) -> SplitIndices:
-    """The config's split of rows.
-
-    Raises:
-        DataError: what can't be split, as `stratified_split` says.
-    """
-    grouped = config.groups is not None or config.group_column is not None
-    return stratified_split(
-        labels,
-        config.train_size,
-        config.valid_size,
-        config.seed,
-        test_size=config.test_size or 0,
-        groups=[row.group for row in rows] if grouped else None,
-    )
-
-
-def require_tokens(rows: Iterable[Document], config: DataConfig) -> None:
-    """Check that every document has a token.
-
-    Raises:
-        DataError: a document has none.
-    """
-    tokenizer = open_tokenizer(config.tokenizer, lowercase=bool(config.lowercase))
-    for row in rows:
-        if not tokenizer.has_token(row.text):
-            raise _without_tokens(row, config)
-
-
-def _without_tokens(row: Document, config: DataConfig) -> DataError:
-    return DataError(
-        f"{config.path or config.source}, {row.id}: the review is empty, it holds nothing that "
-        f"{config.tokenizer} calls a token ({row.text[:40]!r}); remove it"
-    )
-
-
-def _parts_of(indexed: IndexedTexts, parts: Sequence[Sequence[Document]]) -> list[TensorizedSplit]:
-    """Cuts what was indexed together apart again; ids stay those of ``indexed.tokens``."""
-    made, begin = [], 0
-    for part in parts:
-        offsets = indexed.offsets[begin : begin + len(part) + 1]
-        labels = np.array([row.label for row in part], dtype=np.int64)
-        ids = indexed.ids[offsets[0] : offsets[-1]]
-        made.append(TensorizedSplit(ids, offsets - offsets[0], labels))
-        begin += len(part)
-    return made
-
-
-def _told(items: Iterable[Item], progress: Progress | None) -> Iterator[Item]:
-    done = 0
-    for done, item in enumerate(items, start=1):
-        yield item
-        if progress and done % PROGRESS_EVERY == 0:
-            progress("read", done, None)
-    if progress and done % PROGRESS_EVERY:
-        progress("read", done, None)
+    def _describe_test(self, finished: _Finished, selected: SplitDocuments) -> dict[str, JSON]:
+        """Describe the test split, including its documents that are still in other splits."""
+        overlap: dict[str, JSON] = {}
+        for name, documents in (("train", selected.train), ("valid", selected.valid)):
+            texts = {document.text.strip() for document in documents}
+            overlap[f"also_in_{name}"] = sum(each.text.strip() in texts for each in selected.test)
+        return {**self._describe(finished), **overlap}

@@ -1,6 +1,6 @@
-"""Reviews whose text stands in more than one part of a data set.
+"""Documents whose text occurs in more than one split.
 
-A model that has seen a review's very words is not tested by it.
+A model that was trained on a text is not tested by the same text.
 """
 
 from __future__ import annotations
@@ -13,53 +13,53 @@ from celltune.data_prep.sources.base import Document
 
 @dataclass(frozen=True)
 class SplitDocuments:
-    """The reviews of each part, and how many of them stand in another one as well.
-
-    Attributes:
-        train: what to train on.
-        valid: what decides.
-        test: the test part, as far as it was read.
-        duplicates: ``train_valid``, ``train_test``, ``valid_test``: how many reviews of the first
-            part have a text that stands in the second one too; ``dropped``: how many were.
-    """
+    """The documents of each split, and the number of duplicates between splits."""
 
     train: Sequence[Document]
+    """Documents to train on."""
     valid: Sequence[Document]
+    """Documents to validate on."""
     test: Sequence[Document]
+    """Documents to test on; empty if the test split was not read."""
     duplicates: dict[str, int]
+    """`train_valid`, `train_test` and `valid_test`: number of documents of the first split whose
+    text is also in the second one; `dropped`: number of dropped documents."""
 
 
 def compare_splits(
     train: Sequence[Document], valid: Sequence[Document], test: Sequence[Document], *, drop: bool
 ) -> SplitDocuments:
-    """Counts duplicates between parts and drops them, if asked to.
+    """Count the duplicates between splits, and optionally drop them.
 
-    Texts are the same if they are letter by letter, but for blanks around them.
+    Two texts are equal if they differ at most in leading and trailing white space.
 
     Args:
-        train: loses what stands in valid or test.
-        valid: loses what stands in test.
+        train: loses the documents whose text is in `valid` or `test`.
+        valid: loses the documents whose text is in `test`.
         test: never changes.
-        drop: whether anything is lost at all.
+        drop: whether duplicates are dropped or only counted.
     """
-    of_valid, of_test = _texts(valid), _texts(test)
-    counted = {
-        "train_valid": _also(train, of_valid),
-        "train_test": _also(train, of_test),
-        "valid_test": _also(valid, of_test),
+    valid_texts, test_texts = _texts(valid), _texts(test)
+    duplicates = {
+        "train_valid": _count_in(train, valid_texts),
+        "train_test": _count_in(train, test_texts),
+        "valid_test": _count_in(valid, test_texts),
     }
-    kept_train, kept_valid = train, valid
+    unique_train, unique_valid = train, valid
     if drop:
-        kept_valid = [row for row in valid if row.text.strip() not in of_test]
-        held_out = of_test | of_valid
-        kept_train = [row for row in train if row.text.strip() not in held_out]
-    dropped = len(train) - len(kept_train) + len(valid) - len(kept_valid)
-    return SplitDocuments(kept_train, kept_valid, test, {**counted, "dropped": dropped})
+        unique_valid = _without(valid, test_texts)
+        unique_train = _without(train, test_texts | valid_texts)
+    dropped = len(train) - len(unique_train) + len(valid) - len(unique_valid)
+    return SplitDocuments(unique_train, unique_valid, test, {**duplicates, "dropped": dropped})
 
 
-def _texts(rows: Sequence[Document]) -> set[str]:
-    return {row.text.strip() for row in rows}
+def _texts(documents: Sequence[Document]) -> set[str]:
+    return {document.text.strip() for document in documents}
 
 
-def _also(rows: Sequence[Document], texts: set[str]) -> int:
-    return sum(row.text.strip() in texts for row in rows)
+def _count_in(documents: Sequence[Document], texts: set[str]) -> int:
+    return sum(document.text.strip() in texts for document in documents)
+
+
+def _without(documents: Sequence[Document], texts: set[str]) -> list[Document]:
+    return [document for document in documents if document.text.strip() not in texts]

@@ -1,4 +1,4 @@
-"""The way from raw text to tensorized, cached data."""
+"""Preparation of a data set, from raw texts to tensorized splits in the cache."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import default_cache_dir
-from celltune.data_prep.preparation.builder import (
-    Builder,
+from celltune.data_prep.preparation.builder import Builder
+from celltune.data_prep.preparation.duplicates import SplitDocuments
+from celltune.data_prep.preparation.selection import (
     labels_of,
     load_documents,
     require_tokens,
     split_documents,
 )
-from celltune.data_prep.preparation.duplicates import SplitDocuments
-from celltune.data_prep.sources.base import TRAIN, Source, Split
+from celltune.data_prep.sources.base import TRAIN, Split
 from celltune.data_prep.sources.factory import open_source
 from celltune.data_prep.text.tokenizers import tokenizer_version
 from celltune.data_prep.types import JSON, Progress
-from celltune.data_prep.vectors.embedding import VectorSource, check_vectors, open_vectors
+from celltune.data_prep.vectors.embedding import check_vectors, open_vectors
 
 PREPARATION_VERSION = 1
-"""Raised whenever the same config and content would give other data: old caches go stale."""
+"""Incremented whenever the same config and content would give other data; part of fingerprints."""
 
 
 def prepare(
     config: DataConfig, *, cache_dir: Path | None = None, progress: Progress | None = None
 ) -> PreparedData:
-    """Loads, splits, tokenizes and indexes a data set, or opens what was prepared before.
+    """Load, split, tokenize and index a data set, or open it from the cache.
 
-    The test part isn't looked at, unless ``duplicates: drop`` needs its texts.
+    The test split is not read, unless `duplicates: drop` needs its texts.
 
     Args:
         config: what to load and how.
-        cache_dir: where prepared data are kept; ``$CELLTUNE_CACHE`` or ``~/.cache/celltune`` if
-            not given.
-        progress: told ``(stage, done, total)``; stages are download, read, tokenize and vectors.
-            Only what is really done is told.
+        cache_dir: folder of the prepared data; by default `$CELLTUNE_CACHE` or
+            `~/.cache/celltune`.
+        progress: called as `progress(stage, done, total)` with the stages "download", "read",
+            "tokenize" and "vectors"; work that the cache saves is not reported.
 
     Raises:
-        DataError: input that can't be used, or a cache that can't be written; the cache is then
-            as it was.
+        DataError: the data is invalid or cannot be read, or the cache cannot be written. The cache
+            is unchanged then.
     """
     return _Preparation(config, cache_dir, progress).data(TRAIN)
 
@@ -55,9 +55,10 @@ def prepare(
 def prepare_test(
     config: DataConfig, *, cache_dir: Path | None = None, progress: Progress | None = None
 ) -> PreparedTest:
-    """The test part of what `prepare` gives, for the final evaluation; kept apart from it.
+    """Prepare the test split for the final evaluation, in the ids of the training split.
 
-    What `prepare` would do is done in the same pass over the source, if it wasn't done before.
+    It is stored separately from the result of `prepare`. If that is not in the cache, both are
+    prepared in the same pass over the source.
 
     Args:
         config: as for `prepare`.
@@ -65,16 +66,16 @@ def prepare_test(
         progress: as for `prepare`.
 
     Raises:
-        DataError: as for `prepare`, or a config that names no test part.
+        DataError: as for `prepare`, or the config defines no test split.
     """
     return _Preparation(config, cache_dir, progress).test()
 
 
 def find_prepared(fingerprint: str, *, cache_dir: Path | None = None) -> PreparedData | None:
-    """What was prepared before under a fingerprint, or None; the source isn't looked at.
+    """Return prepared data from the cache without reading the source; None if it is missing.
 
     Args:
-        fingerprint: names the data.
+        fingerprint: identifies the data; empty if it is unknown.
         cache_dir: as for `prepare`.
     """
     if not fingerprint:
@@ -83,51 +84,54 @@ def find_prepared(fingerprint: str, *, cache_dir: Path | None = None) -> Prepare
 
 
 def read_documents(config: DataConfig, *, progress: Progress | None = None) -> SplitDocuments:
-    """The reviews as they were written, parted as `prepare` and `prepare_test` part them.
+    """Return the raw documents of each split, for models that compute their own features.
 
-    For models that make features of their own. Nothing is kept.
+    The splits and the order of the documents are those of `prepare` and `prepare_test`. Nothing is
+    stored in the cache.
 
     Args:
         config: as for `prepare`.
         progress: as for `prepare`.
 
-    Returns:
-        Training, validation and test part, in the order of the prepared ones.
-
     Raises:
         DataError: as for `prepare_test`.
     """
-    return _Preparation(config, None, progress).texts()
+    return _Preparation(config, None, progress).documents()
 
 
 def survey(config: DataConfig, *, progress: Progress | None = None) -> dict[str, int]:
-    """Reads a data set through without keeping anything: how many reviews each class has.
+    """Read and check a data set without storing anything, and count the documents per class.
 
     Args:
-        config: what to load; a source that would have to be downloaded first can't be surveyed.
+        config: what to load. A source that needs a download is downloaded.
         progress: as for `prepare`.
 
     Raises:
-        DataError: input that can't be used, as `prepare` would find it. Vectors are only looked
-            for; they aren't read, downloaded or learned.
+        DataError: the data is invalid, as for `prepare`. Word vectors are only checked for
+            existence; they are not read, downloaded or trained.
     """
     source = open_source(config, cache_dir=default_cache_dir(), progress=progress)
     check_vectors(config)
-    rows = load_documents(source, TRAIN, progress)
-    labels = labels_of(rows, source, config)
-    found = split_documents(rows, labels, config)
-    require_tokens((rows[i] for i in (*found.train, *found.valid)), config)
+    documents = load_documents(source, TRAIN, progress)
+    labels = labels_of(documents, source, config)
+    indices = split_documents(documents, labels, config)
+    require_tokens((documents[index] for index in (*indices.train, *indices.valid)), config)
     return {name: int(np.sum(labels == index)) for index, name in enumerate(source.classes)}
 
 
 def fingerprint(config: DataConfig, content_digest: str, vectors_digest: str | None = None) -> str:
-    """Names the prepared data: everything that shapes them, and nothing else.
+    """Return a hash of everything that determines the prepared data.
 
-    No path is part of it; the content behind it is, as a digest. Keys at their default aren't
-    either, so that a key added in a later release leaves old fingerprints valid.
+    Paths are not part of it, but the content of the files is, as a digest. Keys at their default
+    are not part of it either, so that a key added in a later release keeps fingerprints valid.
+
+    Args:
+        config: what to load and how.
+        content_digest: digest of the source.
+        vectors_digest: digest of the word vectors, or None if there are none.
     """
     paths: dict[str, bool | set[str]] = {"path": True, "groups": True, "test_path": True}
-    shaping: dict[str, JSON] = {
+    inputs: dict[str, JSON] = {
         "version": PREPARATION_VERSION,
         "config": config.model_dump(
             mode="json", exclude={**paths, "vectors": {"path"}}, exclude_defaults=True
@@ -135,69 +139,74 @@ def fingerprint(config: DataConfig, content_digest: str, vectors_digest: str | N
         "content": content_digest,
     }
     if vectors_digest is not None:
-        shaping["vectors"] = vectors_digest
+        inputs["vectors"] = vectors_digest
     version = tokenizer_version(config.tokenizer)
     if version:
-        shaping["tokenizer"] = version
-    return _digest(shaping)
+        inputs["tokenizer"] = version
+    return _hash(inputs)
 
 
 class _Preparation:
-    """One config's way through source and cache."""
+    """Prepares the data of one config, with the cache."""
 
     def __init__(
         self, config: DataConfig, cache_dir: Path | None, progress: Progress | None
     ) -> None:
-        self._config, self._progress = config, progress
-        self._folder = cache_dir or default_cache_dir()
-        self._source: Source = open_source(config, cache_dir=self._folder, progress=progress)
-        self._vectors: VectorSource | None = open_vectors(
-            config, cache_dir=self._folder, progress=progress
-        )
-        self._content = self._source.digest(self._needed(TRAIN))
-        found = self._vectors.digest() if self._vectors else None
-        self._name = fingerprint(config, self._content, found)
-        self._builder = Builder(config, self._source, self._vectors, progress)
+        self._config = config
+        self._cache_dir = cache_dir or default_cache_dir()
+        self._source = open_source(config, cache_dir=self._cache_dir, progress=progress)
+        vectors = open_vectors(config, cache_dir=self._cache_dir, progress=progress)
+        self._content = self._source.digest(self._splits_to_read(TRAIN))
+        vectors_digest = vectors.digest() if vectors else None
+        self._fingerprint = fingerprint(config, self._content, vectors_digest)
+        self._builder = Builder(config, self._source, vectors, progress)
 
-    def data(self, parts: tuple[Split, ...], *, with_test: bool = False) -> PreparedData:
+    def data(self, splits: tuple[Split, ...], *, with_test: bool = False) -> PreparedData:
         return load_or_build(
-            self._folder,
-            self._name,
+            self._cache_dir,
+            self._fingerprint,
             lambda: self._builder.build(
-                self._name, self._content, self._needed(parts), with_test=with_test
+                self._fingerprint, self._content, self._splits_to_read(splits), with_test=with_test
             ),
             PREPARED,
         )
 
     def test(self) -> PreparedTest:
-        parts = self._with_test()
-        name = _digest({"of": self._name, "test": self._source.digest(self._needed(parts))})
-        data = self.data(parts, with_test=True)
+        splits = self._splits_with_test()
+        content = self._source.digest(self._splits_to_read(splits))
+        name = _hash({"of": self._fingerprint, "test": content})
+        data = self.data(splits, with_test=True)
         return load_or_build(
-            self._folder, name, lambda: self._builder.build_test(name, data, parts), TEST
+            self._cache_dir, name, lambda: self._builder.build_test(name, data, splits), TEST
         )
 
-    def texts(self) -> SplitDocuments:
-        return self._builder.chosen(self._with_test())
+    def documents(self) -> SplitDocuments:
+        return self._builder.select(self._splits_with_test())
 
-    def _with_test(self) -> tuple[Split, ...]:
-        config, held_out = self._config, self._config.test_size is not None
-        if not held_out and "test" not in self._source.splits:
+    def _splits_with_test(self) -> tuple[Split, ...]:
+        """Return the source's splits that the training, validation and test splits are taken from.
+
+        Raises:
+            DataError: the config defines no test split.
+        """
+        if self._config.test_size is not None:
+            return TRAIN
+        if "test" not in self._source.splits:
             raise DataError(
-                f"{config.path or config.source}: the config names no test part; set "
-                f"data.test_path to a file of its own, or data.test_size to hold a share out"
+                f"{self._config.path or self._config.source}: the config defines no test split. "
+                f"Set data.test_path to a separate file, or data.test_size to hold out a share."
             )
-        return TRAIN if held_out else ("train", "test")
+        return ("train", "test")
 
-    def _needed(self, parts: tuple[Split, ...]) -> tuple[Split, ...]:
-        """The parts to read, in one order."""
-        wanted = set(parts)
+    def _splits_to_read(self, splits: tuple[Split, ...]) -> tuple[Split, ...]:
+        """Add the splits that duplicates and word vectors need, in the source's order."""
+        needed = set(splits)
         if self._config.duplicates == "drop" and "test" in self._source.splits:
-            wanted.add("test")
+            needed.add("test")
         if self._config.vectors is not None and self._config.vectors.unlabelled:
-            wanted.add("unlabelled")
-        return tuple(part for part in self._source.splits if part in wanted)
+            needed.add("unlabelled")
+        return tuple(split for split in self._source.splits if split in needed)
 
 
-def _digest(shaping: dict[str, JSON]) -> str:
-    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:32]
+def _hash(inputs: dict[str, JSON]) -> str:
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]

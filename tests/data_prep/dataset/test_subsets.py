@@ -84,5 +84,5 @@ def test_texts_of_the_splits_match_the_prepared_splits() -> None:
 
 
 def test_texts_without_a_test_split_are_rejected() -> None:
-    with pytest.raises(DataError, match=r"the config names no test part; set data\.test_path"):
+    with pytest.raises(DataError, match=r"the config defines no test split\. Set data\.test_path"):
         read_documents(DataConfig(source="synthetic", reviews=60))

@@ -19,27 +19,27 @@ WriteCsv = Callable[..., Path]
 TEXTS = st.lists(st.sampled_from("abcdefgh"), max_size=12)
 
 
-def rows(texts: list[str]) -> list[Document]:
+def documents_of(texts: list[str]) -> list[Document]:
     return [Document(f"row {n}", text, 0, None) for n, text in enumerate(texts)]
 
 
 @given(TEXTS, TEXTS, TEXTS, st.booleans())
-def test_what_is_dropped_leaves_no_duplicate(
+def test_drop_leaves_no_duplicate(
     train: list[str], valid: list[str], test: list[str], drop: bool
 ) -> None:
-    found = compare_splits(rows(train), rows(valid), rows(test), drop=drop)
-    assert found.duplicates["train_valid"] == sum(text in valid for text in train)
-    assert found.duplicates["train_test"] == sum(text in test for text in train)
-    assert found.duplicates["valid_test"] == sum(text in test for text in valid)
-    parts = [[row.text for row in part] for part in (found.train, found.valid, found.test)]
+    result = compare_splits(documents_of(train), documents_of(valid), documents_of(test), drop=drop)
+    assert result.duplicates["train_valid"] == sum(text in valid for text in train)
+    assert result.duplicates["train_test"] == sum(text in test for text in train)
+    assert result.duplicates["valid_test"] == sum(text in test for text in valid)
+    texts = [[each.text for each in split] for split in (result.train, result.valid, result.test)]
     if not drop:
-        assert parts == [train, valid, test]
+        assert texts == [train, valid, test]
         return
-    assert parts[2] == test
-    assert parts[1] == [text for text in valid if text not in test]
-    assert parts[0] == [text for text in train if text not in test and text not in valid]
-    lost = len(train) + len(valid) - len(parts[0]) - len(parts[1])
-    assert found.duplicates["dropped"] == lost
+    assert texts[2] == test
+    assert texts[1] == [text for text in valid if text not in test]
+    assert texts[0] == [text for text in train if text not in test and text not in valid]
+    dropped = len(train) + len(valid) - len(texts[0]) - len(texts[1])
+    assert result.duplicates["dropped"] == dropped
 
 
 @pytest.fixture
@@ -47,28 +47,28 @@ def opened(tmp_path: Path, write_csv: WriteCsv) -> Callable[..., PreparedData]:
     path = write_csv([(f"review{i} text", i % 2) for i in range(20)])
     test = write_csv([(f"review{i} text", i % 2) for i in range(15, 30)], name="test.csv")
 
-    def open_it(**fields: Any) -> PreparedData:
+    def prepare_both(**fields: Any) -> PreparedData:
         config = DataConfig(source="csv", path=path, test_path=test, valid_size=6, **fields)
         data = prepare(config, cache_dir=tmp_path / "cache")
-        part = prepare_test(config, cache_dir=tmp_path / "cache")
-        assert len(part.split) == 15
-        info = part.info
+        test_data = prepare_test(config, cache_dir=tmp_path / "cache")
+        assert len(test_data.split) == 15
+        info = test_data.info
         assert info["also_in_train"] + info["also_in_valid"] == (  # type: ignore[operator]
             0 if fields else 5
         )
         return data
 
-    return open_it
+    return prepare_both
 
 
 def test_duplicates_are_reported(opened: Callable[..., PreparedData]) -> None:
     data = opened()
     assert (len(data.train), len(data.valid)) == (14, 6)
-    # Nothing is said of a test part that wasn't read.
+    # `prepare` does not read a separate test split, so it cannot count its duplicates.
     assert data.info["duplicates"] == {"train_valid": 0, "dropped": 0}
 
 
-def test_duplicates_are_dropped_if_asked_for(opened: Callable[..., PreparedData]) -> None:
+def test_duplicates_are_dropped_if_configured(opened: Callable[..., PreparedData]) -> None:
     data = opened(duplicates="drop")
     assert len(data.train) + len(data.valid) == 15
     found = data.info["duplicates"]
@@ -76,7 +76,7 @@ def test_duplicates_are_dropped_if_asked_for(opened: Callable[..., PreparedData]
     assert found["dropped"] == 5
 
 
-def test_what_is_reported_does_not_depend_on_who_prepared_it(
+def test_reported_duplicates_do_not_depend_on_preparing_the_test_split(
     write_csv: WriteCsv, tmp_path: Path
 ) -> None:
     path = write_csv([(f"review{i % 9}", i % 2) for i in range(40)])
@@ -90,29 +90,27 @@ def test_what_is_reported_does_not_depend_on_who_prepared_it(
         assert ("train_test" in found) == (name == "share")
 
 
-def test_a_part_that_would_be_empty_is_refused(write_csv: WriteCsv, tmp_path: Path) -> None:
+def test_rejects_split_of_duplicates_only(write_csv: WriteCsv, tmp_path: Path) -> None:
     path = write_csv([(f"review{i}", i % 2) for i in range(20)])
     config = DataConfig(source="csv", path=path, test_path=path, valid_size=6, duplicates="drop")
-    with pytest.raises(DataError, match="dropping duplicates leaves no review to train on"):
+    with pytest.raises(DataError, match="dropping duplicates, no document is left to train on"):
         prepare(config, cache_dir=tmp_path / "cache")
 
 
-def test_the_test_part_is_the_same_from_a_full_cache_and_an_empty_one(
-    write_csv: WriteCsv, tmp_path: Path
-) -> None:
+def test_test_split_does_not_depend_on_the_cache(write_csv: WriteCsv, tmp_path: Path) -> None:
     path = write_csv([(f"review{i % 9} text{i}", i % 2) for i in range(40)])
     config = DataConfig(source="csv", path=path, test_size=0.25, valid_size=8, max_tokens=1)
-    at_once = prepare_test(config, cache_dir=tmp_path / "a")
+    in_one_pass = prepare_test(config, cache_dir=tmp_path / "a")
     prepare(config, cache_dir=tmp_path / "b")
-    later = prepare_test(config, cache_dir=tmp_path / "b")
-    assert at_once.fingerprint == later.fingerprint
-    assert at_once.info == later.info
-    assert (at_once.split.ids == later.split.ids).all()
-    assert (at_once.split.labels == later.split.labels).all()
-    assert later.split.lengths.max() == 1
+    separately = prepare_test(config, cache_dir=tmp_path / "b")
+    assert in_one_pass.fingerprint == separately.fingerprint
+    assert in_one_pass.info == separately.info
+    assert (in_one_pass.split.ids == separately.split.ids).all()
+    assert (in_one_pass.split.labels == separately.split.labels).all()
+    assert separately.split.lengths.max() == 1
 
 
-def test_a_config_without_a_test_part_says_so(write_csv: WriteCsv, tmp_path: Path) -> None:
+def test_rejects_config_without_test_split(write_csv: WriteCsv, tmp_path: Path) -> None:
     config = DataConfig(source="csv", path=write_csv([("a", 0), ("b", 1)] * 5))
-    with pytest.raises(DataError, match=r"names no test part; set data\.test_path .*test_size"):
+    with pytest.raises(DataError, match=r"defines no test split\. Set data\.test_path .*test_size"):
         prepare_test(config, cache_dir=tmp_path)

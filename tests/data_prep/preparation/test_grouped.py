@@ -21,7 +21,7 @@ WriteCsv = Callable[..., Path]
 
 
 @given(
-    reviews=st.lists(
+    documents=st.lists(
         st.tuples(st.integers(0, 1), st.none() | st.integers(0, 30).map(str)),
         min_size=20,
         max_size=80,
@@ -31,44 +31,44 @@ WriteCsv = Callable[..., Path]
     train=st.none() | st.integers(1, 6),
     seed=st.integers(0, 5),
 )
-def test_no_group_stands_in_two_parts(
-    reviews: list[tuple[int, str | None]], valid: int, test: int, train: int | None, seed: int
+def test_no_group_is_in_two_splits(
+    documents: list[tuple[int, str | None]], valid: int, test: int, train: int | None, seed: int
 ) -> None:
-    labels = np.array([label for label, _ in reviews], dtype=np.int64)
-    groups = [group for _, group in reviews]
+    labels = np.array([label for label, _ in documents], dtype=np.int64)
+    groups = [group for _, group in documents]
     try:
-        parts = stratified_split(labels, train, valid, seed, test_size=test, groups=groups)
+        splits = stratified_split(labels, train, valid, seed, test_size=test, groups=groups)
     except DataError as error:
-        assert "groups" in str(error) or "class" in str(error)  # noqa: PT017 (or a split)
+        assert "groups" in str(error) or "class" in str(error)  # noqa: PT017 (a split is also allowed)
         return
-    held = [{groups[i] for i in part if groups[i] is not None} for part in parts]
-    assert not held[0] & held[1] | held[0] & held[2] | held[1] & held[2]
-    assert (len(parts.valid), len(parts.test)) == (valid, test)
-    assert train is None or len(parts.train) == train
-    assert len(set(np.concatenate(parts).tolist())) == sum(map(len, parts))
+    found = [{groups[i] for i in split if groups[i] is not None} for split in splits]
+    assert not found[0] & found[1] | found[0] & found[2] | found[1] & found[2]
+    assert (len(splits.valid), len(splits.test)) == (valid, test)
+    assert train is None or len(splits.train) == train
+    assert len(set(np.concatenate(splits).tolist())) == sum(map(len, splits))
     again = stratified_split(labels, train, valid, seed, test_size=test, groups=groups)
-    assert all((one == other).all() for one, other in zip(parts, again, strict=True))
+    assert all((one == other).all() for one, other in zip(splits, again, strict=True))
 
 
-def test_parts_of_groups_are_stratified() -> None:
+def test_splits_of_groups_are_stratified() -> None:
     rng = np.random.default_rng(3)
     labels = rng.permutation(np.repeat([0, 1], [600, 400]))
     groups = [str(group) for group in rng.integers(0, 120, 1_000)]
-    parts = stratified_split(labels, 300, 0.2, 1, groups=groups)
-    assert abs(int((labels[parts.valid] == 1).sum()) - 80) <= 1
-    assert abs(int((labels[parts.train] == 1).sum()) - 120) <= 6
+    splits = stratified_split(labels, 300, 0.2, 1, groups=groups)
+    assert abs(int((labels[splits.valid] == 1).sum()) - 80) <= 1
+    assert abs(int((labels[splits.train] == 1).sum()) - 120) <= 6
 
 
-def test_groups_that_cannot_be_parted_are_refused() -> None:
+def test_rejects_groups_that_are_too_large() -> None:
     labels = np.array([0, 1] * 10)
-    with pytest.raises(DataError, match=r"0 reviews are left to train on, of 1 wanted"):
+    with pytest.raises(DataError, match="0 documents are left to train on, but 1 are needed"):
         stratified_split(labels, None, 4, 1, groups=["one"] * 20)
-    with pytest.raises(DataError, match="groups are too large to be parted"):
+    with pytest.raises(DataError, match="The groups are too large"):
         stratified_split(labels, None, 4, 1, test_size=4, groups=["one"] * 20)
 
 
 @given(st.integers(0, 9), st.integers(1, 20), st.integers(0, 20))
-def test_what_is_held_out_does_not_depend_on_the_rest(seed: int, test: int, valid: int) -> None:
+def test_test_split_does_not_depend_on_other_sizes(seed: int, test: int, valid: int) -> None:
     labels = np.repeat([0, 1], [50, 40])
     one = stratified_split(labels, None, 30, seed, test_size=test)
     other = stratified_split(labels, 20, valid + 1, seed, test_size=test)
@@ -81,15 +81,14 @@ def grouped(path: Path, groups: Path, **fields: Any) -> list[Document]:
     return list(open_source(config, cache_dir=path).documents(["train", "test"]))
 
 
-def test_a_file_of_groups_is_joined_by_id(imdb_folder: Path, tmp_path: Path) -> None:
-    rows = list(
-        open_source(DataConfig(source="imdb", path=imdb_folder), cache_dir=tmp_path).documents()
-    )
+def test_groups_are_assigned_by_id(imdb_folder: Path, tmp_path: Path) -> None:
+    source = open_source(DataConfig(source="imdb", path=imdb_folder), cache_dir=tmp_path)
     groups = tmp_path / "movies.csv"
-    groups.write_text("id,movie\n" + "".join(f"{row.id},m{i % 2}\n" for i, row in enumerate(rows)))
-    found = grouped(imdb_folder, groups)
-    assert [row.group for row in found[:6]] == ["m0", "m1"] * 3
-    assert {row.group for row in found[6:]} == {None}
+    rows = [f"{document.id},m{i % 2}\n" for i, document in enumerate(source.documents())]
+    groups.write_text("id,movie\n" + "".join(rows))
+    documents = grouped(imdb_folder, groups)
+    assert [each.group for each in documents[:6]] == ["m0", "m1"] * 3
+    assert {each.group for each in documents[6:]} == {None}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,7 @@ def test_a_file_of_groups_is_joined_by_id(imdb_folder: Path, tmp_path: Path) -> 
         ("id,movie\nx,1\n", "assigns no group to the document 'train/neg/1_1'"),
     ],
 )
-def test_a_file_of_groups_that_does_not_fit_is_refused(
+def test_rejects_invalid_file_of_groups(
     imdb_folder: Path, tmp_path: Path, content: str, message: str
 ) -> None:
     path = tmp_path / "movies.csv"
@@ -114,10 +113,10 @@ def test_a_file_of_groups_that_does_not_fit_is_refused(
         grouped(imdb_folder, path)
 
 
-def test_a_cell_of_groups_that_is_too_long_is_refused(imdb_folder: Path, tmp_path: Path) -> None:
+def test_rejects_too_long_cell_of_groups(imdb_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "movies.csv"
     path.write_text("id,movie\nx,long\n")
-    before = csv.field_size_limit(3)  # the process's; readers of reviews raise it
+    before = csv.field_size_limit(3)  # a global limit, which table readers raise
     try:
         with pytest.raises(
             DataError, match=r"is not valid CSV \(field larger than .*column id and one"
@@ -127,14 +126,14 @@ def test_a_cell_of_groups_that_is_too_long_is_refused(imdb_folder: Path, tmp_pat
         csv.field_size_limit(before)
 
 
-def test_a_group_column_keeps_groups_together(write_csv: WriteCsv, tmp_path: Path) -> None:
+def test_group_column_keeps_groups_together(write_csv: WriteCsv, tmp_path: Path) -> None:
     rows = [(f"word{i % 7} film{i // 2}", i % 2, f"film{i // 2}") for i in range(40)]
     path = write_csv(rows, ["text", "label", "film"])
     config = DataConfig(source="csv", path=path, group_column="film", valid_size=8, test_size=8)
     data = prepare(config, cache_dir=tmp_path / "cache")
-    films = [{w for w in data.words if w.startswith("film")}]
+    films = {word for word in data.words if word.startswith("film")}
     assert (len(data.train), len(data.valid)) == (24, 8)
-    assert len(films[0]) == 12
-    unknown = data.valid.ids.reshape(8, 2)[:, 1]
-    assert (unknown == 0).all()
+    assert len(films) == 12
+    film_ids = data.valid.ids.reshape(8, 2)[:, 1]
+    assert (film_ids == 0).all()
     assert len(prepare_test(config, cache_dir=tmp_path / "cache").split) == 8

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.preparation.builder import require_tokens
 from celltune.data_prep.preparation.pipeline import fingerprint, prepare, survey
+from celltune.data_prep.preparation.selection import require_tokens
 from celltune.data_prep.sources.base import Document
 from celltune.data_prep.sources.synthetic import SyntheticSource
 from celltune.data_prep.text.tokenizers import open_tokenizer
@@ -25,18 +25,18 @@ WriteCsv = Callable[..., Path]
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Any:
-    def open_it(**fields: Any) -> PreparedData:
+    def prepare_config(**fields: Any) -> PreparedData:
         return prepare(DataConfig(**fields), cache_dir=tmp_path / "cache")
 
-    return open_it
+    return prepare_config
 
 
-def words(data: PreparedData, part: TensorizedSplit) -> list[str]:
-    bounds = zip(part.offsets[:-1], part.offsets[1:], strict=True)
-    return [" ".join(data.words[index] for index in part.ids[a:b]) for a, b in bounds]
+def texts_of(data: PreparedData, split: TensorizedSplit) -> list[str]:
+    bounds = zip(split.offsets[:-1], split.offsets[1:], strict=True)
+    return [" ".join(data.words[index] for index in split.ids[a:b]) for a, b in bounds]
 
 
-def test_reviews_come_out_as_they_went_in(
+def test_prepared_texts_equal_the_written_ones(
     write_csv: WriteCsv, reviews: list[tuple[str, int]], opened: Any
 ) -> None:
     path = write_csv(reviews * 2)
@@ -45,46 +45,46 @@ def test_reviews_come_out_as_they_went_in(
     assert data.classes == ("0", "1")
     assert (data.num_classes, data.vocabulary_size) == (2, len(data.words))
     expected = {(" ".join(text.replace('"', "").split()), label) for text, label in reviews}
-    found = set(zip(words(data, data.train), data.train.labels.tolist(), strict=True))
-    plain = {pair for pair in expected if not set(pair[0]) & set(":!.I")}
-    assert plain <= found
+    prepared = set(zip(texts_of(data, data.train), data.train.labels.tolist(), strict=True))
+    unpunctuated = {pair for pair in expected if not set(pair[0]) & set(":!.I")}
+    assert unpunctuated <= prepared
 
 
-def test_the_vocabulary_knows_the_training_part_only(write_csv: WriteCsv, opened: Any) -> None:
+def test_vocabulary_contains_words_of_training_split_only(write_csv: WriteCsv, opened: Any) -> None:
     path = write_csv([(f"only{i} shared", i % 2) for i in range(40)])
     data = opened(source="csv", path=path, valid_size=10)
     assert len(data.words) == 2 + 1 + 30
-    assert words(data, data.valid) == ["<unk> shared"] * 10
+    assert texts_of(data, data.valid) == ["<unk> shared"] * 10
     assert data.info["valid"]["unknown_share"] == 0.5
 
 
-def test_a_second_preparation_opens_the_cache(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_preparation_opens_the_cache(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = opened(source="synthetic", reviews=60)
-    monkeypatch.setattr(SyntheticSource, "documents", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(SyntheticSource, "documents", lambda *_: pytest.fail("was read"))
     second = opened(source="synthetic", reviews=60)
     assert first.fingerprint == second.fingerprint
     assert (first.train.ids == second.train.ids).all()
 
 
-def test_progress_is_told_to_the_last_review(tmp_path: Path) -> None:
-    told: list[tuple[str, int, int | None]] = []
+def test_progress_is_reported_to_the_last_document(tmp_path: Path) -> None:
+    calls: list[tuple[str, int, int | None]] = []
     config = DataConfig(source="synthetic", reviews=700, valid_size=100, train_size=500)
     for _ in range(2):
-        prepare(config, cache_dir=tmp_path, progress=lambda *event: told.append(event))
-    assert told == [
+        prepare(config, cache_dir=tmp_path, progress=lambda *event: calls.append(event))
+    assert calls == [
         ("read", 500, None),
         ("read", 700, None),
         ("tokenize", 600, 600),
     ]
 
 
-def test_the_environment_names_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variable_sets_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELLTUNE_CACHE", str(tmp_path / "named"))
     data = prepare(DataConfig(source="synthetic", reviews=20))
     assert (tmp_path / "named" / data.fingerprint / "manifest.json").exists()
 
 
-def test_the_fingerprint_follows_all_that_shapes_the_data_but_not_the_path() -> None:
+def test_fingerprint_depends_on_settings_and_content_but_not_on_path() -> None:
     base = {"source": "csv", "path": "a.csv"}
     name = fingerprint(DataConfig(**base), "digest")
     assert fingerprint(DataConfig(source="csv", path="b.csv"), "digest") == name
@@ -108,16 +108,20 @@ def test_the_fingerprint_follows_all_that_shapes_the_data_but_not_the_path() -> 
 @pytest.mark.parametrize(
     ("rows", "size", "message"),
     [
-        ([("fine", 1), ("good", 1)], 1, "none of the 2 .* has the class '0', all are of '1'"),
+        (
+            [("fine", 1), ("good", 1)],
+            1,
+            r"none of the 2 .* class '0'\. .* present are: '1'",
+        ),
         (
             [("fine", 1), ('"";:', 0)] * 3,
             2,
-            "row .: the review is empty, it holds nothing",
+            "row .: the text .* has no tokens",
         ),
-        ([("fine", 1), ("bad", 0)], 5, "there are 2 reviews, but data.valid_size takes 5"),
+        ([("fine", 1), ("bad", 0)], 5, "There are 2 documents, but data.valid_size takes 5"),
     ],
 )
-def test_rows_that_cannot_be_learnt_from_are_refused(
+def test_rejects_documents_that_cannot_be_trained_on(
     write_csv: WriteCsv, opened: Any, rows: list[tuple[str, int]], size: int, message: str
 ) -> None:
     path = write_csv(rows)
@@ -147,17 +151,17 @@ PIECES = [
 
 @pytest.mark.parametrize("name", ["basic_english", "whitespace"])
 @given(text=st.lists(st.sampled_from(PIECES)).map("".join) | st.text())
-def test_a_survey_finds_the_reviews_without_a_token(name: str, text: str) -> None:
+def test_require_tokens_agrees_with_the_tokenizer(name: str, text: str) -> None:
     config = DataConfig(source="synthetic", tokenizer=name)  # type: ignore[arg-type]
-    row = Document("row 1", text, 0, None)
+    document = Document("row 1", text, 0, None)
     if open_tokenizer(name)(text):
-        require_tokens([row], config)
+        require_tokens([document], config)
     else:
-        with pytest.raises(DataError, match=f"row 1: the review is empty, .* that {name} calls"):
-            require_tokens([row], config)
+        with pytest.raises(DataError, match=f"row 1: the text .* has no tokens for .*'{name}'"):
+            require_tokens([document], config)
 
 
-def test_max_tokens_cuts_every_review(opened: Any) -> None:
+def test_max_tokens_truncates_every_document(opened: Any) -> None:
     data = opened(source="synthetic", reviews=200, max_tokens=7)
     assert data.train.lengths.max() == data.info["train"]["longest"] == 7
     assert data.train.lengths.min() >= 5
@@ -166,19 +170,21 @@ def test_max_tokens_cuts_every_review(opened: Any) -> None:
     assert data.nbytes == data.train.nbytes + data.valid.nbytes
 
 
-def test_imdb_prepares_the_same_from_folder_and_archive(
+def test_imdb_gives_equal_data_from_folder_and_archive(
     imdb_folder: Path, imdb_archive: Path, opened: Any
 ) -> None:
-    one = opened(source="imdb", path=imdb_folder, valid_size=2)
-    other = opened(source="imdb", path=imdb_archive, valid_size=2)
-    assert one.words == other.words
-    assert np.array_equal(one.train.ids, other.train.ids)
+    from_folder = opened(source="imdb", path=imdb_folder, valid_size=2)
+    from_archive = opened(source="imdb", path=imdb_archive, valid_size=2)
+    assert from_folder.words == from_archive.words
+    assert np.array_equal(from_folder.train.ids, from_archive.train.ids)
 
 
-def test_preparing_needs_neither_ray_nor_torch() -> None:
+def test_preparation_imports_neither_ray_nor_torch() -> None:
     code = (
         "import celltune.data_prep.preparation.pipeline, sys; "
         "print({'ray', 'torch', 'torchtext'} & set(sys.modules))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "set()"
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "set()"

@@ -19,10 +19,10 @@ def labels_of(*counts: int) -> NDArray[np.int64]:
 
 
 @given(LABELS, st.data())
-def test_parts_are_exact_apart_and_stratified(labels: list[int], data: st.DataObject) -> None:
+def test_splits_are_exact_disjoint_and_stratified(labels: list[int], data: st.DataObject) -> None:
     array = np.array(labels, dtype=np.int64)
     total, counts = len(array), np.bincount(array)
-    # From here on every class has a whole review to its share of the training part.
+    # From this size on, every class has at least one document in the training split.
     train_size = data.draw(st.integers(-(-total // counts.min()), total - 1))
     valid_size = data.draw(st.integers(1, total - train_size))
     train, valid, _ = stratified_split(
@@ -31,14 +31,14 @@ def test_parts_are_exact_apart_and_stratified(labels: list[int], data: st.DataOb
     assert (len(train), len(valid)) == (train_size, valid_size)
     assert train.dtype == valid.dtype == np.int64
     assert not set(train) & set(valid)
-    for part in (train, valid):
-        assert (np.diff(part) > 0).all()
-        held = np.bincount(array[part], minlength=len(counts))
-        assert (np.abs(held - counts * len(part) / total) < 1).all()
+    for indices in (train, valid):
+        assert (np.diff(indices) > 0).all()
+        actual = np.bincount(array[indices], minlength=len(counts))
+        assert (np.abs(actual - counts * len(indices) / total) < 1).all()
 
 
 @given(st.integers(0, 2**32), st.floats(0.01, 0.9))
-def test_the_seed_decides_and_a_share_is_rounded(seed: int, share: float) -> None:
+def test_seed_determines_the_split_and_share_is_rounded(seed: int, share: float) -> None:
     labels = labels_of(60, 40)
     train, valid, _ = stratified_split(labels, None, share, seed)
     again = stratified_split(labels, None, share, seed)
@@ -48,14 +48,14 @@ def test_the_seed_decides_and_a_share_is_rounded(seed: int, share: float) -> Non
     assert len(train) + len(valid) == 100
 
 
-def test_other_seeds_give_other_splits() -> None:
+def test_another_seed_gives_another_split() -> None:
     labels = labels_of(500, 500)
     assert (
         stratified_split(labels, None, 0.2, 1)[1] != stratified_split(labels, None, 0.2, 2)[1]
     ).any()
 
 
-def test_validation_does_not_depend_on_how_many_are_trained_on() -> None:
+def test_validation_does_not_depend_on_train_size() -> None:
     labels = labels_of(50, 50)
     small, large = stratified_split(labels, 20, 30, 1), stratified_split(labels, 60, 30, 1)
     assert (small[1] == large[1]).all()
@@ -65,14 +65,19 @@ def test_validation_does_not_depend_on_how_many_are_trained_on() -> None:
 @pytest.mark.parametrize(
     ("counts", "train_size", "valid_size", "message"),
     [
-        ((5,), None, 0.2, "all 5 reviews have class 0; .* at least two classes"),
-        ((), None, 0.2, "there are no reviews; .* at least two classes"),
-        ((5, 5), 8, 3, r"there are 10 reviews, but data.train_size 8 .* 3 ask for 11; lower"),
-        ((5, 5), None, 10, r"10 reviews, but data.valid_size takes 10 and leaves none"),
-        ((99, 1), 3, 1, r"3 reviews would hold none of class 1, which has 1 of 100 .* raise"),
+        ((5,), None, 0.2, "All 5 documents are of class 0. .* at least two classes"),
+        ((), None, 0.2, "There are no documents. .* at least two classes"),
+        ((5, 5), 8, 3, "There are 10 documents, but data.train_size 8 .* 3 need 11. Reduce"),
+        ((5, 5), None, 10, "10 documents, but data.valid_size takes 10, which leaves none"),
+        (
+            (99, 1),
+            3,
+            1,
+            "3 documents would contain none of class 1, which has 1 of 100",
+        ),
     ],
 )
-def test_what_cannot_be_split_is_refused(
+def test_rejects_impossible_split(
     counts: tuple[int, ...], train_size: int | None, valid_size: float, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):

@@ -48,7 +48,7 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (["evaluate", "none"], "no experiment 'none'"),
         (["evaluate", "empty"], "none of the 0 trials has finished"),
-        (["evaluate", "testless"], r"the config names no test part; set data\.test_path"),
+        (["evaluate", "testless"], r"the config defines no test split\. Set data\.test_path"),
         (["evaluate", "changed"], "The data of the experiment 'changed' has changed"),
         (["evaluate", "changed", "--on", "valid"], "--on is 'valid'.*train, train.valid"),
         (["evaluate", "changed", "--format", "csv"], "'csv' is not a format.*table, json"),
