@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: CPU-seconds of a whole process tree, and the result's last line."""
+"""Helpers of the benchmarks: CPU time of a process tree, and output of the figures."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 REPOSITORY = HERE.parent
 REVIEWS = REPOSITORY.parent / "shared" / "data" / "imdb" / "train.csv.gz"
-"""Where real reviews are looked for if a benchmark isn't told."""
+"""Default location of the IMDB reviews."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a command took: seconds on the clock and seconds of CPU over all its processes."""
+    """Cost of a command: wall-clock seconds, CPU seconds of all its processes, and its output."""
 
     wall: float
     cpu: float
@@ -31,12 +31,12 @@ class Usage:
 
 
 def measure(command: Sequence[str], env: Mapping[str, str] | None = None) -> Usage:
-    """Run a command and add up the CPU-seconds of every process that descends from it.
+    """Run a command and return its cost, including all descendant processes.
 
-    The tree is looked at every 0.1 s, so a process is counted up to 0.1 s short; Ray's workers
-    and daemons live far longer. Nothing of the measuring process itself is counted.
+    CPU times are sampled every 0.1 s, so up to 0.1 s per process is missed; Ray's workers and
+    daemons live far longer. The calling process is not included.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
     )
@@ -46,32 +46,32 @@ def measure(command: Sequence[str], env: Mapping[str, str] | None = None) -> Usa
     reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()))
     reader.start()
     while process.poll() is None:
-        _look(tree, seconds)
+        _sample(tree, seconds)
         time.sleep(0.1)
-    wall = time.perf_counter() - begun
+    wall = time.perf_counter() - started
     reader.join(timeout=10)
     output = "".join(lines)
     if process.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{output[-3000:]}")
+        raise SystemExit(f"{' '.join(command)} failed ({process.returncode}):\n{output[-3000:]}")
     return Usage(wall, sum(seconds.values()), output)
 
 
-def _look(tree: dict[int, psutil.Process], seconds: dict[int, float]) -> None:
-    # Daemons leave the tree when their parent goes, so every process ever seen is looked at.
-    for known in list(tree.values()):
+def _sample(tree: dict[int, psutil.Process], seconds: dict[int, float]) -> None:
+    # A daemon leaves the tree when its parent exits, so all known processes are sampled.
+    for process in list(tree.values()):
         try:
-            for child in known.children():
+            for child in process.children():
                 tree.setdefault(child.pid, child)
-            times = known.cpu_times()
-            seconds[known.pid] = times.user + times.system
+            times = process.cpu_times()
+            seconds[process.pid] = times.user + times.system
         except psutil.Error:
-            tree.pop(known.pid, None)
+            tree.pop(process.pid, None)
 
 
 def finish(
     benchmark: str, figures: Mapping[str, float], details: Mapping[str, object], *, keep: bool
 ) -> None:
-    """Print the figures as the last line, and keep them under `results/` if asked."""
+    """Print the figures as the last line; if `keep`, write them to `results/`, too."""
     rounded = {name: round(value, 4) for name, value in figures.items()}
     if keep:
         RESULTS.mkdir(exist_ok=True)

@@ -1,8 +1,8 @@
-"""The optimizer's share of a training step: clipping, the steps, and making up for missed ones.
+"""Share of the optimizer in the time of a training step, including clipping and lazy row updates.
 
-The model is a classifier with one gru layer of 64 over a vocabulary of 25,000 words, drawn by
-Zipf's law, as they come in text. The first 40 steps are not counted: by then, as in training,
-most words that a batch uses have missed some steps.
+The model is a classifier with one gru layer of size 64. Batches are drawn from 25,000 words by
+Zipf's law. The first 40 steps are excluded: as in real training, most words of a batch have then
+missed some updates.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ WORDS, WARM_UP = 25_000, 40
 
 
 class Stopwatch:
-    """Adds up the seconds spent in functions that it wraps."""
+    """Total time in the functions that it wraps."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any, **named: Any) -> Any:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             try:
                 return call(*arguments, **named)
             finally:
-                self.seconds += time.perf_counter() - begun
+                self.seconds += time.perf_counter() - started
 
         return timed
 
 
 def share(training: TrainingConfig, sizes: dict[str, Any]) -> float:
-    """The median over steps of the optimizer's time by the step's time."""
+    """Return the median share of the optimizer in the time of a step."""
     generator = torch.Generator().manual_seed(1)
     config = ModelConfig(cell="gru", hidden_size=64, embedding_size=100, readout="max")
     model = TextClassifier(config, WORDS, 2, generator)
@@ -59,10 +59,10 @@ def share(training: TrainingConfig, sizes: dict[str, Any]) -> float:
         for number in range(WARM_UP + 4 * sizes["runs"]):
             count = sizes["steps"] * sizes["batch"]
             ids = 2 + torch.multinomial(frequencies, count, True, generator=generator)
-            begun, watch.seconds = time.perf_counter(), 0.0
+            started, watch.seconds = time.perf_counter(), 0.0
             _learn(model, updater, ids.view(sizes["steps"], -1), lengths, labels)
             if number >= WARM_UP:
-                shares.append(watch.seconds / (time.perf_counter() - begun))
+                shares.append(watch.seconds / (time.perf_counter() - started))
     finally:
         torch.nn.utils.clip_grad_norm_ = clip
         row_updates.LazyRowUpdates._call = call  # type: ignore[method-assign]
@@ -82,9 +82,9 @@ def _learn(
 
 
 def optimizer_shares(sizes: dict[str, Any]) -> dict[str, float]:
-    """The share of each optimizer, one thread: adam and sgd by rows, and both dense.
+    """Return the share of each optimizer with one thread: lazy row updates, and dense updates.
 
-    Dense is reached by a weight decay, which moves every row in every step.
+    A weight decay changes every row in every step and therefore forces dense updates.
     """
     torch.set_num_threads(1)
     tiny = 1e-9

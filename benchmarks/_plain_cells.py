@@ -1,6 +1,6 @@
-"""The plain Python loop: one step after the other, backward by autograd.
+"""Plain Python loops over time steps with autograd, for comparison with celltune's cells.
 
-Shapes: T time, B batch, I input features, H hidden.
+Shapes: T time steps, B batch size, I input features, H hidden size.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ STEPS: dict[str, Step] = {
 
 
 def plain_layer(cell: str, stack: RecurrentStack) -> Callable[[Tensor], Tensor]:
-    """A loop over the first layer's weights of `stack`: (T, B, I) -> (T, B, H)."""
+    """Return a function (T, B, I) -> (T, B, H) that runs the weights of the first layer."""
     weights = dict(stack.named_parameters())
     wide, tall = weights["weight_ih_l0"], weights["weight_hh_l0"]
     bias_ih, bias_hh = weights["bias_ih_l0"], weights.get("bias_hh_l0")

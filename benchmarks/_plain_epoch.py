@@ -1,4 +1,4 @@
-"""One epoch of a bidirectional GRU as one writes it first: DataLoader, pad, PackedSequence."""
+"""Straightforward PyTorch baseline: bidirectional GRU with DataLoader and PackedSequence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Example = tuple[Tensor, int]
 
 
 class PlainClassifier(nn.Module):
-    """Embedding, nn.GRU over a PackedSequence, maximum over time, output layer."""
+    """Embedding, `nn.GRU` over a PackedSequence, maximum over time, output layer."""
 
     def __init__(self, config: ModelConfig, words: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ def _collate(batch: list[Example]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def plain_epoch(config: ModelConfig, split: TensorizedSplit, words: int, rate: float) -> float:
-    """Train for an epoch; gives its seconds."""
+    """Train for one epoch and return its duration in seconds."""
     torch.manual_seed(1)
     texts = np.split(split.ids.astype(np.int64), split.offsets[1:-1])
     pairs = list(zip(map(torch.from_numpy, texts), split.labels.tolist(), strict=True))
@@ -59,9 +59,9 @@ def plain_epoch(config: ModelConfig, split: TensorizedSplit, words: int, rate: f
     )
     model = PlainClassifier(config, words)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
-    criterion, begun = nn.BCEWithLogitsLoss(), time.perf_counter()
+    criterion, started = nn.BCEWithLogitsLoss(), time.perf_counter()
     for padded, lengths, labels in loader:
         optimizer.zero_grad()
         criterion(model(padded, lengths), labels).backward()
         optimizer.step()
-    return time.perf_counter() - begun
+    return time.perf_counter() - started

@@ -1,11 +1,10 @@
-"""Searches replayed over recorded learning curves, on a virtual clock with several workers.
+"""Simulation of searches on recorded learning curves, with several workers and a virtual clock.
 
-A method proposes parameters; what it gets is the recorded configuration nearest to them that its
-search hasn't had yet: the same values of every choice, and over the ranges the least Euclidean
-distance in the unit cube (logarithmic where the space is). Where all with the same choices are used
-up, it is one with the fewest other choices. So no method gets a curve twice, as no real search
-trains twice what it trained before, and every method is told the true curve of a neighbour of what
-it proposed.
+A method proposes hyperparameters and gets the learning curve of the nearest recorded configuration
+that its search has not used yet. The nearest configuration has the same categorical values (if none
+is left: the fewest different ones) and the smallest Euclidean distance in the unit cube of the
+ranges (logarithmic where the space is). A search thus never gets a curve twice, and every curve was
+recorded for a neighbour of the proposal.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from celltune.search.config.space import Choice, Range, Space
 
 @dataclass(frozen=True)
 class Curve:
-    """One recorded configuration, an item an epoch."""
+    """Recorded configuration; the lists have one item per epoch."""
 
     params: Mapping[str, Any]
     valid_accuracy: list[float]
@@ -37,10 +36,10 @@ class Method(Protocol):
     """A search strategy."""
 
     def propose(self, number: int) -> Mapping[str, Any]:
-        """Give the parameters of trial `number`."""
+        """Return the hyperparameters of trial `number`."""
 
     def report(self, number: int, epoch: int, metrics: dict[str, float]) -> bool:
-        """Take in an epoch, from 1; says whether the trial goes on."""
+        """Report an epoch (from 1); return whether the trial continues."""
 
 
 def load_curves(path: Path) -> list[Curve]:
@@ -50,7 +49,7 @@ def load_curves(path: Path) -> list[Curve]:
 
 
 class Table:
-    """The recorded configurations as points of a space."""
+    """Recorded configurations as points of a space."""
 
     def __init__(self, curves: list[Curve], space: Space) -> None:
         self.curves = curves
@@ -61,67 +60,69 @@ class Table:
         self._chosen = np.array([self._choice(curve.params) for curve in curves])
 
     def _point(self, params: Mapping[str, Any]) -> list[float]:
-        return [_position(params[name], kept) for name, kept in self._ranges.items()]
+        return [_position(params[name], dimension) for name, dimension in self._ranges.items()]
 
     def _choice(self, params: Mapping[str, Any]) -> list[int]:
-        return [kept.values.index(params[name]) for name, kept in self._choices.items()]
+        return [choice.values.index(params[name]) for name, choice in self._choices.items()]
 
-    def nearest(self, params: Mapping[str, Any], left: list[int]) -> int:
-        """Give the index of the nearest of the configurations that are `left`."""
-        apart = np.linalg.norm(self._points[left] - np.array(self._point(params)), axis=1)
-        other = (self._chosen[left] != np.array(self._choice(params))).sum(axis=1)
-        # A distance within the ranges never outweighs a choice.
-        return left[int((other * (1 + math.sqrt(len(self._ranges))) + apart).argmin())]
+    def nearest(self, params: Mapping[str, Any], unused: list[int]) -> int:
+        """Return the index of the configuration in `unused` that is nearest to `params`."""
+        distances = np.linalg.norm(self._points[unused] - np.array(self._point(params)), axis=1)
+        mismatches = (self._chosen[unused] != np.array(self._choice(params))).sum(axis=1)
+        # One different choice weighs more than the largest possible distance.
+        weight = 1 + math.sqrt(len(self._ranges))
+        return unused[int((mismatches * weight + distances).argmin())]
 
     def best(self, count: int) -> float:
-        """Give the mean of the best epochs of the best configurations."""
+        """Return the mean of the best validation accuracies of the `count` best configurations."""
         return float(np.mean(sorted(max(c.valid_accuracy) for c in self.curves)[-count:]))
 
 
-def _position(value: float, kept: Range) -> float:
-    low, high = kept.low, kept.high
-    if kept.log:
+def _position(value: float, dimension: Range) -> float:
+    """Return the position of a value in its range, from 0 to 1."""
+    low, high = dimension.low, dimension.high
+    if dimension.log:
         return math.log(value / low) / math.log(high / low)
     return (value - low) / (high - low)
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What a search came to on the virtual clock."""
+    """Result of a simulated search."""
 
     steps: list[tuple[float, float]]
-    """(seconds, best validation accuracy so far), one each time that it rose."""
+    """(seconds, best validation accuracy so far) at each improvement."""
     trials: int
     epochs: int
 
     def time_to(self, target: float, budget: float) -> float:
-        """Seconds until the best is at least `target`; `budget` if that wasn't within it."""
-        return min(budget, next((at for at, best in self.steps if best >= target), budget))
+        """Return the seconds until the best accuracy reaches `target`, at most `budget`."""
+        return min(budget, next((time for time, best in self.steps if best >= target), budget))
 
     def best_at(self, seconds: float) -> float:
-        """The best validation accuracy found until then; 0 before the first epoch."""
-        return max((best for at, best in self.steps if at <= seconds), default=0.0)
+        """Return the best validation accuracy at a time; 0 before the first epoch."""
+        return max((best for time, best in self.steps if time <= seconds), default=0.0)
 
 
 def replay(method: Method, table: Table, *, workers: int, budget: float) -> Replay:
-    """Run a search until its time is up or every configuration was tried."""
-    left = list(range(len(table.curves)))
-    waiting: list[tuple[float, int, int, int]] = []  # (when, trial, configuration, epoch)
+    """Simulate a search until its budget or the configurations are used up."""
+    unused = list(range(len(table.curves)))
+    epoch_ends: list[tuple[float, int, int, int]] = []  # (time, trial, configuration, epoch)
     steps: list[tuple[float, float]] = []
     trials = epochs = 0
 
-    def begin(now: float) -> None:
+    def start_trial(now: float) -> None:
         nonlocal trials
-        if left:
-            index = table.nearest(method.propose(trials), left)
-            left.remove(index)
-            heapq.heappush(waiting, (now + table.curves[index].seconds[0], trials, index, 1))
+        if unused:
+            index = table.nearest(method.propose(trials), unused)
+            unused.remove(index)
+            heapq.heappush(epoch_ends, (now + table.curves[index].seconds[0], trials, index, 1))
             trials += 1
 
     for _ in range(workers):
-        begin(0.0)
-    while waiting and waiting[0][0] <= budget:
-        now, number, index, epoch = heapq.heappop(waiting)
+        start_trial(0.0)
+    while epoch_ends and epoch_ends[0][0] <= budget:
+        now, number, index, epoch = heapq.heappop(epoch_ends)
         curve, epochs = table.curves[index], epochs + 1
         accuracy = curve.valid_accuracy[epoch - 1]
         if not steps or accuracy > steps[-1][1]:
@@ -132,7 +133,7 @@ def replay(method: Method, table: Table, *, workers: int, budget: float) -> Repl
             "seconds": curve.seconds[epoch - 1],
         }
         if method.report(number, epoch, metrics) and epoch < table.epochs:
-            heapq.heappush(waiting, (now + curve.seconds[epoch], number, index, epoch + 1))
+            heapq.heappush(epoch_ends, (now + curve.seconds[epoch], number, index, epoch + 1))
         else:
-            begin(now)
+            start_trial(now)
     return Replay(steps, trials, epochs)

@@ -1,4 +1,4 @@
-"""The strategies that `benchmarks/regret.py` compares, each behind the same two methods."""
+"""The search strategies that `benchmarks/regret.py` compares."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from celltune.search.types import EpochReport
 
 
 class Random:
-    """Random search: every trial gets all its epochs."""
+    """Random search without early stopping."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space = space
@@ -36,11 +36,11 @@ class Random:
 
 
 class Stock:
-    """Ray's OptunaSearch and ASHAScheduler as they come, called as Ray Tune's loop calls them."""
+    """Ray's OptunaSearch and ASHAScheduler with default settings, called as by Ray Tune."""
 
     def __init__(self, space: Space, seed: int, epochs: int) -> None:
         self._search = OptunaSearch(sampler=optuna.samplers.TPESampler(seed=seed))
-        searched = {name: _domain(kept) for name, kept in space.searched.items()}
+        searched = {name: _domain(dimension) for name, dimension in space.searched.items()}
         self._search.set_search_properties("valid_accuracy", "max", {**space.fixed, **searched})
         self._asha = AsyncHyperBandScheduler(max_t=epochs)
         self._asha.set_search_properties("valid_accuracy", "max")
@@ -61,17 +61,21 @@ class Stock:
         return False
 
 
-def _domain(kept: Dimension) -> Any:
-    if isinstance(kept, Choice):
-        return tune.choice(list(kept.values))
-    if kept.integer:
-        low, high = int(kept.low), int(kept.high) + 1  # Ray's bound is exclusive
-        return tune.lograndint(low, high) if kept.log else tune.randint(low, high)
-    return tune.loguniform(kept.low, kept.high) if kept.log else tune.uniform(kept.low, kept.high)
+def _domain(dimension: Dimension) -> Any:
+    if isinstance(dimension, Choice):
+        return tune.choice(list(dimension.values))
+    if dimension.integer:
+        low, high = int(dimension.low), int(dimension.high) + 1  # Ray's bound is exclusive
+        return tune.lograndint(low, high) if dimension.log else tune.randint(low, high)
+    return (
+        tune.loguniform(dimension.low, dimension.high)
+        if dimension.log
+        else tune.uniform(dimension.low, dimension.high)
+    )
 
 
-class Nowhere:
-    """Where the ledger of a search is kept that nobody resumes."""
+class DiscardedLedger:
+    """Ledger file of a search that is never resumed."""
 
     where = "memory"
 
@@ -79,34 +83,34 @@ class Nowhere:
         return []
 
     def write(self, first: int, count: int, data: bytes) -> None:
-        """Keep nothing beyond what the ledger holds itself."""
+        """Discard the data; the ledger keeps its events in memory."""
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing."""
 
 
 class Celltune:
-    """Our conductor itself, over a ledger in memory."""
+    """celltune's controller with a ledger in memory."""
 
     def __init__(self, config: SearchConfig) -> None:
-        ledger = Ledger(Nowhere())
+        ledger = Ledger(DiscardedLedger())
         ledger.append(ExperimentCreated(at=0.0, fingerprint="curves"))
-        self._conductor = SearchController(config, ledger, clock=lambda: 0.0)
+        self._controller = SearchController(config, ledger, clock=lambda: 0.0)
 
     def propose(self, number: int) -> Mapping[str, Any]:
-        assignment = self._conductor.next()
+        assignment = self._controller.next()
         if assignment is None or assignment.number != number:
-            raise RuntimeError(f"the conductor gave {assignment} as trial {number}")
+            raise RuntimeError(f"The controller assigned {assignment} instead of trial {number}.")
         return assignment.params
 
     def report(self, number: int, epoch: int, metrics: dict[str, float]) -> bool:
-        return self._conductor.report(number, [EpochReport(epoch, metrics, None)])
+        return self._controller.report(number, [EpochReport(epoch, metrics, None)])
 
 
 def interval(
     ours: np.ndarray, theirs: np.ndarray, generator: np.random.Generator, draws: int = 10_000
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of the ratio of two means, the seeds of each drawn by themselves."""
+    """Return the 95 % bootstrap interval of the ratio of two means of independent samples."""
     one, other = (
         side[generator.integers(0, len(side), (draws, len(side)))].mean(axis=1)
         for side in (ours, theirs)

@@ -1,19 +1,20 @@
-"""Every recurrent cell, forward and backward, beside torch's own modules.
+"""Time of every recurrent cell, forward and backward, compared with torch's modules.
 
 Usage: python benchmarks/cells.py [--quick] [--device cpu]
 
-Batch 64, 256 steps, 100 input features, hidden 16, 64 and 128, one and two threads. All sides of a
-comparison run in turn in one process, and the medians of 5 runs are compared. Figures are time
-ratios, the worst over the hidden sizes and the numbers of threads, below 1 is faster:
-  gru, rnn, lstm                  ours to torch's module of that name
-  gru_reset_before, mgu           ours to torch's nn.GRU
-  bidirectional_vs_padded         two bidirectional gru layers, padding kept out, to nn.GRU over the
-                                  padded batch, which reads padding as if it were text
-  bidirectional_vs_packed         the same to nn.GRU over a PackedSequence
-  optimizer_share                 Adam's share of a training step: 25,000 words, gru of 64
-The details hold every time, the ratios to a plain Python loop, the share of SGD with momentum, and
-the same without the native loops (`fallback`), which is what a machine without a compiler gets.
-On another device than the CPU only the ratios of the cells are measured, with cuDNN's as the peers.
+Batch size 64, 256 time steps, 100 input features, hidden sizes 16, 64 and 128, one and two
+threads. The compared modules run alternately in one process; the medians of 5 runs are compared.
+The figures are time ratios, the worst over hidden sizes and numbers of threads; below 1 means
+faster than torch:
+  gru, rnn, lstm                  celltune to the torch module of the same name
+  gru_reset_before, mgu           celltune to `nn.GRU`
+  bidirectional_vs_padded         two bidirectional gru layers that skip padding, to `nn.GRU` on the
+                                  padded batch, which processes padding like text
+  bidirectional_vs_packed         the same, to `nn.GRU` on a PackedSequence
+  optimizer_share                 share of Adam in a training step: 25,000 words, gru of size 64
+The details contain all times, the ratios to a plain Python loop, the share of SGD with momentum,
+and the results without the native loops (`fallback`), as on a machine without a compiler. On a GPU,
+only the ratios of the cells are measured, and torch's modules use cuDNN.
 """
 
 from __future__ import annotations
@@ -42,22 +43,22 @@ Run = Callable[[], object]
 
 
 def medians(sides: Mapping[str, Run], runs: int, device: torch.device) -> dict[str, float]:
-    """Seconds of each side: the median of `runs`, in turn, after a round to warm up."""
+    """Return the median seconds of each side over `runs` alternating runs after a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(runs + 1):
         for name, run in sides.items():
-            begun = time.perf_counter()
+            started = time.perf_counter()
             run()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            times[name].append(time.perf_counter() - begun)
-    return {name: statistics.median(taken[1:]) for name, taken in times.items()}
+            times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(seconds[1:]) for name, seconds in times.items()}
 
 
-def both_ways(
+def forward_and_backward(
     forward: Callable[[], Tensor], grad: Tensor, inputs: Tensor, module: nn.Module
 ) -> Run:
-    """Forward and backward to the inputs and all weights, adding to no older gradient."""
+    """Return a function that computes the gradients of the inputs and all weights."""
     sources = [inputs, *module.parameters()]
     return lambda: torch.autograd.grad(forward(), sources, grad)
 
@@ -65,7 +66,7 @@ def both_ways(
 def one_layer(
     cell: str, hidden: int, steps: int, batch: int, device: torch.device
 ) -> dict[str, Run]:
-    """Ours, the peer, and a plain Python loop, over one layer without padding."""
+    """Return runs of one layer without padding: celltune, torch, and a plain Python loop."""
     lengths = torch.full((batch,), steps)
     inputs = torch.randn(steps, batch, FEATURES, device=device, requires_grad=True)
     peer = PEERS.get(cell, nn.GRU)(FEATURES, hidden).to(device)
@@ -79,15 +80,15 @@ def one_layer(
         return ours(inputs.transpose(1, 2), None, lengths=lengths)
 
     return {
-        "ours": both_ways(our_states, tall, inputs, ours),
-        "peer": both_ways(lambda: peer(inputs)[0], wide, inputs, peer),
-        "plain": both_ways(lambda: plain(inputs), wide, inputs, ours),
+        "ours": forward_and_backward(our_states, tall, inputs, ours),
+        "peer": forward_and_backward(lambda: peer(inputs)[0], wide, inputs, peer),
+        "plain": forward_and_backward(lambda: plain(inputs), wide, inputs, ours),
     }
 
 
 def two_layers(hidden: int, steps: int, batch: int, device: torch.device) -> dict[str, Run]:
-    """Two bidirectional layers over reviews of half to full length."""
-    lengths = torch.linspace(steps / 2, steps, batch).long().flip(0)  # the longest first
+    """Return runs of two bidirectional layers on documents of half to full length."""
+    lengths = torch.linspace(steps / 2, steps, batch).long().flip(0)  # longest first
     real = (torch.arange(steps)[:, None] < lengths)[:, None].to(device)
     inputs = torch.randn(steps, batch, FEATURES, device=device, requires_grad=True)
     peer = nn.GRU(FEATURES, hidden, 2, bidirectional=True).to(device)
@@ -110,14 +111,14 @@ def two_layers(hidden: int, steps: int, batch: int, device: torch.device) -> dic
         return pad_packed_sequence(states)[0]
 
     return {
-        "ours": both_ways(our_states, tall, inputs, ours),
-        "padded": both_ways(lambda: peer(inputs)[0], wide, inputs, peer),
-        "packed": both_ways(packed, wide, inputs, peer),
+        "ours": forward_and_backward(our_states, tall, inputs, ours),
+        "padded": forward_and_backward(lambda: peer(inputs)[0], wide, inputs, peer),
+        "packed": forward_and_backward(packed, wide, inputs, peer),
     }
 
 
 def measure(sizes: dict[str, Any], device: torch.device) -> dict[str, dict[str, float]]:
-    """Milliseconds by comparison and side."""
+    """Return milliseconds by comparison and side."""
     rows: dict[str, dict[str, float]] = {}
     for threads in sizes["threads"]:
         torch.set_num_threads(threads)
@@ -127,9 +128,9 @@ def measure(sizes: dict[str, Any], device: torch.device) -> dict[str, dict[str, 
             groups["bidirectional"] = two_layers(*shape)
             for name, sides in groups.items():
                 seconds = medians(sides, sizes["runs"], device)
-                taken = {side: 1000 * value for side, value in seconds.items()}
-                rows[f"{name} hidden {hidden} threads {threads}"] = taken
-                text = "  ".join(f"{side} {value:7.2f} ms" for side, value in taken.items())
+                milliseconds = {side: 1000 * value for side, value in seconds.items()}
+                rows[f"{name} hidden {hidden} threads {threads}"] = milliseconds
+                text = "  ".join(f"{side} {value:7.2f} ms" for side, value in milliseconds.items())
                 print(f"{name:17} hidden {hidden:3} threads {threads}  {text}", flush=True)
     return rows
 

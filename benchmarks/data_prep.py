@@ -1,22 +1,22 @@
-"""Preparing, opening, sharing and batching IMDB, beside torchtext 0.6.0 and torch's DataLoader.
+"""Preparing, opening, sharing and batching IMDB, compared with torchtext 0.6.0 and DataLoader.
 
 Usage: python benchmarks/data_prep.py [--quick] [--data FOLDER] [--repeat 3]
 
-Both sides get the same reviews and the basic_english tokenizer, one after the other in one run;
-figures are ratios of medians:
-  prepare_speedup    raw archive to ready cache, training and test part (50,000 reviews), against
-                     torchtext's own way from the unpacked folder: datasets.IMDB, Field,
-                     build_vocab, one pass of BucketIterator over both parts (at least 5). What
-                     a machine compiles once is compiled before; `details` say how long it took
-  second_open_ms     opening in another process of the cluster what is published (at most 50)
-  open_speedup       preparing by opening (at least 100)
-  extra_trial_share  memory that one more trial adds, by the set's size: the growth of the summed
-                     PSS of Ray's store, the data's owner and all trials, after the trial read
-                     every array (at most 0.05)
-  batches_speedup    one pass over the training batches, against a DataLoader whose collate makes a
-                     tensor of each review's ids and calls pad_sequence (at least 10); `details`
-                     has the same against tensors that were made before
-  padding_share      padding in the batches of 64 (at most 0.05)
+Both sides process the same reviews with the basic_english tokenizer, alternately in one run. The
+figures are medians or ratios of medians (in parentheses: the goal):
+  prepare_speedup    from the archive to the finished cache, training and test split (50,000
+                     reviews), compared with torchtext from the unpacked folder: datasets.IMDB,
+                     Field, build_vocab, one pass of BucketIterator over both splits (at least 5).
+                     The native tokenizer is compiled before; `details` contain the time for this
+  second_open_ms     opening published data in another process of the cluster (at most 50)
+  open_speedup       preparing to opening (at least 100)
+  extra_trial_share  additional memory of one more trial in relation to the size of the data: growth
+                     of the total PSS of Ray's store, the data's owner and all trials after the
+                     trial read every array (at most 0.05)
+  batches_speedup    one pass over the training batches, compared with a DataLoader whose collate
+                     function converts the ids of each review to a tensor and calls pad_sequence
+                     (at least 10); `details` contain the comparison with existing tensors
+  padding_share      share of padding in batches of 64 (at most 0.05)
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from _measure import REPOSITORY, finish
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-# This file is called as the package is. `_measure` took its folder out of this process's path; Ray
-# would put it into the workers' by the script's name.
+# Ray adds the folder of the driver's script to the import path of its workers, where this folder's
+# modules would shadow others; therefore pretend that the script is elsewhere.
 sys.argv[0] = str(REPOSITORY / "benchmark")
 
 from celltune.data_prep.cache import ray_store as store  # noqa: E402
@@ -57,13 +57,13 @@ WHOLE_REVIEWS = 10_000
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
+    started = time.perf_counter()
     call()
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
-def torchtext_way(root: Path) -> None:
-    """What torchtext 0.6.0's own pages show."""
+def prepare_by_torchtext(root: Path) -> None:
+    """Prepare IMDB as in the documentation of torchtext 0.6.0."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torchtext import data, datasets
@@ -73,36 +73,36 @@ def torchtext_way(root: Path) -> None:
     train, test = datasets.IMDB.splits(text, label, root=str(root))
     text.build_vocab(train, max_size=25_000)
     label.build_vocab(train)
-    for part in data.BucketIterator.splits(
+    for batches in data.BucketIterator.splits(
         (train, test), batch_size=BATCH, sort_within_batch=True, device="cpu"
     ):
-        for _ in part:
+        for _ in batches:
             pass
 
 
-def our_way(config: DataConfig, scratch: Path) -> None:
+def prepare_by_celltune(config: DataConfig, scratch: Path) -> None:
     with tempfile.TemporaryDirectory(dir=scratch) as cache:
         prepare_test(config, cache_dir=Path(cache))
 
 
 class Trial:
-    """A process that opens what was published and reads all of it."""
+    """A process that opens published data and reads all of them."""
 
     def open(self, handle: store.DataHandle) -> float:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         data = store.open_handle(handle)
-        took = time.perf_counter() - begun
-        for part in (data.train, data.valid):
-            for array in (part.ids, part.offsets, part.labels):
+        duration = time.perf_counter() - started
+        for split in (data.train, data.valid):
+            for array in (split.ids, split.offsets, split.labels):
                 int(array.max())
-        return took
+        return duration
 
     def pid(self) -> int:
         return psutil.Process().pid
 
 
 def sharing(data: PreparedData, trials: int, scratch: Path) -> tuple[list[float], list[float]]:
-    """Seconds that each trial took to open, and the share of the set that each one added."""
+    """Return the seconds to open the data and the share of their size added, for each trial."""
     small = prepare(DataConfig(source="synthetic", reviews=100), cache_dir=scratch)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
@@ -124,13 +124,13 @@ def sharing(data: PreparedData, trials: int, scratch: Path) -> tuple[list[float]
 
 
 def pss(pids: Sequence[int]) -> int:
-    """Bytes that these processes, Ray's store and the data's owner take together."""
-    whole = [psutil.Process(pid) for pid in pids]
+    """Return the total PSS of these processes, Ray's store and the data's owner in bytes."""
+    processes = [psutil.Process(pid) for pid in pids]
     for child in psutil.Process().children(recursive=True):
         line = " ".join(child.cmdline())
         if child.pid not in pids and ("raylet" in child.name() or "DataCache" in line):
-            whole.append(child)
-    return sum(process.memory_full_info().pss for process in whole)
+            processes.append(child)
+    return sum(process.memory_full_info().pss for process in processes)
 
 
 def ids_of(data: PreparedData) -> list[tuple[list[int], int]]:
@@ -158,18 +158,18 @@ def batches(data: PreparedData, epoch: int) -> Iterator[Batch]:
 def batching(data: PreparedData, repeat: int) -> dict[str, float]:
     lists = ids_of(data)
     tensors = [(torch.tensor(ids), label) for ids, label in lists]
-    ours, theirs, made_before = [], [], []
+    ours, from_lists, from_tensors = [], [], []
     for epoch in range(repeat):
         ours.append(seconds(lambda: pass_over(batches(data, epoch))))  # noqa: B023
-        for found, items in ((theirs, lists), (made_before, tensors)):
+        for times, items in ((from_lists, lists), (from_tensors, tensors)):
             loader = DataLoader(items, BATCH, shuffle=True, collate_fn=collate)
-            found.append(seconds(lambda: pass_over(loader)))  # noqa: B023
-    read = sum(batch.ids.size for batch in batches(data, 0))
+            times.append(seconds(lambda: pass_over(loader)))  # noqa: B023
+    padded_size = sum(batch.ids.size for batch in batches(data, 0))
     return {
         "ours_s": median(ours),
-        "dataloader_s": median(theirs),
-        "dataloader_of_tensors_s": median(made_before),
-        "padding_share": 1 - data.train.tokens / read,
+        "dataloader_s": median(from_lists),
+        "dataloader_of_tensors_s": median(from_tensors),
+        "padding_share": 1 - data.train.tokens / padded_size,
     }
 
 
@@ -185,12 +185,12 @@ def archive(folder: Path, scratch: Path, per_class: int | None) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a fifth of the reviews, once")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the reviews, one run")
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
     if not (options.data / "make_aclimdb.py").is_file():
-        sys.exit(f"{options.data} holds no make_aclimdb.py; name its folder: --data")
+        sys.exit(f"{options.data} does not contain make_aclimdb.py; set --data to its folder.")
     repeat = 1 if options.quick else options.repeat
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -198,10 +198,10 @@ def main() -> None:
         config = DataConfig(source="imdb", path=path, max_tokens=WHOLE_REVIEWS)
         ours, theirs = [], []
         compiling = seconds(native_tokens.available)
-        seconds(lambda: our_way(DataConfig(source="synthetic", test_size=0.2), scratch))
+        seconds(lambda: prepare_by_celltune(DataConfig(source="synthetic", test_size=0.2), scratch))
         for _ in range(repeat):
-            ours.append(seconds(lambda: our_way(config, scratch)))
-            theirs.append(seconds(lambda: torchtext_way(scratch / "root")))
+            ours.append(seconds(lambda: prepare_by_celltune(config, scratch)))
+            theirs.append(seconds(lambda: prepare_by_torchtext(scratch / "root")))
             print(f"prepared in {ours[-1]:.2f} s, torchtext {theirs[-1]:.2f} s", flush=True)
         data = prepare(config, cache_dir=scratch / "cache")
         opened, added = sharing(data, 3, scratch)

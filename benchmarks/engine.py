@@ -1,18 +1,18 @@
-"""What the engine itself costs, with trials of no work, beside stock Ray Tune in one run.
+"""Overhead of the search engine with trials that do no work, compared with stock Ray Tune.
 
 Usage: python benchmarks/engine.py [--quick]
 
-Stock is `Tuner.fit` with OptunaSearch and ASHAScheduler as Ray Tune's tutorials write it, and the
-same with reuse_actors=True. Both sides search the same space with two trials side by side; see
+Stock is `Tuner.fit` with OptunaSearch and ASHAScheduler as in Ray Tune's tutorials, with and
+without reuse_actors=True. Both sides search the same space with two concurrent trials; see
 `benchmarks/_sides/engine.py`. Figures:
-  overhead_vs_stock        seconds a trial, ours by stock's, 200 trials
-  overhead_vs_stock_reuse  the same by stock's with reuse_actors=True
-  durable_results_per_s    epochs a second that were acknowledged after their fsync, through Ray
-                           Tune's loop, over 30 s; the details hold the conductor's alone
+  overhead_vs_stock        seconds per trial, celltune to stock, 200 trials
+  overhead_vs_stock_reuse  the same, to stock with reuse_actors=True
+  durable_results_per_s    epochs per second that were acknowledged after fsync, through Ray Tune's
+                           loop, over 30 s; the details contain the rate of the controller alone
   driver_kb_per_trial      growth of the driver's memory, from trial 500 to 1,750 of 2,000
-  resume_2000_s            from a ledger of 2,000 trials with 8 epochs each to a conductor that
-                           has rebuilt rungs and study
-  leaderboard_2000_s       `celltune leaderboard` of it, a new process, all 2,000 rows
+  resume_2000_s            time to restore a controller with rungs and study from a ledger of 2,000
+                           trials with 8 epochs each
+  leaderboard_2000_s       `celltune leaderboard` of this ledger in a new process, all 2,000 rows
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ EPOCHS = 8
 
 
 def side(name: str, **options: float) -> dict[str, Any]:
-    """Run a side in a process of its own."""
+    """Run one side in its own process and return its result."""
     arguments = [part for key, value in options.items() for part in (f"--{key}", str(value))]
     script = str(HERE / "_sides" / "engine.py")
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, script, name, *arguments], capture_output=True, text=True, check=False
     )
-    if ended.returncode != 0:
-        raise SystemExit(f"{name} ended with {ended.returncode}:\n{ended.stderr[-3000:]}")
-    result: dict[str, Any] = json.loads(ended.stdout.strip().splitlines()[-1])
+    if process.returncode != 0:
+        raise SystemExit(f"{name} failed ({process.returncode}):\n{process.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(process.stdout.strip().splitlines()[-1])
     shown = {key: value for key, value in result.items() if not isinstance(value, dict)}
     print(f"{name}: {shown}", flush=True)
     return result
@@ -72,14 +72,14 @@ def imdb(trials: int) -> SearchConfig:
 
 
 def metrics(trial: int, epoch: int) -> dict[str, float]:
-    """What an epoch reports; every trial is a little better than the last, so that all go on."""
+    """Return an epoch's metrics; each trial is slightly better, so none is pruned."""
     names = ("train_loss", "train_accuracy", "seconds", "tokens_per_second", "parameters")
-    better = trial / 1e5 + epoch / 1e3
-    return {**dict.fromkeys(names, 0.5), "valid_loss": 0.5 - better, "valid_accuracy": 0.5 + better}
+    gain = trial / 1e5 + epoch / 1e3
+    return {**dict.fromkeys(names, 0.5), "valid_loss": 0.5 - gain, "valid_accuracy": 0.5 + gain}
 
 
 def events(config: SearchConfig) -> list[Event]:
-    """A finished search, without its first event."""
+    """Return the events of a finished search without the first one."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     written: list[Event] = []
     for number in range(config.budget.trials):
@@ -102,27 +102,27 @@ def events(config: SearchConfig) -> list[Event]:
 
 def finished_search(storage: Path, trials: int) -> Experiment:
     config = imdb(trials)
-    place = open_storage(storage).experiment(config.name)
+    experiment = open_storage(storage).experiment(config.name)
     first = ExperimentCreated(at=0.0, fingerprint="none")
-    place.create(config, first, *events(config))
-    return place
+    experiment.create(config, first, *events(config))
+    return experiment
 
 
 def resume(storage: Path, trials: int) -> dict[str, float]:
-    """Seconds to a conductor that stands where the ledger ends, and of the next proposal."""
-    place = finished_search(storage, trials)
+    """Return the seconds to restore a controller from the ledger, and of the next proposal."""
+    experiment = finished_search(storage, trials)
     config = imdb(trials + 1)
-    begun = time.perf_counter()
-    with place.open_ledger() as ledger:
-        conductor = SearchController(config, ledger, clock=time.time)
+    started = time.perf_counter()
+    with experiment.open_ledger() as ledger:
+        controller = SearchController(config, ledger, clock=time.time)
         ready = time.perf_counter()
-        conductor.next()
-        return {"ready_s": ready - begun, "proposal_s": time.perf_counter() - ready}
+        controller.next()
+        return {"ready_s": ready - started, "proposal_s": time.perf_counter() - ready}
 
 
 def leaderboard(storage: Path, trials: int) -> float:
     finished_search(storage, trials)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     shown = subprocess.run(
         [CELLTUNE, "leaderboard", "engine"],
         env={**os.environ, "CELLTUNE_STORAGE": str(storage)},
@@ -130,37 +130,37 @@ def leaderboard(storage: Path, trials: int) -> float:
         text=True,
         check=True,
     )
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     if shown.stdout.count("completed") != trials:
-        raise SystemExit(f"the leaderboard doesn't show {trials} trials:\n{shown.stdout[-2000:]}")
+        raise SystemExit(f"The leaderboard does not show {trials} trials:\n{shown.stdout[-2000:]}")
     return seconds
 
 
 def proposals(storage: Path) -> dict[str, float]:
-    """Seconds a proposal, by the number of trials that the study holds: the mean of three."""
+    """Return the mean seconds per proposal by the number of trials in the study."""
     seconds = {}
     for trials in (50, 200, 500, 1000, 2000):
-        place = finished_search(storage / str(trials), trials)
-        with place.open_ledger() as ledger:
-            conductor = SearchController(imdb(trials + 3), ledger, clock=time.time)
-            begun = time.perf_counter()
+        experiment = finished_search(storage / str(trials), trials)
+        with experiment.open_ledger() as ledger:
+            controller = SearchController(imdb(trials + 3), ledger, clock=time.time)
+            started = time.perf_counter()
             for _ in range(3):
-                conductor.next()
-            seconds[str(trials)] = (time.perf_counter() - begun) / 3
+                controller.next()
+            seconds[str(trials)] = (time.perf_counter() - started) / 3
     return seconds
 
 
-def conductor_alone(storage: Path, seconds: float, group: int) -> float:
-    """Results a second of a conductor and its ledger, `group` to a report, without Ray."""
+def controller_alone(storage: Path, seconds: float, group: int) -> float:
+    """Return the results per second of controller and ledger, with `group` results per report."""
     config = imdb(1_000_000).model_copy(update={"early_stopping": None})
-    place = open_storage(storage).experiment(config.name)
-    place.create(config, ExperimentCreated(at=0.0, fingerprint="none"))
+    experiment = open_storage(storage).experiment(config.name)
+    experiment.create(config, ExperimentCreated(at=0.0, fingerprint="none"))
     results = 0
-    with place.open_ledger() as ledger:
-        conductor = SearchController(config, ledger, clock=time.time)
-        begun = time.perf_counter()
-        while time.perf_counter() - begun < seconds:
-            assignment = conductor.next()
+    with experiment.open_ledger() as ledger:
+        controller = SearchController(config, ledger, clock=time.time)
+        started = time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            assignment = controller.next()
             if assignment is None:
                 break
             number = assignment.number
@@ -168,15 +168,15 @@ def conductor_alone(storage: Path, seconds: float, group: int) -> float:
                 reports = [
                     EpochReport(e, metrics(number, e), None) for e in range(start, start + group)
                 ]
-                conductor.report(number, reports)
+                controller.report(number, reports)
             results += EPOCHS
-        return results / (time.perf_counter() - begun)
+        return results / (time.perf_counter() - started)
 
 
-def in_scratch(measured: Callable[..., Any], *arguments: Any) -> Any:
-    # Beside this file: the folder for temporary files may be in memory, where fsync does nothing.
+def in_scratch(measure: Callable[..., Any], *arguments: Any) -> Any:
+    # The system's temporary folder may be in memory, where fsync has no effect.
     with tempfile.TemporaryDirectory(dir=HERE) as scratch:
-        return measured(Path(scratch), *arguments)
+        return measure(Path(scratch), *arguments)
 
 
 def main() -> None:
@@ -190,8 +190,8 @@ def main() -> None:
     details: dict[str, Any] = {
         "resume": in_scratch(resume, trials),
         "conductor_alone_per_s": {
-            "one_a_report": in_scratch(conductor_alone, seconds / 4, 1),
-            "eight_a_report": in_scratch(conductor_alone, seconds / 4, 8),
+            "one_a_report": in_scratch(controller_alone, seconds / 4, 1),
+            "eight_a_report": in_scratch(controller_alone, seconds / 4, 8),
         },
     }
     shown = in_scratch(leaderboard, trials)
@@ -205,11 +205,11 @@ def main() -> None:
     details["stock"] = side("stock", trials=few)
     details["load_before_and_after"] = [load, os.getloadavg()[0]]
     details["cpus"] = psutil.cpu_count()
-    each = {name: details[name]["seconds"] / few for name in ("ours", "stock", "reuse")}
-    details["seconds_a_trial"] = each
+    per_trial = {name: details[name]["seconds"] / few for name in ("ours", "stock", "reuse")}
+    details["seconds_a_trial"] = per_trial
     figures = {
-        "overhead_vs_stock": each["ours"] / each["stock"],
-        "overhead_vs_stock_reuse": each["ours"] / each["reuse"],
+        "overhead_vs_stock": per_trial["ours"] / per_trial["stock"],
+        "overhead_vs_stock_reuse": per_trial["ours"] / per_trial["reuse"],
         "durable_results_per_s": details["rate"]["results_per_s"],
         "driver_kb_per_trial": details["memory"]["kb_per_trial"],
         "resume_2000_s": details["resume"]["ready_s"],

@@ -1,16 +1,17 @@
-"""One bidirectional GRU on all of IMDB, without outside vectors.
+"""Test accuracy and training time of a bidirectional GRU on IMDB without pretrained vectors.
 
 Usage: python benchmarks/imdb.py [--quick] [--reviews FOLDER] [--epochs 5] [--validate-only]
 
-FOLDER holds train.csv.gz and test.csv.gz with the columns text and label. Of the 25,000 training
-reviews 2,500 are held out; their loss chooses the epoch, as it chose the learning rate and the
-number of tokens (--validate-only). The test split is read once, at the very end, by the weights of
-that epoch. benchmarks/epoch.py times an epoch of the same model beside a plain script.
+FOLDER contains train.csv.gz and test.csv.gz with the columns text and label. 2,500 of the 25,000
+training reviews are held out for validation. The validation loss selects the epoch; it also
+selected the learning rate, dropout and number of tokens (--validate-only). The test split is
+evaluated once, at the end, with the weights of the selected epoch. benchmarks/epoch.py compares an
+epoch of the same model with a plain script.
 Figures:
-  test_accuracy      points of percent, of the epoch that validation chose
-  train_seconds      all epochs on the clock, validation included
-  cpu_seconds        the same in seconds of CPU, which other work on the machine stretches less
-  tokens_per_second  of training and validation, on the clock
+  test_accuracy      in percent, of the selected epoch
+  train_seconds      wall-clock time of all epochs, including validation
+  cpu_seconds        the same in CPU time, which depends less on other load
+  tokens_per_second  of training and validation, by wall-clock time
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from celltune.models.config import ModelConfig, TrainingConfig
 from celltune.models.training import checkpoint
 from celltune.models.training.trainer import Trainer
 
-# Word vectors that start at torch's N(0, 1): see docs/decisions/0005-word-vectors-start-small.md.
+# The embedding starts with torch's N(0, 1); docs/decisions/0005-word-vectors-start-small.md.
 MODEL = ModelConfig(
     cell="gru",
     hidden_size=64,
@@ -49,10 +50,10 @@ VALID = 2500
 
 
 def data_config(folder: Path, sizes: dict[str, Any]) -> DataConfig:
-    """Reviews of a folder, an end of the program if they aren't there."""
+    """Return the config of the reviews in a folder; exit if they are missing."""
     files = [folder / name for name in ("train.csv.gz", "test.csv.gz")]
     if not all(file.is_file() for file in files):
-        sys.exit(f"{files[0]} or {files[1]} is missing; give their folder: --reviews")
+        sys.exit(f"{files[0]} or {files[1]} is missing; set --reviews to their folder.")
     return DataConfig(
         source="csv",
         path=files[0],
@@ -77,26 +78,26 @@ def make_trainer(data: PreparedData, model: ModelConfig, training: TrainingConfi
 
 
 def train(trainer: Trainer, epochs: int, folder: Path) -> list[dict[str, float]]:
-    """Train, and go back to the epoch with the smallest validation loss, the steadier figure.
+    """Train and restore the epoch with the lowest validation loss, which varies less than accuracy.
 
-    Each epoch's state and figures stay in `folder`; a run that was cut goes on from there.
+    The state and metrics of each epoch are stored in `folder`; an interrupted run continues there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = folder / "curve.jsonl"
-    lines = written.read_text().splitlines() if written.exists() else []
+    curve_file = folder / "curve.jsonl"
+    lines = curve_file.read_text().splitlines() if curve_file.exists() else []
     curve: list[dict[str, float]] = [json.loads(line) for line in lines][:epochs]
     if curve:
         trainer.load_state(*checkpoint.load(folder / f"epoch-{len(curve)}"))
     while len(curve) < epochs:
-        begun = time.process_time()
+        started = time.process_time()
         metrics = trainer.run_epoch()
-        curve.append({**asdict(metrics), "cpu_seconds": time.process_time() - begun})
+        curve.append({**asdict(metrics), "cpu_seconds": time.process_time() - started})
         checkpoint.save(trainer.state(), folder / f"epoch-{metrics.epoch}")
-        with written.open("a") as file:
+        with curve_file.open("a") as file:
             file.write(json.dumps(curve[-1]) + "\n")
         print(
             "epoch {epoch}: train {train_loss:.3f} {train_accuracy:.4f}, valid {valid_loss:.3f} "
-            "{valid_accuracy:.4f}, {seconds:.1f} s, of CPU {cpu_seconds:.1f} s".format(**curve[-1]),
+            "{valid_accuracy:.4f}, {seconds:.1f} s, CPU {cpu_seconds:.1f} s".format(**curve[-1]),
             flush=True,
         )
     best = min(curve, key=lambda metrics: metrics["valid_loss"])
@@ -112,8 +113,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=TRAINING.learning_rate)
     parser.add_argument("--dropout", type=float, default=MODEL.dropout)
     parser.add_argument("--tokens", type=int, default=TOKENS)
-    parser.add_argument("--states", type=Path, help="keep states there, go on from them")
-    parser.add_argument("--validate-only", action="store_true", help="to choose the three by")
+    parser.add_argument("--states", type=Path, help="store states here and continue from them")
+    parser.add_argument(
+        "--validate-only",
+        action="store_true",
+        help="skip the test split, to choose hyperparameters",
+    )
     options = parser.parse_args()
     sizes: dict[str, Any] = {"train": None, "valid": VALID, "tokens": options.tokens}
     if options.quick:
@@ -131,7 +136,7 @@ def main() -> None:
             return
         test = prepare_test(config, cache_dir=Path(cache))
         test_loss, test_accuracy = trainer.evaluate(test.split)
-    print(f"test of epoch {trainer.epoch}: {test_loss:.3f} {test_accuracy:.4f}", flush=True)
+    print(f"test, epoch {trainer.epoch}: {test_loss:.3f} {test_accuracy:.4f}", flush=True)
     seconds = sum(metrics["seconds"] for metrics in curve)
     figures = {
         "test_accuracy": 100 * test_accuracy,

@@ -1,15 +1,15 @@
-"""A search on real reviews whose driver is killed half-way (SIGKILL), then resumed.
+"""Crash safety: a search whose driver is killed half-way (SIGKILL) and then resumed.
 
 Usage: python benchmarks/kill.py [--quick] [--reviews train.csv.gz] [--seed 1]
 
 The search is that of `benchmarks/search.py`. Figures:
-  trials            in the ledger at the end
-  trials_twice      trial numbers that stand in the ledger more than once
-  trials_unfinished at the end
-  epochs_at_kill    acknowledged when the kill came
-  epochs_lost       of those, no longer in the ledger at the end, or with other numbers
-  trials_under_way  at the kill; each trains again at most the epoch that was in flight
-  continued         trials that went on from a checkpoint
+  trials            number of trials in the ledger at the end
+  trials_twice      trial numbers that occur in the ledger more than once
+  trials_unfinished unfinished trials at the end
+  epochs_at_kill    acknowledged epochs when the driver was killed
+  epochs_lost       acknowledged epochs that are missing or different in the ledger at the end
+  trials_under_way  unfinished trials at the kill; each repeats at most the epoch in progress
+  continued         trials that continued from a checkpoint
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def launch_and_kill(
     command += [part for key, value in sets.items() for part in ("--set", f"{key}={value}")]
     driver = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
     while driver.poll() is None:
-        # Half-way: half of the trials have ended, and two are under way.
+        # Half of the trials have ended, and another one has finished an epoch.
         if folder.ledger.exists() and _ended(folder) >= 6 and _under_way(folder):
             driver.send_signal(signal.SIGKILL)
         time.sleep(0.01)
     driver.wait()
     if driver.returncode != -signal.SIGKILL:
-        sys.exit(f"the driver ended with {driver.returncode} before it could be killed")
+        sys.exit(f"The driver ended ({driver.returncode}) before it could be killed.")
 
 
 def _ended(folder: LocalExperiment) -> int:
@@ -82,17 +82,19 @@ def main() -> None:
         launch_and_kill(options, folder, env)
         before = read(folder.ledger)
         unfinished = [t for t in folder.state().trials if t.status == "unfinished"]
-        print(f"killed with {len(unfinished)} trials under way, {len(epochs_of(before))} epochs")
+        print(f"Killed with {len(unfinished)} unfinished trials, {len(epochs_of(before))} epochs")
         subprocess.run([CELLTUNE, "resume", "benchmark"], env=env, check=True)
         after, state = read(folder.ledger), folder.state()
     created = Counter(event.number for event in after if isinstance(event, TrialCreated))
-    kept = epochs_of(after)
+    epochs_after = epochs_of(after)
     figures = {
         "trials": len(created),
         "trials_twice": sum(count > 1 for count in created.values()),
         "trials_unfinished": state.count("unfinished"),
         "epochs_at_kill": len(epochs_of(before)),
-        "epochs_lost": sum(kept.get(key) != event for key, event in epochs_of(before).items()),
+        "epochs_lost": sum(
+            epochs_after.get(key) != event for key, event in epochs_of(before).items()
+        ),
         "trials_under_way": len(unfinished),
         "continued": sum(bool(trial.epochs) for trial in unfinished),
     }

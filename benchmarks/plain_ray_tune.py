@@ -1,11 +1,11 @@
-"""The peer of `benchmarks/search.py`: the script that someone writes after Ray Tune's tutorials.
+"""Baseline of `benchmarks/search.py`: a search script in the style of Ray Tune's tutorials.
 
-DataLoader, pad_sequence, pack_padded_sequence, OptunaSearch, ASHAScheduler, as their pages show
-them. It writes no checkpoints, so it does less than celltune does.
+It uses DataLoader, pad_sequence, pack_padded_sequence, OptunaSearch and ASHAScheduler as shown in
+their documentation. It writes no checkpoints, so it does less work than celltune.
 
 Usage: python benchmarks/plain_ray_tune.py REVIEWS.csv.gz [--train 4000] [--valid 1500]
        [--trials 12] [--epochs 4] [--tokens 256] [--seed 1]
-Prints as its last line one JSON object with the best validation accuracy and its settings.
+The last line of the output is a JSON object with the best validation accuracy and its settings.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
-"""From raw text to label and probability: a `TrainedModel` beside plain PyTorch.
+"""Inference from text to label and probability: `TrainedModel` compared with plain PyTorch.
 
 Usage: python benchmarks/predict.py [--quick] [--reviews FILE] [--hidden 64] [--threads N]
 
-FILE is a csv with the column text. The model is bidirectional, reads up to 256 words (half of each
-end) and takes the maximum over them; its weights are drawn, which makes no difference to the speed.
-The peer is written as one writes it first: torchtext's basic_english, a dict, nn.GRU of the same
-weights over a PackedSequence; once in batches of 64 as they come, once a review at a time. All
-sides begin with the text, and agree on every probability.
+FILE is a CSV file with the column text. The model is bidirectional, reads at most 256 words (half
+from each end) and takes the maximum over time; its weights are random, which does not affect the
+speed. The plain implementation uses torchtext's basic_english, a dict, and nn.GRU with the same
+weights on a PackedSequence; once in batches of 64 in the given order, once with single reviews. All
+sides start with the text, and their probabilities are compared.
 Figures:
-  reviews_per_s              ours
-  batched_reviews_per_s      the peer in batches
-  single_reviews_per_s       the peer a review at a time
+  reviews_per_s              celltune
+  batched_reviews_per_s      plain implementation in batches
+  single_reviews_per_s       plain implementation with single reviews
   reviews_per_cpu_s, batched_reviews_per_cpu_s, single_reviews_per_cpu_s
-                             the same by seconds of CPU, for machines that others use as well; with
-                             --threads 1 no thread waits for another
-  batched_ratio              ours to the peer in batches, by seconds of CPU
-  single_ratio               ours to the peer a review at a time, by seconds of CPU
+                             the same by CPU time, for machines with other load; with --threads 1 no
+                             CPU time is lost on waiting threads
+  batched_ratio              celltune to the plain implementation in batches, by CPU time
+  single_ratio               celltune to the plain implementation with single reviews, by CPU time
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ WORDS, BATCH = 25_000, 64
 
 
 def make_model(texts: list[str], hidden: int) -> TrainedModel:
-    found = index_texts(texts, RULES.tokenizer)
-    counts = np.bincount(found.ids, minlength=len(found.tokens))
-    words = Vocabulary.of_counts(found.tokens, counts, size=WORDS).words
+    indexed = index_texts(texts, RULES.tokenizer)
+    counts = np.bincount(indexed.ids, minlength=len(indexed.tokens))
+    words = Vocabulary.of_counts(indexed.tokens, counts, size=WORDS).words
     config = ModelConfig(
         cell="gru", hidden_size=hidden, bidirectional=True, readout="max", embedding_std=1.0
     )
@@ -58,7 +58,7 @@ def make_model(texts: list[str], hidden: int) -> TrainedModel:
 
 
 class Plain:
-    """The peer, with the weights of a model of ours."""
+    """Plain PyTorch implementation with the weights of a celltune model."""
 
     def __init__(self, model: TrainedModel) -> None:
         ours = model.classifier
@@ -71,8 +71,8 @@ class Plain:
             self.net.output.bias.copy_(ours.output_bias)
         self.net.gru.load_state_dict(ours.recurrent.state_dict())
 
-    def answers(self, texts: list[str], batch: int) -> Iterator[float]:
-        """The probability of the second class for each text."""
+    def predict(self, texts: list[str], batch: int) -> Iterator[float]:
+        """Yield the probability of the second class for each text."""
         for start in range(0, len(texts), batch):
             rows = [self._row(text) for text in texts[start : start + batch]]
             lengths = torch.tensor([len(row) for row in rows])
@@ -86,10 +86,10 @@ class Plain:
 
 
 def timed(work: Callable[[], list[float]]) -> tuple[list[float], float, float]:
-    """The answers, the seconds on the clock and those of CPU."""
+    """Return the probabilities, the wall-clock seconds and the CPU seconds."""
     clock, cpu = time.perf_counter(), time.process_time()
-    answers = work()
-    return answers, time.perf_counter() - clock, time.process_time() - cpu
+    probabilities = work()
+    return probabilities, time.perf_counter() - clock, time.process_time() - cpu
 
 
 def main() -> None:
@@ -100,34 +100,34 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     if not options.reviews.is_file():
-        sys.exit(f"{options.reviews} is missing; give a csv with the column text: --reviews")
+        sys.exit(f"{options.reviews} is missing; set --reviews to a CSV file with the column text.")
     torch.set_num_threads(options.threads)
     count = 500 if options.quick else 5_000
     texts = list(islice(texts_of(options.reviews, "text"), count))
     batched, single = texts[: count // 10], texts[: count // 100]
     model = make_model(texts, options.hidden)
     plain = Plain(model)
-    model.predict(texts[:64])  # the native loops are compiled at their first use
-    # Each side runs one after the other on the same machine.
-    ours, seconds, cpu = timed(lambda: [a.probabilities["pos"] for a in model.predict(texts)])
-    theirs, batched_seconds, batched_cpu = timed(lambda: list(plain.answers(batched, BATCH)))
-    alone, single_seconds, single_cpu = timed(lambda: list(plain.answers(single, 1)))
+    model.predict(texts[:64])  # compiles the native loops on first use
+    ours, seconds, cpu = timed(lambda: [p.probabilities["pos"] for p in model.predict(texts)])
+    in_batches, batched_seconds, batched_cpu = timed(lambda: list(plain.predict(batched, BATCH)))
+    one_by_one, single_seconds, single_cpu = timed(lambda: list(plain.predict(single, 1)))
     differences = [
-        max(abs(a - b) for a, b in zip(ours, peer, strict=False)) for peer in (theirs, alone)
+        max(abs(a - b) for a, b in zip(ours, plain, strict=False))
+        for plain in (in_batches, one_by_one)
     ]
     if max(differences) > 1e-4:
-        sys.exit(f"the sides' probabilities differ by {max(differences):.2g}: not the same work")
+        sys.exit(f"The probabilities of the sides differ by {max(differences):.2g}.")
     speed = len(texts) / cpu
-    by_batch, one_by_one = len(batched) / batched_cpu, len(single) / single_cpu
+    batched_speed, single_speed = len(batched) / batched_cpu, len(single) / single_cpu
     figures = {
         "reviews_per_s": len(texts) / seconds,
         "batched_reviews_per_s": len(batched) / batched_seconds,
         "single_reviews_per_s": len(single) / single_seconds,
         "reviews_per_cpu_s": speed,
-        "batched_reviews_per_cpu_s": by_batch,
-        "single_reviews_per_cpu_s": one_by_one,
-        "batched_ratio": speed / by_batch,
-        "single_ratio": speed / one_by_one,
+        "batched_reviews_per_cpu_s": batched_speed,
+        "single_reviews_per_cpu_s": single_speed,
+        "batched_ratio": speed / batched_speed,
+        "single_ratio": speed / single_speed,
     }
     details = {
         "reviews": {"ours": len(texts), "batched": len(batched), "single": len(single)},

@@ -3,12 +3,12 @@
 Usage: python benchmarks/record_curves.py [--reviews REVIEWS] [--configurations 160] [--epochs 6]
        [--workers 2] [--out benchmarks/results/curves.json]
 
-REVIEWS is a csv.gz with the columns text and label, or the archive aclImdb_v1.tar.gz or its
+REVIEWS is a csv.gz file with the columns text and label, the archive aclImdb_v1.tar.gz or its
 unpacked folder. The configurations are drawn at random from the space of configs/imdb.yaml, number
-i by (seed, i), and each is trained for all its epochs in a process of its own with one thread. Kept
-are numbers only: the parameters, and per epoch the validation accuracy, the validation loss and the
-CPU-seconds, which on a busy machine say what an epoch costs better than the clock does. A run that
-was cut goes on where it was; one with more configurations adds to those that are there.
+i with the seed (seed, i). Each is trained for all epochs in a process with one thread. The output
+contains the hyperparameters, and for each epoch the validation accuracy, validation loss and CPU
+seconds, which reflect the cost of an epoch better than wall-clock time on a machine with other
+load. An interrupted run continues when it is started again; more configurations can be added later.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def data_config(reviews: Path) -> DataConfig:
 
 
 def draw(count: int) -> list[dict[str, Any]]:
-    """Draw configurations; the first ones are the same for every count."""
+    """Draw configurations; the first n are the same for every count."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -55,7 +55,7 @@ def draw(count: int) -> list[dict[str, Any]]:
 
 
 _shared: dict[str, PreparedData] = {}
-"""What a process of the pool keeps from one configuration to the next."""
+"""Data of a pool process."""
 
 
 def _open(reviews: Path, cache: Path) -> None:
@@ -66,7 +66,7 @@ def _open(reviews: Path, cache: Path) -> None:
 
 
 def record(number: int, params: dict[str, Any], epochs: int) -> dict[str, Any]:
-    """Train one configuration in a process that `_open` has set up."""
+    """Train one configuration in a process initialized by `_open`."""
     from celltune.models.training.trainer import Trainer
 
     data = _shared["data"]
@@ -92,13 +92,13 @@ def record(number: int, params: dict[str, Any], epochs: int) -> dict[str, Any]:
 
 
 def write(out: Path, recording: dict[str, Any]) -> None:
-    """Write one curve a line, so that a person can read and compare them."""
+    """Write one curve per line, so that curves can be read and compared."""
     curves = sorted(recording["curves"], key=lambda curve: curve["number"])
     head = json.dumps({key: value for key, value in recording.items() if key != "curves"})
     lines = ",\n".join(json.dumps(curve) for curve in curves)
-    aside = out.with_suffix(".part")
-    aside.write_text(f'{head[:-1]}, "curves": [\n{lines}\n]}}\n')
-    aside.replace(out)
+    temporary = out.with_suffix(".part")
+    temporary.write_text(f'{head[:-1]}, "curves": [\n{lines}\n]}}\n')
+    temporary.replace(out)
 
 
 def main() -> None:
@@ -110,16 +110,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "curves.json")
     options = parser.parse_args()
     if not options.reviews.exists():
-        sys.exit(f"{options.reviews} is missing; give a csv.gz or the archive: --reviews")
+        sys.exit(f"{options.reviews} is missing; set --reviews to a csv.gz file or the archive.")
     drawn = draw(options.configurations)
     recording: dict[str, Any] = {"data": SIZES, "epochs": options.epochs, "curves": []}
     if options.out.exists():
         recording = json.loads(options.out.read_text())
         if (recording["data"], recording["epochs"]) != (SIZES, options.epochs):
-            sys.exit(f"{options.out} holds curves of other sizes; name another file: --out")
+            sys.exit(f"{options.out} contains curves of other sizes; set --out to another file.")
     known = {curve["number"]: curve["params"] for curve in recording["curves"]}
     if any(number < len(drawn) and drawn[number] != params for number, params in known.items()):
-        sys.exit(f"{options.out} holds curves over another space; name another file: --out")
+        sys.exit(f"{options.out} contains curves of another space; set --out to another file.")
     with tempfile.TemporaryDirectory() as scratch:
         cache = Path(scratch)
         prepare(data_config(options.reviews), cache_dir=cache)

@@ -1,17 +1,16 @@
-"""Does it choose better? Searches replayed over learning curves recorded on real reviews.
+"""Search quality: searches simulated on learning curves that were recorded on real reviews.
 
 Usage: python benchmarks/regret.py [--quick] [--searches 50] [--curves FILE]
 
-Three strategies search the recorded configurations (`benchmarks/record_curves.py`; how a proposal
-becomes one of them is told in `benchmarks/_replay.py`) with four workers on a virtual clock, whose
-seconds are those that each epoch took when it was recorded:
-  random  random search, every trial to its last epoch
-  stock   Ray's OptunaSearch and ASHAScheduler with their defaults, driven as Ray Tune drives them
-  ours    search.conductor over a ledger in memory, with the settings of configs/imdb.yaml
-The target is 0.5 points below the best of the table, which is the mean of its best five
-configurations, because the maximum of so many noisy values is higher than any of them is worth. A
-search that doesn't get there within the budget (half of the time that all epochs of the table take
-four workers) counts with the budget. Figures, ours by theirs, of the mean times over the searches:
+Three strategies search the configurations of `benchmarks/record_curves.py` with four workers on a
+virtual clock, in which each epoch takes as long as when it was recorded (see `_replay.py`):
+  random  random search without early stopping
+  stock   Ray's OptunaSearch and ASHAScheduler with default settings, called as by Ray Tune
+  ours    celltune's controller with a ledger in memory and the settings of configs/imdb.yaml
+The target accuracy is 0.5 points below the mean of the best five configurations; the maximum of
+many noisy values would be biased upwards. A search that does not reach it within the budget (half of
+the time that four workers need for all recorded epochs) counts with the budget. Figures, ratios of
+the mean time to target, celltune to the other strategy:
   time_vs_random, time_vs_stock  below 1 is better; with _low and _high, the 95 % bootstrap interval
 """
 
@@ -59,7 +58,7 @@ def half_of_all(table: Table) -> float:
 def summary(
     searches: list[Replay], times: np.ndarray, table: Table, budget: float
 ) -> dict[str, Any]:
-    """Tell the whole distribution, not its middle only."""
+    """Return the distribution of the times to target, and the regret at shares of the budget."""
     best = table.best(BEST_OF)
     quantiles = np.quantile(times, [0.1, 0.25, 0.5, 0.75, 0.9])
     return {
@@ -68,12 +67,14 @@ def summary(
         "not_reached": int((times >= budget).sum()),
         "regret_points": {
             f"{share:g}": round(
-                100 * float(np.mean([best - one.best_at(share * budget) for one in searches])), 2
+                100
+                * float(np.mean([best - search.best_at(share * budget) for search in searches])),
+                2,
             )
             for share in (0.05, 0.1, 0.2, 0.5, 1)
         },
-        "trials": round(float(np.mean([one.trials for one in searches])), 1),
-        "epochs": round(float(np.mean([one.epochs for one in searches])), 1),
+        "trials": round(float(np.mean([search.trials for search in searches])), 1),
+        "epochs": round(float(np.mean([search.epochs for search in searches])), 1),
         "seconds": [round(float(value), 1) for value in times],
     }
 
@@ -87,18 +88,18 @@ def main() -> None:
     seeds = range(4 if options.quick else options.searches)
     table, config = load(options.curves)
     target, budget = table.best(BEST_OF) - POINTS_BELOW / 100, half_of_all(table)
-    good = sum(max(curve.valid_accuracy) >= target for curve in table.curves)
-    print(f"{len(table.curves)} configurations, {good} reach the target {100 * target:.2f} %")
+    reaching = sum(max(curve.valid_accuracy) >= target for curve in table.curves)
+    print(f"{len(table.curves)} configurations, {reaching} reach the target {100 * target:.2f} %")
     details: dict[str, Any] = {
         "configurations": len(table.curves),
-        "at_target": good,
+        "at_target": reaching,
         "target": target,
         "budget_seconds": budget,
     }
     times: dict[str, np.ndarray] = {}
     for name, make in strategies(table, config).items():
         searches = [replay(make(seed), table, workers=WORKERS, budget=budget) for seed in seeds]
-        times[name] = np.array([one.time_to(target, budget) for one in searches])
+        times[name] = np.array([search.time_to(target, budget) for search in searches])
         details[name] = summary(searches, times[name], table, budget)
         shown = {key: value for key, value in details[name].items() if key != "seconds"}
         print(f"{name}: {shown}", flush=True)

@@ -1,12 +1,12 @@
-"""A whole search on real reviews, beside a plain Ray Tune script over the same space.
+"""A complete search on real reviews, compared with a plain Ray Tune script on the same space.
 
 Usage: python benchmarks/search.py [--quick] [--reviews train.csv.gz] [--seed 1]
 
-Both sides get the same reviews, sizes, trials, epochs, rungs and processors, one after the other
-in one run. Figures (ours divided by the plain script's, so below 1 is better for ratios):
-  cpu_seconds_ratio  CPU-seconds of all processes, starting and preparing included
-  wall_ratio         seconds on the clock
-  accuracy_gain      best validation accuracy, ours minus the plain script's, in points of percent
+Both sides use the same reviews, sizes, trials, epochs, rungs and processors, one after the other.
+Figures (ratios are celltune to the plain script, so below 1 is better):
+  cpu_seconds_ratio  CPU time of all processes, including start and preparation
+  wall_ratio         wall-clock time
+  accuracy_gain      best validation accuracy, celltune minus the plain script, in percentage points
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     if not options.reviews.is_file():
-        sys.exit(f"{options.reviews} is missing; give a csv.gz with text and label: --reviews")
+        sys.exit(
+            f"{options.reviews} is missing; set --reviews to a csv.gz file with text and label."
+        )
     options.reviews = options.reviews.resolve()
     sizes = (
         {"train": 256, "valid": 128, "trials": 3, "epochs": 2, "tokens": 64}

@@ -39,7 +39,7 @@ def difficult_texts(number: int = 200) -> list[str]:
 
 
 class TokenizerContract:
-    """What `celltune` requires of every tokenizer (see `Tokenizer`)."""
+    """Tests of the contract that `Tokenizer` describes."""
 
     tokenizer: ClassVar[str]
     """Registered name of the tokenizer under test."""

@@ -1,11 +1,11 @@
-"""The sides of `benchmarks/engine.py`: each runs in a process and a Ray of its own.
+"""The sides of `benchmarks/engine.py`; each runs in its own process with its own Ray cluster.
 
 Usage: python benchmarks/_sides/engine.py stock|reuse|ours|rate|memory [--trials N] [--seconds S]
-Prints as its last line one JSON object. The file stands in a folder of its own because Ray's
-workers look for modules beside the driver's script, where `search.py` would hide the package.
+The last line of the output is a JSON object. The file has its own folder because Ray's workers look
+for modules next to the driver's script, where `search.py` would shadow other modules.
 
-A trial of no work gives an epoch's metrics at once, by a formula. All sides search the same five
-parameters with two trials side by side, ASHA from 1 to 4 epochs with factor 2.
+Trials do no work: a formula gives the metrics of each epoch. All sides search the same five
+hyperparameters with two concurrent trials and ASHA from 1 to 4 epochs with reduction factor 2.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-SIDE_BY_SIDE = 2
+CONCURRENT_TRIALS = 2
 EPOCHS = 4
 RATE_EPOCHS = 500
 
@@ -32,7 +32,7 @@ def formula(learning_rate: float, hidden_size: int, epoch: int) -> float:
 
 
 def stock(trials: int, *, reuse: bool) -> dict[str, Any]:
-    """What Ray Tune's tutorials show: a function, Tuner.fit, OptunaSearch, ASHAScheduler."""
+    """Search as in Ray Tune's tutorials: a function, Tuner.fit, OptunaSearch, ASHAScheduler."""
     import ray
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
@@ -43,9 +43,9 @@ def stock(trials: int, *, reuse: bool) -> dict[str, Any]:
             value = formula(config["learning_rate"], config["hidden_size"], epoch)
             tune.report({"valid_accuracy": value})
 
-    ray.init("local", num_cpus=SIDE_BY_SIDE, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=CONCURRENT_TRIALS, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as storage:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         results = tune.Tuner(
             objective,
             param_space={
@@ -59,20 +59,20 @@ def stock(trials: int, *, reuse: bool) -> dict[str, Any]:
                 metric="valid_accuracy",
                 mode="max",
                 num_samples=trials,
-                max_concurrent_trials=SIDE_BY_SIDE,
+                max_concurrent_trials=CONCURRENT_TRIALS,
                 search_alg=OptunaSearch(seed=1),
                 scheduler=ASHAScheduler(max_t=EPOCHS, grace_period=1, reduction_factor=2),
                 reuse_actors=reuse,
             ),
             run_config=tune.RunConfig(storage_path=storage),
         ).fit()
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
     epochs = int(results.get_dataframe()["training_iteration"].sum())
     return {"seconds": seconds, "trials": len(results), "epochs": epochs}
 
 
-def no_work(task: Any, data: Any) -> Iterator[Any]:  # noqa: ARG001 (a worker's work gets data)
-    """Give the metrics that a real epoch gives, at once and without a checkpoint's files."""
+def no_work(task: Any, data: Any) -> Iterator[Any]:  # noqa: ARG001 (required signature)
+    """Yield the metrics of a real epoch without training and without checkpoint files."""
     from celltune.search.types import EpochReport
 
     epoch = len(task.checkpoints)
@@ -102,7 +102,7 @@ def config_of(trials: int, epochs: int, *, stop_early: bool = True) -> Any:
             },
             "budget": {"trials": trials, "max_epochs": epochs},
             "early_stopping": {"reduction_factor": 2} if stop_early else None,
-            "resources": {"concurrent_trials": SIDE_BY_SIDE},
+            "resources": {"concurrent_trials": CONCURRENT_TRIALS},
         }
     )
 
@@ -110,7 +110,7 @@ def config_of(trials: int, epochs: int, *, stop_early: bool = True) -> Any:
 def search(
     config: Any, observer: Callable[..., None], should_stop: Callable[[], bool] = lambda: False
 ) -> tuple[float, Any]:
-    """Run our engine as `search.experiment` does; gives the seconds that it took and the state."""
+    """Run celltune's engine as a search does; return its duration in seconds and the state."""
     import ray
 
     from celltune.search.cluster.tune_engine import TuneEngine
@@ -119,21 +119,21 @@ def search(
     from celltune.search.storage.retention import CheckpointRetention
     from celltune.search.tuning.controller import SearchController
 
-    ray.init("local", num_cpus=SIDE_BY_SIDE, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=CONCURRENT_TRIALS, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as storage:
-        place = open_storage(storage).experiment(config.name)
-        place.create(config, ExperimentCreated(at=time.time(), fingerprint="none"))
-        begun = time.perf_counter()
-        with place.open_ledger() as ledger:
-            conductor = SearchController(config, ledger, clock=time.time)
-            conductor.observe(CheckpointRetention(place, config.metric))
-            conductor.observe(observer)
-            engine = TuneEngine(config, place, None, SIDE_BY_SIDE, lambda: None, no_work)
-            engine.run(conductor, should_stop)
-        seconds = time.perf_counter() - begun
-        state = place.state()
-        if state.trials != conductor.state.trials:
-            raise RuntimeError("the ledger on the disk isn't what was acknowledged")
+        experiment = open_storage(storage).experiment(config.name)
+        experiment.create(config, ExperimentCreated(at=time.time(), fingerprint="none"))
+        started = time.perf_counter()
+        with experiment.open_ledger() as ledger:
+            controller = SearchController(config, ledger, clock=time.time)
+            controller.observe(CheckpointRetention(experiment, config.metric))
+            controller.observe(observer)
+            engine = TuneEngine(config, experiment, None, CONCURRENT_TRIALS, lambda: None, no_work)
+            engine.run(controller, should_stop)
+        seconds = time.perf_counter() - started
+        state = experiment.state()
+        if state.trials != controller.state.trials:
+            raise RuntimeError("The ledger on disk differs from the acknowledged results.")
     return seconds, state
 
 
@@ -147,51 +147,51 @@ def ours(trials: int) -> dict[str, Any]:
 
 
 def rate(seconds: float) -> dict[str, Any]:
-    """Acknowledged results a second, from the first one on.
+    """Return the acknowledged results per second since the first one.
 
-    The trials are long, so that results are counted and not the beginning of trials.
+    The trials are long, so the start of trials hardly contributes.
     """
     times: list[float] = []
 
-    def count(event: Any, state: Any) -> None:  # noqa: ARG001 (an observer's form)
+    def count(event: Any, state: Any) -> None:  # noqa: ARG001 (required signature)
         if event.event == "epoch_reported":
             times.append(time.perf_counter())
 
-    def enough() -> bool:
+    def should_stop() -> bool:
         return bool(times) and time.perf_counter() - times[0] >= seconds
 
-    begun = time.process_time()
-    _, state = search(config_of(1_000_000, RATE_EPOCHS, stop_early=False), count, enough)
-    thirds = [sum(at - times[0] < seconds * part / 3 for at in times) for part in (1, 2, 3)]
+    started = time.process_time()
+    _, state = search(config_of(1_000_000, RATE_EPOCHS, stop_early=False), count, should_stop)
+    thirds = [sum(at - times[0] < seconds * third / 3 for at in times) for third in (1, 2, 3)]
     return {
         "results_per_s": len(times) / (times[-1] - times[0]),
         "by_thirds_per_s": [
             3 * (last - first) / seconds for first, last in zip([0, *thirds], thirds, strict=False)
         ],
         "seconds": times[-1] - times[0],
-        "driver_cpu_seconds": time.process_time() - begun,
+        "driver_cpu_seconds": time.process_time() - started,
         "results": epochs_of(state),
         "trials": len(state.trials),
     }
 
 
 def memory(trials: int) -> dict[str, Any]:
-    """What a trial leaves in the driver's memory, from the first quarter of the trials on."""
+    """Return the growth of the driver's memory per trial after the first quarter of the trials."""
     process = psutil.Process()
-    seen: dict[int, tuple[float, int]] = {}
-    begun = time.perf_counter()
+    samples: dict[int, tuple[float, int]] = {}
+    started = time.perf_counter()
 
-    def look(event: Any, state: Any) -> None:  # noqa: ARG001 (an observer's form)
+    def sample(event: Any, state: Any) -> None:  # noqa: ARG001 (required signature)
         if event.event == "trial_created" and event.number % (trials // 8) == 0:
-            seen[event.number] = (time.perf_counter() - begun, process.memory_info().rss)
+            samples[event.number] = (time.perf_counter() - started, process.memory_info().rss)
 
-    _, state = search(config_of(trials, EPOCHS), look)
-    first, last = sorted(seen)[2], max(seen)
-    grown = seen[last][1] - seen[first][1]
+    _, state = search(config_of(trials, EPOCHS), sample)
+    first, last = sorted(samples)[2], max(samples)
+    growth = samples[last][1] - samples[first][1]
     return {
-        "kb_per_trial": grown / 1000 / (last - first),
-        "rss_mb": {number: rss / 1e6 for number, (_, rss) in seen.items()},
-        "at_seconds": {number: at for number, (at, _) in seen.items()},
+        "kb_per_trial": growth / 1000 / (last - first),
+        "rss_mb": {number: rss / 1e6 for number, (_, rss) in samples.items()},
+        "at_seconds": {number: at for number, (at, _) in samples.items()},
         "epochs": epochs_of(state),
     }
 

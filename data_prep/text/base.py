@@ -31,11 +31,11 @@ class Tokenizer(ABC):
     empty for built-in tokenizers only, whose rules are frozen."""
 
     always_lowercases: ClassVar[bool] = False
-    """Whether tokens are lower-case without data.lowercase."""
+    """True if tokens are lower-case without data.lowercase."""
 
     keeps_words: ClassVar[bool] = False
-    """Whether three consecutive letters or digits always give a token. If so, validating a data set
-    is faster, because most documents need not be tokenized."""
+    """True if three consecutive letters or digits always give a token. Data sets are then validated
+    faster, because most documents need not be tokenized."""
 
     @abstractmethod
     def __call__(self, text: str) -> list[str]:
