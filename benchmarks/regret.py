@@ -8,7 +8,7 @@ virtual clock, in which each epoch takes as long as when it was recorded (see `_
   stock   Ray's OptunaSearch and ASHAScheduler with default settings, called as by Ray Tune
   ours    celltune's controller with a ledger in memory and the settings of configs/imdb.yaml
 The target accuracy is 0.5 points below the mean of the best five configurations; the maximum of
-many noisy values would be biased upwards. A search that does not reach it within the budget (half of
+many noisy values would be biased. A search that does not reach it within the budget (half of
 the time that four workers need for all recorded epochs) counts with the budget. Figures, ratios of
 the mean time to target, celltune to the other strategy:
   time_vs_random, time_vs_stock  below 1 is better; with _low and _high, the 95 % bootstrap interval
