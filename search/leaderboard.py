@@ -39,6 +39,7 @@ def leaderboard(
     Raises:
         ExperimentError: an experiment does not exist.
         LedgerError: a ledger is damaged.
+        ExtensionError: no such metric is installed.
         OptionError: the filter or a column is invalid, or the searches optimized different metrics.
     """
     import pandas as pd

@@ -26,7 +26,7 @@ from celltune.search.cli.options import (
 )
 from celltune.search.config.loading import dump_config
 from celltune.search.results.formats import as_table
-from celltune.search.results.ranking import rows
+from celltune.search.results.ranking import ranking_of
 from celltune.search.runs import launch as runs
 from celltune.search.runs.launch import RunResult
 from celltune.search.runs.session import resolve_for_run
@@ -176,7 +176,7 @@ def _print_result(result: RunResult) -> None:
     arguments = arguments_for(folder)
     if state.ranked(config.metric):
         typer.echo(f"\nLeaderboard of {folder.name}, by {config.metric}:")
-        make_console().print(as_table(rows(state, config.metric, 10)))
+        make_console().print(as_table(ranking_of(config, state)[:10]))
     failed = [trial for trial in state.trials if trial.status == "failed"]
     if failed:
         typer.echo(f"{len(failed)} trials failed. First error: {failed[0].error}")

@@ -10,8 +10,7 @@ from typing import Any
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.events import Event
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.results.ranking import RankedSearch, ranking
-from celltune.search.results.searches import pruned_by
+from celltune.search.results.ranking import ranking_of
 from celltune.search.storage.base import Experiment
 
 
@@ -28,8 +27,7 @@ class Subject:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """The leaderboard."""
-        search = RankedSearch(self.name, self.state, self.running, pruned_by(self.config))
-        return ranking([search], self.config.metric)
+        return ranking_of(self.config, self.state, running=self.running)
 
 
 def read_subject(folder: Experiment) -> Subject:

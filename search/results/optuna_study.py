@@ -19,8 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import OptionError
 from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.results.ranking import training_seconds, why_stopped
-from celltune.search.results.searches import pruned_by
+from celltune.search.results.ranking import pruned_by, training_seconds, why_stopped
 from celltune.search.tuning.study_mirror import StudyMirror
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import OptionError
 from celltune.search.ledger.events import EpochReported
 from celltune.search.ledger.state import ExperimentState, TrialRecord
@@ -19,6 +20,8 @@ from celltune.spelling import closest_match
 
 Row = Mapping[str, Any]
 
+_EARLY_STOPPING = "early stopping"
+
 
 @dataclass(frozen=True)
 class RankedSearch:
@@ -28,7 +31,7 @@ class RankedSearch:
     state: ExperimentState
     running: bool = False
     """True while a driver works on it: its unfinished trials are running."""
-    pruned_by: str = "ASHA"
+    pruned_by: str = _EARLY_STOPPING
     """The title of its early-stopping rule."""
 
 
@@ -77,18 +80,17 @@ def _ranks(values: Sequence[float | None], direction: int) -> tuple[dict[int, in
     return ranks, [index for index, value in enumerate(values) if value is None]
 
 
-def rows(
-    state: ExperimentState, metric: Metric, top: int | None = None, *, running: bool = False
+def ranking_of(
+    config: SearchConfig, state: ExperimentState, *, running: bool = False
 ) -> list[dict[str, Any]]:
-    """Return the ranked trials of one search, the best first (see `ranking`).
+    """Return the trials of one search, ranked by the metric that it optimizes (see `ranking`)."""
+    search = RankedSearch(config.name, state, running, pruned_by(config))
+    return ranking([search], config.metric)
 
-    Args:
-        state: the state of the experiment.
-        metric: the metric that ranks.
-        top: the largest number of rows; None: all.
-        running: whether a driver is working on the experiment.
-    """
-    return ranking([RankedSearch("", state, running)], metric)[:top]
+
+def pruned_by(config: SearchConfig) -> str:
+    """Return the title of the early-stopping rule of a search."""
+    return config.early_stopping.title if config.early_stopping else _EARLY_STOPPING
 
 
 def _origin_columns(searches: Sequence[RankedSearch]) -> dict[str, dict[str, str]]:
@@ -151,7 +153,7 @@ def training_seconds(epochs: Sequence[EpochReported]) -> float:
     return sum(epoch.metrics.get("seconds", 0.0) for epoch in epochs)
 
 
-def why_stopped(trial: TrialRecord, running: bool, pruned_by: str = "ASHA") -> str | None:
+def why_stopped(trial: TrialRecord, running: bool, pruned_by: str) -> str | None:
     """Return why a trial stopped, in a few words; None while it is running."""
     if trial.status == "completed":
         return f"after all {trial.max_epochs} epochs"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import OptionError
 from celltune.search.extensions import METRICS
-from celltune.search.results.ranking import RankedSearch
+from celltune.search.results.ranking import RankedSearch, pruned_by
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import StorageAddress, find_experiment
 from celltune.search.types import Metric
@@ -29,7 +28,8 @@ def read_searches(
     Raises:
         ExperimentError: an experiment does not exist.
         LedgerError: a ledger is damaged.
-        OptionError: the metric is unknown or was not recorded, or it is None and the searches
+        ExtensionError: no such metric is installed.
+        OptionError: a search did not record the metric, or it is None and the searches
             optimized different ones.
     """
     folders = [find_experiment(name, storage) for name in dict.fromkeys(names)]
@@ -44,11 +44,6 @@ def read_searches(
 def _read(folder: Experiment) -> RankedSearch:
     snapshot = folder.snapshot()
     return RankedSearch(snapshot.name, snapshot.state, snapshot.running, pruned_by(snapshot.config))
-
-
-def pruned_by(config: SearchConfig) -> str:
-    """Return the title of the early-stopping rule of a search."""
-    return config.early_stopping.title if config.early_stopping else "early stopping"
 
 
 def _check_recorded(search: RankedSearch, metric: Metric) -> None:

@@ -7,7 +7,7 @@ import pytest
 from celltune.registry import ExtensionError
 from celltune.search.errors import ExperimentError, OptionError
 from celltune.search.leaderboard import leaderboard as frame_of
-from celltune.search.results.ranking import rows
+from celltune.search.results.ranking import ranking_of
 from celltune.search.results.searches import read_searches
 from celltune.search.storage.locate import find_experiment
 from tests.search.simulated_search import finished_search, make_config
@@ -21,18 +21,13 @@ def storage(tmp_path: Path) -> Path:
 
 
 def test_trials_are_ranked_by_their_best_epoch(storage: Path) -> None:
-    table = rows(find_experiment("demo", storage).state(), "valid_accuracy")
+    table = ranking_of(make_config(), find_experiment("demo", storage).state())
     accuracies = [row["valid_accuracy"] for row in table]
     assert accuracies == sorted(accuracies, reverse=True)
     assert [row["rank"] for row in table] == list(range(1, 13))
     assert table[0]["status"] == "completed"
     assert table[0]["best_epoch"] == table[0]["epochs"] == 4
     assert table[0]["seconds"] == 2.0
-
-
-def test_top_limits_the_rows(storage: Path) -> None:
-    state = find_experiment("demo", storage).state()
-    assert [row["rank"] for row in rows(state, "valid_loss", 3)] == [1, 2, 3]
 
 
 def test_searches_with_different_metrics_need_a_metric(storage: Path) -> None:
@@ -57,7 +52,7 @@ def test_locked_experiment_is_reported_as_running(storage: Path) -> None:
 
 def test_leaderboard_returns_a_data_frame(storage: Path) -> None:
     frame = frame_of("demo", storage=storage, top=5)
-    table = rows(find_experiment("demo", storage).state(), "valid_accuracy", 5)
+    table = ranking_of(make_config(), find_experiment("demo", storage).state())[:5]
     assert list(frame["trial"]) == [row["trial"] for row in table]
     both = frame_of("demo", "other", storage=storage, metric="valid_accuracy", best_per=["cell"])
     assert sorted(both["cell"]) == ["gru", "lstm"]

@@ -80,7 +80,7 @@ def test_row_says_why_a_trial_stopped(running: bool) -> None:
     rows = sorted(board(running=running), key=lambda row: row["trial"])
     assert column(rows, "stopped")[:4] == [
         "after all 3 epochs",
-        "by ASHA after epoch 1",
+        "by early stopping after epoch 1",
         "by an error after epoch 1",
         "by an error after epoch 0",
     ]
