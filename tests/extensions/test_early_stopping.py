@@ -14,7 +14,7 @@ from celltune.search.report.page import page
 from celltune.search.report.subject import read_subject
 from celltune.search.tuning.budget_changes import Changes, budget_event
 from tests.extensions.page import example
-from tests.search.support import finished_search, make_config
+from tests.search.simulated_search import finished_search, make_config
 
 EXAMPLE = example("early_stopping")
 

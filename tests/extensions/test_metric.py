@@ -24,7 +24,7 @@ from celltune.search.storage.locate import find_experiment, new_experiment
 from celltune.search.tuning.trial import TrialTask, run_trial
 from celltune.search.wording import percent_text
 from tests.extensions.page import example
-from tests.search.support import finished_search, make_config, make_controller
+from tests.search.simulated_search import finished_search, make_config, make_controller
 
 EXAMPLE = example("metric")
 

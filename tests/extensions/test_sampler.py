@@ -13,7 +13,7 @@ from celltune.search.ledger.ledger import read
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.results.optuna_study import mirror_study
 from tests.extensions.page import example
-from tests.search.support import make_config, make_controller, start_ledger, steps
+from tests.search.simulated_search import make_config, make_controller, start_ledger, steps
 
 EXAMPLE = example("sampler")
 
