@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from celltune.search.extensions import METRICS
@@ -30,9 +31,10 @@ class ObjectiveMetric:
     style: Literal["percent", "number"] = "number"
     """How values are written for people: 0.91 as 91.00 %, or as 0.9100."""
     bounds: tuple[float, float] = (-math.inf, math.inf)
-    """The smallest and the largest possible value; budget.target must lie between them."""
+    """The smallest and the largest possible value; budget.target must be between them."""
 
 
+@cache  # called for every epoch of a ledger
 def objective_metric(name: str) -> ObjectiveMetric:
     """Return the definition of a metric.
 

@@ -27,7 +27,7 @@ TRIALS = 30
 
 
 class SamplerContract:
-    """What celltune requires of every sampler (see `Sampler`)."""
+    """The requirements on every sampler (see `Sampler`)."""
 
     sampler: ClassVar[str]
     """Registered name of the sampler under test."""
@@ -125,7 +125,7 @@ def check_within(space: Space, params: Mapping[str, Any]) -> None:
 
 
 def check_in_range(dimension: Range, value: Any, name: str) -> None:
-    """Assert that a value lies within a range and has its type and step."""
+    """Assert that a value is within a range and has its type and step."""
     assert type(value) is (int if dimension.integer else float), name
     assert dimension.low <= value <= dimension.high, name
     if dimension.step is not None:

@@ -1,1 +1,1 @@
-"""What a user writes: the config file."""
+"""The config of an experiment: schema, validation, and reading from YAML."""

@@ -68,7 +68,7 @@ def parse_config(
 
     Args:
         raw: The config as YAML contains it; it is not modified.
-        origin: What messages call the config.
+        origin: The config's name in messages.
         overrides: See `load_config`.
 
     Raises:

@@ -34,7 +34,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Budget(BaseModel):
-    """When the search ends."""
+    """The limits of a search."""
 
     model_config = STRICT
 
@@ -126,9 +126,9 @@ class SearchConfig(BaseModel):
     """Metric by which trials are ranked: valid_accuracy (larger is better), valid_loss (smaller is
     better), or one that an installed package adds."""
     retries: int = Field(2, ge=0)
-    """How many times a trial is retried from its newest checkpoint after its worker died, hung, ran
-    out of memory or raised an error. After that the trial has failed. A trial whose loss is not
-    finite fails at once, because a retry would diverge again."""
+    """Number of times that a trial is retried from its newest checkpoint after its worker died,
+    hung, ran out of memory or raised an error. After that the trial has failed. A trial whose loss
+    is not finite fails at once, because a retry would diverge again."""
     trial_timeout: Duration | None = None
     """Time limit of one epoch: seconds, or a number with a unit, such as 90s, 30m or 2h. A trial
     that exceeds it is stopped and retried (see retries). null: no limit."""
@@ -144,7 +144,7 @@ class SearchConfig(BaseModel):
     ]
     """The hyperparameters: fixed values, choices and ranges."""
     budget: Budget = Budget()
-    """When the search ends."""
+    """The limits of the search."""
     early_stopping: Annotated[
         EarlyStoppingSettings | None,
         PlainValidator(SELECTORS["early_stopping"].parse),
@@ -186,7 +186,7 @@ class SearchConfig(BaseModel):
         if target is not None and not attainable:
             hint = "; write 0.9 for 90 %" if metric.style == "percent" else ""
             raise ValueError(
-                f"budget.target is {target:g}, but {self.metric} lies between {low:g} and "
+                f"budget.target is {target:g}, but {self.metric} is between {low:g} and "
                 f"{high:g}{hint}"
             )
         return self

@@ -48,7 +48,7 @@ class EarlyStoppingSettings(BaseModel):
     model_config = STRICT
 
     title: ClassVar[str] = "early stopping"
-    """What messages call the rule, as in 'stopped by ASHA'."""
+    """The rule's name in messages, as in 'stopped by ASHA'."""
 
     rule: str = "asha"
     """The rule: asha, or one that an installed package adds."""
@@ -80,7 +80,7 @@ class Selector:
     base: type[BaseModel]
     """Base class of the settings models."""
     optional: bool = False
-    """Whether the section may be null."""
+    """True if the section may be null."""
 
     def settings_model(self, section: Mapping[str, Any]) -> type[BaseModel]:
         """Return the settings model of the implementation that the section selects.

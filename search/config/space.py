@@ -41,7 +41,7 @@ class Range:
     low: float
     high: float
     log: bool = False
-    """Whether the logarithm is distributed uniformly."""
+    """True if the logarithm is distributed uniformly."""
     step: float | None = None
     """Distance of the possible values from each other; None: every number, or every integer."""
     integer: bool = False

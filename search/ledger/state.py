@@ -57,9 +57,10 @@ class TrialRecord:
 
     def best(self, metric: Metric) -> EpochReported | None:
         """Return the epoch with the best value, the earliest of several; None if there are none."""
+        direction = sign(metric)
         return max(
             self.epochs,
-            key=lambda epoch: (sign(metric) * epoch.metrics[metric], -epoch.epoch),
+            key=lambda epoch: (direction * epoch.metrics[metric], -epoch.epoch),
             default=None,
         )
 

@@ -1,1 +1,1 @@
-"""Which trial runs next, and when a trial or a search ends."""
+"""The decisions of a search: which trial runs next, and when a trial or the search ends."""

@@ -34,7 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SearchProblem:
-    """What a sampler optimizes."""
+    """The optimization problem of a search."""
 
     space: Space
     metric: Metric
@@ -42,7 +42,7 @@ class SearchProblem:
     seed: int
     """The experiment's seed."""
     prior: tuple[PriorTrial, ...] = ()
-    """Trials of an earlier search (a warm start). All of their values lie within `space`."""
+    """Trials of an earlier search (a warm start). All of their values are within `space`."""
 
 
 class Sampler(ABC):
@@ -53,7 +53,7 @@ class Sampler(ABC):
           the calls so far. Seed a generator with (seed, trial number) for each proposal.
         - A new sampler that replays the state of a search proposes the same as the sampler that
           received the events of this search as calls.
-        - Proposed values lie within the space; call `Space.suggest` to obtain all active
+        - Proposed values are within the space; call `Space.suggest` to obtain all active
           hyperparameters, including the fixed ones.
         - Trials run concurrently: `propose` may be called while earlier trials are unfinished.
           A finished trial may continue later (more epochs); then the search is replayed first.
@@ -67,7 +67,7 @@ class Sampler(ABC):
         """Create a sampler that has seen no trials.
 
         Args:
-            problem: What to optimize.
+            problem: The optimization problem.
             settings: An instance of `Settings`.
         """
 

@@ -1,4 +1,4 @@
-"""Warm starts: the trials of an earlier search that lie within a new search's space.
+"""Warm starts: the trials of an earlier search that are within a new search's space.
 
 Pure: turns the state of the earlier search into an event of the new one.
 """
@@ -17,7 +17,7 @@ from celltune.search.types import Metric, ParameterValue
 
 
 class _OutsideSpaceError(Exception):
-    """A value of a trial lies outside the new space."""
+    """A value of a trial is outside the new space."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def warm_start_event(
 ) -> WarmStarted:
     """Return the event that gives a new search the trials of an earlier one.
 
-    A trial is used if it was completed or pruned and all of its values lie within the new space. A
+    A trial is used if it was completed or pruned and all of its values are within the new space. A
     hyperparameter that it did not name had its default value. Hyperparameters that the new space
     does not search are dropped.
 
@@ -86,7 +86,7 @@ def warm_start_event(
     if not usable:
         raise ConfigError(
             f"`warm_start` names '{origin}', but none of its {len(ended)} completed or pruned "
-            f"trials has a value of {metric} and lies within the new space. Launch without a warm "
+            f"trials has a value of {metric} and is within the new space. Launch without a warm "
             "start, or widen the space."
         )
     names = {name for trial in ended for name in trial.params}

@@ -81,7 +81,7 @@ def test_a_warm_start_without_usable_trials_is_rejected(
     config = with_space(**space)
     with pytest.raises(
         ConfigError,
-        match=r"`warm_start` names 'old', but none of its 12 .* lies within the new space",
+        match=r"`warm_start` names 'old', but none of its 12 .* is within the new space",
     ):
         warm_start_event("old", earlier(tmp_path), config.space, config.metric, at=1.0)
 
