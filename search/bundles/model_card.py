@@ -12,7 +12,12 @@ from celltune.data_prep.extensions import SOURCES
 from celltune.search.bundles.trial_model import TrialModel
 from celltune.search.ledger.events import EvaluationReported
 from celltune.search.version import VERSION
-from celltune.search.wording import describe_architecture, percent_range, percent_text
+from celltune.search.wording import (
+    describe_architecture,
+    metric_text,
+    percent_range,
+    percent_text,
+)
 
 
 def model_card(model: TrialModel, data: PreparedData, *, has_onnx: bool) -> str:
@@ -83,6 +88,9 @@ def _quality_table(model: TrialModel) -> str:
         for name, (label, to_text) in formats.items()
         if name in metrics
     ]
+    metric = model.config.metric
+    if metric not in formats:
+        rows.insert(0, (f"`{metric}`", metric_text(metric, metrics[metric])))
     rows += _test_rows(model.evaluations)
     return "\n".join(
         ["| metric | value |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)]
