@@ -71,7 +71,7 @@ class Diagram:
     title: str
     """The model in words."""
     note: str
-    """Where the model comes from; may be empty."""
+    """Origin of the model; may be empty."""
 
     def stages(self) -> list[Stage]:
         """Return the components from text to probability; their weights are all of the model's."""

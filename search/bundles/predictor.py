@@ -49,7 +49,7 @@ class Step:
 
     word: str
     known: bool
-    """Whether the model's vocabulary contains the word; all other words look the same to it."""
+    """True if the model's vocabulary contains the word; all other words look the same to it."""
     probability: float
     """Probability of the whole text's label, for the text up to and including this word."""
     change: float | None

@@ -103,7 +103,7 @@ def _fit_tfidf_logistic(
     from sklearn.multiclass import OneVsRestClassifier
 
     tfidf = TfidfTransformer(sublinear_tf=True)
-    # With so many features, liblinear's dual form takes a tenth of the default solver's time.
+    # On this number of features, liblinear's dual form takes a tenth of the default solver's time.
     regression = LogisticRegression(C=30.0, solver="liblinear", dual=True, random_state=0)
     model = OneVsRestClassifier(regression).fit(tfidf.fit_transform(features), labels)
 

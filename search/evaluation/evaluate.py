@@ -49,7 +49,7 @@ class EvaluationSettings:
     With train, a model trains for as many epochs as its trial could have had, and validation
     chooses the epoch. With train+valid, it trains up to the epoch that was the trial's best."""
     baselines: bool = True
-    """Whether to evaluate the linear baselines as well."""
+    """True to evaluate the linear baselines as well."""
 
     def __post_init__(self) -> None:
         """Check the values.
