@@ -22,7 +22,7 @@ from celltune.data_prep.sources.base import (
     Split,
 )
 from celltune.data_prep.sources.paths import existing_file
-from celltune.data_prep.sources.table_readers import FORMATS, Column
+from celltune.data_prep.sources.table_readers import FORMATS, Cells, Column
 from celltune.data_prep.types import Progress
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class TableSource(Source):
     """Documents of a table, and of a second one for the test split.
 
     Attributes:
-        format: a key of `table_readers.FORMATS`.
+        format: name of the source, which is a key of `table_readers.FORMATS`.
         path: the file of the training split.
         columns: where text, label, id and group are found.
         classes: the labels as written in the file, in class order.
@@ -134,6 +134,18 @@ class TableSource(Source):
         for split in splits:
             yield from self._read(self._file(split), split)
 
+    def cells(self, path: Path, columns: Sequence[Column]) -> Cells:
+        """Read the cells of a file; a subclass for another format overrides it.
+
+        Args:
+            path: an existing file.
+            columns: the requested columns.
+
+        Raises:
+            DataError: the file is invalid or lacks a column.
+        """
+        return FORMATS[self.format](path, columns)
+
     def _file(self, split: Split) -> Path:
         return self.test_path if split == "test" and self.test_path else self.path
 
@@ -142,7 +154,7 @@ class TableSource(Source):
         ids: set[str] = set()
         number = 0
         with reading(path):
-            rows = FORMATS[self.format](path, self.columns.present())
+            rows = self.cells(path, self.columns.present())
             for number, (line, cells) in enumerate(rows, start=1):
                 where = f"{path}, row {number}{line}"
                 text = _checked_text(where, self.columns.text, cells[0])
