@@ -129,9 +129,8 @@ def report(
     path = output or Path(f"{name}.html")
     outputs.check_output_free(path, overwrite)
     from celltune.search.report.page import page
-    from celltune.search.report.subject import read_subject
 
-    outputs.write(path, page(read_subject(folder)), overwrite)
+    outputs.write(path, page(folder.snapshot()), overwrite)
     typer.echo(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

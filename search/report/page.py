@@ -10,7 +10,7 @@ from string import Template
 
 from celltune.search.report.markup import FigureBlock, Section
 from celltune.search.report.sections import SECTIONS, facts, headline
-from celltune.search.report.subject import Subject
+from celltune.search.storage.snapshot import Snapshot
 
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -47,24 +47,24 @@ _SUBTITLE = "Report of a celltune hyperparameter search"
 _RUNNING = "The search was still running when this page was written"
 
 
-def page(subject: Subject) -> str:
+def page(snapshot: Snapshot) -> str:
     """Return the page as HTML.
 
     It contains plotly (4 to 5 MB) if at least one figure is shown.
     """
-    sections = [section for make in SECTIONS if (section := make(subject)) is not None]
+    sections = [section for make in SECTIONS if (section := make(snapshot)) is not None]
     has_figures = any(
         isinstance(block, FigureBlock) for section in sections for block in section.blocks
     )
     figure_numbers = count(1)
     return _PAGE.substitute(
-        title=html.escape(subject.name),
-        subtitle=f"{_SUBTITLE}. {_RUNNING}." if subject.running else f"{_SUBTITLE}.",
+        title=html.escape(snapshot.name),
+        subtitle=f"{_SUBTITLE}. {_RUNNING}." if snapshot.running else f"{_SUBTITLE}.",
         css=_file("report.css"),
         js=_file("report.js") if has_figures else "",
         plotly=_plotly() if has_figures else "",
-        headline=headline(subject),
-        facts=facts(subject),
+        headline=headline(snapshot),
+        facts=facts(snapshot),
         links="".join(
             f'<a href="#s{index}">{html.escape(section.title)}</a>'
             for index, section in enumerate(sections)

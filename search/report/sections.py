@@ -7,11 +7,13 @@ write the function and list it in `SECTIONS`.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from celltune.search.config.loading import dump_config
 from celltune.search.config.schema import SearchConfig
 from celltune.search.evaluation.metrics import wilson
+from celltune.search.ledger.state import ExperimentState
 from celltune.search.report.cost import cost
 from celltune.search.report.evaluation_section import evaluation_section, evaluation_sentence
 from celltune.search.report.markup import (
@@ -21,8 +23,9 @@ from celltune.search.report.markup import (
     paragraphs,
     scrollable,
 )
-from celltune.search.report.subject import Subject
 from celltune.search.results.formats import readable_table
+from celltune.search.results.ranking import Row, ranking_of
+from celltune.search.storage.snapshot import Snapshot
 from celltune.search.tuning.base import make_rule
 from celltune.search.types import Metric
 from celltune.search.wording import (
@@ -42,9 +45,9 @@ VISIBLE_ROWS = 25
 # The top of the page
 
 
-def headline(subject: Subject) -> str:
+def headline(snapshot: Snapshot) -> str:
     """Return the best trial and the uncertainty of its result, as HTML."""
-    state, metric = subject.state, subject.config.metric
+    state, metric = snapshot.state, snapshot.config.metric
     ranked = state.ranked(metric)
     if not ranked:
         failed = state.count("failed")
@@ -53,29 +56,33 @@ def headline(subject: Subject) -> str:
     best = ranked[0]
     best_epoch = best.best(metric)
     trials = len(state.trials)
-    params = describe_params(distinguishing_params(best.params, subject.config.space.searched))
+    params = describe_params(distinguishing_params(best.params, snapshot.config.space.searched))
     lead = (
         f"The best of {trials:,} {'trial' if trials == 1 else 'trials'} is trial {best.number}: "
         f"{_metric_name(metric)} {metric_text(metric, best.best_value(metric))} after epoch "
         f"{best_epoch.epoch if best_epoch else 0} ({params})."
     )
-    return paragraphs(lead, *_uncertainty(subject), lead=True)
+    return paragraphs(lead, *_uncertainty(snapshot, _rows(snapshot)), lead=True)
 
 
 def _metric_name(metric: Metric) -> str:
     return metric.replace("valid_", "validation ", 1).replace("_", " ")
 
 
-def _uncertainty(subject: Subject) -> list[str]:
+def _rows(snapshot: Snapshot) -> list[dict[str, Any]]:
+    return ranking_of(snapshot.config, snapshot.state, running=snapshot.running)
+
+
+def _uncertainty(snapshot: Snapshot, rows: Sequence[Row]) -> list[str]:
     """Return sentences about the uncertainty of the best trial's result."""
-    state, metric = subject.state, subject.config.metric
+    state, metric = snapshot.state, snapshot.config.metric
     ranked = len(state.ranked(metric))
     sentences = []
-    tied = sum(row["rank"] == 1 for row in subject.rows) - 1
+    tied = sum(row["rank"] == 1 for row in rows) - 1
     if tied:
         others = "Another trial" if tied == 1 else f"{tied} other trials"
         sentences.append(f"{others} reached the same value; the first of them is listed first.")
-    sentences.append(_confidence(subject))
+    sentences.append(_confidence(snapshot.state, rows))
     if ranked > 1:
         sentences.append(
             f"The trial was selected as the best of {ranked:,} trials and of all their epochs on "
@@ -86,10 +93,9 @@ def _uncertainty(subject: Subject) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def _confidence(subject: Subject) -> str:
+def _confidence(state: ExperimentState, rows: Sequence[Row]) -> str:
     """Return the confidence interval of the best trial's accuracy as a sentence."""
-    state = subject.state
-    accuracy = subject.rows[0]["valid_accuracy"]
+    accuracy = rows[0]["valid_accuracy"]
     documents = state.created.valid_reviews if state.created else None
     if accuracy is None:
         return ""
@@ -99,7 +105,7 @@ def _confidence(subject: Subject) -> str:
             "not contain the size of the validation split."
         )
     low, high = wilson(accuracy, documents)
-    others = [row["valid_accuracy"] for row in subject.rows[1:] if row["rank"] is not None]
+    others = [row["valid_accuracy"] for row in rows[1:] if row["rank"] is not None]
     inside = sum(low <= value <= high for value in others)
     return (
         f"The accuracy of {percent_text(accuracy)} was measured on {documents:,} validation "
@@ -108,15 +114,15 @@ def _confidence(subject: Subject) -> str:
     )
 
 
-def facts(subject: Subject) -> str:
+def facts(snapshot: Snapshot) -> str:
     """Return the number of trials by status, as HTML."""
-    state = subject.state
+    state = snapshot.state
     counts = [
-        (len(state.trials), f"of {subject.config.budget.trials} trials started"),
+        (len(state.trials), f"of {snapshot.config.budget.trials} trials started"),
         (state.count("completed"), "completed"),
         (state.count("pruned"), "pruned"),
         (state.count("failed"), "failed"),
-        (state.count("unfinished"), "running" if subject.running else "unfinished"),
+        (state.count("unfinished"), "running" if snapshot.running else "unfinished"),
     ]
     items = "".join(f"<li><strong>{number:,}</strong> {label}</li>" for number, label in counts)
     return f'<ul class="facts">{items}</ul>'
@@ -126,21 +132,21 @@ def facts(subject: Subject) -> str:
 # Sections
 
 
-def evaluation(subject: Subject) -> Section | None:
+def evaluation(snapshot: Snapshot) -> Section | None:
     """Return the results on the test split."""
-    return evaluation_section(subject.state, subject.config.metric)
+    return evaluation_section(snapshot.state, snapshot.config.metric)
 
 
-def curves(subject: Subject) -> Section | None:
+def curves(snapshot: Snapshot) -> Section | None:
     """Return the learning curves and the rungs."""
-    if not subject.state.ranked(subject.config.metric):
+    if not snapshot.state.ranked(snapshot.config.metric):
         return None
     from celltune.search.report.figures import learning_curves
 
     title = "Learning curves"
-    figure = learning_curves(subject.config, subject.state)
-    early_stopping = _early_stopping(subject.config)
-    caption = f"{subject.config.metric} of every trial after each epoch. {early_stopping}"
+    figure = learning_curves(snapshot.config, snapshot.state)
+    early_stopping = _early_stopping(snapshot.config)
+    caption = f"{snapshot.config.metric} of every trial after each epoch. {early_stopping}"
     return Section(title, [FigureBlock(figure, title, caption)])
 
 
@@ -158,13 +164,13 @@ def _early_stopping(config: SearchConfig) -> str:
     )
 
 
-def hyperparameters(subject: Subject) -> Section | None:
+def hyperparameters(snapshot: Snapshot) -> Section | None:
     """Return the importance of each hyperparameter, parallel coordinates and slices."""
     from celltune.search.report import figures
 
     title = "Hyperparameters"
-    measured = len(subject.state.ranked(subject.config.metric))
-    if not subject.config.space.searched:
+    measured = len(snapshot.state.ranked(snapshot.config.metric))
+    if not snapshot.config.space.searched:
         return Section(title, [paragraphs("The search had no hyperparameters to vary.")])
     if measured < figures.MIN_TRIALS:
         note = (
@@ -172,13 +178,15 @@ def hyperparameters(subject: Subject) -> Section | None:
             f"search has {measured}."
         )
         return Section(title, [paragraphs(note)])
-    return Section(title, [_importance(subject), _parallel_coordinates(subject), _slices(subject)])
+    return Section(
+        title, [_importance(snapshot), _parallel_coordinates(snapshot), _slices(snapshot)]
+    )
 
 
-def _importance(subject: Subject) -> str | FigureBlock:
+def _importance(snapshot: Snapshot) -> str | FigureBlock:
     from celltune.search.report import figures
 
-    found = figures.importances(subject.config, subject.state)
+    found = figures.importances(snapshot.config, snapshot.state)
     if not found:
         return paragraphs(
             f"The importance of the hyperparameters is not shown, because fewer than "
@@ -192,38 +200,38 @@ def _importance(subject: Subject) -> str | FigureBlock:
     return FigureBlock(figures.importance_bars(found), "Importance", caption)
 
 
-def _parallel_coordinates(subject: Subject) -> FigureBlock:
+def _parallel_coordinates(snapshot: Snapshot) -> FigureBlock:
     from celltune.search.report import figures
 
-    figure = figures.parallel_coordinates(subject.config, subject.state)
+    figure = figures.parallel_coordinates(snapshot.config, snapshot.state)
     caption = (
-        f"Each line is a trial; its color is the trial's best {subject.config.metric}. Drag along "
+        f"Each line is a trial; its color is the trial's best {snapshot.config.metric}. Drag along "
         "an axis to select a range. Pruned trials are shown with the best value before they were "
         "stopped."
     )
     return FigureBlock(figure, "Parallel coordinates", caption)
 
 
-def _slices(subject: Subject) -> FigureBlock:
+def _slices(snapshot: Snapshot) -> FigureBlock:
     from celltune.search.report import figures
 
-    figure = figures.slices(subject.config, subject.state)
+    figure = figures.slices(snapshot.config, snapshot.state)
     caption = (
-        f"Best {subject.config.metric} of each trial by hyperparameter. Pruned trials are shown "
+        f"Best {snapshot.config.metric} of each trial by hyperparameter. Pruned trials are shown "
         "with the best value before they were stopped."
     )
     return FigureBlock(figure, "Slices", caption)
 
 
-def costs(subject: Subject) -> Section | None:
+def costs(snapshot: Snapshot) -> Section | None:
     """Return the cost of the search, and what early stopping saved."""
-    total = cost(subject.state, subject.events)
+    total = cost(snapshot.state, snapshot.events)
     spent = (
         f"The trials trained {total.epochs:,} epochs. Training and validation took "
         f"{approximate_duration(total.seconds)}, summed over all workers. The runs took "
         f"{approximate_duration(total.wall_seconds)} of wall-clock time."
     )
-    if subject.config.early_stopping is None:
+    if snapshot.config.early_stopping is None:
         return Section("Cost", [paragraphs(spent, "Early stopping was off.")])
     if total.saved_epochs == 0:
         return Section("Cost", [paragraphs(spent, "Early stopping pruned no trial.")])
@@ -242,13 +250,13 @@ _MEASURES = (
 )
 
 
-def leaderboard(subject: Subject) -> Section | None:
+def leaderboard(snapshot: Snapshot) -> Section | None:
     """Return the leaderboard."""
-    rows = subject.rows
+    rows = _rows(snapshot)
     if not rows:
         return None
-    searched = subject.config.space.searched
-    candidates = (*_MEASURES, subject.config.metric, *searched, "stopped", "error")
+    searched = snapshot.config.space.searched
+    candidates = (*_MEASURES, snapshot.config.metric, *searched, "stopped", "error")
     columns = [
         name
         for name in dict.fromkeys(candidates)
@@ -266,29 +274,29 @@ def leaderboard(subject: Subject) -> Section | None:
     return Section("Leaderboard", blocks)
 
 
-def reproduction(subject: Subject) -> Section | None:
+def reproduction(snapshot: Snapshot) -> Section | None:
     """Return the config and the versions that reproduce the search."""
-    state = subject.state
+    state = snapshot.state
     versions = {"celltune": state.run.celltune, **state.run.versions} if state.run else {}
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     fingerprint = state.created.fingerprint if state.created else "not recorded"
     text = paragraphs(
-        f"Save this config as a file and launch it under a new name. {_same_trials(subject)}",
+        f"Save this config as a file and launch it under a new name. {_same_trials(snapshot)}",
         f"Versions: {listed or 'not recorded'}.",
         f"Fingerprint of the prepared data: {fingerprint}.",
     )
-    config = f"<pre>{html.escape(dump_config(subject.config))}</pre>"
+    config = f"<pre>{html.escape(dump_config(snapshot.config))}</pre>"
     return Section("How to reproduce this search", [text, config])
 
 
-def _same_trials(subject: Subject) -> str:
+def _same_trials(snapshot: Snapshot) -> str:
     """Return whether another launch proposes the same trials, as a sentence."""
-    if subject.state.prior is not None:
+    if snapshot.state.prior is not None:
         return (
             "The new search proposes other trials, because this one was warm-started with the "
-            f"trials of '{subject.state.prior.origin}'."
+            f"trials of '{snapshot.state.prior.origin}'."
         )
-    if subject.state.budget is not None:
+    if snapshot.state.budget is not None:
         return (
             "The new search may propose other trials, because the budget was changed during this "
             "one; the config contains the last budget."
@@ -299,7 +307,7 @@ def _same_trials(subject: Subject) -> str:
     )
 
 
-SECTIONS: tuple[Callable[[Subject], Section | None], ...] = (
+SECTIONS: tuple[Callable[[Snapshot], Section | None], ...] = (
     evaluation,
     curves,
     hyperparameters,

@@ -11,7 +11,6 @@ from celltune.search.cli.options import describe_plan
 from celltune.search.errors import ConfigError
 from celltune.search.leaderboard import leaderboard
 from celltune.search.report.page import page
-from celltune.search.report.subject import read_subject
 from celltune.search.tuning.budget_changes import Changes, budget_event
 from tests.extensions.page import example
 from tests.search.simulated_search import finished_search, make_config
@@ -47,7 +46,7 @@ def test_messages_name_the_rule(tmp_path: Path) -> None:
     config = make_config(early_stopping=SETTINGS)
     expected = "the median rule by valid_accuracy of at least 2 trials"
     assert expected in describe_plan(config)
-    text = page(read_subject(finished_search(tmp_path, config)))
+    text = page(finished_search(tmp_path, config).snapshot())
     assert "the median rule compares the trials by valid_accuracy after every epoch" in text
 
 

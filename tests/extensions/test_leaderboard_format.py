@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,24 +11,17 @@ from typer.testing import CliRunner
 from celltune.registry import ExtensionError
 from celltune.search.cli.app import app
 from celltune.search.results.formats import format_of, render
-from tests.api.extension import installed
+from tests.extensions.page import example
 from tests.search.simulated_search import finished_search, make_config
 
-PAGES = Path(__file__).parents[2] / "docs" / "extending"
-PAGE = (PAGES / "leaderboard_format.md").read_text("utf-8")
-MODULE, SUITE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-ENTRY_POINT = re.search(r'entry-points\."(.*?)"\]\n(\w+) = "(.*?)"', PAGE)
+EXAMPLE = example("leaderboard_format")
 
-exec(SUITE)  # noqa: S102 - defines TestTsv, the contract suite of the page's example
+exec(EXAMPLE.suite)  # noqa: S102 - defines TestTsv, the contract suite of the page's example
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _tsv_format(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    assert ENTRY_POINT is not None
-    group, name, reference = ENTRY_POINT.groups()
-    with installed(
-        tmp_path_factory.mktemp("site"), "tsv_format", {group: {name: reference}}, MODULE
-    ):
+    with EXAMPLE.installed(tmp_path_factory.mktemp("site")):
         yield
 
 

@@ -16,9 +16,9 @@ from celltune.search.leaderboard import leaderboard
 from celltune.search.ledger.events import ExperimentCreated
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.report.page import page
-from celltune.search.report.subject import read_subject
 from celltune.search.results.formats import as_csv, as_table, readable_table
 from celltune.search.results.optuna_study import mirror_study
+from celltune.search.results.ranking import ranking_of
 from celltune.search.storage.checkpoints import LocalCheckpoints
 from celltune.search.storage.locate import find_experiment, new_experiment
 from celltune.search.tuning.trial import TrialTask, run_trial
@@ -87,12 +87,12 @@ def test_leaderboard_ranks_by_the_metric(storage: Path) -> None:
 def test_metric_is_written_as_percent_everywhere(storage: Path, tmp_path: Path) -> None:
     best = percent_text(leaderboard("demo", storage=storage)["valid_macro_f1"][0])
     experiment = find_experiment("demo", storage)
-    rows = read_subject(experiment).rows
+    rows = ranking_of(experiment.config(), experiment.state())
     table = as_csv(rows), readable_table(rows).markdown(), as_table(rows)
     assert "valid_macro_f1" in table[0]
     assert best in table[1]
     assert "valid_macro_f1" in [column.title for column in table[2].columns]
-    assert best in page(read_subject(experiment))
+    assert best in page(experiment.snapshot())
 
 
 def test_best_trial_by_the_metric_is_exported(

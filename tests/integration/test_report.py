@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from celltune.search.report.page import page
-from celltune.search.report.subject import read_subject
 from tests.search.simulated_search import finished_search, make_config
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -20,7 +19,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 def test_a_browser_renders_the_page_offline(tmp_path: Path) -> None:
     config = make_config(budget={"trials": 16, "max_epochs": 4})
     path = tmp_path / "report.html"
-    path.write_text(page(read_subject(finished_search(tmp_path, config))), "utf-8")
+    path.write_text(page(finished_search(tmp_path, config).snapshot()), "utf-8")
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
     options += ["--enable-logging=stderr", "--virtual-time-budget=10000", "--dump-dom"]
     options += [f"--user-data-dir={tmp_path / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND"]

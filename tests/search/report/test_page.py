@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from celltune.search.config.schema import SearchConfig
 from celltune.search.evaluation.summaries import verdict
 from celltune.search.ledger.events import (
     BudgetChanged,
@@ -24,15 +25,15 @@ from celltune.search.report.figures import (
     slices,
 )
 from celltune.search.report.page import page
-from celltune.search.report.subject import Subject, read_subject
 from celltune.search.storage.local import LocalExperiment
+from celltune.search.storage.snapshot import Snapshot
 from tests.search.evaluation.test_summaries import baseline, retrained, searched
 from tests.search.results.test_ranking import state_of
 from tests.search.simulated_search import finished_search, make_config
 
 
-def subject(config: Any, state: ExperimentState) -> Subject:
-    return Subject("demo", config, [], state)
+def snapshot(config: SearchConfig, state: ExperimentState) -> Snapshot:
+    return Snapshot("demo", config, [], state, running=False)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> LocalExperiment:
 
 @pytest.fixture(scope="module")
 def report(demo: LocalExperiment) -> str:
-    return page(read_subject(demo))
+    return page(demo.snapshot())
 
 
 class _Outline(HTMLParser):
@@ -89,7 +90,7 @@ def test_page_contains_every_section(report: str) -> None:
 
 def test_long_leaderboard_is_collapsed_and_complete() -> None:
     trials = [({"cell": "gru"}, [0.5 + number / 100], "completed") for number in range(30)]
-    text = page(subject(make_config(), state_of(*trials)))
+    text = page(snapshot(make_config(), state_of(*trials)))
     outline, visible = read(text)
     assert "Show the other 5 trials" in visible
     assert visible.count("after all 3 epochs") == 30
@@ -117,7 +118,7 @@ def test_page_is_accessible_to_screen_readers(report: str) -> None:
 
 
 def test_headline_states_the_uncertainty(demo: LocalExperiment) -> None:
-    experiment = read_subject(demo)
+    experiment = demo.snapshot()
     _, visible = read(page(experiment))
     best = experiment.state.ranked("valid_accuracy")[0]
     assert f"The best of 16 trials is trial {best.number}: " in visible
@@ -146,7 +147,7 @@ def failed_state() -> ExperimentState:
     ],
 )
 def test_page_of_a_search_without_results_says_so(state: ExperimentState, message: str) -> None:
-    text = page(subject(make_config(), state))
+    text = page(snapshot(make_config(), state))
     _, visible = read(text)
     assert message in visible
     assert "need at least 4 trials with a finished epoch. This search has 0." in visible
@@ -156,7 +157,7 @@ def test_page_of_a_search_without_results_says_so(state: ExperimentState, messag
 
 def test_single_trial_is_not_reported_as_selected(tmp_path: Path) -> None:
     config = make_config(budget={"trials": 1, "max_epochs": 2}, early_stopping=None)
-    _, visible = read(page(read_subject(finished_search(tmp_path, config))))
+    _, visible = read(page(finished_search(tmp_path, config).snapshot()))
     assert "The best of 1 trial is trial 0" in visible
     assert "biased upwards" not in visible
     assert "need at least 4 trials with a finished epoch. This search has 1." in visible
@@ -175,17 +176,17 @@ def test_page_says_whether_a_new_launch_proposes_the_same_trials(tmp_path: Path)
         ([*plain, changed], "may propose other trials, because the budget was changed"),
         ([plain[0], warm, *plain[1:]], "warm-started with the trials of 'older'"),
     ):
-        _, visible = read(page(subject(make_config(), ExperimentState(events))))
+        _, visible = read(page(snapshot(make_config(), ExperimentState(events))))
         assert message in visible
 
 
 def test_page_of_a_running_search_says_so(demo: LocalExperiment) -> None:
     with demo.locked():
-        assert "still running" in page(read_subject(demo))
+        assert "still running" in page(demo.snapshot())
 
 
 def test_learning_curves_contain_every_epoch_and_rung(demo: LocalExperiment) -> None:
-    experiment = read_subject(demo)
+    experiment = demo.snapshot()
     figure = learning_curves(experiment.config, experiment.state)
     points = sum(x is not None for trace in figure.data[:-1] for x in trace.x)
     assert points == sum(trial.epochs_done for trial in experiment.state.trials)
@@ -194,7 +195,7 @@ def test_learning_curves_contain_every_epoch_and_rung(demo: LocalExperiment) -> 
 
 
 def test_importances_compare_trials_after_equal_training(demo: LocalExperiment) -> None:
-    experiment = read_subject(demo)
+    experiment = demo.snapshot()
     found = importances(experiment.config, experiment.state)
     completed = experiment.state.count("completed")
     assert next(iter(found)) == "all trials after epoch 1 (16)"
@@ -207,13 +208,13 @@ def test_importance_is_not_shown_if_the_best_trials_are_equal() -> None:
     trials = [({"cell": cell, "learning_rate": 0.01}, [0.9], "completed") for cell in ("gru",) * 12]
     config = make_config(early_stopping=None)
     assert importances(config, state_of(*trials)) == {}
-    _, visible = read(page(subject(config, state_of(*trials))))
+    _, visible = read(page(snapshot(config, state_of(*trials))))
     assert "The importance of the hyperparameters is not shown" in visible
     assert "11 other trials reached the same value; the first of them is listed first." in visible
 
 
 def test_every_trial_is_on_every_axis(demo: LocalExperiment) -> None:
-    experiment = read_subject(demo)
+    experiment = demo.snapshot()
     (trace,) = parallel_coordinates(experiment.config, experiment.state).data
     axes = {axis.label: axis for axis in trace.dimensions}
     assert list(axes) == [*experiment.config.space.searched, "valid_accuracy"]
@@ -226,7 +227,7 @@ def test_every_trial_is_on_every_axis(demo: LocalExperiment) -> None:
 
 def test_results_on_the_test_split_have_intervals_and_confusion_matrices() -> None:
     state = searched(*(retrained(0, seed, 7) for seed in (1, 2)), baseline("nb_svm", 5))
-    outline, visible = read(page(subject(make_config(), state)))
+    outline, visible = read(page(snapshot(make_config(), state)))
     assert "Retrained with 2 seeds, trial 0 reaches a test accuracy of" in visible
     assert "95 % interval" in visible
     assert verdict(state, "valid_accuracy") in visible
