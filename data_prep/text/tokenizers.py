@@ -119,9 +119,9 @@ def open_tokenizer(name: str, *, lowercase: bool = False) -> Tokenizer:
 
     Raises:
         ExtensionError: the name is unknown, or its package cannot be imported.
-        DataError: a library that the tokenizer needs is not installed.
+        DataError: a library that the tokenizer needs is not installed, or it is not a `Tokenizer`.
     """
-    tokenizer = TOKENIZERS.load(name)()
+    tokenizer = _implementation(name)()
     return _Lowercased(tokenizer) if lowercase and not tokenizer.always_lowercases else tokenizer
 
 
@@ -130,9 +130,9 @@ def tokenizer_version(name: str) -> str:
 
     Raises:
         ExtensionError: the name is unknown, or its package cannot be imported.
-        DataError: a tokenizer of another package has no version.
+        DataError: a tokenizer of another package has no version, or it is not a `Tokenizer`.
     """
-    implementation = TOKENIZERS.load(name)
+    implementation = _implementation(name)
     version = getattr(implementation, "version", None)
     if not isinstance(version, str) or not (version or implementation.__module__ == __name__):
         raise DataError(
@@ -140,3 +140,13 @@ def tokenizer_version(name: str) -> str:
             f"because it identifies prepared data. Fix or uninstall the package that defines it."
         )
     return version
+
+
+def _implementation(name: str) -> type[Tokenizer]:
+    implementation = TOKENIZERS.load(name)
+    if not (isinstance(implementation, type) and issubclass(implementation, Tokenizer)):
+        raise DataError(
+            f"The tokenizer '{name}' is {implementation!r}, which is not a subclass of Tokenizer "
+            f"from celltune.data_prep.text.base. Fix or uninstall the package that defines it."
+        )
+    return implementation

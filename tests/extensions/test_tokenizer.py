@@ -83,3 +83,11 @@ def test_empty_token_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     documents = config(source="csv", path=path, reviews=None, tokenizer="hashtags")
     with pytest.raises(DataError, match="The tokenizer 'hashtags' returned an empty token"):
         prepare(documents, cache_dir=tmp_path)
+
+
+def test_implementation_that_is_not_a_tokenizer_is_rejected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hashtags.Hashtags", str.split)
+    with pytest.raises(DataError, match=r"'hashtags' is .*, which is not a subclass of Tokenizer"):
+        open_tokenizer("hashtags")
