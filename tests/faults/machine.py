@@ -1,9 +1,9 @@
-"""A machine that dies, or whose disk fills, at the n-th change of the disk.
+"""Simulation of a machine that crashes, or whose disk fills, at the n-th change of the disk.
 
-`os`'s own functions are wrapped, those that every write, rename and removal of the storage goes
-through. Once dead, every further change raises as well, so that no `finally` and no `except` tidies
-up what a dead process couldn't. `cut_power` takes back what wasn't brought to the disk by an
-`fsync`: bytes of files, and entries of folders.
+It wraps the functions of `os` through which every write, rename and removal of a storage goes.
+After a crash every further change raises as well, so that no `finally` or `except` cleans up what a
+dead process could not. `cut_power` reverts the changes that no `fsync` made durable: the content of
+files and the entries of folders.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from typing import Any
 import pytest
 
 CHANGES = ("open", "write", "fsync", "rename", "mkdir", "unlink", "rmdir", "ftruncate")
-"""What of `os` changes the disk; `open` only where it creates or empties a file."""
+"""Functions of `os` that change the disk; `open` only if it creates or truncates a file."""
 
 
 class Crash(BaseException):
-    """The machine is dead."""
+    """The machine crashed."""
 
 
 class Machine:
-    """Counts the changes of the disk and dies at one of them.
+    """A machine that counts the changes of the disk and fails at one of them.
 
     Args:
-        die_at: the change at which it dies; that one isn't made, a write only by half.
-        error: what is raised; a Crash leaves the machine dead, an OSError fails only this once.
+        fail_at: The number of the change that fails. It is not made, except for half of a write.
+        error: The exception to raise. After a `Crash` all further changes fail, after an `OSError`
+            none.
     """
 
-    def __init__(self, die_at: int = 10**9, error: BaseException | None = None) -> None:
-        self.die_at = die_at
+    def __init__(self, fail_at: int = 10**9, error: BaseException | None = None) -> None:
+        self.fail_at = fail_at
         self.error = error or Crash()
         self.count = 0
         self.log: list[str] = []
@@ -55,19 +56,19 @@ class Machine:
                 return self._real["open"](*args, **kwargs)
             self.count += 1
             self.log.append(name)
-            dead = isinstance(self.error, Crash) and self.count > self.die_at
-            if self.count == self.die_at and name == "write":
-                self._note("write", args, kwargs)
+            crashed = isinstance(self.error, Crash) and self.count > self.fail_at
+            if self.count == self.fail_at and name == "write":
+                self._record("write", args, kwargs)
                 self._real["write"](args[0], bytes(args[1])[: len(args[1]) // 2])
-            if dead or self.count == self.die_at:
+            if crashed or self.count == self.fail_at:
                 raise self.error
-            self._note(name, args, kwargs)
+            self._record(name, args, kwargs)
             return self._real[name](*args, **kwargs)
 
         return call
 
-    def _note(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Remember how to take a change back, and forget it once it is on the disk."""
+    def _record(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Record how to revert a change, or that earlier changes are durable."""
         if name in ("write", "ftruncate"):
             path = _path_of(args[0])
             self._synced.setdefault(path, os.fstat(args[0]).st_size)
@@ -81,14 +82,16 @@ class Machine:
                 (str(target.parent), lambda: source.exists() or target.rename(source))
             )
         elif name == "mkdir":
-            made = Path(args[0])
-            self._undo.append((str(made.parent), lambda: shutil.rmtree(made, ignore_errors=True)))
+            created = Path(args[0])
+            self._undo.append(
+                (str(created.parent), lambda: shutil.rmtree(created, ignore_errors=True))
+            )
         elif name == "open" and not Path(args[0]).exists():
-            made = Path(args[0])
-            self._undo.append((str(made.parent), lambda: made.unlink(missing_ok=True)))
+            created = Path(args[0])
+            self._undo.append((str(created.parent), lambda: created.unlink(missing_ok=True)))
 
     def cut_power(self) -> None:
-        """Take back what no fsync brought to the disk. Removals stay: nothing relies on them."""
+        """Revert all changes without an fsync, except removals, on which nothing relies."""
         for path, size in self._synced.items():
             if Path(path).exists():
                 os.truncate(path, min(size, Path(path).stat().st_size))
@@ -100,23 +103,18 @@ def _path_of(handle: int) -> str:
     return str(Path(f"/proc/self/fd/{handle}").readlink())
 
 
-def _rename_back(source: str | Path, target: str | Path) -> None:
-    if not Path(source).exists():
-        Path(target).rename(source)
-
-
-def changes(action: Callable[[], Any]) -> int:
-    """How many changes of the disk an undisturbed `action` makes."""
+def count_changes(action: Callable[[], Any]) -> int:
+    """Return the number of changes of the disk that an action makes."""
     machine = Machine()
     with machine.running():
         action()
     return machine.count
 
 
-def crash(action: Callable[[], Any], die_at: int, *, power: bool) -> None:
-    """Run `action` on a machine that dies at a change; with a power cut, or as a killed process."""
-    machine = Machine(die_at)
+def crash(action: Callable[[], Any], fail_at: int, *, power_cut: bool) -> None:
+    """Run an action that crashes at a change, because the process dies or the power fails."""
+    machine = Machine(fail_at)
     with pytest.raises(Crash), machine.running():
         action()
-    if power:
+    if power_cut:
         machine.cut_power()

@@ -1,4 +1,4 @@
-"""A crash at every single request that changes an object store: who reads sees old or new."""
+"""After a crash at any request to an object store, readers see the old or the new state."""
 
 from __future__ import annotations
 
@@ -34,76 +34,76 @@ REQUESTS = ("write_bytes", "unlink", "remove_all")
 
 
 @contextmanager
-def dying(die_at: int, *, answered: bool) -> Iterator[list[str]]:
-    """Die at a request, before it is made or once it took effect; dead is dead."""
-    made: list[str] = []
+def crashing(fail_at: int, *, takes_effect: bool) -> Iterator[list[str]]:
+    """Crash at a request, before or after it takes effect. All later requests crash too."""
+    requests: list[str] = []
 
     def wrapped(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(path: ArrowPath, *args: Any) -> Any:
-            made.append(name)
-            if len(made) == die_at and answered:
+            requests.append(name)
+            if len(requests) == fail_at and takes_effect:
                 real(path, *args)
-            if len(made) >= die_at:
+            if len(requests) >= fail_at:
                 raise Crash
             return real(path, *args)
 
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        # A dead process beats no more, and nobody on its machine need wait to see that.
+        # A dead process shows no sign of life, which its own machine detects without waiting.
         patch.setattr(lease, "BEAT_SECONDS", 3600.0)
         patch.setattr(lease.Lease, "release", lambda self: self._released.set())
         for name in REQUESTS:
             patch.setattr(ArrowPath, name, wrapped(name, getattr(ArrowPath, name)))
-        yield made
+        yield requests
 
 
 def every_crash(
-    root: Storage,
+    storage: Storage,
     prepare: Callable[[Experiment], None],
     act: Callable[[Experiment], None],
-    answered: bool,
+    takes_effect: bool,
 ) -> Iterator[Experiment]:
-    """Give an experiment after a crash at the first request, at the second, ..."""
-    for die_at in range(1, 100):
-        folder = root.experiment(f"e{uuid4().hex[:12]}")
-        prepare(folder)
+    """Yield an experiment after a crash at the first request, at the second, ..."""
+    for fail_at in range(1, 100):
+        experiment = storage.experiment(f"e{uuid4().hex[:12]}")
+        prepare(experiment)
         try:
-            with dying(die_at, answered=answered):
-                act(folder)
+            with crashing(fail_at, takes_effect=takes_effect):
+                act(experiment)
         except Crash:
-            yield folder
+            yield experiment
         else:
-            assert die_at > 2
+            assert fail_at > 2
             return
 
 
 @pytest.fixture
-def root(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Storage:
+def storage(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Storage:
     monkeypatch.setattr(lease, "_is_alive_here", lambda content: False)
     monkeypatch.setattr(segments, "MERGE_AT", 3)
     return open_storage(bucket)
 
 
-@pytest.mark.parametrize("answered", [False, True])
-def test_of_the_ledger_and_its_merges(root: Storage, answered: bool) -> None:
+@pytest.mark.parametrize("takes_effect", [False, True])
+def test_ledger_keeps_acknowledged_events(storage: Storage, takes_effect: bool) -> None:
     acknowledged: dict[str, int] = {}
 
-    def prepare(folder: Experiment) -> None:
-        folder.create(make_config(), FIRST)
+    def prepare(experiment: Experiment) -> None:
+        experiment.create(make_config(), FIRST)
 
-    def act(folder: Experiment) -> None:
-        acknowledged[folder.name] = 1
-        with folder.locked(), folder.open_ledger() as ledger:
+    def act(experiment: Experiment) -> None:
+        acknowledged[experiment.name] = 1
+        with experiment.locked(), experiment.open_ledger() as ledger:
             for event in EVENTS[1:]:
                 ledger.append(event)
-                acknowledged[folder.name] += 1
+                acknowledged[experiment.name] += 1
 
-    for folder in every_crash(root, prepare, act, answered):
-        again = root.experiment(folder.name)
+    for experiment in every_crash(storage, prepare, act, takes_effect):
+        again = storage.experiment(experiment.name)
         seen = again.events()
         assert seen == EVENTS[: len(seen)]
-        assert len(seen) >= acknowledged[folder.name]
+        assert len(seen) >= acknowledged[experiment.name]
         with again.locked(), again.open_ledger() as ledger:
             assert ledger.events == seen
             ledger.append(*EVENTS[len(seen) :])
@@ -111,28 +111,28 @@ def test_of_the_ledger_and_its_merges(root: Storage, answered: bool) -> None:
     assert max(acknowledged.values()) == len(EVENTS)
 
 
-@pytest.mark.parametrize("answered", [False, True])
-def test_of_a_checkpoint_that_replaces_another(root: Storage, answered: bool) -> None:
-    def prepare(folder: Experiment) -> None:
-        folder.checkpoints(0).save(OLD, "epoch-1")
+@pytest.mark.parametrize("takes_effect", [False, True])
+def test_replaced_checkpoint_is_old_or_new(storage: Storage, takes_effect: bool) -> None:
+    def prepare(experiment: Experiment) -> None:
+        experiment.checkpoints(0).save(OLD, "epoch-1")
 
-    def act(folder: Experiment) -> None:
-        folder.checkpoints(0).save(NEW, "epoch-1")
+    def act(experiment: Experiment) -> None:
+        experiment.checkpoints(0).save(NEW, "epoch-1")
 
-    for folder in every_crash(root, prepare, act, answered):
-        assert folder.checkpoints(0).load("epoch-1")[1] in (OLD[1], NEW[1])
-        folder.checkpoints(0).save(NEW, "epoch-1")
-        assert folder.checkpoints(0).load("epoch-1")[1] == NEW[1]
+    for experiment in every_crash(storage, prepare, act, takes_effect):
+        assert experiment.checkpoints(0).load("epoch-1")[1] in (OLD[1], NEW[1])
+        experiment.checkpoints(0).save(NEW, "epoch-1")
+        assert experiment.checkpoints(0).load("epoch-1")[1] == NEW[1]
 
 
-@pytest.mark.parametrize("answered", [False, True])
-def test_of_creating_an_experiment(root: Storage, answered: bool) -> None:
-    def act(folder: Experiment) -> None:
-        folder.create(make_config(), FIRST)
+@pytest.mark.parametrize("takes_effect", [False, True])
+def test_new_experiment_is_missing_or_complete(storage: Storage, takes_effect: bool) -> None:
+    def act(experiment: Experiment) -> None:
+        experiment.create(make_config(), FIRST)
 
-    for folder in every_crash(root, lambda folder: None, act, answered):
-        if folder.name in root.names():
-            assert find_experiment(folder.name, root).config() == make_config()
+    for experiment in every_crash(storage, lambda experiment: None, act, takes_effect):
+        if experiment.name in storage.names():
+            assert find_experiment(experiment.name, storage).config() == make_config()
         else:
-            new_experiment(folder.name, root).create(make_config(), FIRST)
-        assert find_experiment(folder.name, root).events() == [FIRST]
+            new_experiment(experiment.name, storage).create(make_config(), FIRST)
+        assert find_experiment(experiment.name, storage).events() == [FIRST]
