@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from celltune.models.config import ModelConfig, TrainingConfig
 from celltune.models.network.classifier import TextClassifier
-from celltune.models.training import lazy_rows as row_updates
-from celltune.models.training import updater as optimizers
+from celltune.models.training.lazy_rows import LazyRowUpdates
+from celltune.models.training.updater import Updater
 
 WORDS, WARM_UP = 25_000, 40
 
@@ -49,11 +49,11 @@ def share(training: TrainingConfig, sizes: dict[str, Any]) -> float:
     frequencies = 1 / torch.arange(1, WORDS - 1)
     lengths = torch.full((sizes["batch"],), sizes["steps"])
     labels = torch.randint(0, 2, (sizes["batch"],), generator=generator).float()
-    updater, watch = optimizers.Updater(model, training), Stopwatch()
+    updater, watch = Updater(model, training), Stopwatch()
     updater.optimizer.step = watch.wrap(updater.optimizer.step)  # type: ignore[method-assign]
-    clip, call = torch.nn.utils.clip_grad_norm_, row_updates.LazyRowUpdates._call
+    clip, call = torch.nn.utils.clip_grad_norm_, LazyRowUpdates._call
     torch.nn.utils.clip_grad_norm_ = watch.wrap(clip)
-    row_updates.LazyRowUpdates._call = watch.wrap(call)  # type: ignore[method-assign]
+    LazyRowUpdates._call = watch.wrap(call)  # type: ignore[method-assign]
     shares = []
     try:
         for number in range(WARM_UP + 4 * sizes["runs"]):
@@ -65,20 +65,20 @@ def share(training: TrainingConfig, sizes: dict[str, Any]) -> float:
                 shares.append(watch.seconds / (time.perf_counter() - started))
     finally:
         torch.nn.utils.clip_grad_norm_ = clip
-        row_updates.LazyRowUpdates._call = call  # type: ignore[method-assign]
+        LazyRowUpdates._call = call  # type: ignore[method-assign]
     return statistics.median(shares)
 
 
 def _learn(
     model: TextClassifier,
-    updater: optimizers.Updater,
+    updater: Updater,
     ids: Tensor,
     lengths: Tensor,
     labels: Tensor,
 ) -> None:
-    words = updater.words(ids)
-    logits = model(ids, lengths, words)
-    updater.step(functional.binary_cross_entropy_with_logits(logits, labels), words)
+    rows = updater.gather_rows(ids)
+    logits = model(ids, lengths, rows)
+    updater.step(functional.binary_cross_entropy_with_logits(logits, labels), rows)
 
 
 def optimizer_shares(sizes: dict[str, Any]) -> dict[str, float]:

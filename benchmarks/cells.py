@@ -33,7 +33,7 @@ from _plain_cells import plain_layer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from celltune.models.layers.cells import CELLS
+from celltune.models.extensions import CELLS
 from celltune.models.layers.stack import RecurrentStack
 from celltune.models.native import library as native
 
@@ -70,9 +70,10 @@ def one_layer(
     lengths = torch.full((batch,), steps)
     inputs = torch.randn(steps, batch, FEATURES, device=device, requires_grad=True)
     peer = PEERS.get(cell, nn.GRU)(FEATURES, hidden).to(device)
-    ours = RecurrentStack(cell, FEATURES, hidden, generator=torch.Generator().manual_seed(1))
-    ours.to(device)
-    plain = plain_layer(cell, ours)
+    ours = RecurrentStack(
+        CELLS.load(cell)(), FEATURES, hidden, generator=torch.Generator().manual_seed(1)
+    ).to(device)
+    plain = plain_layer(ours)
     wide = torch.randn(steps, batch, hidden, device=device)
     tall = torch.randn(steps, hidden, batch, device=device)
 
@@ -93,7 +94,7 @@ def two_layers(hidden: int, steps: int, batch: int, device: torch.device) -> dic
     inputs = torch.randn(steps, batch, FEATURES, device=device, requires_grad=True)
     peer = nn.GRU(FEATURES, hidden, 2, bidirectional=True).to(device)
     ours = RecurrentStack(
-        "gru",
+        CELLS.load("gru")(),
         FEATURES,
         hidden,
         generator=torch.Generator().manual_seed(1),
@@ -124,7 +125,7 @@ def measure(sizes: dict[str, Any], device: torch.device) -> dict[str, dict[str, 
         torch.set_num_threads(threads)
         for hidden in sizes["hidden"]:
             shape = (hidden, sizes["steps"], sizes["batch"], device)
-            groups = {cell: one_layer(cell, *shape) for cell in CELLS}
+            groups = {cell: one_layer(cell, *shape) for cell in CELLS.names()}
             groups["bidirectional"] = two_layers(*shape)
             for name, sides in groups.items():
                 seconds = medians(sides, sizes["runs"], device)
@@ -142,7 +143,7 @@ def worst(rows: dict[str, dict[str, float]], start: str, peer: str) -> float:
 
 
 def figures_of(rows: dict[str, dict[str, float]]) -> dict[str, float]:
-    figures = {cell: worst(rows, cell, "peer") for cell in CELLS}
+    figures = {cell: worst(rows, cell, "peer") for cell in CELLS.names()}
     figures["bidirectional_vs_padded"] = worst(rows, "bidirectional", "padded")
     figures["bidirectional_vs_packed"] = worst(rows, "bidirectional", "packed")
     return figures
@@ -184,7 +185,7 @@ def main() -> None:
         "milliseconds": rows,
         "optimizer_shares": shares,
         "fallback": {**figures_of(rows["fallback"]), "optimizer_share": shares["fallback"]["adam"]},
-        "to_a_plain_loop": {cell: worst(rows[best], cell, "plain") for cell in CELLS},
+        "to_a_plain_loop": {cell: worst(rows[best], cell, "plain") for cell in CELLS.names()},
     }
     finish("cells", figures, details, keep=not options.quick)
 

@@ -66,15 +66,7 @@ def data_config(folder: Path, sizes: dict[str, Any]) -> DataConfig:
 
 
 def make_trainer(data: PreparedData, model: ModelConfig, training: TrainingConfig) -> Trainer:
-    return Trainer(
-        model,
-        training,
-        train=data.train,
-        valid=data.valid,
-        vocabulary_size=data.vocabulary_size,
-        num_classes=2,
-        seed=1,
-    )
+    return Trainer(model, training, data, seed=1)
 
 
 def train(trainer: Trainer, epochs: int, folder: Path) -> list[dict[str, float]]:

@@ -71,16 +71,7 @@ def record(number: int, params: dict[str, Any], epochs: int) -> dict[str, Any]:
 
     data = _shared["data"]
     model, training = split(params)
-    trainer = Trainer(
-        model,
-        training,
-        train=data.train,
-        valid=data.valid,
-        vocabulary_size=data.vocabulary_size,
-        num_classes=data.num_classes,
-        seed=trial_seed(SEED, number),
-        clock=time.process_time,
-    )
+    trainer = Trainer(model, training, data, seed=trial_seed(SEED, number), clock=time.process_time)
     curve = [trainer.run_epoch() for _ in range(epochs)]
     return {
         "number": number,

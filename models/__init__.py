@@ -1,1 +1,1 @@
-"""Recurrent text classifiers: cells, training, checkpoints; imports nothing of search."""
+"""Recurrent text classifiers: cells, training, checkpoints. Does not import `celltune.search`."""

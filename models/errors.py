@@ -1,4 +1,4 @@
-"""What can go wrong with one trial; the whole tree is drawn in ``data_prep.errors``."""
+"""Errors of a single trial. The tree of all errors is in `celltune.errors`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from celltune.errors import CelltuneError
 
 
 class TrialError(CelltuneError):
-    """One trial failed; the search goes on without it."""
+    """A trial failed; the search continues without it."""
 
 
 class DivergedError(TrialError):
-    """A loss is no longer a number; trying the same again gives the same."""
+    """A loss is NaN or infinite. A retry would diverge again."""
 
 
 class CheckpointError(TrialError):

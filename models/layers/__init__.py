@@ -1,1 +1,1 @@
-"""Recurrent cells and the loops that run them."""
+"""Recurrent cells and the layer implementations that run them."""

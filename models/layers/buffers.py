@@ -1,8 +1,7 @@
-"""Work buffers that are used again.
+"""A pool of temporary buffers that are reused from step to step.
 
-A layer's activations are tens of megabytes that live for one step. Memory that is fetched from the
-operating system and given back at every step has to be zeroed by it page by page, which took 11 to
-17 % of a training step.
+The activations of a layer take tens of megabytes for one training step. The operating system
+clears memory page by page when it hands it out, which took 11 to 17 % of a training step.
 """
 
 from __future__ import annotations
@@ -13,83 +12,78 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-KEPT = 32
-"""How many free buffers are kept; a stack of layers uses four a layer."""
+MAX_FREE_BUFFERS = 32
+"""Free buffers that the pool retains. A stack of layers uses four per layer."""
 
 
 class BufferPool:
-    """Flat tensors on the CPU, lent and given back. Safe to use from several threads.
+    """Flat tensors on the CPU that can be borrowed and returned. Thread-safe.
 
-    Invariant: a buffer is in the pool or lent, never both, and nobody but the ``Room`` that
-    borrowed it holds a view of it when it comes back.
+    Invariant: a buffer is either free or borrowed. When it is returned, no views of it are in use.
     """
 
     def __init__(self) -> None:
-        """Start empty."""
+        """Create an empty pool."""
         self._free: list[Tensor] = []
         self._lock = threading.Lock()
 
     def borrow(self, count: int, dtype: torch.dtype) -> Tensor:
-        """Lend a flat tensor of at least ``count`` values, whatever stands in them."""
+        """Return a flat tensor of at least `count` uninitialized values."""
         with self._lock:
-            mine = [buffer for buffer in self._free if buffer.dtype == dtype]
-            fitting = [buffer for buffer in mine if buffer.numel() >= count]
-            if fitting:
-                chosen = min(fitting, key=Tensor.numel)
-                self._drop(chosen)
-                return chosen
-            if mine:
-                # Batches differ in length: so the pool comes to hold the longest ones' buffers.
-                self._drop(max(mine, key=Tensor.numel))
+            same_type = [buffer for buffer in self._free if buffer.dtype == dtype]
+            large_enough = [buffer for buffer in same_type if buffer.numel() >= count]
+            if large_enough:
+                smallest = min(large_enough, key=Tensor.numel)
+                self._remove(smallest)
+                return smallest
+            if same_type:
+                # Drop the largest buffer, which the new one replaces: batches differ in length,
+                # and the pool should converge to buffers for the longest.
+                self._remove(max(same_type, key=Tensor.numel))
         with torch.inference_mode(False):
             return torch.empty(count, dtype=dtype)
 
     def give_back(self, buffers: Sequence[Tensor]) -> None:
-        """Take buffers back; beyond ``KEPT``, memory is freed."""
+        """Return buffers to the pool; those beyond `MAX_FREE_BUFFERS` are freed."""
         with self._lock:
             self._free.extend(buffers)
-            del self._free[:-KEPT]
+            del self._free[:-MAX_FREE_BUFFERS]
 
-    def free_bytes(self) -> int:
-        """The bytes that wait for their next use."""
-        with self._lock:
-            return sum(buffer.nbytes for buffer in self._free)
-
-    def _drop(self, chosen: Tensor) -> None:
+    def _remove(self, chosen: Tensor) -> None:
         self._free = [buffer for buffer in self._free if buffer is not chosen]
 
 
 POOL = BufferPool()
-"""The process's own: layers of all models share it."""
+"""The pool of this process, shared by the layers of all models."""
 
 
 class BorrowedBuffers:
-    """The buffers of one use: gives them back when it is closed or forgotten."""
+    """Buffers for one purpose, returned to the pool by `close` or when the object is deleted."""
 
     def __init__(self, dtype: torch.dtype, pool: BufferPool = POOL) -> None:
-        """Start with nothing borrowed.
+        """Start without buffers.
 
         Args:
-            dtype: of all buffers.
-            pool: where they come from.
+            dtype: the type of all buffers.
+            pool: the pool to borrow from.
         """
         self._dtype, self._pool = dtype, pool
-        self._lent: list[Tensor] = []
+        self._borrowed: list[Tensor] = []
 
     def take(self, *shape: int) -> Tensor:
-        """Borrow a contiguous tensor of this shape, whatever stands in it."""
+        """Borrow a contiguous, uninitialized tensor of this shape."""
         count = 1
         for size in shape:
             count *= size
         flat = self._pool.borrow(count, self._dtype)
-        self._lent.append(flat)
+        self._borrowed.append(flat)
         return flat[:count].view(shape)
 
     def close(self) -> None:
-        """Give everything back; what was taken must not be used any more."""
-        lent, self._lent = self._lent, []
-        self._pool.give_back(lent)
+        """Return all buffers to the pool. The tensors from `take` must not be used afterwards."""
+        borrowed, self._borrowed = self._borrowed, []
+        self._pool.give_back(borrowed)
 
     def __del__(self) -> None:
-        """Give back what a graph that was thrown away had borrowed."""
+        """Return the buffers of an autograd graph that never ran its backward pass."""
         self.close()

@@ -1,163 +1,162 @@
-"""The registry of recurrent cells: what a name in a config stands for.
-
-Shapes: I input features, H hidden, D directions.
-
-A layer owns, for each direction, one ``weight_ih`` (gates * H, I), one ``weight_hh`` (gates * H, H)
-and one or two biases (gates * H,), its gates in the order of ``Cell.gates``. For ``rnn``, ``lstm``
-and ``gru`` that is torch's own layout, so ``torch.nn.GRU(...).state_dict()`` loads as it is.
-``Cell.arrange`` turns them into what the cell's loop wants.
-"""
+"""The built-in recurrent cells."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
-
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
+from celltune.models.config import ModelConfig
+from celltune.models.layers.base import (
+    Cell,
+    NativeCell,
+    OnnxOperator,
+    Recurrence,
+    State,
+)
 from celltune.models.layers.gated_loops import GruResetBeforeLoop, MguLoop
-from celltune.models.layers.loop_layer import StepLoop
 from celltune.models.layers.standard_loops import GruLoop, LstmLoop, RnnLoop
 
 
-class LayerWeights(NamedTuple):
-    """One direction of one layer, as stored; ``bias_hh`` is None for cells with one bias."""
+class RnnCell(Cell):
+    """Simple RNN, `h' = f(W x + U h + b)` with `f` tanh or ReLU."""
 
-    weight_ih: Tensor
-    weight_hh: Tensor
-    bias_ih: Tensor
-    bias_hh: Tensor | None
+    gates = ("h",)
+    two_biases = True
+    source = "Elman 1990; torch.nn.RNN"
+
+    def __init__(self, nonlinearity: str = "tanh") -> None:
+        """Choose the activation function.
+
+        Args:
+            nonlinearity: "tanh" or "relu".
+        """
+        relu = nonlinearity == "relu"
+        recurrence = Recurrence.RNN_RELU if relu else Recurrence.RNN_TANH
+        self._activation = torch.relu if relu else torch.tanh
+        self.loop = RnnLoop(relu=relu)
+        self.native = NativeCell(recurrence, gradient_blocks=1, saves_values=False)
+        self.torch_function = "rnn_relu" if relu else "rnn_tanh"
+        self.onnx = OnnxOperator("RNN", ((0, 1),), activations=("Relu",) if relu else ())
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> Cell:
+        """Create the cell with the activation function of the config."""
+        return cls(config.nonlinearity)
+
+    def step(
+        self, projected: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None
+    ) -> State:
+        """Compute one time step."""
+        return (self._activation(projected + linear(state[0], weight_hh, bias_hh)),)
 
 
-class LoopWeights(NamedTuple):
-    """All directions of one layer, as ``models.kernels.run_layer`` takes them."""
+class LstmCell(Cell):
+    """LSTM with forget gate.
 
-    input_weight: Tensor
-    input_bias: Tensor | None
-    recurrent: tuple[Tensor, ...]
-
-
-Arrange: TypeAlias = Callable[[Sequence[LayerWeights]], LoopWeights]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One kind of recurrent cell.
-
-    Attributes:
-        name: as configs write it.
-        gates: the blocks of rows of the stored weights, in order.
-        loop: the recurrence, forward and backward.
-        arrange: stored weights of each direction -> weights of the loop (differentiable).
-        two_biases: whether there is a ``bias_hh`` beside ``bias_ih``, as torch has it.
-        source: the paper or the library whose equations these are.
-        native: the recurrence's key in ``models.native_layer.NATIVE``.
+    `i, f, o = sigmoid(W x + U h + b)`; `g = tanh(W x + U h + b)`; `c' = f c + i g`;
+    `h' = o tanh(c')`.
     """
 
-    name: str
-    gates: tuple[str, ...]
-    loop: StepLoop
-    arrange: Arrange
-    two_biases: bool
-    source: str
-    native: str
+    gates = ("i", "f", "g", "o")
+    states = ("h", "c")
+    two_biases = True
+    source = "Hochreiter & Schmidhuber 1997, Gers et al. 2000; torch.nn.LSTM"
+
+    loop = LstmLoop()
+    native = NativeCell(Recurrence.LSTM, gradient_blocks=4)
+    torch_function = "lstm"
+    onnx = OnnxOperator("LSTM", ((0, 1), (3, 1), (1, 1), (2, 1)))
+
+    def step(
+        self, projected: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None
+    ) -> State:
+        """Compute one time step."""
+        hidden, cell = state
+        i, f, g, o = (projected + linear(hidden, weight_hh, bias_hh)).chunk(4, dim=1)
+        cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+        return o.sigmoid() * cell.tanh(), cell
 
 
-def _reorder(rows: Tensor, order: Sequence[int], size: int) -> Tensor:
-    """Take blocks of ``size`` rows in another order."""
-    return torch.cat([rows[block * size : (block + 1) * size] for block in order])
+class GruCell(Cell):
+    """GRU that applies the reset gate after the recurrent product, as PyTorch and cuDNN do.
+
+    `r, z = sigmoid(W x + U h + b)`; `n = tanh(W_n x + b_in + r (U_n h + b_hn))`;
+    `h' = (1 - z) n + z h`.
+    """
+
+    gates = ("r", "z", "n")
+    two_biases = True
+    source = "torch.nn.GRU, cuDNN"
+
+    loop = GruLoop()
+    native = NativeCell(Recurrence.GRU, gradient_blocks=4)
+    torch_function = "gru"
+    onnx = OnnxOperator("GRU", ((1, 1), (0, 1), (2, 1)), (("linear_before_reset", 1),))
+
+    def step(
+        self, projected: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None
+    ) -> State:
+        """Compute one time step."""
+        (hidden,) = state
+        input_r, input_z, input_n = projected.chunk(3, dim=1)
+        hidden_r, hidden_z, hidden_n = linear(hidden, weight_hh, bias_hh).chunk(3, dim=1)
+        r, z = (input_r + hidden_r).sigmoid(), (input_z + hidden_z).sigmoid()
+        n = (input_n + r * hidden_n).tanh()
+        return ((1 - z) * n + z * hidden,)
 
 
-def _plain(order: Sequence[int]) -> Arrange:
-    """One product of all gates a step; the two biases add up in its bias column."""
+class GruResetBeforeCell(Cell):
+    """GRU that applies the reset gate before the recurrent product.
 
-    def arrange(layers: Sequence[LayerWeights]) -> LoopWeights:
-        size = layers[0].weight_hh.shape[1]
-        inputs = [_reorder(layer.weight_ih, order, size) for layer in layers]
-        recurrent = []
-        for layer in layers:
-            bias = layer.bias_ih if layer.bias_hh is None else layer.bias_ih + layer.bias_hh
-            rows = torch.cat([layer.weight_hh, bias[:, None]], dim=1)
-            recurrent.append(_reorder(rows, order, size))
-        return LoopWeights(torch.stack(inputs), None, (torch.stack(recurrent),))
+    `r, z = sigmoid(W x + U h + b)`; `n = tanh(W_n x + U_n (r h) + b_n)`; `h' = (1 - z) n + z h`.
+    """
 
-    return arrange
+    gates = ("r", "z", "n")
+    source = "Cho et al. 2014, equations 5 to 8"
 
+    loop = GruResetBeforeLoop()
+    native = NativeCell(Recurrence.GRU_RESET_BEFORE, gradient_blocks=3, two_products=True)
+    onnx = OnnxOperator("GRU", ((1, 1), (0, 1), (2, 1)))
 
-def _arrange_gru(layers: Sequence[LayerWeights]) -> LoopWeights:
-    """Torch's r, z, n -> n, r, z for the input; b_in stays outside the product that r scales."""
-    size = layers[0].weight_hh.shape[1]
-    inputs = [_reorder(layer.weight_ih, (2, 0, 1), size) for layer in layers]
-    new_bias = [layer.bias_ih[2 * size :] for layer in layers]
-    recurrent = []
-    for layer in layers:
-        if layer.bias_hh is None:
-            raise ValueError("A gru layer needs a bias_hh beside its bias_ih; it has none.")
-        shared = torch.cat([layer.bias_ih[: 2 * size], torch.zeros_like(layer.bias_ih[2 * size :])])
-        recurrent.append(torch.cat([layer.weight_hh, (layer.bias_hh + shared)[:, None]], dim=1))
-    return LoopWeights(torch.stack(inputs), torch.stack(new_bias), (torch.stack(recurrent),))
+    def step(
+        self, projected: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None
+    ) -> State:
+        """Compute one time step."""
+        del bias_hh
+        (hidden,) = state
+        input_r, input_z, input_n = projected.chunk(3, dim=1)
+        weight_r, weight_z, weight_n = weight_hh.chunk(3)
+        r = (input_r + linear(hidden, weight_r)).sigmoid()
+        z = (input_z + linear(hidden, weight_z)).sigmoid()
+        n = (input_n + linear(r * hidden, weight_n)).tanh()
+        return ((1 - z) * n + z * hidden,)
 
 
-def _split_before_last(layers: Sequence[LayerWeights]) -> LoopWeights:
-    """Two products a step: all gates but the last from the state, the last from the gated state."""
-    whole = _plain(range(layers[0].weight_ih.shape[0] // layers[0].weight_hh.shape[1]))(layers)
-    size = layers[0].weight_hh.shape[1]
-    gates, new = whole.recurrent[0][:, :-size], whole.recurrent[0][:, -size:]
-    return LoopWeights(whole.input_weight, None, (gates, new))
+class MguCell(Cell):
+    """Minimal gated unit.
 
+    `f = sigmoid(W_f x + U_f h + b_f)`; `n = tanh(W_n x + U_n (f h) + b_n)`;
+    `h' = (1 - f) h + f n`.
+    """
 
-CELLS: Mapping[str, Cell] = MappingProxyType(
-    {
-        cell.name: cell
-        for cell in (
-            Cell(
-                "rnn",
-                ("h",),
-                RnnLoop(),
-                _plain((0,)),
-                True,
-                "Elman 1990; torch.nn.RNN, tanh",
-                "rnn",
-            ),
-            Cell(
-                "lstm",
-                ("i", "f", "g", "o"),
-                LstmLoop(),
-                _plain((3, 0, 1, 2)),
-                True,
-                "Hochreiter & Schmidhuber 1997, Gers et al. 2000; torch.nn.LSTM",
-                "lstm",
-            ),
-            Cell(
-                "gru", ("r", "z", "n"), GruLoop(), _arrange_gru, True, "torch.nn.GRU, cuDNN", "gru"
-            ),
-            Cell(
-                "gru_reset_before",
-                ("r", "z", "n"),
-                GruResetBeforeLoop(),
-                _split_before_last,
-                False,
-                "Cho et al. 2014, equations 5 to 8",
-                "gru_reset_before",
-            ),
-            Cell(
-                "mgu", ("f", "n"), MguLoop(), _split_before_last, False, "Zhou et al. 2016", "mgu"
-            ),
-        )
-    }
-)
-"""Name -> cell. Adding a cell here puts it into configs, messages and the contract tests."""
+    gates = ("f", "n")
+    source = "Zhou et al. 2016"
 
-RELU_RNN = Cell(
-    "rnn",
-    ("h",),
-    RnnLoop(relu=True),
-    _plain((0,)),
-    True,
-    "torch.nn.RNN, nonlinearity='relu'",
-    "rnn_relu",
-)
-"""What ``rnn`` stands for with the nonlinearity relu."""
+    loop = MguLoop()
+    native = NativeCell(Recurrence.MGU, gradient_blocks=2, two_products=True)
+    # The ONNX GRU with the same weights for both gates. Its update gate is 1 - f, and
+    # sigmoid(-x) = 1 - sigmoid(x).
+    onnx = OnnxOperator("GRU", ((0, -1), (0, 1), (1, 1)))
+
+    def step(
+        self, projected: Tensor, state: State, weight_hh: Tensor, bias_hh: Tensor | None
+    ) -> State:
+        """Compute one time step."""
+        del bias_hh
+        (hidden,) = state
+        input_f, input_n = projected.chunk(2, dim=1)
+        weight_f, weight_n = weight_hh.chunk(2)
+        f = (input_f + linear(hidden, weight_f)).sigmoid()
+        n = (input_n + linear(f * hidden, weight_n)).tanh()
+        return ((1 - f) * hidden + f * n,)

@@ -1,12 +1,12 @@
-"""Own cells on a GPU: all steps of a pass as one CUDA graph, recorded once a shape.
+"""Hand-written loops on a GPU: all steps of a pass are one CUDA graph, captured once per shape.
 
 Shapes: T time, B batch, I input features, H hidden, D directions (1 or 2).
 
-A step of these cells is six small kernels. Launched one by one, each costs the CPU more time than
-it takes the GPU; a graph launches thousands at once. It reads and writes the same memory each time,
-so a pass copies in what it is given, replays, and copies out what came of it. Batches differ in
-shape: they are padded to multiples of ``STEPS`` and ``COLUMNS``, which changes no result, so that
-few graphs serve them all.
+A step of these cells is six small GPU kernels. Launching one costs the CPU more time than the GPU
+needs to run it; a graph launches thousands at once. A graph always reads and writes the same
+memory, so a pass copies its inputs in, replays the graph, and copies the results out. Batches are
+padded to multiples of `STEP_MULTIPLE` and `BATCH_MULTIPLE`, which does not change any result, so
+that a small number of graphs is enough for batches of all shapes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -22,38 +22,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from celltune.models.layers.cells import LoopWeights
-from celltune.models.layers.loop_layer import StepLoop, run_layer
+from celltune.models.layers.base import LayerWeights, LoopWeights, StepLoop
+from celltune.models.layers.loop_layer import run_loop_layer
 
-STEPS, COLUMNS = 32, 16
-"""Batches are padded to multiples of these: T and B."""
-KEPT = 32
-"""Graphs of one stack of layers; the one that was used longest ago makes room."""
+STEP_MULTIPLE, BATCH_MULTIPLE = 32, 16
+"""T and B are padded to multiples of these."""
+MAX_GRAPHS = 32
+"""Graphs per stack of layers. The least recently used graph is dropped."""
 
 Tensors: TypeAlias = tuple[Tensor, ...]
-Record: TypeAlias = Callable[
+Capture: TypeAlias = Callable[
     [Callable[[], Tensors], torch.device], tuple[Callable[[], None], Tensors]
 ]
-"""What makes a pass on a device repeatable: it runs it, and gives what runs it again and where its
-results stand, which each run overwrites."""
+"""Captures a pass on a device. Returns a function that replays it, and the result tensors, which
+every replay overwrites."""
 
 _log = logging.getLogger(__name__)
 
 
-def record_graph(
+def capture_graph(
     run: Callable[[], Tensors], device: torch.device
 ) -> tuple[Callable[[], None], Tensors]:
-    """Record a pass as a CUDA graph, see ``Record``.
+    """Capture a pass as a CUDA graph, see `Capture`.
 
     Args:
-        run: a pass that allocates nothing but tensors and never looks at a value.
+        run: a pass that allocates only tensors and never reads a value on the CPU.
         device: the GPU that it runs on.
     """
     with torch.cuda.device(device):
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            run()  # what cuBLAS sets up at its first call can't be recorded
+            run()  # cuBLAS initializes itself in its first call, which cannot be captured
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
@@ -62,121 +62,133 @@ def record_graph(
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class _CapturedPass:
     inputs: Tensors
     outputs: Tensors
     replay: Callable[[], None]
 
 
 class GraphedLoop:
-    """A ``StepLoop`` whose passes are recorded once a shape and replayed from then on.
+    """A `StepLoop` whose passes are captured once per shape and then replayed.
 
-    Safe to use from several threads, one pass at a time. If a pass can't be recorded, a warning
-    says so and the loop runs step by step from then on.
+    Several threads may use it; it runs one pass at a time. If a pass cannot be captured, it logs a
+    warning and runs all later passes step by step.
     """
 
-    def __init__(self, loop: StepLoop, record: Record = record_graph) -> None:
-        """Record nothing yet.
+    def __init__(self, loop: StepLoop, capture: Capture = capture_graph) -> None:
+        """Create a loop without graphs.
 
         Args:
-            loop: what to record.
-            record: how.
+            loop: the loop to capture.
+            capture: captures a pass.
         """
-        self._loop, self._record = loop, record
-        self.blocks, self.hold, self.unbounded = loop.blocks, loop.hold, loop.unbounded
-        self._known: OrderedDict[tuple[object, ...], _Recorded] = OrderedDict()
+        self._loop, self._capture = loop, capture
+        self.blocks, self.unbounded = loop.blocks, loop.unbounded
+        self.padding_input = loop.padding_input
+        self._passes: OrderedDict[tuple[object, ...], _CapturedPass] = OrderedDict()
         self._lock = threading.Lock()
-        self._works = True
+        self._can_capture = True
 
     def __len__(self) -> int:
-        """How many graphs are kept."""
-        return len(self._known)
+        """Return the number of graphs."""
+        return len(self._passes)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """A copy of a model records its own graphs."""
-        return GraphedLoop, (self._loop, self._record)
+        """Copy the loop without its graphs, which belong to memory of this object."""
+        return GraphedLoop, (self._loop, self._capture)
+
+    def arrange(self, weights: Sequence[LayerWeights]) -> LoopWeights:
+        """See `StepLoop.arrange`."""
+        return self._loop.arrange(weights)
 
     def forward(self, projected: Tensor, hidden: Tensor, weights: Tensors) -> Tensors:
-        """See ``StepLoop.forward``."""
+        """See `StepLoop.forward`."""
 
-        def run(*given: Tensor) -> Tensors:
-            return given[1], *self._loop.forward(given[0], given[1], given[2:])
+        def run(*tensors: Tensor) -> Tensors:
+            return tensors[1], *self._loop.forward(tensors[0], tensors[1], tensors[2:])
 
-        done = self._replayed("forward", run, (projected, hidden, *weights))
-        if done is None:
+        results = self._replay("forward", run, (projected, hidden, *weights))
+        if results is None:
             return self._loop.forward(projected, hidden, weights)
-        hidden.copy_(done[0])
-        return done[1:]
+        hidden.copy_(results[0])
+        return results[1:]
 
     def backward(
         self, grad: Tensor, hidden: Tensor, saved: Tensors, weights: Tensors
     ) -> tuple[Tensor, Tensors]:
-        """See ``StepLoop.backward``."""
+        """See `StepLoop.backward`."""
+        first_weight = 2 + len(saved)
 
-        def run(*given: Tensor) -> Tensors:
-            kept, own = given[2 : 2 + len(saved)], given[2 + len(saved) :]
-            projected, grads = self._loop.backward(given[0], given[1], kept, own)
+        def run(*tensors: Tensor) -> Tensors:
+            projected, grads = self._loop.backward(
+                tensors[0], tensors[1], tensors[2:first_weight], tensors[first_weight:]
+            )
             return projected, *grads
 
-        done = self._replayed("backward", run, (grad, hidden, *saved, *weights))
-        if done is None:
+        results = self._replay("backward", run, (grad, hidden, *saved, *weights))
+        if results is None:
             return self._loop.backward(grad, hidden, saved, weights)
-        return done[0], done[1:]
+        return results[0], results[1:]
 
-    def _replayed(self, name: str, run: Callable[..., Tensors], given: Tensors) -> Tensors | None:
-        """What the pass gives, in memory of its own; None if it can't be recorded."""
-        # A graph holds the kernels that were chosen when it was recorded.
-        setting = torch.backends.cuda.matmul.allow_tf32
-        shapes = tuple((values.shape, values.dtype, values.device) for values in given)
+    def _replay(self, name: str, run: Callable[..., Tensors], inputs: Tensors) -> Tensors | None:
+        """Return new tensors with the results of a pass, or None if it cannot be captured."""
+        # A graph contains the GPU kernels that were selected when it was captured.
+        allow_tf32 = torch.backends.cuda.matmul.allow_tf32
+        shapes = tuple((values.shape, values.dtype, values.device) for values in inputs)
         with self._lock, torch.inference_mode(False), torch.no_grad():
-            recorded = self._find((name, setting, *shapes), run, given)
-            if recorded is None:
+            captured = self._find_or_capture((name, allow_tf32, *shapes), run, inputs)
+            if captured is None:
                 return None
-            for mine, values in zip(recorded.inputs, given, strict=True):
-                mine.copy_(values)
-            recorded.replay()
-            return tuple(values.clone() for values in recorded.outputs)
+            for target, values in zip(captured.inputs, inputs, strict=True):
+                target.copy_(values)
+            captured.replay()
+            return tuple(values.clone() for values in captured.outputs)
 
-    def _find(
-        self, key: tuple[object, ...], run: Callable[..., Tensors], given: Tensors
-    ) -> _Recorded | None:
-        if key in self._known:
-            self._known.move_to_end(key)
-            return self._known[key]
-        if not self._works:
+    def _find_or_capture(
+        self, key: tuple[object, ...], run: Callable[..., Tensors], inputs: Tensors
+    ) -> _CapturedPass | None:
+        if key in self._passes:
+            self._passes.move_to_end(key)
+            return self._passes[key]
+        if not self._can_capture:
             return None
-        inputs = tuple(values.contiguous().clone() for values in given)
+        copies = tuple(values.contiguous().clone() for values in inputs)
         try:
-            replay, outputs = self._record(lambda: run(*inputs), inputs[0].device)
+            replay, outputs = self._capture(lambda: run(*copies), copies[0].device)
         except RuntimeError as error:
-            self._works = False
-            _log.warning("The steps of a cell can't be recorded, each is launched alone: %s", error)
+            self._can_capture = False
+            _log.warning(
+                "The steps of a cell cannot be captured as a CUDA graph and are launched one by "
+                "one, which is slower: %s",
+                error,
+            )
             return None
-        while len(self._known) >= KEPT:
-            self._known.popitem(last=False)
-        self._known[key] = _Recorded(inputs, outputs, replay)
-        return self._known[key]
+        while len(self._passes) >= MAX_GRAPHS:
+            self._passes.popitem(last=False)
+        self._passes[key] = _CapturedPass(copies, outputs, replay)
+        return self._passes[key]
 
 
 def run_graphed_layer(
-    loop: StepLoop, inputs: Tensor, real: Tensor | None, weights: LoopWeights
+    loop: StepLoop, inputs: Tensor, mask: Tensor | None, weights: LoopWeights
 ) -> Tensor:
-    """Run one recurrent layer as ``models.kernels.run_layer``, in a shape of few.
+    """Run one recurrent layer like `run_loop_layer`, with the batch padded to one of few shapes.
 
     Args:
-        loop: a ``GraphedLoop``.
+        loop: a `GraphedLoop`.
         inputs: (T, I, B).
-        real: (T, 1, B) bool, False at padding, which comes last; None if nothing is padded.
-        weights: of the loop.
+        mask: (T, 1, B) bool, False at padding, which comes last; None if there is no padding.
+        weights: as arranged by `loop`.
 
     Returns:
-        (T, D * H, B): the states in time order. Values at padding mean nothing.
+        (T, D * H, B), the states in time order. Values at padding are unspecified.
     """
     steps, _, batch = inputs.shape
-    later, wider = -steps % STEPS, -batch % COLUMNS
-    if real is None:
-        real = inputs.new_ones(steps, 1, batch, dtype=torch.bool)
-    # More columns are read as text and thrown away; more steps are padding.
-    real = functional.pad(functional.pad(real, (0, wider), value=True), (0, 0, 0, 0, 0, later))
-    inputs = functional.pad(inputs, (0, wider, 0, 0, 0, later))
-    return run_layer(loop, inputs, real, *weights)[:steps, :, :batch]
+    missing_steps, missing_columns = -steps % STEP_MULTIPLE, -batch % BATCH_MULTIPLE
+    if mask is None:
+        mask = inputs.new_ones(steps, 1, batch, dtype=torch.bool)
+    # Additional columns count as tokens and are dropped at the end. Additional steps are padding.
+    mask = functional.pad(mask, (0, missing_columns), value=True)
+    mask = functional.pad(mask, (0, 0, 0, 0, 0, missing_steps))
+    inputs = functional.pad(inputs, (0, missing_columns, 0, 0, 0, missing_steps))
+    return run_loop_layer(loop, inputs, mask, weights)[:steps, :, :batch]

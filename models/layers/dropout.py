@@ -1,7 +1,7 @@
-"""Dropout that draws little and from a generator of one's own.
+"""Dropout with few random draws.
 
-torch draws one float a value, which costs more than a small recurrent layer does. Here one 64-bit
-draw decides four values: 16 bits each, so a share is met to 1/65,536.
+PyTorch draws one float per value, which takes longer than a small recurrent layer. Here, one
+64-bit draw decides four values with 16 bits each, so the drop rate is exact to 1/65,536.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ LEVELS = 1 << 16
 
 
 def dropout(
-    values: Tensor, share: float, training: bool, generator: torch.Generator | None = None
+    values: Tensor, rate: float, training: bool, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Zero a share of the values and scale the others so that the mean stays (Srivastava 2014).
+    """Zero a fraction of the values and scale up the others (Srivastava et al. 2014).
 
     Args:
-        values: any shape; left as they are.
-        share: the probability of a zero, in [0, 1).
-        training: False returns ``values`` themselves.
-        generator: on the device of ``values``; torch's global one if None.
+        values: any shape; not changed.
+        rate: probability of a zero, in [0, 1).
+        training: False returns `values` themselves.
+        generator: on the device of `values`; None: the global generator of PyTorch.
 
     Returns:
-        Of the shape, memory layout and type of ``values``.
+        A tensor with the shape, memory layout and type of `values`.
     """
-    if not training or share == 0.0:
+    if not training or rate == 0.0:
         return values
     draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64, device=values.device)
     draws.random_(-(1 << 63), None, generator=generator)
     levels = draws.view(torch.int16)[: values.numel()]
-    dropped = min(LEVELS - 1, round(share * LEVELS))
-    keep = (levels >= dropped - LEVELS // 2).to(values.dtype)
-    keep.mul_(LEVELS / (LEVELS - dropped))
-    return values * keep.view(values.shape)
+    dropped_levels = min(LEVELS - 1, round(rate * LEVELS))
+    factors = (levels >= dropped_levels - LEVELS // 2).to(values.dtype)
+    factors.mul_(LEVELS / (LEVELS - dropped_levels))
+    return values * factors.view(values.shape)

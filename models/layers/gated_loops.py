@@ -1,67 +1,84 @@
-"""The recurrences that torch doesn't have: the GRU that resets before its product, and the MGU.
+"""`StepLoop` implementations of cells that PyTorch does not have: GRU with reset before, and MGU.
 
 Shapes: D directions, S step, H hidden, B batch, K steps of a chunk, R rows of a recurrent product.
-See ``models.kernels`` for the layout and the protocol, ``models.step_loops`` for how the way back
-is made of factors computed chunk by chunk.
+See `loop_layer` for the memory layout and `standard_loops` for the structure of the backward pass.
 
-Both cells feed a gated state into a second product, so a step has two products in a row.
+In both cells a gated state is the input of a second recurrent product.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from celltune.models.layers.loop_layer import SHUT, Hold, outer_sum
-from celltune.models.layers.standard_loops import chunks_back, transposed_state_part
+from celltune.models.layers.base import LayerWeights, LoopWeights, PaddingInput
+from celltune.models.layers.loop_layer import SATURATING_LOGIT, outer_sum
+from celltune.models.layers.standard_loops import (
+    arrange_one_product,
+    chunks_back,
+    transposed_state_part,
+)
 
 
-def _gated_room(hidden: Tensor) -> Tensor:
-    """Room for the gated states (D, S, H + 1, B), the bias row filled as in ``hidden``."""
+def _arrange_two_products(weights: Sequence[LayerWeights]) -> LoopWeights:
+    """Arrange weights for two products per step: the last gate reads the gated state."""
+    rows, size = weights[0].weight_hh.shape
+    arranged = arrange_one_product(weights, range(rows // size))
+    (recurrent,) = arranged.recurrent
+    return arranged._replace(recurrent=(recurrent[:, :-size], recurrent[:, -size:]))
+
+
+def _empty_gated_states(hidden: Tensor) -> Tensor:
+    """Return a tensor for the gated states (D, S, H + 1, B), with the bias row of `hidden`."""
     gated = torch.empty_like(hidden[:, :-1], memory_format=torch.contiguous_format)
     gated[:, :, -1] = hidden[:, :-1, -1]
     return gated
 
 
 class GruResetBeforeLoop:
-    """The GRU with the reset gate before the product (Cho et al. 2014, equations 5 to 8).
+    """The recurrence of `GruResetBeforeCell`.
 
-    ``r, z = sigmoid(W x + U h + b)``; ``n = tanh(W_n x + U_n (r h) + b_n)``;
-    ``h' = (1 - z) n + z h``. Blocks r, z, n; recurrent weights of rows (r, z) and of n.
-    Saves r and z, the gated states, and n.
+    Blocks r, z, n and recurrent weights with rows (r, z) and n. Saves r and z, the gated states,
+    and n.
     """
 
     blocks = 3
-    hold = Hold(1, SHUT)
+    padding_input = PaddingInput(1, SATURATING_LOGIT)
     unbounded = False
+
+    def arrange(self, weights: Sequence[LayerWeights]) -> LoopWeights:
+        """See `StepLoop.arrange`."""
+        return _arrange_two_products(weights)
 
     def forward(
         self, projected: Tensor, hidden: Tensor, weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        """See ``StepLoop.forward``."""
+        """See `StepLoop.forward`."""
         gate_weight, new_weight = weights
         directions, steps, rows, batch = projected.shape
         size = rows // 3
         gates = projected.new_empty(steps, directions, 2 * size, batch)
         news = projected.new_empty(steps, directions, size, batch)
-        gated = _gated_room(hidden)
+        gated = _empty_gated_states(hidden)
         previous, states = hidden.unbind(1), hidden[:, :, :size].unbind(1)
         gate_inputs = projected[:, :, : 2 * size].unbind(1)
         new_inputs = projected[:, :, 2 * size :].unbind(1)
-        whole_gated, kept = gated.unbind(1), gated[:, :, :size].unbind(1)
+        gated_rows, gated_states = gated.unbind(1), gated[:, :, :size].unbind(1)
         gate, n = gates.unbind(0), news.unbind(0)
         r, z = (part.unbind(0) for part in gates.chunk(2, dim=2))
         for s in range(steps):
             torch.baddbmm(gate_inputs[s], gate_weight, previous[s], out=gate[s]).sigmoid_()
-            torch.mul(r[s], states[s], out=kept[s])
-            torch.baddbmm(new_inputs[s], new_weight, whole_gated[s], out=n[s]).tanh_()
+            torch.mul(r[s], states[s], out=gated_states[s])
+            torch.baddbmm(new_inputs[s], new_weight, gated_rows[s], out=n[s]).tanh_()
             torch.lerp(n[s], states[s], z[s], out=states[s + 1])
         return gates, gated, news
 
     def backward(
         self, grad: Tensor, hidden: Tensor, saved: tuple[Tensor, ...], weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See ``StepLoop.backward``."""
+        """See `StepLoop.backward`."""
         gates, gated, news = saved
         directions, steps, size, batch = grad.shape
         gate_back, new_back = (transposed_state_part(weight) for weight in weights)
@@ -92,7 +109,7 @@ class GruResetBeforeLoop:
     def _factors(
         gates: Tensor, n: Tensor, h: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """By step: z and n by h', (D, 2, H, B); r by the gated state, (D, H, B)."""
+        """Return, for each step, factors for z and n by h' (D, 2, H, B), r by r h (D, H, B)."""
         r, z = gates.chunk(2, dim=2)
         factors = n.new_empty(*n.shape[:2], 2, *n.shape[2:])  # (K, D, 2, H, B)
         by_z, by_n = factors.unbind(2)
@@ -104,42 +121,44 @@ class GruResetBeforeLoop:
 
 
 class MguLoop:
-    """The minimal gated unit (Zhou et al. 2016), the seeds' "poor man's GRU".
+    """The recurrence of `MguCell`.
 
-    ``f = sigmoid(W_f x + U_f h + b_f)``; ``n = tanh(W_n x + U_n (f h) + b_n)``;
-    ``h' = (1 - f) h + f n``. Blocks f, n; recurrent weights of f and of n.
-    Saves f, the gated states, and n.
+    Blocks f, n and recurrent weights of f and of n. Saves f, the gated states, and n.
     """
 
     blocks = 2
-    hold = Hold(0, -SHUT)
+    padding_input = PaddingInput(0, -SATURATING_LOGIT)
     unbounded = False
+
+    def arrange(self, weights: Sequence[LayerWeights]) -> LoopWeights:
+        """See `StepLoop.arrange`."""
+        return _arrange_two_products(weights)
 
     def forward(
         self, projected: Tensor, hidden: Tensor, weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        """See ``StepLoop.forward``."""
+        """See `StepLoop.forward`."""
         gate_weight, new_weight = weights
         directions, steps, rows, batch = projected.shape
         size = rows // 2
         gates = projected.new_empty(steps, directions, size, batch)
         news = torch.empty_like(gates)
-        gated = _gated_room(hidden)
+        gated = _empty_gated_states(hidden)
         previous, states = hidden.unbind(1), hidden[:, :, :size].unbind(1)
         gate_inputs, new_inputs = (part.unbind(1) for part in projected.chunk(2, dim=2))
-        whole_gated, kept = gated.unbind(1), gated[:, :, :size].unbind(1)
+        gated_rows, gated_states = gated.unbind(1), gated[:, :, :size].unbind(1)
         f, n = gates.unbind(0), news.unbind(0)
         for s in range(steps):
             torch.baddbmm(gate_inputs[s], gate_weight, previous[s], out=f[s]).sigmoid_()
-            torch.mul(f[s], states[s], out=kept[s])
-            torch.baddbmm(new_inputs[s], new_weight, whole_gated[s], out=n[s]).tanh_()
+            torch.mul(f[s], states[s], out=gated_states[s])
+            torch.baddbmm(new_inputs[s], new_weight, gated_rows[s], out=n[s]).tanh_()
             torch.lerp(states[s], n[s], f[s], out=states[s + 1])
         return gates, gated, news
 
     def backward(
         self, grad: Tensor, hidden: Tensor, saved: tuple[Tensor, ...], weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See ``StepLoop.backward``."""
+        """See `StepLoop.backward`."""
         gates, gated, news = saved
         directions, steps, size, batch = grad.shape
         gate_back, new_back = (transposed_state_part(weight) for weight in weights)
@@ -151,7 +170,7 @@ class MguLoop:
         carry = grads[-1]
         inner = grad.new_empty(directions, size, batch)
         for start, stop in chunks_back(steps, directions * size * batch):
-            factors, gate_factors, open_shares = self._factors(
+            factors, gate_factors, remaining = self._factors(
                 gates[start:stop], news[start:stop], hidden[:, start:stop, :size].transpose(0, 1)
             )
             for s in range(stop - 1, start - 1, -1):
@@ -161,7 +180,7 @@ class MguLoop:
                 gate[s].addcmul_(inner, gate_factors[k])
                 if s:
                     before = torch.baddbmm(grads[s - 1], gate_back, gate[s])
-                    carry = before.addcmul_(inner, f[s]).addcmul_(carry, open_shares[k])
+                    carry = before.addcmul_(inner, f[s]).addcmul_(carry, remaining[k])
         gate_grad = outer_sum(result[:, :, :size], hidden[:, :-1])
         return result, (gate_grad, outer_sum(result[:, :, size:], gated))
 
@@ -169,7 +188,7 @@ class MguLoop:
     def _factors(
         f: Tensor, n: Tensor, h: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """By step: f and n by h', (D, 2, H, B); f by the gated state, and 1 - f, (D, H, B)."""
+        """Return, for each step, factors for f and n by h' (D, 2, H, B), f by f h, and 1 - f."""
         one = f.new_ones(())
         slope = torch.addcmul(f, f, f, value=-1)
         factors = n.new_empty(*n.shape[:2], 2, *n.shape[2:])  # (K, D, 2, H, B)

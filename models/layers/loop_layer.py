@@ -1,92 +1,40 @@
-"""One recurrent layer over a padded batch, forward and backward written by hand.
+"""A recurrent layer over a padded batch, with a hand-written backward pass (`StepLoop`).
 
 Shapes: T time, S step (= T), B batch, I input features, H hidden, D directions (1 or 2),
 P rows of an input projection (a multiple of H), R rows of a recurrent product.
 
-Activations are *feature-major*, ``(..., H, B)``: the rows of one gate are then one contiguous
-block, so that a step of the loop is a handful of long vector operations.
+Activations are feature-major, (..., H, B). The rows of one gate are one contiguous block, so a
+step is a small number of long vector operations.
 
-How both directions share a product: direction 1 is fed the time-flipped input, so that step ``s``
-stands at time ``s`` in direction 0 and at ``T - 1 - s`` in direction 1, and every step is one
-batched product over D.
+Directions: direction 1 reads the time-flipped input. Step `s` is time `s` in direction 0 and time
+`T - 1 - s` in direction 1, and one batched product per step computes both directions.
 
-How padding is kept out without a mask in the loop: in direction 0 the padding comes last, and
-nothing reads what is computed there. In direction 1 it comes first, where the state is still zero;
-there one block of the projection is overwritten with a value that holds the state at exactly zero
-(an update gate that is shut, for instance). Such a step adds exactly nothing to any gradient.
+Padding: in direction 0 padding comes last, and nothing reads the states that are computed there.
+In direction 1 it comes first, while the state is still zero. There, one block of the projection is
+overwritten with `StepLoop.padding_input`, which keeps the state at exactly zero (it closes an
+update gate, for example). Such a step adds exactly zero to every gradient. No mask is needed in
+the loop.
 
-How the bias is added: the state carries one more row that is 1 (0 where direction 1 holds its
-state), so the recurrent weights carry the bias as one more column and no extra pass is needed.
+Bias: the state has an additional row that is 1 (0 while direction 1 reads padding), and the
+recurrent weights contain the bias as an additional column.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-SHUT = 1e4
-"""A logit whose sigmoid is exactly 1 (and exactly 0 when negated) in float32 and float64."""
+from celltune.models.layers.base import LoopWeights, StepLoop
 
-
-class Hold(NamedTuple):
-    """What keeps a zero state at zero: ``value`` written over one block of the projection."""
-
-    block: int
-    value: float
-
-
-class StepLoop(Protocol):
-    """The recurrence of one cell, without its input projection.
-
-    Invariants: ``forward`` reads ``hidden[:, 0]`` and the last row of every step, fills the other
-    rows of ``hidden[:, 1:]`` and changes nothing else; ``backward`` changes none of its arguments.
-    Implementations keep no state, so one object serves every layer and thread.
-    """
-
-    blocks: int
-    """P / H: blocks of rows in the input projection."""
-    hold: Hold
-    """How padding before the first token leaves the state at zero."""
-    unbounded: bool
-    """Whether states may grow beyond every bound where nothing is read."""
-
-    def forward(
-        self, projected: Tensor, hidden: Tensor, weights: tuple[Tensor, ...]
-    ) -> tuple[Tensor, ...]:
-        """Run all steps.
-
-        Args:
-            projected: (D, S, P, B), the input projection in step order.
-            hidden: (D, S + 1, H + 1, B), to be filled from step 1 on.
-            weights: recurrent weights, each (D, R, H + 1), the bias as last column.
-
-        Returns:
-            What ``backward`` needs.
-        """
-        ...
-
-    def backward(
-        self, grad: Tensor, hidden: Tensor, saved: tuple[Tensor, ...], weights: tuple[Tensor, ...]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Run all steps back.
-
-        Args:
-            grad: (D, S, H, B), the gradient of each step's output.
-            hidden: as ``forward`` left it.
-            saved: what ``forward`` returned.
-            weights: as given to ``forward``.
-
-        Returns:
-            The gradients of ``projected`` (D, S, P, B) and of each weight (D, R, H + 1).
-        """
-        ...
+SATURATING_LOGIT = 1e4
+"""A logit whose sigmoid is exactly 1 (0 if negated) in float32 and float64."""
 
 
 def outer_sum(left: Tensor, right: Tensor) -> Tensor:
-    """Sum over steps of ``left @ right.T``: a weight's gradient in one call a direction.
+    """Return the sum over steps of `left @ right.T`, the gradient of a weight.
 
     Args:
         left: (D, S, R, B).
@@ -101,56 +49,50 @@ def outer_sum(left: Tensor, right: Tensor) -> Tensor:
     return total
 
 
-def run_layer(
-    loop: StepLoop,
-    inputs: Tensor,
-    real: Tensor | None,
-    input_weight: Tensor,
-    input_bias: Tensor | None,
-    weights: tuple[Tensor, ...],
+def run_loop_layer(
+    loop: StepLoop, inputs: Tensor, mask: Tensor | None, weights: LoopWeights
 ) -> Tensor:
     """Run one recurrent layer, in one or both directions, from a zero state.
 
     Args:
-        loop: the cell's recurrence.
-        inputs: (T, I, B); a transposed view of (T, B, I) is as good.
-        real: (T, 1, B) bool, False at padding (which comes last); None if nothing is padded.
-        input_weight: (D, P, I).
-        input_bias: (D, Q), added to the first Q <= P rows of the projection, or None.
-        weights: recurrent weights of the loop, each (D, R, H + 1).
+        loop: the recurrence of the cell.
+        inputs: (T, I, B), contiguous or a transposed view of (T, B, I).
+        mask: (T, 1, B) bool, False at padding, which comes last; None if there is no padding.
+        weights: as arranged by `loop`.
 
     Returns:
-        (T, D * H, B): the states in time order. Values at padding mean nothing. Treat the result
-        as read-only: it may share memory with what the backward pass needs.
+        (T, D * H, B), the states in time order. Values at padding are unspecified. The result is
+        read-only: it may share memory with tensors that the backward pass needs.
     """
-    output: Tensor = _RecurrentLayer.apply(  # type: ignore[no-untyped-call]
-        loop, inputs, real, input_weight, input_bias, *weights
+    output: Tensor = _LoopLayer.apply(  # type: ignore[no-untyped-call]
+        loop, inputs, mask, weights.input_weight, weights.input_bias, *weights.recurrent
     )
     return output
 
 
-class _RecurrentLayer(torch.autograd.Function):
+class _LoopLayer(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
         loop: StepLoop,
         inputs: Tensor,
-        real: Tensor | None,
+        mask: Tensor | None,
         input_weight: Tensor,
         input_bias: Tensor | None,
         *weights: Tensor,
     ) -> Tensor:
-        padding = None if real is None else ~real.flip(0)  # (S, 1, B) in the steps of direction 1
+        padding = None if mask is None else ~mask.flip(0)  # (S, 1, B), steps of direction 1
         projected = _project(inputs, input_weight, input_bias)
         size = projected.shape[2] // loop.blocks
         if padding is not None and len(projected) == 2:
-            rows = slice(loop.hold.block * size, (loop.hold.block + 1) * size)
-            projected[1, :, rows].masked_fill_(padding, loop.hold.value)
+            block, value = loop.padding_input
+            rows = slice(block * size, (block + 1) * size)
+            projected[1, :, rows].masked_fill_(padding, value)
         hidden = _zero_state(projected, size, padding)
         saved = loop.forward(projected, hidden, weights)
-        if real is not None and loop.unbounded:
-            # Infinity times a gradient of zero isn't zero.
-            hidden[0, 1:, :size].masked_fill_(~real, 0)
+        if mask is not None and loop.unbounded:
+            # States at padding may be infinite, and infinity times a zero gradient is NaN.
+            hidden[0, 1:, :size].masked_fill_(~mask, 0)
         ctx.loop, ctx.padding, ctx.counts = loop, padding, (len(weights), input_bias)
         ctx.save_for_backward(inputs, input_weight, hidden, *weights, *saved)
         return _time_order(hidden[:, 1:, :size])
@@ -163,14 +105,14 @@ class _RecurrentLayer(torch.autograd.Function):
         weights, saved = tuple(rest[:count]), tuple(rest[count:])
         grad = _step_order(grad_output, len(hidden))
         grad_projected, grad_weights = ctx.loop.backward(grad, hidden, saved, weights)
-        if ctx.padding is not None and len(hidden) == 2 and ctx.loop.hold.value == 0:
-            # A tanh cell is held by its value, not by a gate: its slope there is 1, not 0.
+        if ctx.padding is not None and len(hidden) == 2 and ctx.loop.padding_input.value == 0:
+            # Without a gate, the slope of the activation at padding is 1 (tanh), not 0.
             grad_projected[1].masked_fill_(ctx.padding, 0)
         grad_input_weight = torch.stack(
             [
-                torch.addbmm(weight.new_zeros(()), part, steps.transpose(1, 2), beta=0)
-                for weight, part, steps in zip(
-                    input_weight, grad_projected, _both_ways(inputs, len(hidden)), strict=True
+                torch.addbmm(weight.new_zeros(()), grad_steps, steps.transpose(1, 2), beta=0)
+                for weight, grad_steps, steps in zip(
+                    input_weight, grad_projected, _by_direction(inputs, len(hidden)), strict=True
                 )
             ]
         )
@@ -179,32 +121,35 @@ class _RecurrentLayer(torch.autograd.Function):
             grad_bias = grad_projected[:, :, : input_bias.shape[1]].sum((1, 3))
         grad_inputs = None
         if ctx.needs_input_grad[1]:
-            grad_inputs = _project_back(grad_projected, input_weight, batch_major=_is_view(inputs))
+            grad_inputs = _project_back(
+                grad_projected, input_weight, batch_major=_is_batch_major(inputs)
+            )
         return None, grad_inputs, None, grad_input_weight, grad_bias, *grad_weights
 
 
-def _is_view(inputs: Tensor) -> bool:
-    """Whether (T, I, B) is a transposed view of memory that lies as (T, B, I)."""
+def _is_batch_major(inputs: Tensor) -> bool:
+    """Return whether (T, I, B) is a transposed view of contiguous (T, B, I) memory."""
     return inputs.stride(1) == 1 and inputs.stride(2) != 1
 
 
 def _flip_time(inputs: Tensor) -> Tensor:
-    """The same values with time backwards, in the same memory layout."""
-    if _is_view(inputs):
+    """Reverse the time axis and keep the memory layout."""
+    if _is_batch_major(inputs):
         return inputs.transpose(1, 2).flip(0).transpose(1, 2)
     return inputs.flip(0)
 
 
-def _both_ways(inputs: Tensor, directions: int) -> list[Tensor]:
+def _by_direction(inputs: Tensor, directions: int) -> list[Tensor]:
+    """Return the inputs of each direction in step order."""
     return [inputs] if directions == 1 else [inputs, _flip_time(inputs)]
 
 
 def _project(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """All steps' input products at once: (T, I, B) -> (D, S, P, B)."""
+    """Compute the input projection of all steps: (T, I, B) -> (D, S, P, B)."""
     steps, _, batch = inputs.shape
     directions, rows, columns = weight.shape
     projected = inputs.new_empty(directions, steps, rows, batch)
-    for direction, ordered in enumerate(_both_ways(inputs, directions)):
+    for direction, ordered in enumerate(_by_direction(inputs, directions)):
         shared = weight[direction].expand(steps, rows, columns)
         torch.bmm(shared, ordered, out=projected[direction])
     if bias is not None:
@@ -213,23 +158,23 @@ def _project(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _project_back(grad_projected: Tensor, weight: Tensor, *, batch_major: bool) -> Tensor:
-    """The inputs' gradient: (D, S, P, B) -> (T, I, B), laid out as the inputs were."""
+    """Compute the gradient of the inputs: (D, S, P, B) -> (T, I, B), in their memory layout."""
     steps = grad_projected.shape[1]
     total: Tensor | None = None
-    for direction, part in enumerate(grad_projected):
+    for direction, grad in enumerate(grad_projected):
         shared = weight[direction].expand(steps, *weight.shape[1:])  # (S, P, I)
         if batch_major:
-            one = torch.bmm(part.transpose(1, 2), shared)  # (S, B, I)
+            result = torch.bmm(grad.transpose(1, 2), shared)  # (S, B, I)
         else:
-            one = torch.bmm(shared.transpose(1, 2), part)  # (S, I, B)
-        total = one if total is None else total.add_(one.flip(0))
+            result = torch.bmm(shared.transpose(1, 2), grad)  # (S, I, B)
+        total = result if total is None else total.add_(result.flip(0))
     if total is None:
-        raise ValueError("A recurrent layer needs 1 or 2 directions, got 0.")
+        raise ValueError("A recurrent layer has 1 or 2 directions, not 0.")
     return total.transpose(1, 2) if batch_major else total
 
 
 def _zero_state(projected: Tensor, size: int, padding: Tensor | None) -> Tensor:
-    """Room for all states (D, S + 1, H + 1, B): step 0 is zero, the last row carries the bias."""
+    """Allocate all states (D, S + 1, H + 1, B) with a zero initial state and the bias row."""
     directions, steps, _, batch = projected.shape
     hidden = projected.new_empty(directions, steps + 1, size + 1, batch)
     hidden[:, 0] = 0
@@ -240,15 +185,15 @@ def _zero_state(projected: Tensor, size: int, padding: Tensor | None) -> Tensor:
 
 
 def _time_order(states: Tensor) -> Tensor:
-    """(D, S, H, B) in step order -> (T, D * H, B) in time order."""
+    """Convert states (D, S, H, B) in step order to (T, D * H, B) in time order."""
     if len(states) == 1:
         return states[0]
     return torch.cat([states[0], states[1].flip(0)], dim=1)
 
 
 def _step_order(grad: Tensor, directions: int) -> Tensor:
-    """(T, D * H, B) in time order -> (D, S, H, B) in step order."""
+    """Convert gradients (T, D * H, B) in time order to (D, S, H, B) in step order."""
     if directions == 1:
         return grad.unsqueeze(0)
-    ahead, back = grad.chunk(2, dim=1)
-    return torch.stack([ahead, back.flip(0)])
+    forwards, backwards = grad.chunk(2, dim=1)
+    return torch.stack([forwards, backwards.flip(0)])

@@ -1,32 +1,33 @@
-"""The recurrences that torch has as well: a tanh RNN, the LSTM and the GRU, forward and backward.
+"""`StepLoop` implementations of the cells that PyTorch also has: RNN, LSTM and GRU.
 
 Shapes: D directions, S step, H hidden, B batch, K steps of a chunk, R rows of a recurrent product.
-See ``models.kernels`` for the layout and for the protocol that these classes fulfil.
+See `loop_layer` for the memory layout.
 
-All of a step's derivatives are products of the incoming gradient with factors that are known
-beforehand. So the backward pass computes the factors for a chunk of steps in a few long operations,
-and what is left in the loop is a linear recurrence of three or four calls a step.
+Every derivative of a step is the incoming gradient times a factor that does not depend on it. The
+backward pass computes these factors for a chunk of steps in a few large operations. The loop that
+remains is a linear recurrence of three or four calls per step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from celltune.models.layers.loop_layer import SHUT, Hold, outer_sum
+from celltune.models.layers.base import LayerWeights, LoopWeights, PaddingInput
+from celltune.models.layers.loop_layer import SATURATING_LOGIT, outer_sum
 
 CHUNK_ELEMENTS = 1 << 16
-"""Elements of one state array in a chunk: its factors then stay in a core's second-level cache."""
+"""Values of one state array in a chunk, so that its factors fit in the L2 cache of a core."""
 
 
 def chunks_back(steps: int, elements: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) of chunks of steps, the last one first.
+    """Yield (start, stop) of each chunk of steps, from the last chunk to the first.
 
     Args:
-        steps: how many steps there are.
-        elements: how many elements one state of one step has (D * H * B).
+        steps: number of steps.
+        elements: number of values in the state of one step (D * H * B).
     """
     size = max(1, CHUNK_ELEMENTS // max(1, elements))
     for stop in range(steps, 0, -size):
@@ -34,27 +35,55 @@ def chunks_back(steps: int, elements: int) -> Iterator[tuple[int, int]]:
 
 
 def transposed_state_part(weight: Tensor) -> Tensor:
-    """Recurrent weights for the way back: (D, R, H + 1) -> (D, H, R), without the bias column."""
+    """Return recurrent weights for the backward pass: (D, R, H + 1) -> (D, H, R), without bias."""
     return weight[:, :, :-1].transpose(1, 2).contiguous()
 
 
-class RnnLoop:
-    """Elman's network, ``h' = tanh(W x + U h + b)`` (Elman 1990; torch.nn.RNN), or with relu.
+def reorder_blocks(rows: Tensor, order: Sequence[int], size: int) -> Tensor:
+    """Return the blocks of `size` rows in another order."""
+    return torch.cat([rows[block * size : (block + 1) * size] for block in order])
 
-    One block, one recurrent weight. Saves nothing beside the states.
+
+def arrange_one_product(weights: Sequence[LayerWeights], order: Sequence[int]) -> LoopWeights:
+    """Arrange weights for one recurrent product per step, whose bias column adds both biases.
+
+    Args:
+        weights: weights of each direction.
+        order: the stored block of each block of the loop.
+    """
+    size = weights[0].weight_hh.shape[1]
+    inputs = [reorder_blocks(direction.weight_ih, order, size) for direction in weights]
+    recurrent = []
+    for direction in weights:
+        bias = direction.bias_ih
+        if direction.bias_hh is not None:
+            bias = bias + direction.bias_hh
+        rows = torch.cat([direction.weight_hh, bias[:, None]], dim=1)
+        recurrent.append(reorder_blocks(rows, order, size))
+    return LoopWeights(torch.stack(inputs), None, (torch.stack(recurrent),))
+
+
+class RnnLoop:
+    """The recurrence of `RnnCell`.
+
+    One block and one recurrent weight. The backward pass needs only the states.
     """
 
     blocks = 1
-    hold = Hold(0, 0.0)
+    padding_input = PaddingInput(0, 0.0)
 
     def __init__(self, *, relu: bool = False) -> None:
-        """Choose the curve: tanh, or relu."""
+        """Choose the activation function: tanh, or ReLU."""
         self.unbounded = relu
+
+    def arrange(self, weights: Sequence[LayerWeights]) -> LoopWeights:
+        """See `StepLoop.arrange`."""
+        return arrange_one_product(weights, (0,))
 
     def forward(
         self, projected: Tensor, hidden: Tensor, weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        """See ``StepLoop.forward``."""
+        """See `StepLoop.forward`."""
         (weight,) = weights
         directions, steps, size, batch = projected.shape
         work = projected.new_empty(directions, size, batch)
@@ -71,7 +100,7 @@ class RnnLoop:
     def backward(
         self, grad: Tensor, hidden: Tensor, saved: tuple[Tensor, ...], weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See ``StepLoop.backward``."""
+        """See `StepLoop.backward`."""
         del saved
         directions, steps, size, batch = grad.shape
         back = transposed_state_part(weights[0])
@@ -94,21 +123,24 @@ class RnnLoop:
 
 
 class LstmLoop:
-    """The LSTM with forget gate, as torch.nn.LSTM (Hochreiter & Schmidhuber 1997; Gers 2000).
+    """The recurrence of `LstmCell`.
 
-    ``i, f, o = sigmoid`` and ``g = tanh`` of ``W x + U h + b``; ``c' = f c + i g``;
-    ``h' = o tanh(c')``.
-    Blocks o, i, f, g; one recurrent weight with the same rows. Saves gates, cells and tanh(cells).
+    Blocks o, i, f, g and one recurrent weight with the same rows. Saves the gates, the cell states
+    and their tanh.
     """
 
     blocks = 4
-    hold = Hold(1, -SHUT)
+    padding_input = PaddingInput(1, -SATURATING_LOGIT)
     unbounded = False
+
+    def arrange(self, weights: Sequence[LayerWeights]) -> LoopWeights:
+        """See `StepLoop.arrange`."""
+        return arrange_one_product(weights, (3, 0, 1, 2))
 
     def forward(
         self, projected: Tensor, hidden: Tensor, weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        """See ``StepLoop.forward``."""
+        """See `StepLoop.forward`."""
         (weight,) = weights
         directions, steps, rows, batch = projected.shape
         size = rows // 4
@@ -137,11 +169,11 @@ class LstmLoop:
     def backward(
         self, grad: Tensor, hidden: Tensor, saved: tuple[Tensor, ...], weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See ``StepLoop.backward``."""
+        """See `StepLoop.backward`."""
         gates, cells, curved = saved
         directions, steps, size, batch = grad.shape
         back = transposed_state_part(weights[0])
-        # Blocks o, i, f, g and, as a fifth, what goes back to the cell before.
+        # Blocks o, i, f, g, and the gradient of the previous cell state as a fifth.
         blocks = grad.new_empty(directions, steps, 5, size, batch)
         result = blocks.view(directions, steps, 5 * size, batch)
         recurrent = result[:, :, : 4 * size].unbind(1)
@@ -171,7 +203,11 @@ class LstmLoop:
     def _factors(
         gates: Tensor, cells: Tensor, curved: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """By step: d o / d h' and d c' / d h' (D, H, B); d i, d f, d g, d c / d c' (D, 4, H, B)."""
+        """Return, for each step, the factors of the gradients.
+
+        Returns:
+            For o and c' by h', each (D, H, B); for i, f, g and c by c', (D, 4, H, B).
+        """
         one = gates.new_ones(())
         o, i, f, g = gates.chunk(4, dim=2)
         by_output = torch.addcmul(o, o, o, value=-1).mul_(curved)
@@ -185,21 +221,35 @@ class LstmLoop:
 
 
 class GruLoop:
-    """The GRU with the reset gate after the product, as torch.nn.GRU and cuDNN.
+    """The recurrence of `GruCell`, with `q = U_n h + b_hn`.
 
-    ``r, z = sigmoid(W x + U h + b)``; ``q = U_n h + b_hn``; ``n = tanh(W_n x + b_in + r q)``;
-    ``h' = (1 - z) n + z h``. Blocks n, r, z; one recurrent weight with rows r, z, q.
-    Saves r and z, q (with what else its product gave), and n.
+    Blocks n, r, z and one recurrent weight with rows r, z, q. Saves r and z, the recurrent product
+    (which contains q), and n.
     """
 
     blocks = 3
-    hold = Hold(2, SHUT)
+    padding_input = PaddingInput(2, SATURATING_LOGIT)
     unbounded = False
+
+    def arrange(self, weights: Sequence[LayerWeights]) -> LoopWeights:
+        """See `StepLoop.arrange`. The bias b_in is outside of the product that r scales."""
+        size = weights[0].weight_hh.shape[1]
+        inputs = [reorder_blocks(direction.weight_ih, (2, 0, 1), size) for direction in weights]
+        new_bias = [direction.bias_ih[2 * size :] for direction in weights]
+        recurrent = []
+        for direction in weights:
+            if direction.bias_hh is None:
+                raise ValueError("A gru layer needs bias_hh and bias_ih; bias_hh is missing.")
+            gate_bias = direction.bias_ih[: 2 * size]
+            shared = torch.cat([gate_bias, torch.zeros_like(direction.bias_ih[2 * size :])])
+            bias = direction.bias_hh + shared
+            recurrent.append(torch.cat([direction.weight_hh, bias[:, None]], dim=1))
+        return LoopWeights(torch.stack(inputs), torch.stack(new_bias), (torch.stack(recurrent),))
 
     def forward(
         self, projected: Tensor, hidden: Tensor, weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        """See ``StepLoop.forward``."""
+        """See `StepLoop.forward`."""
         (weight,) = weights
         directions, steps, rows, batch = projected.shape
         size = rows // 3
@@ -223,11 +273,11 @@ class GruLoop:
     def backward(
         self, grad: Tensor, hidden: Tensor, saved: tuple[Tensor, ...], weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """See ``StepLoop.backward``."""
+        """See `StepLoop.backward`."""
         gates, products, news = saved
         directions, steps, size, batch = grad.shape
         back = transposed_state_part(weights[0])
-        # Blocks n, r, z, q: the first three are the projection's, the last three the product's.
+        # Blocks n, r, z, q: the projection has the first three, the product the last three.
         blocks = grad.new_empty(directions, steps, 4, size, batch)
         result = blocks.view(directions, steps, 4 * size, batch)
         by_block = blocks.unbind(1)
@@ -252,7 +302,7 @@ class GruLoop:
 
     @staticmethod
     def _factors(gates: Tensor, q: Tensor, n: Tensor, h: Tensor) -> tuple[Tensor, ...]:
-        """By step: the derivatives of n, r, z (before their curves) and q by h', (D, 4, H, B)."""
+        """Return, for each step, factors for n, r, z (before activation) and q, (D, 4, H, B)."""
         r, z = gates.chunk(2, dim=2)
         factors = n.new_empty(*n.shape[:2], 4, *n.shape[2:])  # (K, D, 4, H, B)
         by_n, by_r, by_z, by_q = factors.unbind(2)

@@ -1,1 +1,1 @@
-"""C++ loops and the loader that compiles them."""
+"""C++ loops and the code that compiles and loads them."""

@@ -1,14 +1,14 @@
-"""The native passes: ``native_*.cpp``, compiled once a machine if it has a compiler.
+"""The native loops: `*.cpp`, compiled once per machine if it has a C++ compiler.
 
-Nothing needs a compiler: without one (or with ``CELLTUNE_NATIVE=0``) the loops of
-``models.kernels`` run, with the same results to rounding.
+A compiler is optional. Without one, or with `CELLTUNE_NATIVE=0`, layers run on PyTorch operations
+and give the same results up to rounding.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from celltune.data_prep.io.native_build import NativeCode
 
-_HERE = Path(__file__).parent
-SOURCES = tuple(_HERE / f"{name}.cpp" for name in ("loops", "rows", "sums"))
-HEADER = _HERE / "vectors.h"
+_FOLDER = Path(__file__).parent
+SOURCES = tuple(_FOLDER / f"{name}.cpp" for name in ("loops", "rows", "sums"))
+HEADER = _FOLDER / "vectors.h"
 LOOPS = NativeCode(
     "loops",
     "the recurrent layers run on PyTorch's operations",
@@ -29,53 +29,52 @@ LOOPS = NativeCode(
     flags=("-fno-math-errno",),
     extra_flags=(("-march=native", "-fopenmp"), ("-march=native",), ()),
 )
-COLUMNS = 16
-"""Batches must be a multiple of this: the widest vector, in float32."""
+BATCH_MULTIPLE = 16
+"""The batch size of a native loop must be a multiple of this: the widest vector in float32."""
 
-_allowed: ContextVar[bool] = ContextVar("celltune_native_allowed", default=True)
+_enabled: ContextVar[bool] = ContextVar("celltune_native_enabled", default=True)
 
 
 def available() -> bool:
-    """Whether the native loops can be used here; the first call may compile them."""
-    return _allowed.get() and _library() is not None
+    """Return whether the native loops can be used; the first call may compile them."""
+    return _enabled.get() and _library() is not None
 
 
-def usable(values: Tensor) -> bool:
-    """Whether the native loops can take this tensor: on the CPU, float32 or float64."""
-    kinds = (torch.float32, torch.float64)
-    return values.device.type == "cpu" and values.dtype in kinds and available()
+def supports(values: Tensor) -> bool:
+    """Return whether the native loops can process a tensor: float32 or float64 on the CPU."""
+    dtypes = (torch.float32, torch.float64)
+    return values.device.type == "cpu" and values.dtype in dtypes and available()
 
 
 @contextmanager
 def disabled() -> Iterator[None]:
-    """Use PyTorch's operations only inside; for comparisons."""
-    token = _allowed.set(False)
+    """Use only PyTorch operations inside the context, for comparisons."""
+    token = _enabled.set(False)
     try:
         yield
     finally:
-        _allowed.reset(token)
+        _enabled.reset(token)
 
 
-def function(name: str, dtype: torch.dtype) -> ctypes._NamedFuncPointer:
-    """Find a function of the library by name and type.
+def function(name: str, dtype: torch.dtype) -> Callable[..., int]:
+    """Return a function of the library, which returns 0, or another number if memory is exhausted.
 
     Args:
-        name: ``forward``, for instance.
+        name: the name without prefix and type, such as "forward".
         dtype: float32 or float64.
 
     Raises:
-        RuntimeError: there is no library; ``available`` says so beforehand.
+        RuntimeError: the library is not available.
     """
     library = _library()
     if library is None:
         raise RuntimeError(
-            f"The native function {name!r} was asked for without a library; "
-            "ask models.native.available() first."
+            f"The native function '{name}' is not available: there is no native library. Check "
+            "models.native.library.available() first."
         )
-    found: ctypes._NamedFuncPointer = library[
-        f"celltune_{name}_{'f32' if dtype == torch.float32 else 'f64'}"
-    ]
-    return found
+    symbol = f"celltune_{name}_{'f32' if dtype == torch.float32 else 'f64'}"
+    native_function: Callable[..., int] = library[symbol]
+    return native_function
 
 
 @functools.lru_cache(maxsize=1)

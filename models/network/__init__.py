@@ -1,1 +1,1 @@
-"""The text classifier: forward pass, input checks, prediction, ONNX export."""
+"""The text classifier: forward pass, readouts, input checks, prediction, ONNX export."""

@@ -1,6 +1,6 @@
-"""What a trained model says of each review of a split.
+"""Predictions of a trained model for the documents of a split.
 
-Shapes: n reviews, C classes.
+Shapes: n documents, C classes.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from celltune.models.network.classifier import TextClassifier
 def log_probabilities(
     model: TextClassifier, split: TensorizedSplit, *, batch_size: int
 ) -> NDArray[np.float64]:
-    """The logarithm of the probability of each class, for each review.
+    """Return the log-probability of each class for each document.
 
     Args:
-        model: is set to evaluate, and computes on the device that it is on.
-        split: reviews with ids in the range that the model was built for.
-        batch_size: reviews a batch, at least 1; the result doesn't depend on it.
+        model: switched to evaluation mode; computes on its current device.
+        split: documents whose ids are in the range of the model.
+        batch_size: documents per batch, at least 1. The result does not depend on it.
 
     Returns:
-        (n, C) natural logarithms, in the order of the split.
+        (n, C) natural logarithms in the order of the split.
     """
     model.eval()
-    found = np.empty((len(split), model.num_classes))
+    result = np.empty((len(split), model.num_classes))
     with torch.inference_mode():
         for chosen in evaluation_plan(split, batch_size):
             batch = cut_batch(split, chosen)
@@ -39,5 +39,5 @@ def log_probabilities(
             logits = model(ids, torch.from_numpy(batch.lengths)).double().cpu()
             if logits.dim() == 1:
                 logits = torch.stack([torch.zeros_like(logits), logits], dim=1)
-            found[chosen] = functional.log_softmax(logits, dim=1).numpy()
-    return found
+            result[chosen] = functional.log_softmax(logits, dim=1).numpy()
+    return result

@@ -1,1 +1,1 @@
-"""Training of a classifier: epochs, optimizers, checkpoints."""
+"""Training of a classifier and its checkpoints."""

@@ -1,8 +1,9 @@
-"""A training state as a folder: ``tensors.safetensors`` beside ``state.json``, never pickled.
+"""Checkpoints: a training state as `tensors.safetensors` and `state.json`, without pickle.
 
-``state.json`` holds the format's version, the name, size and sha256 of the tensors, what isn't a
-tensor, and the sha256 of that. A folder is written aside, brought to disk, and then renamed, so
-that whoever looks sees an old state or a new one, and never half of one, whenever the machine dies.
+`state.json` contains the version of the format, the name, size and sha256 of the tensors, the part
+of the state that is not a tensor, and the sha256 of that part. A folder is written under a
+temporary name, synced to disk and renamed, so a reader finds the old or the new state after a crash
+at any moment.
 """
 
 from __future__ import annotations
@@ -27,126 +28,126 @@ from celltune.models.errors import CheckpointError
 
 FORMAT = 1
 TENSORS, STATE = "tensors.safetensors", "state.json"
-_ASIDE = ".old"
+_OLD_SUFFIX = ".old"
 _FILE_NAME = re.compile(r"[\w-][\w.-]*")
 
 State = tuple[dict[str, Tensor], dict[str, JSON]]
-"""What ``Trainer.state`` gives: tensors, and what else there is."""
+"""A training state: tensors, and the other values as JSON."""
 
 
-class Files(Protocol):
-    """A file or a folder of files: a path on the disk, or a key of an object store."""
+class ReadablePath(Protocol):
+    """A local path, or a key of an object store."""
 
-    def __truediv__(self, name: str, /) -> Files:
-        """Give what is called so in it."""
+    def __truediv__(self, name: str, /) -> ReadablePath:
+        """Return the path of a file in this folder."""
 
     def read_bytes(self) -> bytes:
-        """Give the content."""
+        """Return the content of this file."""
 
 
 def save(state: State, folder: Path) -> None:
-    """Write a state; if ``folder`` exists, it is replaced whole.
+    """Write a state to a folder and replace an existing state atomically.
 
     Args:
-        state: tensors and what else there is, as ``Trainer.state`` gives them.
-        folder: where; its parent must exist.
+        state: the result of `Trainer.state`.
+        folder: the folder to write; its parent must exist.
 
     Raises:
-        OSError: the disk is full or may not be written; an older state is still there.
+        OSError: the disk is full or not writable. An existing state is unchanged.
     """
-    payload, described = pack(state)
-    for left in folder.parent.glob(f".{folder.name}.*.new"):
-        shutil.rmtree(left, ignore_errors=True)
-    aside = folder.parent / f".{folder.name}.{uuid4().hex}.new"
-    aside.mkdir()
+    tensors_content, state_content = pack(state)
+    for leftover in folder.parent.glob(f".{folder.name}.*.new"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = folder.parent / f".{folder.name}.{uuid4().hex}.new"
+    temporary.mkdir()
     try:
-        write_durably(aside / TENSORS, payload)
-        write_durably(aside / STATE, described)
-        sync_folder(aside)
-        _replace(aside, folder)
+        write_durably(temporary / TENSORS, tensors_content)
+        write_durably(temporary / STATE, state_content)
+        sync_folder(temporary)
+        _replace(temporary, folder)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def pack(state: State, tensors_name: str = TENSORS) -> tuple[bytes, bytes]:
-    """Give the contents of the two files: of the tensors, and of ``state.json``.
+    """Return the contents of the two files: the tensors, and `state.json`.
 
     Args:
-        state: as for ``save``.
-        tensors_name: what the file of the tensors will be called; ``{sha256}`` in it is filled in.
+        state: the result of `Trainer.state`.
+        tensors_name: file name of the tensors; `{sha256}` in it is replaced by their hash.
     """
-    tensors, rest = state
-    payload = tensors_to_bytes({name: tensor.contiguous() for name, tensor in tensors.items()})
-    digest = hashlib.sha256(payload).hexdigest()
-    described: dict[str, JSON] = {
+    tensors, values = state
+    content = tensors_to_bytes({name: tensor.contiguous() for name, tensor in tensors.items()})
+    digest = hashlib.sha256(content).hexdigest()
+    description: dict[str, JSON] = {
         "format": FORMAT,
         "tensors": tensors_name.format(sha256=digest),
-        "bytes": len(payload),
+        "bytes": len(content),
         "sha256": digest,
-        "state_sha256": _digest(rest),
-        "state": rest,
+        "state_sha256": _digest(values),
+        "state": values,
     }
-    return payload, json.dumps(described, indent=1, allow_nan=False).encode()
+    return content, json.dumps(description, indent=1, allow_nan=False).encode()
 
 
-def tensors_file(described: bytes) -> str:
-    """Give the name that ``pack`` put down for the file of the tensors."""
-    return str(json.loads(described)["tensors"])
+def tensors_file_name(state_content: bytes) -> str:
+    """Return the file name of the tensors from the content of `state.json`."""
+    return str(json.loads(state_content)["tensors"])
 
 
 def load(folder: Path) -> State:
-    """Read and verify a state that ``save`` wrote.
+    """Read and verify a state that `save` wrote.
 
     Args:
-        folder: what ``save`` wrote.
+        folder: the folder that `save` wrote.
 
     Returns:
-        The tensors, on the CPU, and what else there is.
+        The tensors, on the CPU, and the other values.
 
     Raises:
-        CheckpointError: a file is missing, cut short or altered, or of another format.
-        OSError: the disk can't be read now; the state may be whole.
+        CheckpointError: a file is missing, truncated, altered, or in another format.
+        OSError: the storage is not reachable; the state may be intact.
     """
-    return read(folder if folder.exists() else _set_aside(folder))
+    return read(folder if folder.exists() else _old_folder(folder))
 
 
-def read(folder: Files) -> State:
-    """Read and verify a state where its two files lie (see ``load``)."""
-    described = _read_state(folder / STATE)
-    tensors_name = described.get("tensors", TENSORS)
+def read(folder: ReadablePath) -> State:
+    """Read and verify a state from a path or an object store; see `load`."""
+    description = _read_state(folder / STATE)
+    tensors_name = description.get("tensors", TENSORS)
     if not isinstance(tensors_name, str) or not _FILE_NAME.fullmatch(tensors_name):
-        raise _broken(folder / STATE, f"its key 'tensors' names no file: {tensors_name!r}")
-    place = folder / tensors_name
-    payload = _read(place)
-    _verify(place, payload, described)
+        raise _broken(folder / STATE, f"'tensors' is not a file name: {tensors_name!r}")
+    tensors_path = folder / tensors_name
+    content = _read(tensors_path)
+    _verify(tensors_path, content, description)
     try:
-        tensors = tensors_from_bytes(payload)
+        tensors = tensors_from_bytes(content)
     except SafetensorError as error:
-        raise _broken(place, f"it isn't a safetensors file ({error})") from error
-    rest = described.get("state")
-    if not isinstance(rest, dict):
-        raise _broken(folder / STATE, "its key 'state' is missing or isn't an object")
-    if described.get("state_sha256", _digest(rest)) != _digest(rest):
-        raise _broken(folder / STATE, "it is altered: its state isn't the one that was written")
-    return tensors, rest
+        raise _broken(tensors_path, f"it is not a safetensors file ({error})") from error
+    values = description.get("state")
+    if not isinstance(values, dict):
+        raise _broken(folder / STATE, "'state' is missing or not an object")
+    if description.get("state_sha256", _digest(values)) != _digest(values):
+        raise _broken(folder / STATE, "its 'state' was altered after it was written")
+    return tensors, values
 
 
-def _digest(rest: JSON) -> str:
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+def _digest(values: JSON) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _set_aside(folder: Path) -> Path:
-    """The name of the old state for the moment in which a new one takes its place."""
-    return folder.parent / f".{folder.name}{_ASIDE}"
+def _old_folder(folder: Path) -> Path:
+    """Return the temporary name of the old state while a new one replaces it."""
+    return folder.parent / f".{folder.name}{_OLD_SUFFIX}"
 
 
 def _replace(new: Path, folder: Path) -> None:
-    """Rename ``new`` to ``folder``.
+    """Rename `new` to `folder`.
 
-    A folder can't be renamed over a full one, so the old one steps aside first; a crash between the
-    two renames leaves it there, where ``load`` finds it.
+    A folder cannot be renamed over another one that is not empty, so the old one is renamed first.
+    After a crash between the two renames, `load` reads the old one.
     """
-    old = _set_aside(folder)
+    old = _old_folder(folder)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
@@ -155,36 +156,36 @@ def _replace(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _read(path: Files) -> bytes:
+def _read(path: ReadablePath) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        # Anything else is no damage: the storage is out of reach, and the state may be whole.
+        # With any other error the storage is not reachable, and the state may be intact.
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EIO):
-            raise _broken(path, f"it can't be read ({error.strerror})") from error
+            raise _broken(path, f"it cannot be read ({error.strerror})") from error
         raise
 
 
-def _read_state(path: Files) -> dict[str, JSON]:
+def _read_state(path: ReadablePath) -> dict[str, JSON]:
     try:
-        described = json.loads(_read(path))
+        description = json.loads(_read(path))
     except ValueError as error:
-        raise _broken(path, f"it is cut short or altered: not JSON ({error})") from error
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        raise _broken(path, f"it isn't of format {FORMAT}, the only one this version reads")
-    return described
+        raise _broken(path, f"it is truncated or altered: not JSON ({error})") from error
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise _broken(path, f"its format is not {FORMAT}, the only one that this version reads")
+    return description
 
 
-def _verify(path: Files, payload: bytes, described: dict[str, JSON]) -> None:
-    size = described.get("bytes")
-    if len(payload) != size:
-        raise _broken(path, f"it is cut short or altered: {len(payload)} bytes instead of {size}")
-    if hashlib.sha256(payload).hexdigest() != described.get("sha256"):
-        raise _broken(path, "it is altered: its sha256 isn't the one in state.json")
+def _verify(path: ReadablePath, content: bytes, description: dict[str, JSON]) -> None:
+    size = description.get("bytes")
+    if len(content) != size:
+        raise _broken(path, f"it is truncated or altered: {len(content)} bytes instead of {size}")
+    if hashlib.sha256(content).hexdigest() != description.get("sha256"):
+        raise _broken(path, "it is altered: its sha256 differs from the one in state.json")
 
 
-def _broken(path: Files, reason: str) -> CheckpointError:
+def _broken(path: ReadablePath, reason: str) -> CheckpointError:
     return CheckpointError(
-        f"The checkpoint file {path} can't be used: {reason}. "
-        "Go on from an older checkpoint, or train this trial from the start."
+        f"The checkpoint file {path} cannot be used: {reason}. Continue from an older "
+        "checkpoint, or train this trial from the start."
     )

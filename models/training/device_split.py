@@ -1,6 +1,6 @@
-"""A split that lies on a GPU as a whole; batches are cut there.
+"""A split that is stored on a GPU; batches are cut there.
 
-Shapes: N tokens of all reviews, T time, B batch.
+Shapes: N tokens of all documents, T time, B batch.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from celltune.data_prep.dataset.tensorized import PAD, TensorizedSplit
 
 
 class DeviceSplit:
-    """The reviews of a part on a device. What goes there a batch are B places and lengths.
+    """The documents of a split on a device. A batch transfers only B positions and lengths.
 
-    IMDB's 25,000 training reviews take 26 MB in 32-bit ids; sent batch by batch they would be
-    padded, in 64 bits, and sent again each epoch.
+    The 25,000 training documents of IMDB have 26 MB in 32-bit ids. Batches from the CPU would be
+    padded, have 64-bit ids, and would be transferred again in each epoch.
     """
 
     def __init__(self, split: TensorizedSplit, device: torch.device) -> None:
-        """Copies the split.
+        """Copy the split to the device.
 
         Args:
-            split: what to cut batches of.
-            device: where it shall lie.
+            split: the documents.
+            device: the device that trains.
         """
         self._split, self._device = split, device
-        # torch would warn of the shared store's read-only arrays, so it gets a copy.
+        # torch.from_numpy warns about the read-only arrays of Ray's object store, so copy them.
         self._ids = torch.tensor(split.ids).to(device)  # (N,) int32
         self._labels = torch.tensor(split.labels).to(device)  # (n,)
 
-    def batch(self, chosen: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """The batch of some reviews, equal to what ``data_prep.batching`` cuts on the CPU.
+    def batch(self, documents: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a batch, equal to the one that `data_prep.dataset.batching` cuts on the CPU.
 
         Args:
-            chosen: (B,) the reviews by number.
+            documents: (B,) indices of documents.
 
         Returns:
-            (T, B) int64 ids, time first and padded at the end, (B,) lengths, on the CPU, where a
-            look at them doesn't wait for a GPU, and (B,) labels.
+            (T, B) int64 ids, padded at the end, (B,) lengths, and (B,) labels. The lengths are on
+            the CPU, where reading them does not wait for a GPU.
         """
-        starts = self._split.offsets[chosen]
-        sizes = self._split.offsets[chosen + 1] - starts
+        starts = self._split.offsets[documents]
+        sizes = self._split.offsets[documents + 1] - starts
         longest = int(sizes.max())
-        on_cpu = torch.from_numpy(np.stack([chosen, starts, sizes]))  # (3, B)
-        places = on_cpu.to(self._device, non_blocking=True)
+        positions = torch.from_numpy(np.stack([documents, starts, sizes]))  # (3, B)
+        positions = positions.to(self._device, non_blocking=True)
         steps = torch.arange(longest, device=self._device)[:, None]  # (T, 1)
-        # Behind a review's end this reads its neighbours, and the padding is written over them.
-        at = (places[1] + steps).clamp_(max=len(self._ids) - 1)  # (T, B)
-        ids = self._ids[at].long().masked_fill_(steps >= places[2], PAD)
-        return ids, torch.from_numpy(sizes), self._labels[places[0]]
+        # After the end of a document this reads its neighbours; padding overwrites them.
+        tokens = (positions[1] + steps).clamp_(max=len(self._ids) - 1)  # (T, B)
+        ids = self._ids[tokens].long().masked_fill_(steps >= positions[2], PAD)
+        return ids, torch.from_numpy(sizes), self._labels[positions[0]]

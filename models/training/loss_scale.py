@@ -1,4 +1,4 @@
-"""The scale of float16's losses, and its way into and out of a checkpoint."""
+"""The loss scale of float16 training, and its form in a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,47 +11,48 @@ from celltune.models.errors import CheckpointError
 
 
 class LossScale:
-    """torch's GradScaler (Micikevicius et al. 2018), whose state is JSON.
+    """PyTorch's GradScaler (Micikevicius et al. 2018) with a state in JSON.
 
     Attributes:
-        scaler: torch's; where losses aren't scaled it changes nothing.
+        scaler: the GradScaler. It has no effect if the loss is not scaled.
     """
 
     def __init__(self, device: str, *, enabled: bool) -> None:
-        """Start at torch's own first scale.
+        """Start at the initial scale of PyTorch.
 
         Args:
-            device: a torch device type, such as cuda.
-            enabled: whether losses are scaled.
+            device: a PyTorch device type, such as "cuda".
+            enabled: whether the loss is scaled.
         """
         self.scaler = torch.amp.GradScaler(device, enabled=enabled)
 
     def state(self) -> JSON:
-        """The scale and for how many steps it has held; None where losses aren't scaled."""
+        """Return the scale and its number of successful steps; None if the loss is not scaled."""
         if not self.scaler.is_enabled():
             return None
+        # `_growth_tracker` is a private name of PyTorch; a test fails if it changes.
         state = self.scaler.state_dict()
         return {"scale": state["scale"], "held": state["_growth_tracker"]}
 
-    def check(self, stored: JSON) -> None:
-        """Refuse what ``state`` can't have given.
+    def validate(self, stored: JSON) -> None:
+        """Check a stored state.
 
         Raises:
-            CheckpointError: neither None nor a scale above 0 with a number of steps.
+            CheckpointError: it is neither None nor a scale above 0 with a number of steps.
         """
         if stored is None:
             return
-        given = stored if isinstance(stored, dict) else {}
-        scale, held = given.get("scale"), given.get("held")
-        positive = isinstance(scale, float) and 0 < scale < math.inf
-        if not (positive and isinstance(held, int) and held >= 0):
+        values = stored if isinstance(stored, dict) else {}
+        scale, held = values.get("scale"), values.get("held")
+        valid_scale = isinstance(scale, float) and 0 < scale < math.inf
+        if not (valid_scale and isinstance(held, int) and held >= 0):
             raise CheckpointError(
-                f"The state's loss_scale is {stored!r}; it must hold a scale above 0 and for how "
-                "many steps it has held. Load a state as Trainer.state() gave it."
+                f"The state's loss_scale is {stored!r}. It must contain 'scale', a number above 0, "
+                "and 'held', a number of steps. Load a state that Trainer.state() returned."
             )
 
     def load(self, stored: JSON) -> None:
-        """Go on from a state that ``check`` lets pass; from None, which the CPU stores, anew."""
+        """Continue from a valid state. None, the state of a CPU, keeps the initial scale."""
         if self.scaler.is_enabled() and isinstance(stored, dict):
             state = self.scaler.state_dict()
             state.update(scale=stored["scale"], _growth_tracker=stored["held"])

@@ -1,4 +1,4 @@
-"""How exactly a GPU multiplies. On the CPU everything is computed as it is stored."""
+"""The precision of products on a GPU. The CPU computes in the type of the stored values."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import torch
 
 from celltune.models.config import Precision
 
-_HALVES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_HALF_TYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def used_on(device: str, wanted: Precision) -> Precision:
-    """The precision that a device computes in.
+def effective_precision(device: str, requested: Precision) -> Precision:
+    """Return the precision that a device computes in: the requested one on CUDA, else float32.
 
     Args:
-        device: a torch device type, such as cuda.
-        wanted: what the config says.
+        device: a PyTorch device type, such as "cuda".
+        requested: the precision of the config.
     """
-    return wanted if device == "cuda" else "float32"
+    return requested if device == "cuda" else "float32"
 
 
 @contextmanager
-def tensor_cores(precision: Precision) -> Iterator[None]:
-    """Let a GPU's float32 products use TF32 (10 bits of mantissa) inside, or forbid it.
+def tf32_products(precision: Precision) -> Iterator[None]:
+    """Allow or forbid TF32 (10 bits of mantissa) for float32 products inside the context.
 
-    The setting is the process's; what it was before comes back. ``float32`` forbids TF32, which
-    cuDNN would use by default.
+    The setting applies to the whole process and is restored afterwards. `float32` forbids TF32,
+    which cuDNN uses by default.
 
     Args:
-        precision: ``tf32`` lets products use it, and so do ``bfloat16`` and ``float16``, for what
-            stays in float32.
+        precision: `tf32` allows it, and so do `bfloat16` and `float16` for the remaining float32
+            products.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
@@ -42,16 +42,16 @@ def tensor_cores(precision: Precision) -> Iterator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-def mixed(precision: Precision, device: str) -> AbstractContextManager[object]:
-    """For the forward pass: products in 16 bits where the precision says so, weights in float32.
+def mixed_precision(precision: Precision, device: str) -> AbstractContextManager[object]:
+    """Compute the products of a forward pass in 16 bits, with weights in float32.
 
-    bfloat16 has float32's range. float16 hasn't, so its losses have to be scaled, lest small
-    gradients become zero (Micikevicius et al. 2018); ``models.optimizers.Updater`` does that.
+    bfloat16 has the range of float32. float16 has a smaller one, so the loss has to be scaled, or
+    small gradients become zero (Micikevicius et al. 2018); `Updater` does this.
 
     Args:
-        precision: only ``bfloat16`` and ``float16`` change anything.
-        device: a torch device type, such as cuda.
+        precision: only `bfloat16` and `float16` have an effect.
+        device: a PyTorch device type, such as "cuda".
     """
-    if precision not in _HALVES:
+    if precision not in _HALF_TYPES:
         return nullcontext()
-    return torch.autocast(device, _HALVES[precision])
+    return torch.autocast(device, _HALF_TYPES[precision])

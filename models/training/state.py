@@ -1,4 +1,4 @@
-"""A model's weights and its optimizer's moments as one flat mapping of tensors, out and in."""
+"""The weights of a model and the moments of its optimizer as one flat mapping of tensors."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from celltune.data_prep.types import JSON
 from celltune.models.errors import CheckpointError
 
 
-def same_config(config: BaseModel, stored: JSON) -> bool:
-    """Whether a stored dump says what ``config`` says.
+def config_matches(config: BaseModel, stored: JSON) -> bool:
+    """Return whether a stored config equals `config`.
 
-    A field that the dump doesn't know, because it is older than the field, counts as its default:
-    every new field's default is what was done before there was the field.
+    A field that the stored config lacks, because it was added later, counts as its default. The
+    default of every new field is the behaviour before the field existed.
     """
     if not isinstance(stored, dict):
         return False
-    mine = config.model_dump(mode="json")
+    current = config.model_dump(mode="json")
     fields = type(config).model_fields
-    defaults = {name: fields[name].get_default() for name in mine if name not in stored}
-    return {**defaults, **stored} == mine
+    defaults = {name: fields[name].get_default() for name in current if name not in stored}
+    return {**defaults, **stored} == current
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
-    """What the optimizer keeps for each parameter after its first step."""
+    """Return the names of the optimizer's state of each parameter after the first step."""
     if isinstance(optimizer, torch.optim.Adam):
         return ("exp_avg", "exp_avg_sq", "step")
     return ("momentum_buffer",) if optimizer.param_groups[0]["momentum"] else ()
 
 
 def pack_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Copy all tensors to the CPU, as ``model.<name>`` and ``optimizer.<name>.<moment>``.
+    """Copy all tensors to the CPU, as `model.<name>` and `optimizer.<name>.<moment>`.
 
-    Before its first step an optimizer has no moments, and none are in the mapping.
+    Before the first step an optimizer has no moments, and the mapping contains none.
     """
     packed: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
@@ -48,52 +48,52 @@ def pack_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
 def unpack_state(
     model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
 ) -> None:
-    """Put a packed state back; nothing is changed if anything doesn't fit.
+    """Restore a packed state. If anything does not match, nothing is changed.
 
     Args:
-        model: of the same config as the packed one.
-        optimizer: Adam or SGD over the learned parameters of ``model``.
-        tensors: as ``pack_state`` gave them.
+        model: a model with the config of the packed one.
+        optimizer: Adam or SGD for the trainable parameters of `model`.
+        tensors: the result of `pack_state`.
 
     Raises:
-        CheckpointError: a tensor is missing, left over, or of another shape or type.
+        CheckpointError: a tensor is missing, unexpected, or of another shape or type.
     """
-    stepped = any(name.startswith("optimizer.") for name in tensors)
+    has_moments = any(name.startswith("optimizer.") for name in tensors)
     expected: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         expected[f"model.{name}"] = parameter
-        if stepped and parameter.requires_grad:
+        if has_moments and parameter.requires_grad:
             for moment in _moments(optimizer):
                 like = torch.zeros(()) if moment == "step" else parameter
                 expected[f"optimizer.{name}.{moment}"] = like
-    _check_fit(expected, tensors)
+    _check_tensors(expected, tensors)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"model.{name}"])
             optimizer.state.pop(parameter, None)
-            if stepped and parameter.requires_grad:
+            if has_moments and parameter.requires_grad:
                 optimizer.state[parameter] = {
                     moment: tensors[f"optimizer.{name}.{moment}"].to(parameter.device).clone()
                     for moment in _moments(optimizer)
                 }
 
 
-def _check_fit(expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+def _check_tensors(expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
             raise CheckpointError(
-                f"The state has no tensor {name!r}, which this model needs. "
-                "Load it into a Trainer built with the same config."
+                f"The state has no tensor '{name}', which this model needs. Load it into a Trainer "
+                "with the config of the state."
             )
         if name not in expected:
             raise CheckpointError(
-                f"The state has a tensor {name!r}, which this model doesn't know. "
-                "Load it into a Trainer built with the same config."
+                f"The state has a tensor '{name}', which this model does not have. Load it into a "
+                "Trainer with the config of the state."
             )
-        mine, given = expected[name], tensors[name]
-        if mine.shape != given.shape or mine.dtype != given.dtype:
+        wanted, actual = expected[name], tensors[name]
+        if wanted.shape != actual.shape or wanted.dtype != actual.dtype:
             raise CheckpointError(
-                f"The state's tensor {name!r} is {given.dtype} of shape {tuple(given.shape)}; this "
-                f"model needs {mine.dtype} of shape {tuple(mine.shape)}. "
-                "Load it into a Trainer built with the same config."
+                f"The state's tensor '{name}' is {actual.dtype} of shape {tuple(actual.shape)}, "
+                f"but this model needs {wanted.dtype} of shape {tuple(wanted.shape)}. Load it into "
+                "a Trainer with the config of the state."
             )

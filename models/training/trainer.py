@@ -1,10 +1,11 @@
-"""Train and evaluate one model, an epoch at a time; the whole training state goes out and in.
+"""Training and evaluation of one model, epoch by epoch, with a state that can be saved.
 
 Shapes: T time, B batch, C classes.
 
-An epoch is a pure function of (config, seed, data, the state before it): batches and dropout are
-drawn from generators seeded by (seed, epoch), and nothing random is kept between epochs. So a run
-that was cut between two epochs and resumed gives the uncut run's numbers, bit for bit on the CPU.
+An epoch is a pure function of (config, seed, data, previous state). Batches and dropout are drawn
+from generators seeded by (seed, epoch), and no random state is carried from one epoch to the next.
+A training that is interrupted between two epochs and resumed gives the same numbers as an
+uninterrupted one, bit for bit on the CPU.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from celltune.data_prep.dataset.batching import (
     evaluation_plan,
     training_plan,
 )
-from celltune.data_prep.dataset.tensorized import TensorizedSplit
+from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.data_prep.types import JSON
 from celltune.models.config import ModelConfig, TrainingConfig
 from celltune.models.denormals import denormals_as_zero
@@ -34,20 +35,22 @@ from celltune.models.errors import CheckpointError, DivergedError
 from celltune.models.network.classifier import TextClassifier
 from celltune.models.network.input_checks import check_split
 from celltune.models.training.device_split import DeviceSplit
-from celltune.models.training.precision import mixed, tensor_cores, used_on
-from celltune.models.training.state import pack_state, same_config, unpack_state
+from celltune.models.training.precision import effective_precision, mixed_precision, tf32_products
+from celltune.models.training.state import config_matches, pack_state, unpack_state
 from celltune.models.training.updater import Updater
 
 CHECK_EVERY = 50
-"""Steps between two looks at the loss on the CPU: rare enough to cost nothing, often enough to stop
-soon. On a GPU a look would wait for all steps before it, so there is one at the epoch's end."""
+"""Steps between two checks of the loss on the CPU: rare enough to cost nothing, and frequent enough
+to stop early. On a GPU a check would wait for all previous steps, so the loss is checked only at
+the end of an epoch."""
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What one epoch came to. Losses are means over reviews (natural logarithm), accuracies shares.
+    """The metrics of one epoch. Losses are means over documents (natural logarithm).
 
-    Training figures are those of the steps themselves, with dropout and a model in motion.
+    Training metrics are those of the steps themselves, with dropout and changing weights.
+    Accuracies are fractions.
     """
 
     epoch: int
@@ -56,9 +59,9 @@ class EpochMetrics:
     valid_loss: float
     valid_accuracy: float
     seconds: float
-    """Wall time of training and validation together."""
+    """Wall-clock time of training and validation together."""
     tokens_per_second: float
-    """Training and validation tokens, without padding, by ``seconds``."""
+    """Training and validation tokens, without padding, divided by `seconds`."""
 
 
 @dataclass
@@ -83,99 +86,90 @@ class Predictions:
 
 
 class Trainer:
-    """One model in training. Not thread-safe; touches no global random state.
+    """One model in training. Not thread-safe. Does not use global random state.
 
     Attributes:
         model: the classifier.
-        optimizer: torch's optimizer of the model's weights.
+        optimizer: the PyTorch optimizer of its weights.
     """
 
     def __init__(
         self,
         model: ModelConfig,
         training: TrainingConfig,
+        data: PreparedData,
         *,
-        train: TensorizedSplit,
-        valid: TensorizedSplit,
-        vocabulary_size: int,
-        num_classes: int,
         seed: int,
         device: str = "cpu",
-        vectors: NDArray[np.float32] | None = None,
-        vectors_tuned: bool = True,
-        resident: bool | None = None,
+        keep_on_device: bool | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Check the splits and build the model.
+        """Check the splits and create the model.
 
         Args:
-            model: what to train.
-            training: how.
-            train: reviews to learn from.
-            valid: reviews that decide.
-            vocabulary_size: ids are below this.
-            num_classes: labels are below this; at least 2.
-            seed: decides starting values, the order of batches, and dropout.
-            device: a torch device name.
-            vectors: (V, E) what the embedding starts from; None: it draws its own values.
-            vectors_tuned: whether training changes the vectors.
-            resident: whether both splits lie on the device as a whole; None: on a GPU they do.
-            clock: seconds from any starting point, never running backwards.
+            model: the architecture.
+            training: the optimizer and its settings.
+            data: the splits, the sizes of vocabulary and classes, and optional word vectors.
+            seed: determines the initial values, the order of batches, and dropout.
+            device: a PyTorch device name.
+            keep_on_device: whether both splits are stored on the device; None: only on a GPU.
+            clock: a monotonic clock in seconds.
 
         Raises:
-            DataError: a split is empty, has an empty review, or an id or label out of range.
+            DataError: a split is empty, has an empty document, or an id or label out of range; or
+                the word vectors have another size than the embedding.
+            TrialError: the model cannot be built, for example because it has too few layers.
         """
-        for name, split in (("train", train), ("valid", valid)):
-            check_split(split, name, vocabulary_size, num_classes)
-        self._training, self._train, self._valid = training, train, valid
+        for name, split in (("train", data.train), ("valid", data.valid)):
+            check_split(split, name, data.vocabulary_size, data.num_classes)
+        self._training, self._train, self._valid = training, data.train, data.valid
         self._seed, self._device, self._clock = seed, torch.device(device), clock
-        self._precision = used_on(self._device.type, training.precision)
+        self._precision = effective_precision(self._device.type, training.precision)
         self._epoch = 0
-        stays = self._device.type != "cpu" if resident is None else resident
-        self._resident = (
-            {id(split): DeviceSplit(split, self._device) for split in (train, valid)}
-            if stays
-            else {}
-        )
-        generator = torch.Generator().manual_seed(_derived(seed, 0))
-        built = TextClassifier(model, vocabulary_size, num_classes, generator)
-        if vectors is not None:
-            built.start_from(torch.tensor(vectors), tuned=vectors_tuned)
-        self.model = built.to(self._device)
-        self.model.generator = torch.Generator(self._device)
+        if keep_on_device is None:
+            keep_on_device = self._device.type != "cpu"
+        stored = (data.train, data.valid) if keep_on_device else ()
+        self._device_splits = {id(split): DeviceSplit(split, self._device) for split in stored}
+        self.model = self._create_model(model, data)
         self._updater = Updater(self.model, training, scaled=self._precision == "float16")
         self.optimizer = self._updater.optimizer
         self._configs: dict[str, BaseModel] = {"model": model, "training": training}
         self._identity: dict[str, JSON] = {
-            "vocabulary_size": vocabulary_size,
-            "num_classes": num_classes,
+            "vocabulary_size": data.vocabulary_size,
+            "num_classes": data.num_classes,
             "seed": seed,
         }
 
+    def _create_model(self, config: ModelConfig, data: PreparedData) -> TextClassifier:
+        generator = torch.Generator().manual_seed(_derive_seed(self._seed, 0))
+        model = TextClassifier(config, data.vocabulary_size, data.num_classes, generator)
+        if data.vectors is not None:
+            model.load_vectors(torch.tensor(data.vectors), trainable=data.vectors_tuned)
+        model = model.to(self._device)
+        model.generator = torch.Generator(self._device)
+        return model
+
     @property
     def epoch(self) -> int:
-        """Epochs done."""
+        """Number of completed epochs."""
         return self._epoch
 
     @property
     def parameters(self) -> int:
-        """The number of trained values; the row of padding counts, as torch counts it."""
+        """Number of parameters, including the embedding row of padding."""
         return sum(values.numel() for values in self.model.parameters())
 
     def run_epoch(self, predictions: Predictions | None = None) -> EpochMetrics:
-        """Train for an epoch and evaluate on the validation split.
+        """Train for one epoch and evaluate on the validation split.
 
         Args:
             predictions: receives the predictions for the validation split.
 
-        Returns:
-            What came of it.
-
         Raises:
-            DivergedError: a loss is no longer a number.
+            DivergedError: a loss is NaN or infinite.
         """
         start = self._clock()
-        with tensor_cores(self._precision):
+        with tf32_products(self._precision):
             train_loss, train_accuracy = self.train_epoch()
             valid_loss, valid_accuracy = self.evaluate(self._valid, predictions)
         seconds = self._clock() - start
@@ -193,16 +187,16 @@ class Trainer:
 
     @denormals_as_zero()
     def train_epoch(self) -> tuple[float, float]:
-        """Go through the training split once.
+        """Train for one epoch.
 
         Returns:
-            The mean loss and the share of right answers, each review counting the same.
+            The mean loss and the accuracy over all training documents.
 
         Raises:
-            DivergedError: a loss is no longer a number; the epoch doesn't count as done.
+            DivergedError: a loss is NaN or infinite; `epoch` is not increased.
         """
         self.model.train()
-        self.model.generator.manual_seed(_derived(self._seed, self._epoch + 1))
+        self.model.generator.manual_seed(_derive_seed(self._seed, self._epoch + 1))
         plan = training_plan(
             self._train,
             self._training.batch_size,
@@ -210,62 +204,63 @@ class Trainer:
             epoch=self._epoch,
             token_budget=self._training.batch_tokens,
         )
-        sums: list[Tensor] = []
-        rights: list[Tensor] = []
+        losses: list[Tensor] = []
+        correct: list[Tensor] = []
         try:
-            for step, (ids, lengths, labels) in enumerate(self._cut(self._train, plan), start=1):
-                loss_sum, right = self._step(ids, lengths, labels)
-                sums.append(loss_sum)
-                rights.append(right)
+            batches = self._batches(self._train, plan)
+            for step, (ids, lengths, labels) in enumerate(batches, start=1):
+                batch_loss, batch_correct = self._step(ids, lengths, labels)
+                losses.append(batch_loss)
+                correct.append(batch_correct)
                 if step % CHECK_EVERY == 0 and self._device.type == "cpu":
-                    self._check_finite(sums, "training")
+                    self._check_finite(losses, "training")
         finally:
-            self._updater.settle()
-        self._check_finite(sums, "training")
+            self._updater.flush()
+        self._check_finite(losses, "training")
         self._epoch += 1
-        return self._means(sums, rights, len(self._train))
+        return _means(losses, correct, len(self._train))
 
     @denormals_as_zero()
     def evaluate(
         self, split: TensorizedSplit, predictions: Predictions | None = None
     ) -> tuple[float, float]:
-        """Classify a split as it is, without learning.
+        """Evaluate the model on a split.
 
         Args:
-            split: reviews with ids and labels in the ranges that the trainer was built for.
+            split: documents with ids and labels in the ranges of the training data.
             predictions: receives the predictions for the split.
 
         Returns:
-            The mean loss and the share of right answers, each review counting the same.
+            The mean loss and the accuracy over all documents.
 
         Raises:
-            DataError: the split is empty, has an empty review, or an id or label out of range.
-            DivergedError: the loss is no longer a number.
+            DataError: the split is empty, has an empty document, or an id or label out of range.
+            DivergedError: the loss is NaN or infinite.
         """
         if split is not self._valid:
             check_split(split, "evaluated", len(self.model.embedding), self.model.num_classes)
         self.model.eval()
-        sums: list[Tensor] = []
-        rights: list[Tensor] = []
+        losses: list[Tensor] = []
+        correct: list[Tensor] = []
         with torch.inference_mode():
             size, budget = self._training.batch_size, self._training.batch_tokens
             plan = evaluation_plan(split, size, token_budget=budget)
-            for ids, lengths, labels in self._cut(split, plan):
-                with mixed(self._precision, self._device.type):
+            for ids, lengths, labels in self._batches(split, plan):
+                with mixed_precision(self._precision, self._device.type):
                     logits = self.model(ids, lengths)
-                sums.append(_loss_sum(logits, labels))
-                rights.append(_right(logits, labels))
+                losses.append(_loss_sum(logits, labels))
+                correct.append(_count_correct(logits, labels))
                 if predictions is not None:
                     predictions.labels.append(labels)
                     predictions.logits.append(logits.clone())  # May be a reused buffer.
-        self._check_finite(sums, "evaluation")
-        return self._means(sums, rights, len(split))
+        self._check_finite(losses, "evaluation")
+        return _means(losses, correct, len(split))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
-        """The whole training state: weights and optimizer as tensors, position and config as JSON.
+        """Return the training state: weights and optimizer as tensors, the rest as JSON.
 
         Returns:
-            Copies on the CPU, for ``models.checkpoint.save``.
+            Copies on the CPU, for `checkpoint.save`.
         """
         configs = {name: value.model_dump(mode="json") for name, value in self._configs.items()}
         tensors = pack_state(self.model, self.optimizer)
@@ -276,57 +271,62 @@ class Trainer:
         return tensors, {**position, **configs, **self._identity}
 
     def load_state(self, tensors: dict[str, Tensor], meta: dict[str, JSON]) -> None:
-        """Go on from a state; nothing is changed if it doesn't fit.
+        """Continue from a state. If it does not match, nothing is changed.
 
         Args:
-            tensors: as ``state`` gave them.
-            meta: as ``state`` gave it.
+            tensors: the tensors that `state` returned.
+            meta: the other values that `state` returned.
 
         Raises:
-            CheckpointError: the state is of another config, seed, or shape.
+            CheckpointError: the state has another config, seed, or shape.
         """
-        fits: dict[str, tuple[bool, object]] = {
-            **{k: (same_config(v, meta.get(k)), v.model_dump()) for k, v in self._configs.items()},
-            **{key: (meta.get(key) == mine, mine) for key, mine in self._identity.items()},
-        }
-        for key, (fit, mine) in fits.items():
-            if not fit:
-                raise CheckpointError(
-                    f"The state is of another trial: its {key} is {meta.get(key)!r}, this trial's "
-                    f"is {mine!r}. Load it into a Trainer built with the same {key}."
-                )
+        self._check_identity(meta)
         epoch = meta.get("epoch")
         if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
             raise CheckpointError(
-                f"The state's epoch is {epoch!r}; it must be a whole number from 0 on. "
-                "Load a state as Trainer.state() gave it."
+                f"The state's epoch is {epoch!r}; it must be a whole number of at least 0. Load a "
+                "state that Trainer.state() returned."
             )
         scale = meta.get("loss_scale")
-        self._updater.loss_scale.check(scale)
+        self._updater.loss_scale.validate(scale)
         unpack_state(self.model, self.optimizer, tensors)
         self._updater.loss_scale.load(scale)
-        self._updater.restart()
+        self._updater.reload()
         self._epoch = epoch
 
-    def _step(self, ids: Tensor, lengths: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Learn from one batch; returns the sum of its losses and its right answers."""
-        words = self._updater.words(ids)
-        with mixed(self._precision, self._device.type):
-            logits = self.model(ids, lengths, words)
-        loss_sum = _loss_sum(logits, labels)
-        self._updater.step(loss_sum / len(labels), words)
-        return loss_sum.detach(), _right(logits.detach(), labels)
+    def _check_identity(self, meta: dict[str, JSON]) -> None:
+        """Check that a state belongs to this config, data and seed."""
+        matches: dict[str, tuple[bool, object]] = {}
+        for key, config in self._configs.items():
+            matches[key] = config_matches(config, meta.get(key)), config.model_dump()
+        for key, value in self._identity.items():
+            matches[key] = meta.get(key) == value, value
+        for key, (same, expected) in matches.items():
+            if not same:
+                raise CheckpointError(
+                    f"The state belongs to another trial: its {key} is {meta.get(key)!r}, but this "
+                    f"trial's is {expected!r}. Load it into a Trainer with the same {key}."
+                )
 
-    def _cut(
+    def _step(self, ids: Tensor, lengths: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Train on one batch; return the sum of its losses and the number of correct labels."""
+        rows = self._updater.gather_rows(ids)
+        with mixed_precision(self._precision, self._device.type):
+            logits = self.model(ids, lengths, rows)
+        loss = _loss_sum(logits, labels)
+        self._updater.step(loss / len(labels), rows)
+        return loss.detach(), _count_correct(logits.detach(), labels)
+
+    def _batches(
         self, split: TensorizedSplit, plan: list[DocumentIndices]
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Batches on the device: cut there of what lies there, else cut here and sent."""
-        known = self._resident.get(id(split))
-        if known is not None:
-            yield from map(known.batch, plan)
+        """Yield batches on the device, cut there if it stores the split."""
+        device_split = self._device_splits.get(id(split))
+        if device_split is not None:
+            yield from map(device_split.batch, plan)
             return
-        for batch in (cut_batch(split, chosen) for chosen in plan):
-            # Lengths stay: whoever looks at them on the CPU doesn't wait for a GPU.
+        for batch in (cut_batch(split, documents) for documents in plan):
+            # Lengths stay on the CPU, where reading them does not wait for a GPU.
             lengths = torch.from_numpy(batch.lengths)
             ids, labels = (
                 torch.from_numpy(values).to(self._device, non_blocking=True)
@@ -334,38 +334,39 @@ class Trainer:
             )
             yield ids, lengths, labels
 
-    def _check_finite(self, sums: list[Tensor], part: str) -> None:
-        broken = (~torch.isfinite(torch.stack(sums))).nonzero()
-        if len(broken):
-            epoch = self._epoch + (1 if part == "training" else 0)
+    def _check_finite(self, losses: list[Tensor], phase: str) -> None:
+        diverged = (~torch.isfinite(torch.stack(losses))).nonzero()
+        if len(diverged):
+            epoch = self._epoch + (1 if phase == "training" else 0)
             raise DivergedError(
-                f"The {part} loss is no longer a number at epoch {epoch}, step "
-                f"{int(broken[0]) + 1}, with learning rate {self._training.learning_rate:g} and "
+                f"The {phase} loss is NaN or infinite at epoch {epoch}, step "
+                f"{int(diverged[0]) + 1}, with learning rate {self._training.learning_rate:g} and "
                 f"gradient_clip {self._training.gradient_clip}. Try a learning rate ten times "
-                "smaller, or a gradient_clip of 1.0 or below."
+                "smaller, or a gradient_clip of at most 1.0."
             )
 
-    @staticmethod
-    def _means(sums: list[Tensor], rights: list[Tensor], reviews: int) -> tuple[float, float]:
-        loss = float(torch.stack(sums).double().sum()) / reviews
-        return loss, int(torch.stack(rights).sum()) / reviews
+
+def _means(losses: list[Tensor], correct: list[Tensor], documents: int) -> tuple[float, float]:
+    """Return the mean loss and the accuracy from the sums of each batch."""
+    loss = float(torch.stack(losses).double().sum()) / documents
+    return loss, int(torch.stack(correct).sum()) / documents
 
 
-def _derived(seed: int, epoch: int) -> int:
-    """A 63-bit seed for one purpose (0 starting values, else the epoch), unlike its neighbours'."""
+def _derive_seed(seed: int, epoch: int) -> int:
+    """Return an independent 63-bit seed of an epoch; 0 is the seed of the initial values."""
     words = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
 
 
 def _loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B,) or (B, C) logits -> the sum of the batch's cross entropies."""
+    """Return the sum of the cross-entropies of a batch with (B,) or (B, C) logits."""
     if logits.dim() == 1:
         targets = labels.to(logits.dtype)
         return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
     return functional.cross_entropy(logits, labels, reduction="sum")
 
 
-def _right(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many of a batch are classified right."""
-    answers = (logits > 0).long() if logits.dim() == 1 else logits.argmax(1)
-    return (answers == labels).sum()
+def _count_correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the number of documents of a batch whose predicted label is correct."""
+    predicted = (logits > 0).long() if logits.dim() == 1 else logits.argmax(1)
+    return (predicted == labels).sum()

@@ -1,4 +1,4 @@
-"""From a batch's loss to new weights: backward, clipping, and the optimizer's step."""
+"""The update of the weights from the loss of a batch: backward pass, clipping, optimizer step."""
 
 from __future__ import annotations
 
@@ -6,99 +6,99 @@ import torch
 from torch import Tensor, nn
 
 from celltune.models.config import TrainingConfig
-from celltune.models.network.classifier import TextClassifier, WordRows
-from celltune.models.training.lazy_rows import LazyRowUpdates, can_update_rows
+from celltune.models.network.classifier import EmbeddingRows, TextClassifier
+from celltune.models.training.lazy_rows import LazyRowUpdates, supports_row_updates
 from celltune.models.training.loss_scale import LossScale
 
 
 def make_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
-    """Build torch's Adam or SGD over all of a model's learned parameters.
+    """Create Adam or SGD for all trainable parameters of a model.
 
     Args:
-        model: where the parameters are.
-        training: which optimizer, with which settings.
+        model: the model to optimize.
+        training: the optimizer and its settings.
     """
-    learned = [values for values in model.parameters() if values.requires_grad]
+    trainable = [values for values in model.parameters() if values.requires_grad]
     rate, decay = training.learning_rate, training.weight_decay
     if training.optimizer == "sgd":
         return torch.optim.SGD(
-            learned, lr=rate, momentum=training.momentum, weight_decay=decay, fused=True
+            trainable, lr=rate, momentum=training.momentum, weight_decay=decay, fused=True
         )
-    return torch.optim.Adam(learned, lr=rate, weight_decay=decay, fused=True)
+    return torch.optim.Adam(trainable, lr=rate, weight_decay=decay, fused=True)
 
 
 class Updater:
-    """Brings gradients into a model's weights.
+    """Applies gradients to the weights of a model.
 
-    The embedding is updated by rows where that gives the dense result (``LazyRowUpdates``). So
-    between ``words`` and ``settle`` the table isn't the dense optimizer's yet.
+    Where possible, only the embedding rows that a batch uses are updated, with the result of a
+    dense optimizer (`LazyRowUpdates`). The embedding is then incomplete until `flush` is called.
 
     Attributes:
-        optimizer: torch's; with ``loss_scale`` it holds the whole state once ``settle`` was called.
-        loss_scale: what losses are multiplied by.
+        optimizer: the PyTorch optimizer. After `flush`, it and `loss_scale` contain the whole
+            state.
+        loss_scale: the factor of the loss.
     """
 
     def __init__(
         self, model: TextClassifier, training: TrainingConfig, *, scaled: bool = False
     ) -> None:
-        """Build the optimizer.
+        """Create the optimizer.
 
         Args:
-            model: on its device already.
-            training: how it learns.
-            scaled: whether losses are scaled up before the way back, as float16 needs it. A step
-                whose gradients overflow is left out then, and the scale halved.
+            model: a model on its final device.
+            training: the optimizer and its settings.
+            scaled: whether the loss is scaled before the backward pass, as float16 needs it. A
+                step whose gradients overflow is then skipped, and the scale is halved.
         """
         self._clip = training.gradient_clip
         self.optimizer = make_optimizer(model, training)
         table = model.embedding
         self.loss_scale = LossScale(table.device.type, enabled=scaled)
-        by_rows = not scaled and can_update_rows(table, self.optimizer)
-        self._rows = LazyRowUpdates(table, self.optimizer) if by_rows else None
+        lazy = not scaled and supports_row_updates(table, self.optimizer)
+        self._lazy_rows = LazyRowUpdates(table, self.optimizer) if lazy else None
+        parameters = self.optimizer.param_groups[0]["params"]
         if scaled and training.optimizer == "sgd" and training.momentum:
-            # Left to itself, a first step that is left out leaves the fused kernel's momentum to
-            # chance.
-            for values in self.optimizer.param_groups[0]["params"]:
+            # If the first step is skipped, the fused kernel leaves the momentum uninitialized.
+            for values in parameters:
                 self.optimizer.state[values]["momentum_buffer"] = torch.zeros_like(values)
-        self._clipped = [
-            values
-            for values in self.optimizer.param_groups[0]["params"]
-            if not (by_rows and values is table)
-        ]
+        self._clipped = [values for values in parameters if not (lazy and values is table)]
 
-    def words(self, ids: Tensor) -> WordRows | None:
-        """Get the rows of a batch's words ready; None where the table itself is ready.
+    def gather_rows(self, ids: Tensor) -> EmbeddingRows | None:
+        """Bring the embedding rows of a batch up to date and return them.
 
         Args:
             ids: (T, B) int64 in [0, V).
-        """
-        return None if self._rows is None else WordRows(*self._rows.gather(ids))
 
-    def step(self, loss: Tensor, words: WordRows | None) -> None:
-        """Learn from one batch.
+        Returns:
+            The rows, or None if the embedding itself is always up to date.
+        """
+        return None if self._lazy_rows is None else EmbeddingRows(*self._lazy_rows.gather(ids))
+
+    def step(self, loss: Tensor, rows: EmbeddingRows | None) -> None:
+        """Update the weights with the gradients of a batch.
 
         Args:
-            loss: a scalar with a graph.
-            words: what the model was given for the batch.
+            loss: a scalar with an autograd graph.
+            rows: the rows from which the model computed the loss.
         """
         self.optimizer.zero_grad(set_to_none=True)
         scaler = self.loss_scale.scaler
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        clipped = self._clipped if words is None else [*self._clipped, words.table]
+        clipped = self._clipped if rows is None else [*self._clipped, rows.table]
         if self._clip is not None:
             scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(clipped, self._clip)
         scaler.step(self.optimizer)
         scaler.update()
-        if self._rows is not None:
-            self._rows.step()
+        if self._lazy_rows is not None:
+            self._lazy_rows.step()
 
-    def settle(self) -> None:
-        """Make the table and its moments what the dense optimizer would have."""
-        if self._rows is not None:
-            self._rows.settle()
+    def flush(self) -> None:
+        """Bring all rows of the embedding and their moments up to date."""
+        if self._lazy_rows is not None:
+            self._lazy_rows.flush()
 
-    def restart(self) -> None:
-        """Go on from what was loaded into model and optimizer."""
-        if self._rows is not None:
-            self._rows.restart()
+    def reload(self) -> None:
+        """Continue from the values that were loaded into the model and the optimizer."""
+        if self._lazy_rows is not None:
+            self._lazy_rows.reload()

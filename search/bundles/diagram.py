@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from celltune.models.network.classifier import TextClassifier
 
 FORMATS = ("png", "svg", "pdf")
-_READOUTS = {
-    "final": "final state of each direction",
-    "mean": "mean over the words",
-    "max": "maximum over the words",
-    "last_two_layers": "final states of the last two layers",
-}
 _COLORS = {
     "text": "#f2f2f2",
     "embedding": "#d7e8f7",
@@ -82,7 +76,7 @@ class Diagram:
         dropout = _dropout_text(config.dropout)
         activation = ", relu" if config.output_relu else ""
         table = f"{vocabulary_size:,} words x {embedding_size}{dropout}"
-        readout = f"{_READOUTS[config.readout]}{activation}{dropout}"
+        readout = f"{classifier.readout.description or config.readout}{activation}{dropout}"
         link = "sigmoid" if num_logits == 1 else "softmax"
         return [
             Stage((Box("text", "text", f"at most {self.max_tokens} words (T)"),), "T word ids"),

@@ -129,7 +129,7 @@ class ObjectStoreCheckpoints:
         from celltune.models.training import checkpoint
 
         tensors, description = checkpoint.pack(state, "tensors-{sha256}.safetensors")
-        prefix, tensors_name = self.folder / name, checkpoint.tensors_file(description)
+        prefix, tensors_name = self.folder / name, checkpoint.tensors_file_name(description)
         (prefix / tensors_name).write_bytes(tensors)
         (prefix / checkpoint.STATE).write_bytes(description)
         for old in prefix.names():

@@ -76,18 +76,7 @@ def make_trainer(
     model, training = split(params)
     if data.vectors is not None and "embedding_size" not in params:
         model = model.model_copy(update={"embedding_size": data.vectors.shape[1]})
-    return Trainer(
-        model,
-        training,
-        train=data.train,
-        valid=data.valid,
-        vocabulary_size=data.vocabulary_size,
-        num_classes=data.num_classes,
-        seed=seed,
-        device=device,
-        vectors=data.vectors,
-        vectors_tuned=data.vectors_tuned,
-    )
+    return Trainer(model, training, data, seed=seed, device=device)
 
 
 def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochReport]:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of models."""
+"""Fixtures of the tests of `celltune.models`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from celltune.data_prep.dataset.tensorized import TensorizedSplit
-from tests.models.model_splits import make_split
+from tests.models.random_data import make_split
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other take longer than such small models do."""
+    """For such small models, synchronizing threads takes longer than the computation."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

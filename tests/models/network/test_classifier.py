@@ -1,3 +1,5 @@
+"""The classifier and its configs."""
+
 from __future__ import annotations
 
 import pytest
@@ -9,27 +11,28 @@ from pydantic import ValidationError
 from celltune.data_prep.dataset.tensorized import PAD
 from celltune.data_prep.errors import DataError
 from celltune.models.config import ModelConfig, TrainingConfig
-from celltune.models.layers.cells import CELLS
+from celltune.models.errors import TrialError
+from celltune.models.extensions import CELLS, READOUTS
 from celltune.models.layers.dropout import dropout
 from celltune.models.network.classifier import TextClassifier
 
 
-@pytest.mark.parametrize("readout", ["final", "mean", "max", "last_two_layers"])
+@pytest.mark.parametrize("readout", READOUTS.names())
 @settings(max_examples=15, deadline=None)
 @given(
-    cell=st.sampled_from(sorted(CELLS)),
+    cell=st.sampled_from(CELLS.names()),
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
-    both=st.booleans(),
+    bidirectional=st.booleans(),
     classes=st.integers(2, 3),
 )
-def test_logits_are_the_same_alone_and_in_any_batch(
-    readout: str, cell: str, lengths: list[int], both: bool, classes: int
+def test_document_has_the_same_logits_alone_and_in_any_batch(
+    readout: str, cell: str, lengths: list[int], bidirectional: bool, classes: int
 ) -> None:
     config = ModelConfig(
         cell=cell,
         hidden_size=3,
         num_layers=2,
-        bidirectional=both,
+        bidirectional=bidirectional,
         embedding_size=4,
         readout=readout,
     )
@@ -46,32 +49,32 @@ def test_logits_are_the_same_alone_and_in_any_batch(
 
 
 @pytest.mark.parametrize("readout", ["mean", "max"])
-def test_readouts_by_hand(readout: str) -> None:
+def test_readout_equals_its_definition(readout: str) -> None:
     config = ModelConfig(cell="rnn", hidden_size=3, embedding_size=4, readout=readout)
     model = TextClassifier(config, 9, 2)
     ids, lengths = torch.tensor([[3, 4], [5, PAD], [6, PAD]]), torch.tensor([3, 1])
-    real = torch.arange(3)[:, None] < lengths
+    mask = torch.arange(3)[:, None] < lengths
     embedded = model.embedding[ids].transpose(1, 2)
-    states = model.recurrent(embedded, real[:, None])[:, :, 0]  # (T, F) of the first review
+    states = model.recurrent(embedded, mask[:, None])[:, :, 0]  # (T, F) of the first document
     vector = states.mean(0) if readout == "mean" else states.amax(0)
     expected = vector @ model.output_weight[0] + model.output_bias[0]
     logits = model(ids, lengths)
     torch.testing.assert_close(logits[0], expected)
-    got = torch.autograd.grad(logits[0], model.recurrent.weight_ih_l0)
+    actual = torch.autograd.grad(logits[0], model.recurrent.weight_ih_l0)
     wanted = torch.autograd.grad(expected, model.recurrent.weight_ih_l0)
-    torch.testing.assert_close(got, wanted)
+    torch.testing.assert_close(actual, wanted)
 
 
-@given(share=st.floats(0, 0.95), count=st.integers(1, 50))
-def test_dropout_keeps_shape_and_scales(share: float, count: int) -> None:
+@given(rate=st.floats(0, 0.95), count=st.integers(1, 50))
+def test_dropout_preserves_the_shape_and_scales_the_rest(rate: float, count: int) -> None:
     values = torch.ones(count, 3)
-    dropped = dropout(values, share, True, torch.Generator().manual_seed(2))
+    dropped = dropout(values, rate, True, torch.Generator().manual_seed(2))
     assert dropped.shape == values.shape
     kept = dropped[dropped != 0]
-    torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - share)), rtol=1e-3, atol=0)
+    torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - rate)), rtol=1e-3, atol=0)
 
 
-def test_dropout_drops_its_share_and_is_off_in_evaluation() -> None:
+def test_dropout_drops_its_rate_in_training_only() -> None:
     values = torch.ones(100_000)
     dropped = dropout(values, 0.3, True, torch.Generator().manual_seed(2))
     assert float((dropped == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
@@ -80,7 +83,7 @@ def test_dropout_drops_its_share_and_is_off_in_evaluation() -> None:
     assert dropout(values, 0.0, True) is values
 
 
-def test_layer_dropout_means_something_only_between_layers() -> None:
+def test_layer_dropout_applies_only_between_layers() -> None:
     assert ModelConfig(cell="gru", dropout=0.5).between_layers == 0.0
     assert ModelConfig(cell="gru", dropout=0.5, num_layers=2).between_layers == 0.5
     several = ModelConfig(cell="gru", dropout=0.5, layer_dropout=0.1, num_layers=2)
@@ -90,21 +93,17 @@ def test_layer_dropout_means_something_only_between_layers() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"cell": "GRUU"}, r"Unknown cell 'GRUU'; allowed are rnn, .*Did you mean 'gru'\?"),
+        ({"cell": "gruu"}, r"'gruu' is not a cell. Did you mean 'gru'\? Allowed: rnn, "),
         ({"cell": "gru", "hidden_size": 0}, "hidden_size"),
         ({"cell": "gru", "num_layers": 0}, "num_layers"),
         ({"cell": "gru", "dropout": 1.0}, "less than 1"),
         ({"cell": "gru", "dropout": -0.1}, "greater than or equal to 0"),
-        ({"cell": "gru", "readout": "last"}, "'final', 'mean', 'max' or 'last_two_layers'"),
-        (
-            {"cell": "gru", "readout": "last_two_layers", "num_layers": 1},
-            "last_two_layers needs num_layers of at least 2, not 1. Set num_layers to 2",
-        ),
+        ({"cell": "gru", "readout": "men"}, r"'men' is not a readout. Did you mean 'mean'\?"),
         ({"cell": "rnn", "nonlinearity": "sine"}, "'tanh' or 'relu'"),
         ({"cell": "gru", "hiden_size": 3}, "Extra inputs are not permitted"),
     ],
 )
-def test_a_bad_model_config_is_refused(values: dict[str, object], message: str) -> None:
+def test_invalid_model_config_is_rejected(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ModelConfig.model_validate(values)
 
@@ -120,7 +119,7 @@ def test_a_bad_model_config_is_refused(values: dict[str, object], message: str) 
         {"optimizer": "adagrad"},
     ],
 )
-def test_a_bad_training_config_is_refused(values: dict[str, object]) -> None:
+def test_invalid_training_config_is_rejected(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(values))):
         TrainingConfig.model_validate(values)
 
@@ -128,25 +127,36 @@ def test_a_bad_training_config_is_refused(values: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("ids", "lengths", "message"),
     [
-        ([[3, 4], [5, 6]], [2, 0], r"A length in a batch is 0; allowed are 1 to 2, the batch's"),
-        ([[3, 4], [5, 6]], [2, 3], r"A length in a batch is 3; allowed are 1 to 2, the batch's"),
-        ([[3, 9]], [1, 1], r"A word id in a batch is 9; allowed are 0 to 8 \(vocabulary_size is 9"),
-        ([[-1, 3]], [1, 1], r"A word id in a batch is -1; allowed are 0 to 8"),
+        (
+            [[3, 4], [5, 6]],
+            [2, 0],
+            r"A length in a batch is 0\. Lengths are from 1 to 2, the",
+        ),
+        (
+            [[3, 4], [5, 6]],
+            [2, 3],
+            r"A length in a batch is 3\. Lengths are from 1 to 2, the",
+        ),
+        (
+            [[3, 9]],
+            [1, 1],
+            r"A word id in a batch is 9\. Allowed values are 0 to 8 \(vocab",
+        ),
+        ([[-1, 3]], [1, 1], r"A word id in a batch is -1\. Allowed values are 0 to 8"),
     ],
 )
-def test_a_bad_batch_is_refused(ids: list[list[int]], lengths: list[int], message: str) -> None:
+def test_invalid_batch_is_rejected(ids: list[list[int]], lengths: list[int], message: str) -> None:
     model = TextClassifier(ModelConfig(cell="gru", hidden_size=3, embedding_size=4), 9, 2)
     with pytest.raises(DataError, match=message):
         model(torch.tensor(ids), torch.tensor(lengths))
 
 
 @pytest.mark.parametrize("config", [ModelConfig, TrainingConfig])
-def test_every_field_has_help(config: type[ModelConfig] | type[TrainingConfig]) -> None:
+def test_every_field_has_a_description(config: type[ModelConfig] | type[TrainingConfig]) -> None:
     assert all(field.description for field in config.model_fields.values())
 
 
-def test_the_seeds_multilayer_model_has_its_parameters() -> None:
-    """The seeds' "2 - Improving Performance": two lstm layers of 256, the last two final states."""
+def test_two_layer_lstm_has_the_expected_number_of_parameters() -> None:
     config = ModelConfig(
         cell="lstm",
         hidden_size=256,
@@ -159,30 +169,30 @@ def test_the_seeds_multilayer_model_has_its_parameters() -> None:
     assert sum(values.numel() for values in model.parameters()) == 3_393_641
 
 
-@pytest.mark.parametrize("both", [False, True])
-def test_the_last_two_layers_are_read_as_torch_gives_them(both: bool) -> None:
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_last_two_layers_equal_the_final_states_of_torch(bidirectional: bool) -> None:
     config = ModelConfig(
         cell="gru",
         hidden_size=3,
         num_layers=3,
-        bidirectional=both,
+        bidirectional=bidirectional,
         embedding_size=4,
         readout="last_two_layers",
         output_relu=True,
     )
     model = TextClassifier(config, 9, 3)
-    peer = torch.nn.GRU(4, 3, 3, bidirectional=both)
-    peer.load_state_dict(model.recurrent.state_dict())
+    module = torch.nn.GRU(4, 3, 3, bidirectional=bidirectional)
+    module.load_state_dict(model.recurrent.state_dict())
     ids, lengths = torch.tensor([[3, 4], [5, 6], [6, PAD]]), torch.tensor([3, 2])
     packed = torch.nn.utils.rnn.pack_padded_sequence(model.embedding[ids], lengths)
-    final = peer(packed)[1]  # (layers * D, B, H)
-    count = 4 if both else 2
+    final = module(packed)[1]  # (layers * D, B, H)
+    count = 4 if bidirectional else 2
     features = torch.cat(list(final[-count:]), dim=1).relu()
     expected = features @ model.output_weight.t() + model.output_bias
     torch.testing.assert_close(model(ids, lengths), expected)
 
 
-def test_output_relu_cuts_off_below_zero() -> None:
+def test_output_relu_removes_negative_features() -> None:
     config = ModelConfig(cell="rnn", hidden_size=3, embedding_size=4, output_relu=True)
     model = TextClassifier(config, 9, 2)
     with torch.no_grad():
@@ -191,13 +201,21 @@ def test_output_relu_cuts_off_below_zero() -> None:
     torch.testing.assert_close(logits, model.output_bias)
 
 
-def test_relu_changes_the_cell_rnn_only() -> None:
-    for cell in CELLS:
+def test_nonlinearity_changes_only_the_cell_rnn() -> None:
+    for cell in CELLS.names():
         models = [
             TextClassifier(
-                ModelConfig(cell=cell, hidden_size=3, embedding_size=4, nonlinearity=curve), 9, 2
+                ModelConfig(cell=cell, hidden_size=3, embedding_size=4, nonlinearity=nonlinearity),
+                9,
+                2,
             )
-            for curve in ("tanh", "relu")
+            for nonlinearity in ("tanh", "relu")
         ]
         first, second = (model(torch.tensor([[3], [4]]), torch.tensor([2])) for model in models)
         assert torch.equal(first, second) == (cell != "rnn")
+
+
+def test_readout_with_too_few_layers_is_rejected() -> None:
+    config = ModelConfig(cell="gru", readout="last_two_layers")
+    with pytest.raises(TrialError, match="'last_two_layers' needs at least 2 layers, but num_"):
+        TextClassifier(config, 9, 2)

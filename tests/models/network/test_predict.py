@@ -1,3 +1,5 @@
+"""Log-probabilities agree with the trainer's evaluation."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -7,18 +9,15 @@ from celltune.data_prep.dataset.tensorized import TensorizedSplit
 from celltune.models.config import ModelConfig, TrainingConfig
 from celltune.models.network.predict import log_probabilities
 from celltune.models.training.trainer import Trainer
-from tests.models.model_splits import make_split
+from tests.models.random_data import make_data, make_split
 
 
-def trained(classes: int) -> tuple[Trainer, TensorizedSplit]:
+def train(classes: int) -> tuple[Trainer, TensorizedSplit]:
     split = make_split(40, 1, classes=classes)
     trainer = Trainer(
         ModelConfig(cell="gru", hidden_size=4, embedding_size=4, dropout=0.5),
         TrainingConfig(learning_rate=0.05, batch_size=8),
-        train=split,
-        valid=split,
-        vocabulary_size=30,
-        num_classes=classes,
+        make_data(split, split, classes=classes),
         seed=1,
     )
     trainer.train_epoch()
@@ -26,8 +25,8 @@ def trained(classes: int) -> tuple[Trainer, TensorizedSplit]:
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_they_are_the_trainers_own_loss_and_answers_in_the_order_of_the_split(classes: int) -> None:
-    trainer, split = trained(classes)
+def test_log_probabilities_give_the_loss_and_accuracy_of_the_trainer(classes: int) -> None:
+    trainer, split = train(classes)
     logs = log_probabilities(trainer.model, split, batch_size=7)
     assert logs.shape == (40, classes)
     assert np.exp(logs).sum(1) == pytest.approx(np.ones(40))

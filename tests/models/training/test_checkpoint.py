@@ -1,3 +1,5 @@
+"""Checkpoints survive a round trip, replace each other atomically, and detect damage."""
+
 from __future__ import annotations
 
 import json
@@ -17,7 +19,7 @@ def same(left: tuple, right: tuple) -> bool:
     return left[1] == right[1] and all(torch.equal(left[0][k], right[0][k]) for k in right[0])
 
 
-def test_goes_out_and_in_and_is_replaced_whole(tmp_path: Path) -> None:
+def test_state_survives_a_round_trip_and_is_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "epoch"
     checkpoint.save(STATE, folder)
     assert same(checkpoint.load(folder), STATE)
@@ -26,7 +28,7 @@ def test_goes_out_and_in_and_is_replaced_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["epoch"]
 
 
-def test_what_a_crash_left_of_the_same_state_is_tidied(tmp_path: Path) -> None:
+def test_leftovers_of_the_same_checkpoint_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".epoch-1.abc.new").mkdir()
     (tmp_path / ".epoch-10.abc.new").mkdir()
     checkpoint.save(STATE, tmp_path / "epoch-1")
@@ -42,15 +44,15 @@ def _flip_last_byte(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        (checkpoint.TENSORS, Path.unlink, r"tensors.safetensors can't be used: it can't be read"),
-        (checkpoint.STATE, Path.unlink, r"state.json can't be used: it can't be read \(No such"),
-        (checkpoint.TENSORS, lambda p: p.write_bytes(p.read_bytes()[:-4]), "cut short or altered"),
+        (checkpoint.TENSORS, Path.unlink, r"tensors.safetensors cannot be used: it cannot be read"),
+        (checkpoint.STATE, Path.unlink, r"state.json cannot be used: it cannot be read \(No such"),
+        (checkpoint.TENSORS, lambda p: p.write_bytes(p.read_bytes()[:-4]), "truncated or altered"),
         (checkpoint.TENSORS, _flip_last_byte, "it is altered: its sha256"),
         (checkpoint.STATE, lambda p: p.write_text(p.read_text()[:20]), "not JSON"),
-        (checkpoint.STATE, lambda p: p.write_text('{"format": 9}'), "isn't of format 1"),
+        (checkpoint.STATE, lambda p: p.write_text('{"format": 9}'), "its format is not 1"),
     ],
 )
-def test_damage_is_named(tmp_path: Path, name: str, damage, message: str) -> None:
+def test_damaged_checkpoint_is_rejected(tmp_path: Path, name: str, damage, message: str) -> None:
     folder = tmp_path / "epoch"
     checkpoint.save(STATE, folder)
     damage(folder / name)
@@ -58,11 +60,11 @@ def test_damage_is_named(tmp_path: Path, name: str, damage, message: str) -> Non
         checkpoint.load(folder)
 
 
-def test_a_state_file_without_state_is_refused(tmp_path: Path) -> None:
+def test_state_file_without_state_is_rejected(tmp_path: Path) -> None:
     folder = tmp_path / "epoch"
     checkpoint.save(STATE, folder)
-    described = json.loads((folder / checkpoint.STATE).read_text())
-    del described["state"]
-    (folder / checkpoint.STATE).write_text(json.dumps(described))
-    with pytest.raises(CheckpointError, match="its key 'state' is missing"):
+    description = json.loads((folder / checkpoint.STATE).read_text())
+    del description["state"]
+    (folder / checkpoint.STATE).write_text(json.dumps(description))
+    with pytest.raises(CheckpointError, match="'state' is missing"):
         checkpoint.load(folder)

@@ -1,3 +1,5 @@
+"""Batches cut on a device equal those cut on the CPU."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -9,14 +11,14 @@ from celltune.data_prep.dataset.batching import cut_batch, training_plan
 from celltune.models.config import ModelConfig, TrainingConfig
 from celltune.models.training.device_split import DeviceSplit
 from celltune.models.training.trainer import Trainer
-from tests.models.model_splits import make_split
+from tests.models.random_data import make_data, make_split
 
 
 @given(st.integers(1, 30), st.integers(1, 9), st.integers(0, 3))
-def test_batches_cut_on_a_device_are_those_cut_on_the_cpu(
-    reviews: int, size: int, seed: int
+def test_batches_cut_on_a_device_equal_those_cut_on_the_cpu(
+    documents: int, size: int, seed: int
 ) -> None:
-    split = make_split(reviews, seed)
+    split = make_split(documents, seed)
     for array in (split.ids, split.offsets, split.labels):
         array.flags.writeable = False
     on_device = DeviceSplit(split, torch.device("cpu"))
@@ -29,21 +31,18 @@ def test_batches_cut_on_a_device_are_those_cut_on_the_cpu(
         assert ids.dtype == lengths.dtype == labels.dtype == torch.int64
 
 
-def test_a_trainer_learns_the_same_from_a_resident_split() -> None:
-    def figures(resident: bool) -> list[float]:
+def test_trainer_gives_the_same_metrics_with_splits_on_the_device() -> None:
+    def metrics(keep_on_device: bool) -> list[float]:
         trainer = Trainer(
             ModelConfig(cell="gru", hidden_size=4, embedding_size=4, dropout=0.2),
             TrainingConfig(batch_size=8, batch_tokens=60),
-            train=make_split(40, 1),
-            valid=make_split(12, 2),
-            vocabulary_size=30,
-            num_classes=2,
+            make_data(make_split(40, 1), make_split(12, 2)),
             seed=1,
-            resident=resident,
+            keep_on_device=keep_on_device,
         )
         return [value for _ in range(2) for value in (*trainer.train_epoch(), trainer.epoch)]
 
-    assert figures(resident=True) == figures(resident=False)
+    assert metrics(keep_on_device=True) == metrics(keep_on_device=False)
 
 
 def test_a_token_budget_makes_smaller_batches() -> None:

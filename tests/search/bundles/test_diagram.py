@@ -8,7 +8,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celltune.models.config import CELL_NAMES, ModelConfig
+from celltune.models.config import ModelConfig
+from celltune.models.extensions import CELLS, READOUTS
 from celltune.models.network.classifier import TextClassifier
 from celltune.search.bundles.diagram import Diagram, diagram, middle
 from celltune.search.config.space import Choice, Range
@@ -18,11 +19,11 @@ from tests.search.simulated_search import RAW
 
 @settings(max_examples=25, deadline=None)
 @given(
-    cell=st.sampled_from(CELL_NAMES),
+    cell=st.sampled_from(CELLS.names()),
     layers=st.integers(2, 3),
     both=st.booleans(),
     classes=st.integers(2, 4),
-    readout=st.sampled_from(["final", "mean", "max", "last_two_layers"]),
+    readout=st.sampled_from(READOUTS.names()),
 )
 def test_diagram_contains_every_weight(
     cell: str, layers: int, both: bool, classes: int, readout: str

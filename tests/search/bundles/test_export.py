@@ -262,7 +262,7 @@ def test_onnx_file_is_checked_against_the_models_logits(
     monkeypatch.setattr("celltune.search.bundles.export.LARGEST_DIFFERENCE", -1.0)
     with pytest.raises(ModelError, match=r"model.onnx is not reliable"):
         export("small", tmp_path / "never", onnx=True)
-    monkeypatch.setattr("celltune.models.network.onnx_export.LARGEST_BYTES", 10)
+    monkeypatch.setattr("celltune.models.network.onnx_export.MAX_BYTES", 10)
     with pytest.raises(ModelError, match=r"model.onnx cannot be written: The weights"):
         export("small", tmp_path / "never", onnx=True)
     assert not (tmp_path / "never").exists()
