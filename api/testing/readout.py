@@ -64,7 +64,7 @@ class ReadoutContract:
             alone = [states[:length, :, b : b + 1] for states in layers]
             expected = readout(alone, lengths[b : b + 1], None)
             torch.testing.assert_close(together[b : b + 1], expected)
-        together.pow(2).sum().backward()  # type: ignore[no-untyped-call]
+        together.pow(2).sum().backward()
         for states in padded:
             if states.grad is not None:
                 assert not states.grad.masked_select(~mask).any()

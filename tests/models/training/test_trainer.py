@@ -170,7 +170,7 @@ def test_diverged_loss_is_reported_with_epoch_step_and_learning_rate(build: Buil
     trainer.run_epoch()
     with torch.no_grad():
         trainer.model.output_bias.fill_(torch.nan)
-    message = r"training loss is NaN or infinite at epoch 2, step 1, with learning rate 0\.001 .* Try a learning rate"
+    message = r"training loss .* epoch 2, step 1, with learning rate 0\.001 .* Try a learning rate"
     with pytest.raises(DivergedError, match=message):
         trainer.run_epoch()
     assert trainer.epoch == 1
@@ -226,7 +226,7 @@ def test_state_of_another_trial_is_rejected(build: Build) -> None:
         (
             "model.output_bias",
             torch.zeros(2),
-            r"is torch.float32 of shape \(2,\); but this model needs",
+            r"is torch.float32 of shape \(2,\), but this model needs",
         ),
     ],
 )

@@ -41,7 +41,7 @@ def test_all_errors_are_reported_at_once_with_the_closest_names() -> None:
         "sed: is unknown. Did you mean 'seed'?",
         "name: ",
         "data.label_colum: is unknown. Did you mean 'label_column'?",
-        "space.cell.0: unknown cell 'gruu'; allowed are rnn, lstm, gru, gru_reset_before, mgu",
+        "space.cell.0: 'gruu' is not a cell. Did you mean 'gru'?",
         "space.hiden_size: is not a hyperparameter. Did you mean 'hidden_size'?",
         "space.dropout: input should be less than 1 (is 1.5)",
         "budget.trails: is unknown. Did you mean 'trials'?",

@@ -239,7 +239,7 @@ def test_damaged_checkpoint_is_detected(
     content = bytearray((prefix / tensors).read_bytes())
     content[-1] ^= 1
     (prefix / tensors).write_bytes(bytes(content))
-    with pytest.raises(CheckpointError, match=f"{tensors}.* can't be used: it is altered"):
+    with pytest.raises(CheckpointError, match=f"{tensors}.* cannot be used: it is altered"):
         checkpoints.load("epoch-1")
 
 
