@@ -40,14 +40,14 @@ class WorkerFailure:
     details: str = ""
     """The traceback."""
     data_lost: bool = False
-    """Whether the prepared data has to be published again."""
+    """True if the prepared data has to be published again."""
     ends_run: bool = False
-    """Whether no trial can continue, for example because the storage cannot be written."""
+    """True if no trial can continue, for example because the storage cannot be written."""
 
 
 @dataclass(frozen=True)
 class WorkerReport:
-    """What a worker reports to the driver after one step."""
+    """Report of a worker to the driver after one step."""
 
     epochs: tuple[EpochReport, ...]
     """Epochs finished since the last report, in order."""

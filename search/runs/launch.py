@@ -55,7 +55,7 @@ class RunResult:
 
     @property
     def interrupted(self) -> bool:
-        """Whether the run ended before the search was over, so that it can be resumed."""
+        """True if the run ended before the search was over, so that it can be resumed."""
         return self.reason in ("interrupted", "time")
 
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,32 @@ def address(local_ray: None) -> str:
 
 
 @pytest.fixture
+def command(local_ray: None, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command in this process, which saves seconds: Ray is connected, torch is imported."""
+    from celltune.search.cli.app import main
+
+    def run(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+        argv = ["celltune", *(str(argument) for argument in arguments)]
+        stdout, stderr = io.StringIO(), io.StringIO()
+        code: object = 0
+        with monkeypatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
+            for name in ("CELLTUNE_STORAGE", "CELLTUNE_CACHE"):
+                patch.setenv(name, env[name])
+            patch.chdir(cwd)
+            patch.setattr(sys, "argv", argv)
+            try:
+                main()
+            except SystemExit as exit_:
+                code = exit_.code or 0
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(argv, code, stdout.getvalue(), stderr.getvalue())
+
+    return run
+
+
+@pytest.fixture
 def celltune(env: dict[str, str]) -> Run:
-    """Run the command, by default in the repository's folder."""
+    """Run the command in a new process, by default in the repository's folder."""
 
     def run(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -16,7 +16,7 @@ from celltune.search.errors import ExperimentError, LedgerError, ResourceError, 
 from celltune.search.leaderboard import leaderboard
 from celltune.search.ledger.events import ExperimentCreated
 from celltune.search.ledger.ledger import Ledger
-from celltune.search.runs.launch import launch, resume
+from celltune.search.runs.launch import RunResult, launch, resume
 from celltune.search.storage.locate import new_experiment
 from celltune.search.tuning.controller import SearchController
 from celltune.search.types import EpochReport
@@ -43,16 +43,38 @@ def _shared_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELLTUNE_CACHE", str(shared_cache))
 
 
-def test_a_search_from_a_dict_is_launched_ranked_and_resumed(tmp_path: Path) -> None:
-    result = launch(CONFIG, storage=tmp_path)
-    assert not result.interrupted
-    assert_all_ended(result.state, 3)
-    frame = leaderboard("demo", storage=tmp_path)
+@pytest.fixture(scope="module")
+def demo(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """A finished search that ran its trials one after another."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CELLTUNE_CACHE", str(shared_cache))
+        sequential = {**CONFIG, "resources": {"concurrent_trials": 1}}
+        return launch(sequential, storage=tmp_path_factory.mktemp("demo"))
+
+
+def test_a_search_from_a_dict_is_launched_ranked_and_resumed(demo: RunResult) -> None:
+    storage = str(demo.experiment.storage)
+    assert not demo.interrupted
+    assert_all_ended(demo.state, 3)
+    frame = leaderboard("demo", storage=storage)
     assert len(frame) == 3
     assert frame["valid_accuracy"].is_monotonic_decreasing
     assert list(frame["epochs"]) == [2, 2, 2]
-    again = resume("demo", storage=tmp_path)
-    assert again.state.trials == result.state.trials
+    again = resume("demo", storage=storage)
+    assert again.state.trials == demo.state.trials
+
+
+def test_concurrent_trials_limits_the_trials_that_run_at_once(demo: RunResult) -> None:
+    spans = [
+        (trial.epochs[0].at - trial.epochs[0].metrics["seconds"], trial.epochs[-1].at)
+        for trial in demo.state.trials
+    ]
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
+
+
+def test_a_name_can_be_launched_only_once(demo: RunResult) -> None:
+    with pytest.raises(ExperimentError, match=r"'demo' already exists .* Resume it"):
+        launch(CONFIG, storage=str(demo.experiment.storage))
 
 
 def test_failed_trials_are_recorded_and_do_not_end_the_search(tmp_path: Path) -> None:
@@ -81,7 +103,7 @@ def test_a_storage_error_ends_the_run_without_failing_trials(
 
     monkeypatch.setattr(Ledger, "append", append)
     sequential = {**CONFIG, "resources": {"concurrent_trials": 1}}
-    with pytest.raises(StorageError, match=r"Trial 0 can't write its checkpoint .* then resume"):
+    with pytest.raises(StorageError, match=r"Trial 0 cannot write its checkpoint .* then resume"):
         launch(sequential, storage=tmp_path)
     monkeypatch.undo()
     (tmp_path / "demo" / "trials").unlink()
@@ -101,12 +123,6 @@ def test_resources_that_no_node_has_are_rejected_before_the_start(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_can_be_launched_only_once(tmp_path: Path) -> None:
-    launch(CONFIG, storage=tmp_path, name="once", overrides=["budget.trials=1"])
-    with pytest.raises(ExperimentError, match="celltune resume once"):
-        launch(CONFIG, storage=tmp_path, name="once")
-
-
 def test_an_unwritable_ledger_ends_the_run_with_its_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,15 +138,6 @@ def test_an_unwritable_ledger_ends_the_run_with_its_error(
         launch(CONFIG, storage=tmp_path)
     monkeypatch.undo()
     assert_all_ended(resume("demo", storage=tmp_path).state, 3)
-
-
-def test_concurrent_trials_limits_the_trials_that_run_at_once(tmp_path: Path) -> None:
-    state = launch({**CONFIG, "resources": {"concurrent_trials": 1}}, storage=tmp_path).state
-    spans = [
-        (trial.epochs[0].at - trial.epochs[0].metrics["seconds"], trial.epochs[-1].at)
-        for trial in state.trials
-    ]
-    assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
 def test_very_short_epochs_share_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

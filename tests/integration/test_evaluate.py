@@ -58,14 +58,14 @@ def kill_after(
 
 
 def test_a_killed_evaluation_continues_without_repeating_measurements(
-    experiment: LocalExperiment, env: dict[str, str], address: str, celltune: Run
+    experiment: LocalExperiment, env: dict[str, str], address: str, command: Run
 ) -> None:
     arguments = ["evaluate", "judged", "--address", address, "--top", "2", "--seeds", "3"]
     kill_after(experiment, [str(CELLTUNE), *arguments], env, 2)
     before = read(experiment.ledger)
     assert 2 <= len(measured(experiment)) < 6
 
-    done = celltune(*arguments)
+    done = command(*arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     assert read(experiment.ledger)[: len(before)] == before
     leaders = {number for number, _ in measured(experiment)}
@@ -83,17 +83,17 @@ def test_a_killed_evaluation_continues_without_repeating_measurements(
     assert not list(experiment.path.glob("trials/*/evaluation-*"))
 
     content = experiment.ledger.read_bytes()
-    again = celltune(*arguments, "--format", "json")
+    again = command(*arguments, "--format", "json")
     assert json.loads(again.stdout) == summaries(state, "valid_accuracy")
     assert experiment.ledger.read_bytes() == content
 
 
 def test_a_second_evaluation_adds_to_the_first(
-    experiment: LocalExperiment, address: str, celltune: Run
+    experiment: LocalExperiment, address: str, command: Run
 ) -> None:
     base = ["evaluate", "judged", "--address", address, "--top", "1", "--no-baselines"]
     for more in (["--seeds", "1"], ["--seeds", "1", "--on", "train+valid"]):
-        done = celltune(*base, *more)
+        done = command(*base, *more)
         assert done.returncode == 0, done.stdout + done.stderr
     state = experiment.state()
     counts = Counter(event.on for event in state.evaluations)
@@ -112,11 +112,34 @@ def test_a_second_evaluation_adds_to_the_first(
 
 
 def test_a_running_search_cannot_be_evaluated(
-    experiment: LocalExperiment, address: str, celltune: Run
+    experiment: LocalExperiment, address: str, command: Run
 ) -> None:
     before = experiment.ledger.read_bytes()
     with experiment.locked():
-        rejected = celltune("evaluate", "judged", "--address", address)
+        rejected = command("evaluate", "judged", "--address", address)
     assert rejected.returncode == 2
     assert "'judged' is being run by another process" in rejected.stderr
     assert experiment.ledger.read_bytes() == before
+
+
+def test_a_comparison_stops_on_the_request_of_another_process(
+    command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {
+        "name": "old",
+        "data": DATA,
+        "space": {"cell": "gru", "hidden_size": 4, "embedding_size": 4},
+        "budget": {"trials": 1, "max_epochs": 1000},
+        "published": {"source": "A paper", "reported": {"test_accuracy": 0.9}},
+    }
+    (tmp_path / "old.yaml").write_text(json.dumps(config))
+    clear_stop = LocalExperiment.clear_stop
+
+    def clear_and_request(folder: LocalExperiment) -> None:
+        clear_stop(folder)
+        folder.request_stop()
+
+    monkeypatch.setattr(LocalExperiment, "clear_stop", clear_and_request)
+    stopped = command("compare", tmp_path / "old.yaml")
+    assert stopped.returncode == 130
+    assert "Stopping, as another process requested" in stopped.stdout

@@ -65,7 +65,7 @@ def test_a_finished_search_is_extended_by_trials_and_epochs(storage: Path) -> No
 
 
 def test_a_search_is_stopped_by_another_process_and_resumed(
-    env: dict[str, str], address: str, celltune: Run, tmp_path: Path
+    env: dict[str, str], address: str, celltune: Run, command: Run, tmp_path: Path
 ) -> None:
     long = write_config(tmp_path / "c.yaml", budget={"trials": 500, "max_epochs": 6})
     process = start(env, "launch", long, "--address", address)
@@ -73,23 +73,23 @@ def test_a_search_is_stopped_by_another_process_and_resumed(
     wait_for_epochs(folder, 2, process)
     stopped = celltune("stop", "cut")
     assert stopped.returncode == 0, stopped.stderr
-    assert "go on with: celltune resume cut" in stopped.stdout
+    assert "resume with: celltune resume cut" in stopped.stdout
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "as another process requested" in output
     assert not folder.stop_requested()
-    again = celltune("stop", "cut")
+    again = command("stop", "cut")
     assert again.returncode == 2
     assert "is not running" in again.stderr
-    timed = celltune("resume", "cut", "--time-budget", "0.01s", "--address", address)
+    timed = command("resume", "cut", "--time-budget", "0.01s")
     assert timed.returncode == 0, timed.stdout + timed.stderr
-    assert "The time is over. Nothing is lost" in timed.stdout
+    assert "Time budget used up. Progress is saved" in timed.stdout
     ends = [event.reason for event in read(folder.ledger) if isinstance(event, RunEnded)]
     assert ends == ["interrupted", "time"]
-    target = celltune("resume", "cut", "--target", "0.3", "--address", address)
+    target = command("resume", "cut", "--target", "0.3")
     assert target.returncode == 0
-    assert "The target is met: valid_accuracy 30.00 %" in target.stdout
-    assert celltune("status", "cut").stdout.startswith("cut: finished")
+    assert "The target is reached: valid_accuracy 30.00 %" in target.stdout
+    assert command("status", "cut").stdout.startswith("cut: finished")
 
 
 def test_a_hanging_trial_is_retried_and_the_search_finishes(

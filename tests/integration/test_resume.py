@@ -79,67 +79,58 @@ def outcome(folder: LocalExperiment) -> list[Any]:
 
 
 def test_a_killed_search_has_the_same_outcome_as_an_undisturbed_one(
-    env: dict[str, str], address: str, celltune: Run, tmp_path: Path
+    env: dict[str, str], address: str, command: Run, tmp_path: Path
 ) -> None:
     sequential = write_config(tmp_path / "one.yaml", resources={"concurrent_trials": 1})
     folder, code, _ = launch_and_signal(env, address, sequential, signal.SIGKILL, 7)
     assert code == -signal.SIGKILL
     before = read(folder.ledger)
-    assert celltune("status", "cut").stdout.startswith("cut: killed")
-    resumed = celltune("resume", "cut", "--address", address)
+    assert command("status", "cut").stdout.startswith("cut: killed")
+    resumed = command("resume", "cut")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert read(folder.ledger)[: len(before)] == before
     created = [event.number for event in read(folder.ledger) if isinstance(event, TrialCreated)]
     assert created == list(range(8))
     assert_all_ended(folder.state(), 8)
 
-    undisturbed = celltune("launch", sequential, "--name", "undisturbed", "--address", address)
+    undisturbed = command("launch", sequential, "--name", "undisturbed")
     assert undisturbed.returncode == 0
     assert outcome(folder) == outcome(LocalExperiment(folder.path.parent / "undisturbed"))
 
 
 def test_ctrl_c_stops_cleanly_and_names_the_command_to_resume(
-    env: dict[str, str], address: str, celltune: Run, tmp_path: Path
+    env: dict[str, str], address: str, command: Run, tmp_path: Path
 ) -> None:
     folder, code, output = launch_and_signal(
         env, address, write_config(tmp_path / "c.yaml"), signal.SIGINT, 4
     )
     assert code == 130
-    assert "go on with: celltune resume cut" in output
+    assert "resume with: celltune resume cut" in output
     assert "Traceback" not in output
-    assert celltune("status", "cut").stdout.startswith("cut: stopped")
-    assert celltune("resume", "cut", "--address", address).returncode == 0
+    assert command("status", "cut").stdout.startswith("cut: stopped")
+    assert command("resume", "cut").returncode == 0
     assert_all_ended(folder.state(), 8)
     assert folder.state().count("failed") == 0
 
 
-def test_resume_rejects_changed_data(
-    env: dict[str, str], address: str, celltune: Run, tmp_path: Path
+def test_resume_rejects_changed_data_and_a_damaged_ledger(
+    env: dict[str, str], address: str, command: Run, tmp_path: Path
 ) -> None:
-    reviews = tmp_path / "reviews.csv"
+    documents = tmp_path / "documents.csv"
     lines = [f"good film number {n},1\nbad film number {n},0" for n in range(200)]
-    reviews.write_text("text,label\n" + "\n".join(lines))
-    data = {"source": "csv", "path": str(reviews)}
-    folder, _, _ = launch_and_signal(
-        env, address, write_config(tmp_path / "c.yaml", data=data), signal.SIGKILL, 2
-    )
+    documents.write_text("text,label\n" + "\n".join(lines))
+    config = write_config(tmp_path / "c.yaml", data={"source": "csv", "path": str(documents)})
+    folder, _, _ = launch_and_signal(env, address, config, signal.SIGKILL, 2)
     before = folder.ledger.read_bytes()
-    reviews.write_text("text,label\n" + "\n".join(lines[:-1]))
-    rejected = celltune("resume", "cut", "--address", address)
+    documents.write_text("text,label\n" + "\n".join(lines[:-1]))
+    rejected = command("resume", "cut")
     assert rejected.returncode == 2
     assert "The data of the experiment 'cut' has changed" in rejected.stderr
     assert folder.ledger.read_bytes() == before
 
-
-def test_resume_rejects_a_damaged_ledger_and_names_the_line(
-    env: dict[str, str], address: str, celltune: Run, tmp_path: Path
-) -> None:
-    folder, _, _ = launch_and_signal(
-        env, address, write_config(tmp_path / "c.yaml"), signal.SIGKILL, 2
-    )
-    damaged = folder.ledger.read_bytes().replace(b"trial_created", b"trial_cre4ted", 1)
+    damaged = before.replace(b"trial_created", b"trial_cre4ted", 1)
     folder.ledger.write_bytes(damaged)
-    rejected = celltune("resume", "cut", "--address", address)
+    rejected = command("resume", "cut")
     assert rejected.returncode == 2
     assert "is damaged in line 3 of" in rejected.stderr
     assert folder.ledger.read_bytes() == damaged
@@ -158,7 +149,7 @@ def test_a_trial_is_retried_after_its_worker_was_killed(
     assert_all_ended(state, 8)
     assert state.count("failed") == 0
     assert sum(trial.losses for trial in state.trials) == 1
-    assert "is set back, its worker died, and goes on" in output
+    assert "continues from its checkpoint because its worker died" in output
     assert "Traceback" not in output
 
 
@@ -169,11 +160,9 @@ def _wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_the_next_commands_name_the_storage(
-    env: dict[str, str], address: str, celltune: Run, tmp_path: Path
-) -> None:
+def test_the_next_commands_name_the_storage(command: Run, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     config = write_config(tmp_path / "c.yaml", budget={"trials": 1, "max_epochs": 2})
-    done = celltune("launch", config, "--address", address, "--storage", elsewhere)
+    done = command("launch", config, "--storage", elsewhere)
     assert f"celltune leaderboard cut --storage {elsewhere}" in done.stdout
     assert open_storage(elsewhere).names() == ["cut"]

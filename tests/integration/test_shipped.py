@@ -95,8 +95,7 @@ def test_every_config_can_be_launched(
     archive: Path,
     reviews: Path,
     pickled: Path,
-    address: str,
-    celltune: Run,
+    command: Run,
     tmp_path: Path,
 ) -> None:
     sources = {
@@ -109,9 +108,9 @@ def test_every_config_can_be_launched(
     small += ["tracking.tensorboard=true"]
     overrides = [part for value in small for part in ("--set", value)]
     overrides += sources[load_config(path).data.source]
-    done = celltune("launch", path, "--address", address, *overrides)
+    done = command("launch", path, *overrides)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = json.loads(celltune("leaderboard", path.stem, "--format", "json").stdout)
+    rows = json.loads(command("leaderboard", path.stem, "--format", "json").stdout)
     assert [row["status"] for row in rows].count("completed") >= 1
     boards = (tmp_path / "storage" / path.stem / "tensorboard").iterdir()
     assert sorted(board.name for board in boards) == ["trial-0", "trial-1"]
@@ -131,15 +130,15 @@ def downloads(archive: Path, shared_cache: Path) -> Path:
 
 
 def test_all_seeds_can_be_compared(
-    downloads: Path, reviews: Path, tmp_path: Path, address: str, celltune: Run
+    downloads: Path, reviews: Path, tmp_path: Path, command: Run
 ) -> None:
-    """The working directory lacks some of the data files, so that others stand in."""
+    """The working directory lacks some of the data files, so that substitutes are used."""
     (tmp_path / "amazon_multidomain.csv.gz").write_bytes(gzip.compress(reviews.read_bytes()))
-    arguments = ["compare", SEEDS[0].parent, "--address", address, "--scale", "0.5"]
+    arguments = ["compare", SEEDS[0].parent, "--scale", "0.5"]
     arguments += ["--set", "data.tokenizer=basic_english", "--set", "data.valid_size=0.3"]
     arguments += ["--set", "budget.max_epochs=1", "--set", "space.hidden_size=16"]
     arguments += ["--format", "json"]
-    done = celltune(*arguments, cwd=tmp_path)
+    done = command(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(done.stdout)
     assert [row["name"] for row in rows] == [path.stem for path in SEEDS]
@@ -147,7 +146,7 @@ def test_all_seeds_can_be_compared(
         assert row["measured_test_accuracy"] is not None, row
         assert row["stands_in"] == row["name"].startswith("sahin")
         assert (row["scale"], row["epoch"]) == (0.5, 1)
-    again = celltune(*arguments, cwd=tmp_path)
+    again = command(*arguments, cwd=tmp_path)
     assert json.loads(again.stdout) == rows
 
 
@@ -183,7 +182,7 @@ def readme_commands(page: str = "README.md") -> list[str]:
 
 
 def test_the_commands_of_the_readme_work(
-    reviews: Path, address: str, celltune: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reviews: Path, address: str, command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Run each celltune command of README.md and docs/bundles.md in order, on small budgets."""
     small = "--set budget.trials=2 --set budget.max_epochs=2 --set early_stopping=null"
@@ -197,9 +196,9 @@ def test_the_commands_of_the_readme_work(
         if line.startswith("celltune ") and "s3://" not in line
     ]
     assert len(commands) >= 20
-    for folder, command in commands:
+    for folder, text in commands:
         folder.mkdir(exist_ok=True)
-        line = command.replace("reviews.csv.gz", str(reviews)).replace("HEAD:6379", address)
+        line = text.replace("reviews.csv.gz", str(reviews)).replace("HEAD:6379", address)
         line = line.replace("--trials +20", "--trials +1").replace(
             "--max-epochs 12", "--max-epochs 3"
         )
@@ -209,29 +208,27 @@ def test_the_commands_of_the_readme_work(
         arguments = shlex.split(line)[1:]
         if arguments[0] == "launch":
             arguments += shlex.split(small)
-        if arguments[0] in ("launch", "resume", "evaluate") and "--address" not in arguments:
-            arguments += ["--address", address]
-        done = celltune(*arguments)
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        assert done.stdout, command
+        done = command(*arguments)
+        assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
+        assert done.stdout, text
     monkeypatch.chdir(tmp_path / "bundles")
     text = (REPOSITORY / "docs" / "bundles.md").read_text()
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(block, {})  # noqa: S102 (a page of this repository)
 
 
-def test_the_commands_of_the_results_page_work(tmp_path: Path, celltune: Run) -> None:
+def test_the_commands_of_the_results_page_work(tmp_path: Path, command: Run) -> None:
     """Run each celltune command of docs/results.md in order."""
     finished_search(tmp_path / "storage", make_config(name="sample"))
     text = (REPOSITORY / "docs" / "results.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     commands = [line for block in blocks for line in block.splitlines()]
     assert len(commands) == 6
-    for command in commands:
-        line = command.replace("-o ", f"-o {tmp_path}/").replace("///", f"///{tmp_path}/")
-        done = celltune(*shlex.split(line)[1:])
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        assert done.stdout, command
+    for text in commands:
+        line = text.replace("-o ", f"-o {tmp_path}/").replace("///", f"///{tmp_path}/")
+        done = command(*shlex.split(line)[1:])
+        assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
+        assert done.stdout, text
 
 
 def test_the_python_example_of_the_readme_works(
