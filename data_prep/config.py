@@ -140,8 +140,8 @@ class DataConfig(BaseModel):
         is_share = isinstance(value, float) and 0 < value < 1
         if not (is_count or is_share):
             raise ValueError(
-                f"data.{info.field_name} is {value!r}. Set it to a share between 0 and 1, such as "
-                f"0.2, or to a number of documents, such as 1500."
+                f"Must be a share between 0 and 1, such as 0.2, or a number of documents, such as "
+                f"1500, but is {value!r}."
             )
         return value
 
@@ -151,16 +151,16 @@ class DataConfig(BaseModel):
         if value is None:
             return value
         if not isinstance(value, (list, tuple)):
-            raise ValueError(f"data.classes is {value!r}. It must be a list, such as [neg, pos].")  # noqa: TRY004
+            raise ValueError(f"Must be a list, such as [neg, pos], but is {value!r}.")  # noqa: TRY004
         invalid = [name for name in value if not isinstance(name, str)]
         if invalid and isinstance(invalid[0], bool):
             raise ValueError(
-                f"data.classes contains {invalid[0]}: YAML reads {_YAML_BOOLEANS[invalid[0]]} "
+                f"Contains {invalid[0]}: YAML reads {_YAML_BOOLEANS[invalid[0]]} "
                 f"without quotes as a boolean. Put the labels in quotes, such as ['no', 'yes']."
             )
         if invalid:
             raise ValueError(
-                f"data.classes contains {invalid[0]!r}, which is not text. Put the labels in "
+                f"Contains {invalid[0]!r}, which is not text. Put the labels in "
                 f"quotes, such as ['0', '1']."
             )
         return value
@@ -172,16 +172,16 @@ class DataConfig(BaseModel):
             return value
         if len(value) < 2:
             raise ValueError(
-                f"data.classes is {list(value)}. Name at least two classes, such as [neg, pos]."
+                f"Must name at least two classes, such as [neg, pos], but is {list(value)}."
             )
         for name in value:
             if not name or name != name.strip():
                 raise ValueError(
-                    f"data.classes contains {name!r}. A class name must not be empty or start or "
+                    f"Contains {name!r}. A class name must not be empty or start or "
                     f"end with a space."
                 )
             if value.count(name) > 1:
-                raise ValueError(f"data.classes contains {name!r} twice. Name each class once.")
+                raise ValueError(f"Contains {name!r} twice. Name each class once.")
         return value
 
     @model_validator(mode="after")

@@ -64,8 +64,8 @@ class VectorsConfig(BaseModel):
         origins = [key for key in ("name", "path", "train") if getattr(self, key) is not None]
         if len(origins) != 1:
             raise ValueError(
-                f"data.vectors needs exactly one of name, path and train, but has "
-                f"{' and '.join(origins) or 'none'}."
+                f"Exactly one of name, path and train must be set, but "
+                f"{' and '.join(origins) or 'none'} is set."
             )
         if self.name is not None and self.name not in TORCHTEXT_NAMES:
             raise ValueError(

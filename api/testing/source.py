@@ -36,7 +36,7 @@ DOCUMENTS: tuple[Labelled, ...] = (
 
 
 class SourceContract:
-    """What every data source must guarantee; see `celltune.data_prep.sources.base.Source`."""
+    """Tests of the contract that `celltune.data_prep.sources.base.Source` states."""
 
     def write(self, folder: Path, documents: Sequence[Labelled]) -> DataConfig:
         """Write documents of two classes in the source's format.

@@ -49,8 +49,8 @@ class Provenance:
 
 
 OWN_DATA_TERMS = (
-    "The data was supplied by the person who trained the model; its terms of use are unknown to "
-    "celltune. State them here before you distribute the model: they also bind its users."
+    "The terms of use of this data are unknown to celltune. State them here before you distribute "
+    "the model: they also apply to everyone who receives it."
 )
 
 
@@ -76,7 +76,7 @@ class Source(ABC):
     optional_keys: ClassVar[tuple[str, ...]] = ()
     """Keys among `SOURCE_KEYS` that a config may set. It may set no other of these keys."""
     has_unlabelled: ClassVar[bool] = False
-    """Whether the source offers the split "unlabelled"."""
+    """True if the source offers the split "unlabelled"."""
 
     @classmethod
     @abstractmethod

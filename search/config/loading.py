@@ -163,6 +163,7 @@ def _describe(line: Any, content: Mapping[str, Any]) -> str:
         isinstance(value, (Mapping, BaseModel))
         or line["type"] == "password"
         or text.startswith(repr(value))
+        or text.endswith(".")  # a sentence of a validator states the value itself
     )
     return f"{path}: {text}" if omitted else f"{path}: {text} (is {value!r})"
 
