@@ -40,7 +40,7 @@ from celltune.data_prep.text.indexing import index_texts
 from celltune.models.config import ModelConfig
 from celltune.models.network.classifier import TextClassifier
 from celltune.search.bundles.predictor import TrainedModel
-from celltune.search.cli.prediction_input import texts_of
+from celltune.search.cli.prediction_input import read_texts
 
 RULES = TextRules(tokenizer="basic_english", lowercase=False, max_tokens=256, keep="both")
 WORDS, BATCH = 25_000, 64
@@ -103,7 +103,7 @@ def main() -> None:
         sys.exit(f"{options.reviews} is missing; set --reviews to a CSV file with the column text.")
     torch.set_num_threads(options.threads)
     count = 500 if options.quick else 5_000
-    texts = list(islice(texts_of(options.reviews, "text"), count))
+    texts = list(islice(read_texts(options.reviews, "text"), count))
     batched, single = texts[: count // 10], texts[: count // 100]
     model = make_model(texts, options.hidden)
     plain = Plain(model)
