@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from celltune.search.config.space import Choice, Range, Space
+from celltune.search.config.space import CONDITIONS, Choice, Range, Space
 from celltune.search.extensions import SAMPLERS
 from celltune.search.ledger.events import PriorTrial
 from celltune.search.ledger.ledger import Ledger
@@ -109,10 +109,12 @@ _PRIOR: Mapping[str, Any] = {
 
 def check_within(space: Space, params: Mapping[str, Any]) -> None:
     """Assert that hyperparameters are a point of a space: all active ones, with allowed values."""
-    active = {*space.fixed, *space.searched}
-    if params.get("num_layers", 1) == 1:
-        active.discard("layer_dropout")
-    assert set(params) == active
+    inactive = {
+        name
+        for name, condition in CONDITIONS.items()
+        if condition.depends_on in params and not condition.holds(params[condition.depends_on])
+    }
+    assert set(params) == {*space.fixed, *space.searched} - inactive
     for name, value in params.items():
         if name in space.fixed:
             assert value == space.fixed[name], name

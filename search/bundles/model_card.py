@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from celltune.data_prep.config import DataConfig
@@ -76,13 +77,15 @@ def _introduction(model: TrialModel, data: PreparedData) -> str:
 
 def _quality_table(model: TrialModel) -> str:
     metrics = model.epoch.metrics
-    formats = {
+    formats: dict[str, tuple[str, Callable[[float], str]]] = {
         "valid_accuracy": ("Validation accuracy", percent_text),
         "valid_loss": ("Validation cross-entropy", "{:.4f}".format),
         "train_accuracy": ("Training accuracy (during the epoch, with dropout)", percent_text),
         "parameters": ("Parameters", "{:,.0f}".format),
         "seconds": ("Training time per epoch, in seconds", "{:.1f}".format),
     }
+    objective = model.config.metric
+    formats.setdefault(objective, (objective, partial(metric_text, objective)))
     rows = [
         (label, to_text(metrics[name]))
         for name, (label, to_text) in formats.items()

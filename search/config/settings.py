@@ -107,13 +107,17 @@ class Selector:
         return self.settings_model(section).model_validate(section)
 
     def dump(self, settings: BaseModel | None) -> dict[str, Any] | None:
-        """Return a section as plain values; the key of the default implementation is omitted."""
+        """Return a section as plain values; the key of the default implementation is omitted.
+
+        Stored configs therefore equal those of releases without selectable implementations.
+        """
         if settings is None:
             return None
         plain = settings.model_dump(mode="json")
         if plain[self.key] == self.default:
             del plain[self.key]
-        return plain
+        common = {name: plain.pop(name) for name in self.base.model_fields if name in plain}
+        return {**plain, **common}
 
 
 SELECTORS: Mapping[str, Selector] = {

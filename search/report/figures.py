@@ -38,7 +38,7 @@ _STYLES = {
 
 
 def learning_curves(config: SearchConfig, state: ExperimentState) -> go.Figure:
-    """Return the metric of every trial over its epochs, and the rungs of ASHA."""
+    """Return the metric of every trial over its epochs, and the rungs."""
     figure = go.Figure()
     for status, (color, dash) in _STYLES.items():
         trials = [trial for trial in state.trials if trial.status == status and trial.epochs]

@@ -102,6 +102,8 @@ def test_best_trial_by_the_metric_is_exported(
     best = leaderboard("demo", storage=storage).iloc[0]
     model = export("demo", tmp_path / "bundle", storage=storage)
     assert model.trial.number == best["trial"]
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    assert f"| valid_macro_f1 | {percent_text(best['valid_macro_f1'])} |" in card
     study = mirror_study(find_experiment("demo", storage).config(), read_subject_state(storage))
     assert study.best_value == best["valid_macro_f1"]
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,30 @@ def test_a_dumped_config_can_be_loaded(tmp_path: Path) -> None:
     path.write_text(dump_config(config))
     assert load_config(path) == config
     assert set(yaml.safe_load(dump_config(config))) == set(SearchConfig.model_fields)
+
+
+def test_a_dumped_config_does_not_name_default_implementations() -> None:
+    plain = yaml.safe_load(dump_config(make_config()))
+    assert plain["sampler"] == {"startup_trials": 4}
+    assert list(plain["early_stopping"].items()) == [
+        ("grace_period", 1),
+        ("reduction_factor", 2.0),
+        ("by", "valid_loss"),
+    ]
+    assert make_config(sampler={"name": "tpe", "startup_trials": 4}) == make_config()
+    off = make_config(early_stopping=None)
+    assert yaml.safe_load(dump_config(off))["early_stopping"] is None
+
+
+def test_a_config_is_validated_without_heavy_imports() -> None:
+    code = (
+        "import sys\n"
+        "from celltune.search.config.loading import parse_config\n"
+        "parse_config({'name': 'x', 'data': {'source': 'synthetic'}, 'space': {'cell': 'gru'}})\n"
+        "print(*{'ray', 'torch', 'optuna', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_all_errors_are_reported_at_once_with_the_closest_names() -> None:
