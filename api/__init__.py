@@ -1,6 +1,6 @@
 """Search for the best small recurrent text classifier for labelled data.
 
-    from celltune import Changes, evaluate, export, launch, leaderboard, load_model, resume
+    from celltune import launch, resume, leaderboard, evaluate, export, load_model
 
 Importing this package loads neither Ray, torch, Optuna nor pandas. Each public name is imported
 from its module on first use (PEP 562).

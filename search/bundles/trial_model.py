@@ -52,40 +52,40 @@ class TrialModel:
         return TextRules.of(self.config.data)
 
 
-def load_trial_model(folder: Experiment, number: int | None) -> TrialModel:
+def load_trial_model(experiment: Experiment, number: int | None) -> TrialModel:
     """Load the weights of a trial's best epoch.
 
     Args:
-        folder: the experiment.
+        experiment: the experiment.
         number: number of the trial; None: the best trial.
 
     Raises:
         InputError: there is no such trial, it has no finished epoch, or its checkpoint is missing
             or damaged.
     """
-    snapshot = folder.snapshot(check_running=False)
+    snapshot = experiment.snapshot(check_running=False)
     config, state = snapshot.config, snapshot.state
-    trial = _select_trial(folder.name, config, state, number)
+    trial = _select_trial(experiment.name, config, state, number)
     epoch = trial.best(config.metric)
     if epoch is None:
         raise ModelError(
-            f"Trial {trial.number} of '{folder.name}' has no finished epoch "
+            f"Trial {trial.number} of '{experiment.name}' has no finished epoch "
             f"({trial.error or trial.status}), so it has no model. {_best_trial(config, state)}"
         )
-    tensors, meta = _read_checkpoint(folder, trial, epoch)
+    tensors, meta = _read_checkpoint(experiment, trial, epoch)
     try:
         model = ModelConfig.model_validate(meta.get("model"))
         num_classes = int(meta["num_classes"])
         classifier = build_classifier(model, len(tensors["embedding"]), num_classes, tensors)
     except (ValueError, KeyError, TypeError) as error:
-        raise _incompatible(folder.name, trial, epoch, str(error)) from error
+        raise _incompatible(experiment.name, trial, epoch, str(error)) from error
     evaluations = tuple(
         event
         for event in state.evaluations
         if isinstance(event, EvaluationReported) and event.number == trial.number
     )
     fingerprint = state.created.fingerprint if state.created else ""
-    return TrialModel(folder.name, config, trial, epoch, evaluations, fingerprint, classifier)
+    return TrialModel(experiment.name, config, trial, epoch, evaluations, fingerprint, classifier)
 
 
 def load_data(model: TrialModel, progress: Progress | None = None) -> PreparedData:
@@ -154,17 +154,17 @@ def _best_trial(config: SearchConfig, state: ExperimentState) -> str:
 
 
 def _read_checkpoint(
-    folder: Experiment, trial: TrialRecord, epoch: EpochReported
+    experiment: Experiment, trial: TrialRecord, epoch: EpochReported
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the weights, by the names of the classifier's parameters, and the metadata."""
-    subject = f"trial {trial.number} of '{folder.name}'"
+    subject = f"trial {trial.number} of '{experiment.name}'"
     if epoch.checkpoint is None:
         raise ModelError(
             f"Epoch {epoch.epoch} of {subject} was recorded without a checkpoint. Choose another "
             "`trial`."
         )
     try:
-        tensors, meta = folder.checkpoints(trial.number).load(epoch.checkpoint)
+        tensors, meta = experiment.checkpoints(trial.number).load(epoch.checkpoint)
     except CheckpointError as error:
         raise ModelError(
             f"The model of {subject} cannot be loaded: {error} If the search is running, a better "

@@ -40,7 +40,7 @@ class Evaluator:
     """Retrains and scores the models of one experiment.
 
     Invariants: each reading of the test split is recorded in the ledger before it happens, and each
-    result is recorded before it is reported to anyone.
+    result is recorded before it is shown.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Evaluator:
         ledger: Ledger,
         data: PreparedData,
         test: PreparedTest,
-        report: Callable[[str], None],
+        message: Callable[[str], None],
     ) -> None:
         """Copy the data to Ray's object store. The process has to be connected to a cluster.
 
@@ -60,7 +60,7 @@ class Evaluator:
             ledger: the experiment's ledger, open for writing.
             data: training and validation splits.
             test: test split.
-            report: called with a line of text for each result.
+            message: called with a line of text for each result.
 
         Raises:
             ExperimentError: the test split differs from the one that was read before.
@@ -74,7 +74,7 @@ class Evaluator:
         self._vector_coverage = vectors.get("tokens") if isinstance(vectors, dict) else None
         self._data = put(replace(data, words=PackedWords.of(data.words)))
         self._test = put(test.split)
-        self._report = report
+        self._message = message
 
     def retraining(
         self,
@@ -108,7 +108,7 @@ class Evaluator:
                     at=time.time(), number=trial.number, seed=seed, on=on, error=str(error)
                 )
             )
-            self._report(f"{label} failed: {error}")
+            self._message(f"{label} failed: {error}")
             return
         if isinstance(self._vector_coverage, float):
             scores.metrics["vector_coverage"] = self._vector_coverage
@@ -118,7 +118,7 @@ class Evaluator:
         )
         remove_used_checkpoints(self._experiment, self.state)
         duration = f"{scores.metrics['seconds_per_epoch']:.1f} s per epoch"
-        self._report_scores(label, scores.metrics, f"epoch {model.epoch} of {epochs}, {duration}")
+        self._show_scores(label, scores.metrics, f"epoch {model.epoch} of {epochs}, {duration}")
 
     def baseline(self, name: str, on: TrainingSplits, train: Any, test: Any) -> Job:
         """Fit a baseline and score it.
@@ -132,7 +132,7 @@ class Evaluator:
         self._record_test_reading(f"{name}, trained on {on}")
         scores: Scores = yield self._submit(score_baseline, name, train, test, len(self._classes))
         self._record(BaselineReported(name=name, **self._result_fields(on, scores)))
-        self._report_scores(name, scores.metrics, f"{scores.metrics['seconds']:.1f} s")
+        self._show_scores(name, scores.metrics, f"{scores.metrics['seconds']:.1f} s")
 
     def _retraining_task(
         self, trial: TrialRecord, seed: int, on: TrainingSplits, epochs: int, keep: KeptEpoch
@@ -159,9 +159,9 @@ class Evaluator:
             **asdict(scores),
         }
 
-    def _report_scores(self, label: str, metrics: Mapping[str, float], details: str) -> None:
+    def _show_scores(self, label: str, metrics: Mapping[str, float], details: str) -> None:
         accuracy = percent_text(metrics["test_accuracy"])
-        self._report(
+        self._message(
             f"{label}: accuracy {accuracy} on {self._test_size:,} test documents ({details})"
         )
 

@@ -112,5 +112,5 @@ def test_evaluate_rejects_a_changed_test_split(storage: Path) -> None:
                     ledger,
                     data,
                     test,
-                    report=lambda _: None,
+                    message=lambda _: None,
                 )

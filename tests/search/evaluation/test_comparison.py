@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +13,10 @@ import pytest
 import yaml
 
 from celltune.search.cli.comparison_tables import COLUMNS, render
+from celltune.search.cluster.task_pool import Job
 from celltune.search.config.loading import load_config
 from celltune.search.errors import ConfigError, OptionError
+from celltune.search.evaluation import comparison
 from celltune.search.evaluation.comparison import (
     PublishedModel,
     _record,
@@ -27,6 +32,7 @@ from celltune.search.ledger.events import (
     TrialCreated,
 )
 from celltune.search.results.tables import TextTable
+from celltune.search.storage.base import Experiment
 from tests.integration.conftest import REPOSITORY
 
 RAW: dict[str, Any] = {
@@ -153,6 +159,64 @@ def test_stand_in_replaces_missing_data(tmp_path: Path) -> None:
     vectors = {"path": str(tmp_path / "missing.txt")}
     changed = write_config(tmp_path, data={**data, "vectors": vectors}, published=published)
     assert load_one(changed, tmp_path).uses_stand_in
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Run the tasks of a comparison in this process, without a cluster."""
+
+    @contextmanager
+    def connected_cluster(*arguments: Any) -> Iterator[int]:
+        yield 1
+
+    def submit(resources: Any, retries: int, call: Callable[..., Any], *arguments: Any) -> Any:
+        return partial(call, *arguments)
+
+    def run_jobs(jobs: Iterable[Job], slots: int, should_stop: Callable[[], bool]) -> None:
+        for job in jobs:
+            with closing(job), suppress(StopIteration):
+                task = next(job)
+                while True:
+                    if should_stop():
+                        raise KeyboardInterrupt
+                    task = job.send(task())
+
+    monkeypatch.setenv("CELLTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(comparison, "connected_cluster", connected_cluster)
+    monkeypatch.setattr("celltune.search.cluster.task_pool.run_jobs", run_jobs)
+    monkeypatch.setattr("celltune.search.evaluation.evaluator.put", lambda value: value)
+    monkeypatch.setattr("celltune.search.evaluation.evaluator.submit", submit)
+    monkeypatch.setattr("celltune.search.runs.stop_requests._POLL_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_models_are_trained_although_the_data_of_one_are_missing(tmp_path: Path) -> None:
+    missing = {"source": "csv", "path": str(tmp_path / "missing.csv"), "test_size": 10}
+    write_config(tmp_path, "broken", data=missing)
+    write_config(tmp_path, "fine")
+    models = load_published_models(tmp_path, scale=1.0, storage=tmp_path)
+    broken, fine = compare(models)
+    assert "missing.csv" in broken["error"]
+    assert broken["measured_test_accuracy"] is None
+    assert (fine["error"], fine["epoch"]) == (None, 2)
+    assert 0 <= fine["measured_test_accuracy"] <= 1
+    assert compare(models)[1] == fine
+
+
+@pytest.mark.usefixtures("in_process")
+def test_comparison_stops_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_one(write_config(tmp_path), tmp_path)
+    clear_stop = type(model.experiment).clear_stop
+
+    def clear_and_request(experiment: Experiment) -> None:
+        clear_stop(experiment)
+        experiment.request_stop()
+
+    monkeypatch.setattr(type(model.experiment), "clear_stop", clear_and_request)
+    with pytest.raises(KeyboardInterrupt):
+        compare([model])
+    assert not model.experiment.is_locked()
+    assert model.last_result() is None
 
 
 def test_finished_model_is_not_trained_again(tmp_path: Path) -> None:
