@@ -25,7 +25,6 @@ COMMANDS = REPOSITORY / "search" / "cli"
 
 MANY_PARAMETERS = {
     "search/evaluation/evaluate.py: evaluate": "a public function with keyword-only options",
-    "models/training/trainer.py: __init__": "to be grouped in a dataclass",
 }
 """Functions that may have more parameters, as "file: function", with the reason."""
 
