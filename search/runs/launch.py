@@ -210,7 +210,6 @@ def _check_vectors(config: SearchConfig, data: PreparedData) -> None:
 
 def _search(run: _Run, changes: Changes) -> RunResult:
     """Run the trials of a locked experiment."""
-    # Before Ray is imported: `cluster` sets the variables that Ray reads at its import.
     from celltune.data_prep.cache import ray_store
     from celltune.search.cluster.tune_engine import TuneEngine
     from celltune.search.storage.retention import CheckpointRetention
