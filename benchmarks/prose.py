@@ -59,13 +59,18 @@ def examine(path: Path) -> Faults:
 def examine_folders(paths: Sequence[Path]) -> dict[str, Faults]:
     """Return the faults of each folder that contains prose."""
     folders: dict[str, Faults] = {}
-    for root in paths:
+    for root in map(_shortened, paths):
         files = [root] if root.is_file() else sorted(root.rglob("*"))
         for path in files:
             if path.suffix in SUFFIXES and path.is_file():
                 name = str(path if path == root else path.parent)
                 folders.setdefault(name, Faults()).add(examine(path))
     return folders
+
+
+def _shortened(path: Path) -> Path:
+    """Return the path relative to the working directory if it is below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def print_table(folders: dict[str, Faults]) -> None:

@@ -13,6 +13,10 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.preparation.pipeline import prepare
 from celltune.data_prep.text.encoder import TextEncoder, TextRules
 from celltune.data_prep.text.tokenizers import open_tokenizer, tokenizer_version
+from celltune.models.config import ModelConfig
+from celltune.models.network.classifier import TextClassifier
+from celltune.search.bundles.bundle import BundleConfig, load_bundle, write_bundle
+from celltune.search.bundles.predictor import TrainedModel
 from tests.api.extension import installed
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending" / "tokenizer.md").read_text("utf-8")
@@ -67,6 +71,25 @@ def test_model_rejects_another_version_than_at_training_time(
     monkeypatch.setattr("hashtags.Hashtags.version", "hashtags 2")
     with pytest.raises(DataError, match=r"with version 'hashtags 1' .* 'hashtags 2' is"):
         TextEncoder(stored, ("<unk>", "<pad>"))
+
+
+def test_bundle_predicts_with_the_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = prepare(config(tokenizer="hashtags"), cache_dir=tmp_path / "cache")
+    model, rules = (
+        ModelConfig(cell="gru", hidden_size=4),
+        TextRules.of(config(tokenizer="hashtags")),
+    )
+    classifier = TextClassifier(model, data.vocabulary_size, data.num_classes)
+    bundle = BundleConfig(model=model, text=rules, classes=data.classes)
+    write_bundle(tmp_path / "bundle", bundle, data.words, classifier.state_dict(), {})
+    texts = ["A film, #really!", " ".join(data.words[2:9]).upper()]
+    expected = TrainedModel(classifier, TextEncoder(rules, data.words), data.classes)
+    assert load_bundle(tmp_path / "bundle").predict(texts) == expected.predict(texts)
+    monkeypatch.setattr("hashtags.Hashtags.version", "hashtags 2")
+    with pytest.raises(DataError, match="'hashtags 2' is installed"):
+        load_bundle(tmp_path / "bundle")
 
 
 def test_tokenizer_without_a_version_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
