@@ -14,14 +14,14 @@ from celltune.data_prep.io.download import fetch
 from celltune.data_prep.sources import imdb
 from celltune.data_prep.sources.factory import open_source
 from celltune.data_prep.sources.imdb import _imdb_url
+from celltune.data_prep.types import Progress
 
-ADVICE = "Get the file by hand."
 CONTENT = bytes(range(256)) * 64
 MD5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves CONTENT at /whole (ranges allowed), /plain (never ranges) and /cut (half of it)."""
+    """Serves CONTENT at /whole (with ranges), /plain (without ranges) and /cut (only half)."""
 
     ranges: list[str | None]
 
@@ -58,19 +58,17 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         thread.join()
 
 
+def download(url: str, target: Path, md5: str = MD5, progress: Progress | None = None) -> Path:
+    return fetch(url, target, md5=md5, advice="Get the file by hand.", progress=progress)
+
+
 def test_download_reports_progress_and_is_not_repeated(server: str, tmp_path: Path) -> None:
     calls: list[tuple[str, int, int | None]] = []
     target = tmp_path / "deep" / "file"
-    fetch(
-        f"{server}/whole",
-        target,
-        md5=MD5,
-        advice=ADVICE,
-        progress=lambda *event: calls.append(event),
-    )
+    download(f"{server}/whole", target, progress=lambda *call: calls.append(call))
     assert target.read_bytes() == CONTENT
     assert calls[-1] == ("download", len(CONTENT), len(CONTENT))
-    fetch(f"{server}/whole", target, md5=MD5, advice=ADVICE)
+    download(f"{server}/whole", target)
     assert len(Handler.ranges) == 1
 
 
@@ -78,43 +76,43 @@ def test_download_reports_progress_and_is_not_repeated(server: str, tmp_path: Pa
 def test_interrupted_download_continues(server: str, tmp_path: Path, path: str) -> None:
     target = tmp_path / "file"
     with pytest.raises(DataError, match=r"cannot be downloaded .*Get the file by hand\."):
-        fetch(f"{server}/cut", target, md5=MD5, advice=ADVICE)
+        download(f"{server}/cut", target)
     assert not target.exists()
-    fetch(f"{server}/{path}", target, md5=MD5, advice=ADVICE)
+    download(f"{server}/{path}", target)
     assert target.read_bytes() == CONTENT
     assert Handler.ranges[-1] == f"bytes={len(CONTENT) // 2}-"
 
 
 def test_complete_partial_file_is_used(server: str, tmp_path: Path) -> None:
     (tmp_path / "file.part").write_bytes(CONTENT)
-    assert (
-        fetch(f"{server}/whole", tmp_path / "file", md5=MD5, advice=ADVICE).read_bytes() == CONTENT
-    )
+    assert download(f"{server}/whole", tmp_path / "file").read_bytes() == CONTENT
 
 
 def test_file_with_wrong_checksum_is_removed(server: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=f"its MD5 checksum is {MD5} instead of beef. It was removed"
-    ):
-        fetch(f"{server}/whole", tmp_path / "file", md5="beef", advice=ADVICE)
+    with pytest.raises(DataError, match=f"checksum is {MD5} instead of beef. It was removed"):
+        download(f"{server}/whole", tmp_path / "file", md5="beef")
     assert [file.name for file in tmp_path.iterdir()] == ["file.lock"]
 
 
 def test_rejects_missing_file_on_the_server(server: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none cannot be downloaded \(Not Found\)"):
-        fetch(f"{server}/none", tmp_path / "file", md5=MD5, advice=ADVICE)
-
-
-def test_error_of_unreachable_server_gives_advice(tmp_path: Path) -> None:
-    # Names under .invalid never resolve (RFC 2606).
-    with pytest.raises(DataError, match=r"cannot be downloaded .*Get the file by hand"):
-        fetch("http://celltune.invalid/x", tmp_path / "file", md5=MD5, advice=ADVICE)
+        download(f"{server}/none", tmp_path / "file")
 
 
 def test_disk_error_is_not_reported_as_network_error(server: str, tmp_path: Path) -> None:
     (tmp_path / "file.part").mkdir()
     with pytest.raises(DataError, match=r"The cache .* cannot be written .Is a directory"):
-        fetch(f"{server}/plain", tmp_path / "file", md5=MD5, advice=ADVICE)
+        download(f"{server}/plain", tmp_path / "file")
+
+
+def test_error_of_unreachable_server_says_how_to_get_imdb_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Names under .invalid never resolve (RFC 2606).
+    monkeypatch.setattr(imdb, "_imdb_url", lambda: "http://celltune.invalid/x")
+    message = r"cannot be downloaded .*Get aclImdb_v1\.tar\.gz by hand and set data\.path to it"
+    with pytest.raises(DataError, match=message):
+        open_source(DataConfig(source="imdb"), cache_dir=tmp_path)
 
 
 def test_imdb_without_path_is_downloaded_once(

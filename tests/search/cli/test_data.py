@@ -60,3 +60,9 @@ def test_cluster_memory_is_listed_and_cleared(cache: Path) -> None:
     )
     assert "holds no prepared data" in run("cache", "list", "--address", "auto")
     assert data.fingerprint[:12] in run("cache", "list")
+
+
+def test_validate_does_not_download_data(cache: Path) -> None:
+    output = run("validate", str(Path(SAMPLE).with_name("imdb.yaml")))
+    assert "the source 'imdb' is downloaded at the first launch; it was not checked" in output
+    assert not (cache / "downloads").exists()
