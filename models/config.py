@@ -27,7 +27,7 @@ class ModelConfig(_Config):
     num_layers: int = Field(default=1, ge=1)
     """Number of recurrent layers."""
     bidirectional: bool = False
-    """Whether the text is also read backwards, which doubles the recurrent part."""
+    """Also read the text backwards, which doubles the recurrent part: true or false."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Fraction of values dropped in training: of the embedding, between layers, and before the
     output layer."""
@@ -44,7 +44,7 @@ class ModelConfig(_Config):
     nonlinearity: Nonlinearity = "tanh"
     """Activation function of the cell rnn: tanh or relu. Other cells ignore it."""
     output_relu: bool = False
-    """Whether a ReLU is applied to the input of the output layer."""
+    """Apply a ReLU to the input of the output layer: true or false."""
 
     @field_validator("cell")
     @classmethod
@@ -72,7 +72,7 @@ def _check_name(registry: Registry[Any], name: str) -> str:
 
 
 class TrainingConfig(_Config):
-    """How a classifier is trained."""
+    """The settings of a training."""
 
     learning_rate: float = Field(default=1e-3, gt=0.0, allow_inf_nan=False)
     """Step size of the optimizer."""

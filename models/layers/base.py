@@ -68,9 +68,9 @@ class StepLoop(Protocol):
     blocks: int
     """P / H, the number of blocks in the input projection."""
     padding_input: PaddingInput
-    """How leading padding keeps the state at zero."""
+    """The value that keeps the state at zero in leading padding."""
     unbounded: bool
-    """Whether states can overflow to infinity on padding."""
+    """True if states can overflow to infinity on padding."""
 
     def arrange(self, weights: Sequence[LayerWeights]) -> LoopWeights:
         """Convert stored weights to the layout of the loop.
@@ -132,9 +132,9 @@ class NativeCell:
     """Blocks of H rows in the result of the backward pass: those of the projection and, for gru,
     the one of the recurrent product that has no counterpart in the projection."""
     two_products: bool = False
-    """Whether a step has a second recurrent product, whose input is a gated state."""
+    """True if a step has a second recurrent product, whose input is a gated state."""
     saves_values: bool = True
-    """Whether the backward pass needs more than the activations and the states."""
+    """True if the backward pass needs more than the activations and the states."""
 
 
 @dataclass(frozen=True)
@@ -166,9 +166,7 @@ class Cell(ABC):
     states: ClassVar[tuple[str, ...]] = ("h",)
     """Names of the tensors of the state, each (B, H). The first is the output of the cell."""
     two_biases: ClassVar[bool] = False
-    """Whether there is a `bias_hh` beside `bias_ih`, as in PyTorch."""
-    source: ClassVar[str] = ""
-    """The paper or library that defines the equations."""
+    """True for a second bias, `bias_hh`, as in PyTorch."""
 
     loop: StepLoop | None = None
     """The recurrence with a hand-written backward pass."""

@@ -19,11 +19,10 @@ from celltune.models.layers.standard_loops import GruLoop, LstmLoop, RnnLoop
 
 
 class RnnCell(Cell):
-    """Simple RNN, `h' = f(W x + U h + b)` with `f` tanh or ReLU."""
+    """Simple RNN, `h' = f(W x + U h + b)` with `f` tanh or ReLU (Elman 1990; torch.nn.RNN)."""
 
     gates = ("h",)
     two_biases = True
-    source = "Elman 1990; torch.nn.RNN"
 
     def __init__(self, nonlinearity: str = "tanh") -> None:
         """Choose the activation function.
@@ -52,7 +51,7 @@ class RnnCell(Cell):
 
 
 class LstmCell(Cell):
-    """LSTM with forget gate.
+    """LSTM with forget gate (Hochreiter & Schmidhuber 1997, Gers et al. 2000; torch.nn.LSTM).
 
     `i, f, o = sigmoid(W x + U h + b)`; `g = tanh(W x + U h + b)`; `c' = f c + i g`;
     `h' = o tanh(c')`.
@@ -61,7 +60,6 @@ class LstmCell(Cell):
     gates = ("i", "f", "g", "o")
     states = ("h", "c")
     two_biases = True
-    source = "Hochreiter & Schmidhuber 1997, Gers et al. 2000; torch.nn.LSTM"
 
     loop = LstmLoop()
     native = NativeCell(Recurrence.LSTM, gradient_blocks=4)
@@ -79,7 +77,7 @@ class LstmCell(Cell):
 
 
 class GruCell(Cell):
-    """GRU that applies the reset gate after the recurrent product, as PyTorch and cuDNN do.
+    """GRU that applies the reset gate after the recurrent product (torch.nn.GRU, cuDNN).
 
     `r, z = sigmoid(W x + U h + b)`; `n = tanh(W_n x + b_in + r (U_n h + b_hn))`;
     `h' = (1 - z) n + z h`.
@@ -87,7 +85,6 @@ class GruCell(Cell):
 
     gates = ("r", "z", "n")
     two_biases = True
-    source = "torch.nn.GRU, cuDNN"
 
     loop = GruLoop()
     native = NativeCell(Recurrence.GRU, gradient_blocks=4)
@@ -107,13 +104,12 @@ class GruCell(Cell):
 
 
 class GruResetBeforeCell(Cell):
-    """GRU that applies the reset gate before the recurrent product.
+    """GRU that applies the reset gate before the product (Cho et al. 2014, equations 5 to 8).
 
     `r, z = sigmoid(W x + U h + b)`; `n = tanh(W_n x + U_n (r h) + b_n)`; `h' = (1 - z) n + z h`.
     """
 
     gates = ("r", "z", "n")
-    source = "Cho et al. 2014, equations 5 to 8"
 
     loop = GruResetBeforeLoop()
     native = NativeCell(Recurrence.GRU_RESET_BEFORE, gradient_blocks=3, two_products=True)
@@ -134,14 +130,13 @@ class GruResetBeforeCell(Cell):
 
 
 class MguCell(Cell):
-    """Minimal gated unit.
+    """Minimal gated unit (Zhou et al. 2016).
 
     `f = sigmoid(W_f x + U_f h + b_f)`; `n = tanh(W_n x + U_n (f h) + b_n)`;
     `h' = (1 - f) h + f n`.
     """
 
     gates = ("f", "n")
-    source = "Zhou et al. 2016"
 
     loop = MguLoop()
     native = NativeCell(Recurrence.MGU, gradient_blocks=2, two_products=True)

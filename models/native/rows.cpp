@@ -1,57 +1,61 @@
-// Steps of Adam and of SGD with momentum on the rows of a table that a batch uses, for
-// models/row_updates.py.
+// Steps of Adam and of SGD with momentum on the rows of a table that a batch uses.
+// training/lazy_rows.py calls them.
 //
-// Shapes: V rows of the table, E values a row, U rows used by the batch.
+// Shapes: V rows of the table, E values per row, U rows used by the batch.
 //
-// A row whose gradient was zero for some steps was still moved by its moments in each of them. It
-// needn't be touched until somebody looks at it: then `catch_up` does all those steps at once.
+// In a step without a gradient, the moments still change a row. These steps can be delayed until
+// the row is read: `catch_up` then applies all of them at once.
 
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 
-// What Python hands over; models/row_updates.py declares the same fields in the same order.
+// The arguments. `_Rows` in training/lazy_rows.py has the same fields in the same order.
 template <class T> struct Rows {
   int64_t count, width, now, threads, adam;
   const int64_t* rows;   // (U,)
-  int64_t* last;         // (V,): the step up to which a row is done
+  int64_t* last;         // (V,): the last step that was applied to a row
   T* values;             // (V, E)
-  T* first;              // (V, E): Adam's first moment, or SGD's momentum; null if SGD has none
-  T* second;             // (V, E): Adam's second moment, or null
-  const T* grad;         // (U, E), for a step
-  const double* sizes;   // (now + 2,): by step, learning rate / (1 - beta1^t); SGD: the rate
-  const double* scales;  // (now + 2,): by step, 1 / sqrt(1 - beta2^t)
-  double beta1, beta2, eps;  // SGD: beta1 is its momentum
+  T* first;              // (V, E): first moment of Adam or momentum of SGD; null without momentum
+  T* second;             // (V, E): second moment of Adam, or null
+  const T* grad;         // (U, E), only for `step`
+  const double* sizes;   // (now + 2,): for step t, learning rate / (1 - beta1^t); SGD: the rate
+  const double* scales;  // (now + 2,): for step t, 1 / sqrt(1 - beta2^t)
+  double beta1, beta2, eps;  // SGD: beta1 is the momentum
 };
 
-// Steps in a row whose scale of the second moment is nearly one number.
-struct Part {
-  double weight, centre, spread;  // sum of the sizes; mean and variance of the scales
+// Consecutive steps with nearly the same scale of the second moment.
+struct Segment {
+  double weight, center, spread;  // sum of the step sizes; mean and variance of the scales
 };
-constexpr int WINDOW = 256, MOST = 96, REMEMBERED = 1024;
+constexpr int WINDOW = 256;  // missed steps with a noticeable effect
+constexpr int MAX_SEGMENTS = 96;
+constexpr int SHARED_PLANS = 1024;  // plans for gaps below this are shared by all rows
+// How to apply a number of missed steps.
 struct Plan {
-  int parts;
-  Part part[MOST];
+  int segments;
+  Segment segment[MAX_SEGMENTS];
 };
 
-// Without a gradient the k-th skipped step takes  size_k beta1^k m / (scale_k beta2^(k/2) sqrt(v) +
-// eps)  away. After WINDOW steps 0.9^k is below 1e-11. Between two neighbouring scales that differ
-// by less than 6 % the quotient is a second-order Taylor series about their mean, whose error is
-// below 1e-5 of the step.
+// Without a gradient, the k-th missed step subtracts
+//   size_k beta1^k m / (scale_k beta2^(k/2) sqrt(v) + eps).
+// After WINDOW steps, 0.9^k is below 1e-11. Steps whose scales differ by less than 6 % form a
+// segment, in which the quotient is a second-order Taylor series around the mean scale. Its error
+// is below 1e-5 of the step.
 template <class T> void plan(const Rows<T>& job, int64_t last, Plan& out) {
   const int64_t gap = job.now - last < WINDOW ? job.now - last : WINDOW;
   double fade = 1, shrink = 1, w = 0, wc = 0, wcc = 0, from = 0;
   const double root = std::sqrt(job.beta2);
-  out.parts = 0;
+  out.segments = 0;
   auto close = [&]() {
-    double centre = wc / w, spread = wcc / w - centre * centre;
-    out.part[out.parts++] = {w, centre, spread > 0 ? spread : 0};
+    double center = wc / w, spread = wcc / w - center * center;
+    out.segment[out.segments++] = {w, center, spread > 0 ? spread : 0};
     w = wc = wcc = 0;
   };
   for (int64_t k = 1; k <= gap; k++) {
     fade *= job.beta1, shrink *= root;
     double size = job.sizes[last + k] * fade, c = job.scales[last + k] * shrink;
-    if (w > 0 && c < from * 0.94 && out.parts < MOST - 1) close();
+    if (w > 0 && c < from * 0.94 && out.segments < MAX_SEGMENTS - 1) close();
     if (w == 0) from = c;
     w += size, wc += size * c, wcc += size * c * c;
   }
@@ -66,8 +70,8 @@ template <class T> void adam_catch_up(const Rows<T>& job, int64_t row, const Pla
     const int64_t n = E - start < 64 ? E - start : 64;
     T root[64], total[64];
     for (int64_t i = 0; i < n; i++) root[i] = std::sqrt(v[start + i]), total[i] = 0;
-    for (int part = 0; part < plan.parts; part++) {
-      const T w = plan.part[part].weight, c = plan.part[part].centre, s = plan.part[part].spread;
+    for (int k = 0; k < plan.segments; k++) {
+      const T w = plan.segment[k].weight, c = plan.segment[k].center, s = plan.segment[k].spread;
       for (int64_t i = 0; i < n; i++) {
         T inverse = 1 / (root[i] * c + eps), relative = root[i] * inverse;
         total[i] += w * inverse * (1 + s * relative * relative);
@@ -89,19 +93,19 @@ template <class T> void sgd_catch_up(const Rows<T>& job, int64_t row) {
 }
 
 template <class T> int catch_up(const Rows<T>& job) {
-  Plan* plans = job.adam ? (Plan*)std::calloc(REMEMBERED, sizeof(Plan)) : nullptr;
+  Plan* plans = job.adam ? (Plan*)std::calloc(SHARED_PLANS, sizeof(Plan)) : nullptr;
   if (job.adam && !plans) return 1;
   for (int64_t u = 0; job.adam && u < job.count; u++) {
     int64_t gap = job.now - job.last[job.rows[u]];
-    if (gap > 0 && gap < REMEMBERED && !plans[gap].parts) plan(job, job.now - gap, plans[gap]);
+    if (gap > 0 && gap < SHARED_PLANS && !plans[gap].segments) plan(job, job.now - gap, plans[gap]);
   }
 #ifdef _OPENMP
 #pragma omp parallel for num_threads(job.threads) schedule(static) if (job.threads > 1)
 #endif
   for (int64_t u = 0; u < job.count; u++) {
     const int64_t row = job.rows[u], gap = job.now - job.last[row];
-    if (gap > 0 && job.adam && gap < REMEMBERED) adam_catch_up(job, row, plans[gap]);
-    if (gap > 0 && job.adam && gap >= REMEMBERED) {
+    if (gap > 0 && job.adam && gap < SHARED_PLANS) adam_catch_up(job, row, plans[gap]);
+    if (gap > 0 && job.adam && gap >= SHARED_PLANS) {
       Plan own;
       plan(job, job.last[row], own);
       adam_catch_up(job, row, own);

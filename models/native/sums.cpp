@@ -1,9 +1,10 @@
-// Gradients of weights: the sum over steps of left[t] right[t]^T, for models/native_layer.py.
+// Gradients of weights: the sum over steps of left[t] right[t]^T. layers/native_layer.py calls it.
 //
 // Shapes: T steps, R rows, K columns, B batch.
 //
-// A product for each step is too small for a library to do well, or to share among threads. Here a
-// tile of the sum stays in registers over a chunk of steps, and a thread has rows of its own.
+// The product of a single step is too small for an efficient library call, and too small to be
+// divided among threads. Here a tile of the sum stays in registers over a chunk of steps, and each
+// thread computes its own rows.
 
 #include <cstdint>
 #include <cstdlib>
@@ -11,16 +12,16 @@
 
 #include "vectors.h"
 
-// What Python hands over; models/native_layer.py declares the same fields in the same order.
+// The arguments. `_Sums` in layers/native_layer.py has the same fields in the same order.
 template <class T> struct Sums {
   int64_t steps, rows, columns, width, batch, threads;
   int64_t left_step, right_step, right_batch, right_column;  // strides, in values
   const T* left;   // (T, R, B), rows and batch contiguous
   const T* right;  // (T, B, K), of any strides
-  T* out;          // (R, width), zero at the start; width: K rounded up to whole vectors of 64 bytes
+  T* out;          // (R, width), initially zero; width: K rounded up to vectors of 64 bytes
 };
 
-constexpr int64_t CHUNK = 1 << 16;  // values of `right` in a chunk: half of a second-level cache
+constexpr int64_t CHUNK = 1 << 16;  // values of `right` in a chunk, which fill half of an L2 cache
 
 template <class T, int MR, int NV>
 inline void tile(const Sums<T>& job, int64_t steps, const T* left, const T* packed, T* out) {
@@ -38,7 +39,7 @@ inline void tile(const Sums<T>& job, int64_t steps, const T* left, const T* pack
       for (int j = 0; j < NV; j++) column[j] = load(packed + j * L);
 #pragma GCC unroll 8
       for (int r = 0; r < MR; r++) {
-        Vec<T> one = all(rows[r * job.batch + b]);
+        Vec<T> one = broadcast(rows[r * job.batch + b]);
 #pragma GCC unroll 4
         for (int j = 0; j < NV; j++) sum[r][j] += one * column[j];
       }
@@ -50,7 +51,7 @@ inline void tile(const Sums<T>& job, int64_t steps, const T* left, const T* pack
     for (int j = 0; j < NV; j++) store(out + r * job.width + j * L, sum[r][j]);
 }
 
-// (B, K) of one step, columns contiguous; what stands behind K is multiplied into nobody's columns.
+// Copies `right` of step t to (B, width) with contiguous columns. Columns beyond K stay zero.
 template <class T> void pack(const Sums<T>& job, int64_t t, T* to) {
   const T* from = job.right + t * job.right_step;
   if (job.right_column == 1) {
@@ -58,7 +59,7 @@ template <class T> void pack(const Sums<T>& job, int64_t t, T* to) {
       std::memcpy(to + b * job.width, from + b * job.right_batch, job.columns * sizeof(T));
     return;
   }
-  constexpr int64_t SIDE = 16;  // in squares, so that both sides stay in the first-level cache
+  constexpr int64_t SIDE = 16;  // copy squares, so that source and target stay in the L1 cache
   for (int64_t k0 = 0; k0 < job.columns; k0 += SIDE)
     for (int64_t b = 0; b < job.batch; b++)
       for (int64_t k = k0; k < k0 + SIDE && k < job.columns; k++)

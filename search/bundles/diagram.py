@@ -73,6 +73,7 @@ class Diagram:
         vocabulary_size, embedding_size = classifier.embedding.shape
         num_logits, features = classifier.output_weight.shape
         output_weights = classifier.output_weight.numel() + classifier.output_bias.numel()
+        readout_weights = sum(values.numel() for values in classifier.readout.parameters())
         dropout = _dropout_text(config.dropout)
         activation = ", relu" if config.output_relu else ""
         table = f"{vocabulary_size:,} words x {embedding_size}{dropout}"
@@ -85,7 +86,7 @@ class Diagram:
                 f"T x {embedding_size}",
             ),
             *_recurrent_stages(classifier),
-            Stage((Box("readout", "readout", readout),), f"{features}"),
+            Stage((Box("readout", "readout", readout, readout_weights),), f"{features}"),
             Stage(
                 (Box("output", "output layer", f"{features} to {num_logits}", output_weights),),
                 f"{num_logits}",

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from celltune.models.config import ModelConfig, TrainingConfig
+from celltune.models.network.classifier import TextClassifier
 from celltune.models.training import checkpoint
 from celltune.models.training.trainer import Trainer
+from celltune.search.bundles.diagram import Diagram
 from tests.extensions.page import example
 from tests.models.random_data import make_data, make_split
 
@@ -45,3 +47,17 @@ def test_readout_is_trained_and_stored_with_the_model(tmp_path: Path) -> None:
     resumed = make_trainer()
     resumed.load_state(*checkpoint.load(tmp_path / "epoch-6"))
     assert resumed.run_epoch().train_loss == trainer.run_epoch().train_loss
+
+
+def test_diagram_contains_the_weights_of_the_readout() -> None:
+    config = ModelConfig(cell="gru", hidden_size=6, embedding_size=5, readout="attention")
+    classifier = TextClassifier(config, 9, 2)
+    boxes = [
+        box
+        for stage in Diagram(classifier, 5, title="", note="").stages()
+        for box in stage.boxes
+        if box.kind == "readout"
+    ]
+    assert [(box.description, box.num_weights) for box in boxes] == [
+        ("attention over the words", 6)
+    ]
