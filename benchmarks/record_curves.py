@@ -28,7 +28,7 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.preparation.pipeline import prepare
 from celltune.search.config.loading import load_config
-from celltune.search.config.space import split
+from celltune.search.config.space import model_and_training
 from celltune.search.tuning.trial import trial_seed
 
 SPACE = REPOSITORY / "configs" / "imdb.yaml"
@@ -70,7 +70,7 @@ def record(number: int, params: dict[str, Any], epochs: int) -> dict[str, Any]:
     from celltune.models.training.trainer import Trainer
 
     data = _shared["data"]
-    model, training = split(params)
+    model, training = model_and_training(params)
     trainer = Trainer(model, training, data, seed=trial_seed(SEED, number), clock=time.process_time)
     curve = [trainer.run_epoch() for _ in range(epochs)]
     return {

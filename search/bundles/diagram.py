@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from celltune.models.config import ModelConfig
 from celltune.search.config.loading import resolve
 from celltune.search.config.schema import SearchConfig
-from celltune.search.config.space import Choice, Dimension, split
+from celltune.search.config.space import Choice, Dimension, model_and_training
 from celltune.search.errors import ModelError, OptionError
 from celltune.search.storage.locate import find_experiment
 from celltune.search.types import ParameterValue
@@ -193,7 +193,7 @@ def _config_diagram(path: str, overrides: Sequence[str]) -> Diagram:
     config = resolve(path, overrides)
     searched = config.space.searched
     params = {**config.space.fixed, **{name: middle(searched[name]) for name in searched}}
-    model = split(params)[0]
+    model = model_and_training(params)[0]
     vector_size = _vector_size(config)
     if vector_size is not None:
         model = model.model_copy(update={"embedding_size": vector_size})

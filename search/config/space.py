@@ -163,7 +163,7 @@ def defaults() -> dict[str, ParameterValue]:
     }
 
 
-def split(params: Mapping[str, ParameterValue]) -> tuple[ModelConfig, TrainingConfig]:
+def model_and_training(params: Mapping[str, ParameterValue]) -> tuple[ModelConfig, TrainingConfig]:
     """Return the configs of a trial's model and of its training."""
     model: dict[str, Any] = {k: v for k, v in params.items() if _OWNERS[k] is ModelConfig}
     training: dict[str, Any] = {k: v for k, v in params.items() if _OWNERS[k] is TrainingConfig}

@@ -15,7 +15,7 @@ import numpy as np
 
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.models.errors import CheckpointError, TrialError
-from celltune.search.config.space import split
+from celltune.search.config.space import model_and_training
 from celltune.search.errors import StorageError
 from celltune.search.objective import objective_metric
 from celltune.search.storage.checkpoints import Checkpoints
@@ -73,7 +73,7 @@ def make_trainer(
     # Importing torch takes seconds, and a worker may be stopped before it trains.
     from celltune.models.training.trainer import Trainer
 
-    model, training = split(params)
+    model, training = model_and_training(params)
     if data.vectors is not None and "embedding_size" not in params:
         model = model.model_copy(update={"embedding_size": data.vectors.shape[1]})
     return Trainer(model, training, data, seed=seed, device=device)
