@@ -78,10 +78,10 @@ def test_grouped_epochs_are_recorded_like_single_ones(
                     EpochReport(epoch, formula(assignment.params, epoch), f"epoch-{epoch}")
                     for epoch in range(1, size + 1)
                 ]
-                goes_on = True
+                continues = True
                 for report in reports:
-                    goes_on = goes_on and singly.report(assignment.number, [report])
-                assert grouped.report(assignment.number, reports) == goes_on
+                    continues = continues and singly.report(assignment.number, [report])
+                assert grouped.report(assignment.number, reports) == continues
         assert one.events == many.events
         assert trials_of(singly) == trials_of(grouped)
 
