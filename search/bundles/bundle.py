@@ -172,6 +172,10 @@ def load_bundle(path: Path) -> TrainedModel:
     """
     from celltune.search.bundles.predictor import TrainedModel
 
+    if not path.exists():
+        raise ModelError(
+            f"There is no bundle {path}. Give the folder of a bundle, or the name of an experiment."
+        )
     files = _read_verified(path)
     config = _parse_config(path, files[CONFIG])
     words = _parse_vocabulary(path, files[VOCABULARY])

@@ -158,7 +158,7 @@ def diagram(
             )
         return _config_diagram(source, overrides)
     if overrides:
-        raise OptionError("`overrides` only apply to a config, not to a trial. Omit `overrides`.")
+        raise OptionError("`overrides` can change a config, but not a trial. Omit `overrides`.")
     return _trial_diagram(source, trial, storage)
 
 

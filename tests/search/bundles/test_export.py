@@ -25,6 +25,7 @@ from celltune.search.config.loading import load_config
 from celltune.search.errors import ModelError
 from celltune.search.ledger.events import BudgetChanged, EvaluationFailed, EvaluationReported
 from celltune.search.ledger.ledger import Ledger
+from celltune.search.objective import VALID_ACCURACY
 from celltune.search.storage.local import LocalExperiment
 from tests.search.trained_experiment import make_experiment
 
@@ -190,8 +191,10 @@ def test_unsupported_content_is_reported(
 def test_bundle_rejects_a_trial_and_a_missing_folder(exported: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"contains one model\. Omit"):
         load_model(exported, trial=0)
-    with pytest.raises(ModelError, match=r"manifest.json is missing"):
+    with pytest.raises(ModelError, match="There is no bundle"):
         load_model(f"{tmp_path}/none")
+    with pytest.raises(ModelError, match=r"manifest\.json is missing"):
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -307,6 +310,17 @@ def test_model_card_reports_the_test_accuracy_over_seeds(trained: LocalExperimen
     label = "Test accuracy after retraining on train (mean of 2 seeds, minimum to maximum)"
     assert f"| {label} | 85.00 % (80.00 to 90.00 %) |" in text
     assert "was not evaluated" not in text
+
+
+def test_model_card_reports_the_metric_of_another_package(
+    trained: LocalExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celltune.search.wording.objective_metric", lambda name: VALID_ACCURACY)
+    model = load_trial_model(trained, 0)
+    config = model.config.model_copy(update={"metric": "valid_f1"})
+    epoch = model.epoch.model_copy(update={"metrics": {**model.epoch.metrics, "valid_f1": 0.75}})
+    text = model_card(replace(model, config=config, epoch=epoch), load_data(model), has_onnx=False)
+    assert "| `valid_f1` | 75.00 % |" in text
 
 
 def test_only_successful_evaluations_of_the_trial_are_loaded(trained: LocalExperiment) -> None:

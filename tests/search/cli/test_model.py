@@ -148,7 +148,7 @@ def test_explain_colours_a_long_text_in_a_terminal(
         (["export", "small", "-o", "x", "--trial", "7"], "is 7, but 'small' has"),
         (["export", "small", "-o", "x", "--trial", "2"], "no finished epoch"),
         (["predict", "none", GOOD], "no experiment 'none'"),
-        (["predict", "./none", GOOD], "manifest.json is missing"),
+        (["predict", "./none", GOOD], "There is no bundle none"),
         (["predict", "small"], "Give either texts or --file, and not both"),
         (["predict", "small", GOOD, "--file", "reviews.csv"], "and not both"),
         (["predict", "small", ""], "cannot be classified: it contains no word"),
@@ -178,7 +178,10 @@ def test_explain_colours_a_long_text_in_a_terminal(
         (["graph", "small", "-o", "x.gif"], "not a picture format. .*png"),
         (["graph", "small", "-o", "there.png"], "there.png already exists"),
         (["graph", "demo.yaml", "-o", "x.png", "--trial", "1"], "has no trials"),
-        (["graph", "small", "-o", "x.png", "--set", "seed=2"], "--set only apply to a config"),
+        (
+            ["graph", "small", "-o", "x.png", "--set", "seed=2"],
+            "--set can change a config, but not a trial",
+        ),
         (["graph", "small", "-o", "x.png", "--trial", "2"], "no finished epoch"),
     ],
 )
