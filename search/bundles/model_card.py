@@ -84,16 +84,13 @@ def _quality_table(model: TrialModel) -> str:
         "parameters": ("Parameters", "{:,.0f}".format),
         "seconds": ("Training time per epoch, in seconds", "{:.1f}".format),
     }
-    objective = model.config.metric
-    formats.setdefault(objective, (objective, partial(metric_text, objective)))
+    metric = model.config.metric
+    formats.setdefault(metric, (f"`{metric}`", partial(metric_text, metric)))
     rows = [
         (label, to_text(metrics[name]))
         for name, (label, to_text) in formats.items()
         if name in metrics
     ]
-    metric = model.config.metric
-    if metric not in formats:
-        rows.insert(0, (f"`{metric}`", metric_text(metric, metrics[metric])))
     rows += _test_rows(model.evaluations)
     return "\n".join(
         ["| metric | value |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)]
