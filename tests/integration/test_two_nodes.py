@@ -26,8 +26,8 @@ def test_each_node_has_one_copy_of_the_data_which_outlives_its_search(tmp_path: 
     assert {ids_sum for locations in per_node for ids_sum, *_ in locations} == {result["sum"]}
     assert len({inode for locations in per_node for _, inode, _ in locations}) == 2
 
-    assert "Removed 0 of the cluster" in result["while searching"]
-    assert "Kept what searches use: " in result["while searching"]
+    assert "Removed 0 from the cluster" in result["while searching"]
+    assert "Kept, because searches use them: " in result["while searching"]
     assert "5,000" in result["listed"]
-    assert "Removed 1 of the cluster" in result["cleared"]
-    assert "holds no prepared sets" in result["listed at last"]
+    assert "Removed 1 from the cluster" in result["cleared"]
+    assert "holds no prepared data" in result["listed at last"]
