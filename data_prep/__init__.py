@@ -1,1 +1,1 @@
-"""Data preparation: from raw text to tensorized, cached batches; knows no model, no search."""
+"""Data preparation: from raw texts to tensorized, cached splits."""

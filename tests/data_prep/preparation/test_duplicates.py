@@ -43,11 +43,11 @@ def test_drop_leaves_no_duplicate(
 
 
 @pytest.fixture
-def opened(tmp_path: Path, write_csv: WriteCsv) -> Callable[..., PreparedData]:
+def prepare_both(tmp_path: Path, write_csv: WriteCsv) -> Callable[..., PreparedData]:
     path = write_csv([(f"review{i} text", i % 2) for i in range(20)])
     test = write_csv([(f"review{i} text", i % 2) for i in range(15, 30)], name="test.csv")
 
-    def prepare_both(**fields: Any) -> PreparedData:
+    def prepare_splits(**fields: Any) -> PreparedData:
         config = DataConfig(source="csv", path=path, test_path=test, valid_size=6, **fields)
         data = prepare(config, cache_dir=tmp_path / "cache")
         test_data = prepare_test(config, cache_dir=tmp_path / "cache")
@@ -58,18 +58,18 @@ def opened(tmp_path: Path, write_csv: WriteCsv) -> Callable[..., PreparedData]:
         )
         return data
 
-    return prepare_both
+    return prepare_splits
 
 
-def test_duplicates_are_reported(opened: Callable[..., PreparedData]) -> None:
-    data = opened()
+def test_duplicates_are_reported(prepare_both: Callable[..., PreparedData]) -> None:
+    data = prepare_both()
     assert (len(data.train), len(data.valid)) == (14, 6)
     # `prepare` does not read a separate test split, so it cannot count its duplicates.
     assert data.info["duplicates"] == {"train_valid": 0, "dropped": 0}
 
 
-def test_duplicates_are_dropped_if_configured(opened: Callable[..., PreparedData]) -> None:
-    data = opened(duplicates="drop")
+def test_duplicates_are_dropped_if_configured(prepare_both: Callable[..., PreparedData]) -> None:
+    data = prepare_both(duplicates="drop")
     assert len(data.train) + len(data.valid) == 15
     found = data.info["duplicates"]
     assert isinstance(found, dict)

@@ -24,7 +24,7 @@ WriteCsv = Callable[..., Path]
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Any:
+def prepare_data(tmp_path: Path) -> Any:
     def prepare_config(**fields: Any) -> PreparedData:
         return prepare(DataConfig(**fields), cache_dir=tmp_path / "cache")
 
@@ -37,10 +37,10 @@ def texts_of(data: PreparedData, split: TensorizedSplit) -> list[str]:
 
 
 def test_prepared_texts_equal_the_written_ones(
-    write_csv: WriteCsv, reviews: list[tuple[str, int]], opened: Any
+    write_csv: WriteCsv, reviews: list[tuple[str, int]], prepare_data: Any
 ) -> None:
     path = write_csv(reviews * 2)
-    data = opened(source="csv", path=path, train_size=10, valid_size=2)
+    data = prepare_data(source="csv", path=path, train_size=10, valid_size=2)
     assert (len(data.train), len(data.valid)) == (10, 2)
     assert data.classes == ("0", "1")
     assert (data.num_classes, data.vocabulary_size) == (2, len(data.words))
@@ -50,18 +50,20 @@ def test_prepared_texts_equal_the_written_ones(
     assert unpunctuated <= prepared
 
 
-def test_vocabulary_contains_words_of_training_split_only(write_csv: WriteCsv, opened: Any) -> None:
+def test_vocabulary_is_built_from_training_split(write_csv: WriteCsv, prepare_data: Any) -> None:
     path = write_csv([(f"only{i} shared", i % 2) for i in range(40)])
-    data = opened(source="csv", path=path, valid_size=10)
+    data = prepare_data(source="csv", path=path, valid_size=10)
     assert len(data.words) == 2 + 1 + 30
     assert texts_of(data, data.valid) == ["<unk> shared"] * 10
     assert data.info["valid"]["unknown_share"] == 0.5
 
 
-def test_second_preparation_opens_the_cache(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = opened(source="synthetic", reviews=60)
+def test_second_preparation_opens_the_cache(
+    prepare_data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = prepare_data(source="synthetic", reviews=60)
     monkeypatch.setattr(SyntheticSource, "documents", lambda *_: pytest.fail("was read"))
-    second = opened(source="synthetic", reviews=60)
+    second = prepare_data(source="synthetic", reviews=60)
     assert first.fingerprint == second.fingerprint
     assert (first.train.ids == second.train.ids).all()
 
@@ -122,11 +124,11 @@ def test_fingerprint_depends_on_settings_and_content_but_not_on_path() -> None:
     ],
 )
 def test_rejects_documents_that_cannot_be_trained_on(
-    write_csv: WriteCsv, opened: Any, rows: list[tuple[str, int]], size: int, message: str
+    write_csv: WriteCsv, prepare_data: Any, rows: list[tuple[str, int]], size: int, message: str
 ) -> None:
     path = write_csv(rows)
     with pytest.raises(DataError, match=message):
-        opened(source="csv", path=path, valid_size=size)
+        prepare_data(source="csv", path=path, valid_size=size)
     with pytest.raises(DataError, match=message):
         survey(DataConfig(source="csv", path=path, valid_size=size))
 
@@ -161,8 +163,8 @@ def test_require_tokens_agrees_with_the_tokenizer(name: str, text: str) -> None:
             require_tokens([document], config)
 
 
-def test_max_tokens_truncates_every_document(opened: Any) -> None:
-    data = opened(source="synthetic", reviews=200, max_tokens=7)
+def test_max_tokens_truncates_every_document(prepare_data: Any) -> None:
+    data = prepare_data(source="synthetic", reviews=200, max_tokens=7)
     assert data.train.lengths.max() == data.info["train"]["longest"] == 7
     assert data.train.lengths.min() >= 5
     assert data.info["train"]["cut_reviews"] > 50
@@ -171,10 +173,10 @@ def test_max_tokens_truncates_every_document(opened: Any) -> None:
 
 
 def test_imdb_gives_equal_data_from_folder_and_archive(
-    imdb_folder: Path, imdb_archive: Path, opened: Any
+    imdb_folder: Path, imdb_archive: Path, prepare_data: Any
 ) -> None:
-    from_folder = opened(source="imdb", path=imdb_folder, valid_size=2)
-    from_archive = opened(source="imdb", path=imdb_archive, valid_size=2)
+    from_folder = prepare_data(source="imdb", path=imdb_folder, valid_size=2)
+    from_archive = prepare_data(source="imdb", path=imdb_archive, valid_size=2)
     assert from_folder.words == from_archive.words
     assert np.array_equal(from_folder.train.ids, from_archive.train.ids)
 

@@ -86,7 +86,7 @@ def test_rejects_file_that_is_no_archive(tmp_path: Path, content: bytes) -> None
 
 
 def test_rejects_link_instead_of_review(tmp_path: Path) -> None:
-    path = tmp_path / "evil.tar.gz"
+    path = tmp_path / "link.tar.gz"
     with tarfile.open(path, "w:gz") as out:
         link = tarfile.TarInfo("aclImdb/train/pos/0_9.txt")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
@@ -105,7 +105,7 @@ def test_rejects_members_outside_the_tree(imdb_archive: Path, tmp_path: Path, na
             out.addfile(member, old.extractfile(member) if member.isreg() else None)
         stray = tarfile.TarInfo(name)
         stray.size = 4
-        out.addfile(stray, io.BytesIO(b"evil"))
+        out.addfile(stray, io.BytesIO(b"text"))
     with pytest.raises(DataError, match="is outside the archive's own tree"):
         read(path)
 
