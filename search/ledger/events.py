@@ -37,7 +37,7 @@ class RunStarted(_Event):
 
     event: Literal["run_started"] = "run_started"
     resumed: bool
-    """Whether the run is a resume."""
+    """True for a resume, False for a launch."""
     celltune: str
     """Version of celltune."""
     host: str
@@ -154,7 +154,7 @@ class WarmStarted(_Event):
     parameters_left_out: list[str]
     """Names of its hyperparameters that the new search does not sample."""
     same_data: bool = True
-    """Whether it used the same prepared data, so that its values are comparable."""
+    """True if it used the same prepared data, so that its values are comparable."""
 
 
 EndReason = Literal[

@@ -122,7 +122,7 @@ class Ledger:
         """Open a ledger.
 
         Args:
-            lines: Where its lines are stored, or the path of a ledger file.
+            lines: The stored lines, or the path of a ledger file.
 
         Raises:
             LedgerError: The ledger cannot be written, or is damaged.

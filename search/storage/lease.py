@@ -172,7 +172,7 @@ def _live_owner(entry: ObjectPath, beats: int) -> str:
 
     Args:
         entry: The lease's object.
-        beats: How long to watch for a sign of life of an owner on another machine.
+        beats: Beats to wait for a sign of life of an owner on another machine.
     """
     first = _read(entry)
     if first.get("released", True):

@@ -52,7 +52,7 @@ class Segment:
     generation: int
     """The generation of the writer's lease."""
     merged: bool = False
-    """Whether it replaces several segments."""
+    """True if it replaces several segments."""
 
     @property
     def name(self) -> str:

@@ -21,9 +21,9 @@ class Snapshot:
     events: Sequence[Event]
     """All events of the ledger."""
     state: ExperimentState
-    """What the events amount to."""
+    """The state after the last event."""
     running: bool
-    """Whether a driver was running the experiment; False if this was not checked."""
+    """True if a driver was running the experiment; False also if this was not checked."""
 
 
 def with_budget(config: SearchConfig, state: ExperimentState) -> SearchConfig:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 10.0
-"""How long the end of a run waits for a tracker that has not recorded all events yet."""
+"""Seconds that the end of a run waits for a tracker that has not recorded all events yet."""
 
 
 class Tracker(Protocol):
