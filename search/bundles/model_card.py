@@ -85,7 +85,7 @@ def _quality_table(model: TrialModel) -> str:
         "seconds": ("Training time per epoch, in seconds", "{:.1f}".format),
     }
     metric = model.config.metric
-    formats.setdefault(metric, (f"`{metric}`", partial(metric_text, metric)))
+    formats.setdefault(metric, (metric, partial(metric_text, metric)))
     rows = [
         (label, to_text(metrics[name]))
         for name, (label, to_text) in formats.items()

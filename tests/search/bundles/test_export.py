@@ -320,7 +320,7 @@ def test_model_card_reports_the_metric_of_another_package(
     config = model.config.model_copy(update={"metric": "valid_f1"})
     epoch = model.epoch.model_copy(update={"metrics": {**model.epoch.metrics, "valid_f1": 0.75}})
     text = model_card(replace(model, config=config, epoch=epoch), load_data(model), has_onnx=False)
-    assert "| `valid_f1` | 75.00 % |" in text
+    assert "| valid_f1 | 75.00 % |" in text
 
 
 def test_only_successful_evaluations_of_the_trial_are_loaded(trained: LocalExperiment) -> None:
