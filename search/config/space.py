@@ -291,8 +291,7 @@ def _is_number(value: Any, kind: type) -> bool:
 
 def _value_problems(name: str, value: Any) -> list[str]:
     owner = _OWNERS[name]
-    # Two layers, because some values are invalid for a single layer.
-    others = {"cell": "gru", "num_layers": 2} if owner is ModelConfig else {}
+    others = {"cell": "gru"} if owner is ModelConfig else {}
     try:
         owner.model_validate({**others, name: value}, strict=True)
     except ValidationError as error:

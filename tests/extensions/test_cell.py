@@ -12,6 +12,7 @@ from celltune.models.config import ModelConfig, TrainingConfig
 from celltune.models.network.classifier import TextClassifier
 from celltune.models.training import checkpoint
 from celltune.models.training.trainer import Trainer
+from celltune.search.config.space import Choice, model_and_training, parse_space
 from tests.extensions.page import example
 from tests.models.random_data import make_data, make_split
 
@@ -45,6 +46,13 @@ def test_config_selects_the_cell_by_name() -> None:
         ModelConfig(cell="coupled_lst")
     classifier = TextClassifier(ModelConfig(cell="coupled_lstm"), 9, 2)
     assert type(classifier.recurrent.cell).__name__ == "CoupledLstm"
+
+
+def test_search_space_accepts_the_cell() -> None:
+    space = parse_space({"cell": ["coupled_lstm", "gru"], "hidden_size": 4})
+    assert space.searched["cell"] == Choice(("coupled_lstm", "gru"))
+    model, _ = model_and_training({"cell": "coupled_lstm", "hidden_size": 4})
+    assert model.cell == "coupled_lstm"
 
 
 def test_model_with_the_cell_learns_and_resumes_from_a_checkpoint(tmp_path: Path) -> None:

@@ -160,6 +160,18 @@ def test_native_and_fallback_agree(cell: str, hidden: int) -> None:
         torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=2e-6)
 
 
+def test_cell_without_native_code_runs_on_its_loop() -> None:
+    class LoopOnlyCell(GruCell):
+        native = None
+
+    inputs = torch.randn(7, 5, 3, generator=torch.Generator().manual_seed(2))
+    states = [
+        RecurrentStack(cell, 5, 4, generator=torch.Generator().manual_seed(1))(inputs, None)
+        for cell in (GruCell(), LoopOnlyCell())
+    ]
+    torch.testing.assert_close(states[1], states[0])
+
+
 @pytest.mark.skipif(not native.available(), reason="no C++ compiler")
 @pytest.mark.parametrize("cell", CELLS.names())
 def test_nan_is_propagated(cell: str) -> None:

@@ -45,7 +45,7 @@ def test_trainer_gives_the_same_metrics_with_splits_on_the_device() -> None:
     assert metrics(keep_on_device=True) == metrics(keep_on_device=False)
 
 
-def test_a_token_budget_makes_smaller_batches() -> None:
+def test_token_budget_makes_smaller_batches() -> None:
     split = make_split(40, 1)
     plan = training_plan(split, 8, seed=1, epoch=0, token_budget=30)
     sizes = [cut_batch(split, indices).ids.size for indices in plan]
