@@ -1,6 +1,6 @@
 """Contract suite of data sources; needs pytest.
 
-Subclass `SourceContract` in your tests and implement `write`:
+Subclass `SourceContract` in your tests and implement `write`::
 
     class TestMySource(SourceContract):
         def write(self, folder, documents):
