@@ -33,6 +33,7 @@ node = subprocess.Popen(
 )
 try:
     while sum(each["Alive"] for each in ray.nodes()) < 2:
+        assert node.poll() is None, "ray start failed"
         time.sleep(0.1)
     config = {"name": "demo", "data": {"source": "synthetic", "reviews": 60},
               "space": {"cell": "gru", "hidden_size": 4, "embedding_size": 4},
