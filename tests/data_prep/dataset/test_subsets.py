@@ -15,7 +15,7 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.preparation.pipeline import prepare, prepare_test, read_documents
 from celltune.data_prep.text.tokenizers import BasicEnglish
 from celltune.data_prep.text.truncation import drop_unknown
-from tests.models.model_splits import make_split
+from tests.models.random_data import make_split
 
 
 @pytest.fixture(autouse=True)
