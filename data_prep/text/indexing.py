@@ -207,15 +207,19 @@ class _ChunkIndexer:
         # separator that occurs in no chunk shows where the tokens of each chunk end.
         text = " ".join(chunks)
         separator = "\0"
-        while separator in text:
+        # Marking can remove what is between two of these characters, so both texts are searched.
+        texts = (text, self._mark(text)) if separator in text else ()
+        while any(separator in each for each in texts):
             separator += "\0"
-        text = f" {separator} ".join([*chunks, ""])
-        marked = self._tokenizer.mark(text.lower() if self._lowercase else text)
+        marked = self._mark(f" {separator} ".join([*chunks, ""]))
         self.tokens[separator] = -1
         ids = self.tokens.of(marked.split())
         del self.tokens[separator]
         ends = (np.flatnonzero(ids < 0) - np.arange(len(chunks))).astype(np.int32)
         return _ChunkTable(ids[ids >= 0], np.diff(ends, prepend=np.int32(0)), ends)
+
+    def _mark(self, text: str) -> str:
+        return self._tokenizer.mark(text.lower() if self._lowercase else text)
 
 
 class _ChunkTable(NamedTuple):

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from celltune.data_prep.text import indexing, native_tokens
@@ -47,6 +47,7 @@ def tokens_of(indexed: indexing.IndexedTexts) -> list[list[str]]:
 @pytest.mark.parametrize("lowercase", [False, True])
 @settings(deadline=None)  # the first example starts threads and imports Arrow
 @given(texts=TEXTS, block=st.integers(1, 40))
+@example(texts=['\0"\0', '<br<br />\0"\0'], block=1)  # a separator that marking produces
 def test_fast_implementations_give_the_tokenizers_tokens(
     native: bool, name: str, lowercase: bool, texts: list[str], block: int
 ) -> None:
