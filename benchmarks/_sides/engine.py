@@ -75,7 +75,7 @@ def no_work(task: Any, data: Any) -> Iterator[Any]:  # noqa: ARG001 (required si
     """Yield the metrics of a real epoch without training and without checkpoint files."""
     from celltune.search.types import EpochReport
 
-    epoch = len(task.checkpoints)
+    epoch = len(task.restore_from)
     while True:
         epoch += 1
         value = formula(task.params["learning_rate"], task.params["hidden_size"], epoch)
