@@ -39,7 +39,7 @@ def objective_metric(name: str) -> ObjectiveMetric:
     """Return the definition of a metric.
 
     Raises:
-        ExtensionError: The metric is unknown or cannot be imported.
+        ExtensionError: the metric is unknown or cannot be imported.
     """
     return METRICS.load(name)
 

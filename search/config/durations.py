@@ -16,11 +16,11 @@ def parse_duration(value: Any) -> Any:
     """Return a duration in seconds.
 
     Args:
-        value: A number of seconds, or a text such as 90s, 30m, 2h or 1d. Other types are returned
+        value: a number of seconds, or a text such as 90s, 30m, 2h or 1d. Other types are returned
             unchanged, for the caller to reject.
 
     Raises:
-        ValueError: The text is not a duration, or the duration is not positive and finite.
+        ValueError: the text is not a duration, or the duration is not positive and finite.
     """
     if isinstance(value, str):
         match = _FORM.fullmatch(value.strip().lower())

@@ -24,7 +24,7 @@ class Readable(Protocol):
         """Return the file's text.
 
         Raises:
-            OSError: The file cannot be read.
+            OSError: the file cannot be read.
         """
 
 
@@ -52,11 +52,11 @@ def load_config(path: Readable, overrides: Sequence[str] = ()) -> SearchConfig:
     """Read and validate a config file.
 
     Args:
-        path: A YAML file.
+        path: a YAML file.
         overrides: Assignments of the form `key.path=value`, with the value written as in YAML.
 
     Raises:
-        ConfigError: The config is invalid; the message lists every problem.
+        ConfigError: the config is invalid; the message lists every problem.
     """
     return parse_config(read_yaml(path), origin=f"The config {path}", overrides=overrides)
 
@@ -67,12 +67,12 @@ def parse_config(
     """Validate a config given as plain values.
 
     Args:
-        raw: The config as YAML contains it; it is not modified.
-        origin: The config's name in messages.
-        overrides: See `load_config`.
+        raw: the config as YAML contains it; it is not modified.
+        origin: the config's name in messages.
+        overrides: see `load_config`.
 
     Raises:
-        ConfigError: The config is invalid; the message lists every problem.
+        ConfigError: the config is invalid; the message lists every problem.
     """
     content = _copy_mappings(raw)
     for override in overrides:
@@ -95,7 +95,7 @@ def read_yaml(path: Readable) -> Mapping[str, Any]:
     """Read a YAML file that contains a mapping.
 
     Raises:
-        ConfigError: The file cannot be read, or does not contain a mapping.
+        ConfigError: the file cannot be read, or does not contain a mapping.
     """
     try:
         content = yaml.load(path.read_text("utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
@@ -192,12 +192,12 @@ def resolve(
     """Validate a config in any of the forms that `launch` accepts, and make its paths absolute.
 
     Args:
-        config: A config, its plain values, or the path of a YAML file.
-        overrides: See `load_config`.
-        name: The experiment's name, instead of the one in the config.
+        config: a config, its plain values, or the path of a YAML file.
+        overrides: see `load_config`.
+        name: the experiment's name, instead of the one in the config.
 
     Raises:
-        ConfigError: The config is invalid; the message lists every problem.
+        ConfigError: the config is invalid; the message lists every problem.
     """
     if name is not None:
         overrides = [*overrides, f"name={name!r}"]

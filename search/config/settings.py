@@ -60,7 +60,7 @@ class EarlyStoppingSettings(BaseModel):
         """Check the settings against budget.max_epochs.
 
         Raises:
-            ValueError: The rule cannot work with this budget.
+            ValueError: the rule cannot work with this budget.
         """
 
     def describe(self) -> str:
@@ -86,7 +86,7 @@ class Selector:
         """Return the settings model of the implementation that the section selects.
 
         Raises:
-            ValidationError: The implementation is unknown or cannot be imported.
+            ValidationError: the implementation is unknown or cannot be imported.
         """
         name = section.get(self.key, self.default)
         try:

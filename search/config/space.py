@@ -198,7 +198,7 @@ def parse_space(raw: Any) -> Space:
     """Validate a space in the form in which YAML contains it.
 
     Raises:
-        ValidationError: With one entry for each problem, located relative to the space.
+        ValidationError: with one entry for each problem, located relative to the space.
     """
     if isinstance(raw, Space):
         return raw

@@ -27,7 +27,7 @@ def decode(number: int, line: bytes) -> Event:
     r"""Return the event of line `number`, which is given without its `\n`.
 
     Raises:
-        ValueError: The line is damaged, has another number, or is not an event.
+        ValueError: the line is damaged, has another number, or is not an event.
     """
     match = _LINE.fullmatch(line)
     if match is None:
@@ -49,15 +49,15 @@ def decode_lines(content: bytes, location: object, first: int = 0) -> tuple[list
     """Decode all complete lines.
 
     Args:
-        content: A ledger or a part of one.
-        location: The address of the content, for messages.
-        first: The number of the first line in `content`.
+        content: a ledger or a part of one.
+        location: the address of the content, for messages.
+        first: the number of the first line in `content`.
 
     Returns:
         The events, and the length of the complete lines in bytes. What follows is a torn line.
 
     Raises:
-        LedgerError: A complete line is damaged.
+        LedgerError: a complete line is damaged.
     """
     lines = content.split(b"\n")
     torn_line = lines.pop()

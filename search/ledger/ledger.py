@@ -30,7 +30,7 @@ def read(path: Path) -> list[Event]:
     """Return all events of a ledger file. A torn last line is ignored.
 
     Raises:
-        LedgerError: The file cannot be read, or a line is damaged.
+        LedgerError: the file cannot be read, or a line is damaged.
     """
     return decode_lines(_read_bytes(path), path)[0]
 
@@ -57,20 +57,20 @@ class LedgerLines(Protocol):
         """Prepare for writing and return all events.
 
         Raises:
-            OSError: The lines cannot be written.
-            LedgerError: The lines cannot be read, or are damaged.
+            OSError: the lines cannot be written.
+            LedgerError: the lines cannot be read, or are damaged.
         """
 
     def write(self, first: int, count: int, data: bytes) -> None:
         """Append lines.
 
         Args:
-            first: The number of the first line.
-            count: The number of lines.
-            data: The encoded lines.
+            first: the number of the first line.
+            count: the number of lines.
+            data: the encoded lines.
 
         Raises:
-            OSError: The lines may be written partially, or not at all.
+            OSError: the lines may be written partially, or not at all.
         """
 
     def close(self) -> None:
@@ -122,10 +122,10 @@ class Ledger:
         """Open a ledger.
 
         Args:
-            lines: The stored lines, or the path of a ledger file.
+            lines: the stored lines, or the path of a ledger file.
 
         Raises:
-            LedgerError: The ledger cannot be written, or is damaged.
+            LedgerError: the ledger cannot be written, or is damaged.
         """
         self._lines = LedgerFile(lines) if isinstance(lines, Path) else lines
         self._write_error: OSError | None = None
@@ -146,7 +146,7 @@ class Ledger:
         """Append events durably, with a single fsync or upload.
 
         Raises:
-            LedgerError: The events cannot be written. Readers see a prefix of them.
+            LedgerError: the events cannot be written. Readers see a prefix of them.
         """
         if self._write_error is not None:
             raise self._error(self._write_error)

@@ -98,7 +98,7 @@ class ExperimentState:
         """Apply the next event.
 
         Raises:
-            ValueError: The event contradicts the events before it.
+            ValueError: the event contradicts the events before it.
         """
         if isinstance(event, ExperimentCreated):
             self.created = event

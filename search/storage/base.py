@@ -47,15 +47,15 @@ class StorageFile(Protocol):
         """Return the content.
 
         Raises:
-            FileNotFoundError: The file is missing.
-            OSError: The storage cannot be read.
+            FileNotFoundError: the file is missing.
+            OSError: the storage cannot be read.
         """
 
     def write_bytes(self, content: bytes, /) -> object:
         """Replace the content.
 
         Raises:
-            OSError: The storage cannot be written.
+            OSError: the storage cannot be written.
         """
 
     def is_file(self) -> bool:
@@ -65,8 +65,8 @@ class StorageFile(Protocol):
         """Remove the file.
 
         Raises:
-            FileNotFoundError: The file is missing.
-            OSError: The storage cannot be written.
+            FileNotFoundError: the file is missing.
+            OSError: the storage cannot be written.
         """
 
 
@@ -83,7 +83,7 @@ class Storage(ABC):
         """Return the storage at a path or URI. It may not exist yet; nothing is written.
 
         Raises:
-            ExperimentError: The address is invalid.
+            ExperimentError: the address is invalid.
         """
 
     @abstractmethod
@@ -103,8 +103,8 @@ class Storage(ABC):
         """Return the names of all complete experiments; other names may be among them.
 
         Raises:
-            ExperimentError: The storage cannot be read.
-            OSError: The same.
+            ExperimentError: the storage cannot be read.
+            OSError: the same.
         """
 
     @abstractmethod
@@ -123,7 +123,7 @@ class Storage(ABC):
         """Create the storage if it is missing; on exit, remove it if it is new and empty.
 
         Raises:
-            OSError: The storage cannot be created.
+            OSError: the storage cannot be created.
         """
         return nullcontext()
 
@@ -131,7 +131,7 @@ class Storage(ABC):
         """Return the names of the experiments, sorted.
 
         Raises:
-            ExperimentError: The storage cannot be read.
+            ExperimentError: the storage cannot be read.
         """
         with read_errors(self):
             return sorted(name for name in self.candidates() if NAME.fullmatch(name))
@@ -168,7 +168,7 @@ class Experiment(ABC):
         """Return whether the name is in use.
 
         Raises:
-            ExperimentError: The storage cannot be read.
+            ExperimentError: the storage cannot be read.
         """
 
     @abstractmethod
@@ -180,7 +180,7 @@ class Experiment(ABC):
         """Create the experiment with its config and first events, atomically.
 
         Raises:
-            ExperimentError: The name is in use, or the storage cannot be written.
+            ExperimentError: the name is in use, or the storage cannot be written.
         """
 
     @abstractmethod
@@ -195,7 +195,7 @@ class Experiment(ABC):
         """Return all events of the ledger; also works while a search appends to it.
 
         Raises:
-            LedgerError: The ledger cannot be read, or is damaged.
+            LedgerError: the ledger cannot be read, or is damaged.
         """
 
     @abstractmethod
@@ -203,7 +203,7 @@ class Experiment(ABC):
         """Open the ledger for writing. The caller holds the lock (see `locked`).
 
         Raises:
-            LedgerError: The ledger cannot be written, or is damaged.
+            LedgerError: the ledger cannot be written, or is damaged.
         """
 
     @abstractmethod
@@ -215,7 +215,7 @@ class Experiment(ABC):
         """Lock the experiment for one driver while the context is open.
 
         Raises:
-            ExperimentError: Another process holds the lock, or the storage cannot be written.
+            ExperimentError: another process holds the lock, or the storage cannot be written.
         """
 
     @abstractmethod
@@ -231,7 +231,7 @@ class Experiment(ABC):
         """Ask the driver of this experiment to stop.
 
         Raises:
-            ExperimentError: The request cannot be written.
+            ExperimentError: the request cannot be written.
         """
         try:
             self.stop_marker.write_bytes(b"")
@@ -257,7 +257,7 @@ class Experiment(ABC):
         """Return the state at the end of the ledger; also works while a search appends to it.
 
         Raises:
-            LedgerError: The ledger cannot be read, or is damaged.
+            LedgerError: the ledger cannot be read, or is damaged.
         """
         return replay(self.events(), self.location)
 
@@ -269,7 +269,7 @@ class Experiment(ABC):
                 another machine was killed.
 
         Raises:
-            LedgerError: The ledger cannot be read, or is damaged.
+            LedgerError: the ledger cannot be read, or is damaged.
         """
         # The check comes first. A search that ends in between is reported as running; in the
         # reverse order, a running one could be reported as killed.

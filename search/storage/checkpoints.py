@@ -37,30 +37,30 @@ class Checkpoints(Protocol):
         """Write or replace a checkpoint.
 
         Raises:
-            OSError: The checkpoint cannot be written; an earlier one of this name is intact.
+            OSError: the checkpoint cannot be written; an earlier one of this name is intact.
         """
 
     def load(self, name: str) -> State:
         """Read and verify a checkpoint.
 
         Raises:
-            CheckpointError: The checkpoint is missing or damaged.
-            OSError: The storage cannot be reached.
+            CheckpointError: the checkpoint is missing or damaged.
+            OSError: the storage cannot be reached.
         """
 
     def remove(self, name: str) -> None:
         """Remove a checkpoint if it exists.
 
         Raises:
-            OSError: The checkpoint cannot be removed.
+            OSError: the checkpoint cannot be removed.
         """
 
     def set_aside(self, name: str) -> str:
         """Rename a damaged checkpoint, so that it can be examined, and return its new address.
 
         Raises:
-            FileNotFoundError: The checkpoint is missing.
-            OSError: The checkpoint cannot be renamed.
+            FileNotFoundError: the checkpoint is missing.
+            OSError: the checkpoint cannot be renamed.
         """
 
 

@@ -70,8 +70,8 @@ class Lease:
         This takes some seconds if the owner on another machine shows no sign of life.
 
         Raises:
-            HeldError: A live driver holds the lease.
-            OSError: The store cannot be reached.
+            HeldError: a live driver holds the lease.
+            OSError: the store cannot be reached.
         """
         self._prefix = prefix
         self._beat = 0
@@ -123,7 +123,7 @@ class Lease:
         """Check that every later holder of the lease sees what was written before this call.
 
         Raises:
-            OSError: Another driver took over, or the store cannot be reached.
+            OSError: another driver took over, or the store cannot be reached.
         """
         if any(_generation(name) > self.generation for name in self._prefix.names()):
             raise OSError(
@@ -149,7 +149,7 @@ def is_leased(prefix: ObjectPath) -> bool:
     This takes some seconds if the owner on another machine shows no sign of life.
 
     Raises:
-        OSError: The store cannot be reached.
+        OSError: the store cannot be reached.
     """
     return any(_live_owner(prefix / name, SEEN_BEATS) for name in _newest(prefix))
 
@@ -171,7 +171,7 @@ def _live_owner(entry: ObjectPath, beats: int) -> str:
     """Return the owner of a lease if it is alive, else an empty string.
 
     Args:
-        entry: The lease's object.
+        entry: the lease's object.
         beats: Beats to wait for a sign of life of an owner on another machine.
     """
     first = _read(entry)

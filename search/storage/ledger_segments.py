@@ -80,11 +80,11 @@ def chain(segments: Iterable[Segment], location: object) -> list[Segment]:
     """Return the valid segments in the order of their lines.
 
     Args:
-        segments: All segments of a ledger.
-        location: The ledger's address, for messages.
+        segments: all segments of a ledger.
+        location: the ledger's address, for messages.
 
     Raises:
-        LedgerError: Lines are missing or duplicated.
+        LedgerError: lines are missing or duplicated.
     """
     by_line = sorted(segments, key=lambda segment: (segment.first, *(-n for n in segment.rank)))
     valid: list[Segment] = []
@@ -113,7 +113,7 @@ def read(prefix: ObjectPath) -> list[Event]:
     """Return the events of the ledger under `prefix`; also works while a driver appends.
 
     Raises:
-        LedgerError: The ledger cannot be read, or is damaged.
+        LedgerError: the ledger cannot be read, or is damaged.
     """
     return [event for _, _, events in _read_segments(prefix) for event in events]
 

@@ -74,7 +74,7 @@ class LocalStorage(Storage):
 
         Raises:
             ExperimentError: It is.
-            OSError: The path cannot be read.
+            OSError: the path cannot be read.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise ExperimentError(

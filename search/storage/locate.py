@@ -26,11 +26,11 @@ def open_storage(address: StorageAddress = None) -> Storage:
     """Return the storage at an address; it may not exist yet.
 
     Args:
-        address: A path, a URI whose scheme selects the backend, or a storage, which is returned.
+        address: a path, a URI whose scheme selects the backend, or a storage, which is returned.
             None means $CELLTUNE_STORAGE or, if that is not set, `~/celltune_results`.
 
     Raises:
-        ExperimentError: The address is invalid, or no backend has its scheme.
+        ExperimentError: the address is invalid, or no backend has its scheme.
     """
     if isinstance(address, Storage):
         return address
@@ -47,7 +47,7 @@ def new_experiment(name: str, storage: StorageAddress) -> Experiment:
     """Return an experiment that can be created: its name is valid and not in use.
 
     Raises:
-        ExperimentError: The name is invalid or in use, or the storage cannot be read.
+        ExperimentError: the name is invalid or in use, or the storage cannot be read.
     """
     if not NAME.fullmatch(name):
         raise ExperimentError(
@@ -64,7 +64,7 @@ def find_experiment(name: str, storage: StorageAddress) -> Experiment:
     """Return the existing experiment of this name.
 
     Raises:
-        ExperimentError: The experiment does not exist, or the storage cannot be read.
+        ExperimentError: the experiment does not exist, or the storage cannot be read.
     """
     opened = open_storage(storage)
     experiment = opened.experiment(name)

@@ -34,8 +34,8 @@ class ObjectPath(ABC):
         """Return the content of the object.
 
         Raises:
-            FileNotFoundError: The object is missing.
-            OSError: The store cannot be reached, or refuses access.
+            FileNotFoundError: the object is missing.
+            OSError: the store cannot be reached, or refuses access.
         """
 
     @abstractmethod
@@ -43,7 +43,7 @@ class ObjectPath(ABC):
         """Create or replace the object. It is durable on return.
 
         Raises:
-            OSError: The store refused the write, or its reply was lost.
+            OSError: the store refused the write, or its reply was lost.
         """
 
     @abstractmethod
@@ -51,7 +51,7 @@ class ObjectPath(ABC):
         """Return the names directly under this prefix, sorted; an empty list if there are none.
 
         Raises:
-            OSError: The store cannot be reached, or refuses access.
+            OSError: the store cannot be reached, or refuses access.
         """
 
     @abstractmethod
@@ -59,7 +59,7 @@ class ObjectPath(ABC):
         """Return whether the object exists.
 
         Raises:
-            OSError: The store cannot be reached, or refuses access.
+            OSError: the store cannot be reached, or refuses access.
         """
 
     @abstractmethod
@@ -67,8 +67,8 @@ class ObjectPath(ABC):
         """Remove the object.
 
         Raises:
-            FileNotFoundError: The object is missing.
-            OSError: The store cannot be reached, or refuses access.
+            FileNotFoundError: the object is missing.
+            OSError: the store cannot be reached, or refuses access.
         """
 
     @abstractmethod
@@ -76,8 +76,8 @@ class ObjectPath(ABC):
         """Remove all objects under this prefix.
 
         Raises:
-            FileNotFoundError: There are none.
-            OSError: The store cannot be reached, or refuses access.
+            FileNotFoundError: there are none.
+            OSError: the store cannot be reached, or refuses access.
         """
 
     def read_text(self, encoding: str = "utf-8") -> str:

@@ -92,7 +92,7 @@ class ObjectStoreExperiment(Experiment):
         """Open the ledger for writing; only within `locked`.
 
         Raises:
-            ExperimentError: This instance does not hold the lock.
+            ExperimentError: this instance does not hold the lock.
         """
         if self._lease is None:
             raise ExperimentError(

@@ -38,11 +38,11 @@ def replay(events: Sequence[Event], location: str) -> ExperimentState:
     """Return the state after all events.
 
     Args:
-        events: All events of a ledger.
-        location: The ledger's address, for messages.
+        events: all events of a ledger.
+        location: the ledger's address, for messages.
 
     Raises:
-        LedgerError: An event contradicts the events before it.
+        LedgerError: an event contradicts the events before it.
     """
     state = ExperimentState()
     for index, event in enumerate(events):

@@ -26,8 +26,8 @@ class TensorBoardTracker:
         """Write to `folder`, which is created if it is missing.
 
         Args:
-            folder: The folder of this experiment's runs.
-            metric: The metric that is optimized; its best value is shown with the hyperparameters.
+            folder: the folder of this experiment's runs.
+            metric: the metric that is optimized; its best value is shown with the hyperparameters.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder

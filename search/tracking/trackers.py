@@ -49,7 +49,7 @@ def check_installed(tracking: Tracking) -> None:
     """Check that the packages of the enabled trackers are installed.
 
     Raises:
-        ConfigError: A package is missing.
+        ConfigError: a package is missing.
     """
     packages = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
     enabled = {"tensorboard": bool(tracking.tensorboard), "mlflow": tracking.mlflow is not None}
@@ -71,10 +71,10 @@ def track_search(
     """Pass the events of a search to the trackers of its config while the context is open.
 
     Args:
-        controller: The controller of the search.
-        config: The experiment's config.
-        experiment: The experiment.
-        events: The events that are already in the ledger.
+        controller: the controller of the search.
+        config: the experiment's config.
+        experiment: the experiment.
+        events: the events that are already in the ledger.
     """
     trackers = [
         BackgroundTracker(name, create, events)
@@ -133,9 +133,9 @@ class BackgroundTracker:
         """Start the thread.
 
         Args:
-            name: The tool's name, for messages.
-            create: Creates the tracker; called in the thread.
-            past: The events that are already in the ledger.
+            name: the tool's name, for messages.
+            create: creates the tracker; called in the thread.
+            past: the events that are already in the ledger.
         """
         self._name = name
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()

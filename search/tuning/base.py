@@ -67,8 +67,8 @@ class Sampler(ABC):
         """Create a sampler that has seen no trials.
 
         Args:
-            problem: The optimization problem.
-            settings: An instance of `Settings`.
+            problem: the optimization problem.
+            settings: an instance of `Settings`.
         """
 
     @abstractmethod
@@ -80,16 +80,16 @@ class Sampler(ABC):
         """Return the hyperparameters of a new trial.
 
         Args:
-            number: The trial's number: 0, 1, 2, ... in the order of the calls.
+            number: the trial's number: 0, 1, 2, ... in the order of the calls.
         """
 
     def report(self, number: int, epoch: int, value: float) -> None:  # noqa: B027 (optional)
         """Receive the metric of an unfinished trial after an epoch; ignored by default.
 
         Args:
-            number: The trial's number.
-            epoch: Epochs trained so far, from 1, without gaps.
-            value: The value of the problem's metric.
+            number: the trial's number.
+            epoch: epochs trained so far, from 1, without gaps.
+            value: the value of the problem's metric.
         """
 
     def finish(self, trial: TrialRecord) -> None:  # noqa: B027 (optional)
@@ -115,8 +115,8 @@ class EarlyStoppingRule(ABC):
         """Create a rule that has seen no trials.
 
         Args:
-            settings: An instance of `Settings`.
-            max_epochs: The maximum number of epochs of a trial (budget.max_epochs).
+            settings: an instance of `Settings`.
+            max_epochs: the maximum number of epochs of a trial (budget.max_epochs).
         """
 
     @abstractmethod
@@ -124,9 +124,9 @@ class EarlyStoppingRule(ABC):
         """Receive the metrics of a trial after an epoch.
 
         Args:
-            trial: The trial's number.
-            epoch: Epochs trained so far, from 1.
-            metrics: All metrics of the epoch, including `settings.by`.
+            trial: the trial's number.
+            epoch: epochs trained so far, from 1.
+            metrics: all metrics of the epoch, including `settings.by`.
 
         Returns:
             True if the trial continues, False if it is pruned.
@@ -146,8 +146,8 @@ def make_sampler(config: SearchConfig, prior: tuple[PriorTrial, ...] = ()) -> Sa
     """Create the sampler that a config selects.
 
     Args:
-        config: The experiment's config.
-        prior: Trials of an earlier search.
+        config: the experiment's config.
+        prior: trials of an earlier search.
     """
     sampler: type[Sampler] = SAMPLERS.load(config.sampler.name)
     problem = SearchProblem(config.space, config.metric, config.seed, prior)

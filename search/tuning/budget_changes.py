@@ -44,12 +44,12 @@ def config_after(config: SearchConfig, state: ExperimentState, changes: Changes)
     """Return the config with the budget after the changes.
 
     Args:
-        config: The config of the launch.
-        state: The experiment's current state.
-        changes: The requested changes.
+        config: the config of the launch.
+        state: the experiment's current state.
+        changes: the requested changes.
 
     Raises:
-        ConfigError: A change is invalid.
+        ConfigError: a change is invalid.
     """
     config = with_budget(config, state)
     requested = {
@@ -122,14 +122,14 @@ def budget_event(
     trials that the early-stopping rule would let continue. Pruned trials stay pruned.
 
     Args:
-        config: The config of the launch.
-        ledger: All events so far.
-        state: The state after these events.
-        changes: The requested changes.
-        at: The event's time stamp, in seconds since 1970.
+        config: the config of the launch.
+        ledger: all events so far.
+        state: the state after these events.
+        changes: the requested changes.
+        at: the event's time stamp, in seconds since 1970.
 
     Raises:
-        ConfigError: A change is invalid.
+        ConfigError: a change is invalid.
     """
     old, new = with_budget(config, state), config_after(config, state, changes)
     extended: list[int] = []

@@ -57,17 +57,17 @@ class SearchController:
     at a time; a trial that ended is never assigned again.
 
     Attributes:
-        state: The experiment's state after the last event.
-        sampler: The sampler that proposes hyperparameters.
+        state: the experiment's state after the last event.
+        sampler: the sampler that proposes hyperparameters.
     """
 
     def __init__(self, config: SearchConfig, ledger: Ledger, *, clock: Callable[[], float]) -> None:
         """Restore the search from the ledger.
 
         Args:
-            config: The experiment's config.
-            ledger: The experiment's ledger, open for writing.
-            clock: Returns the seconds since 1970, for the events' time stamps.
+            config: the experiment's config.
+            ledger: the experiment's ledger, open for writing.
+            clock: returns the seconds since 1970, for the events' time stamps.
         """
         self.state = ExperimentState(ledger)
         self._config = config = with_budget(config, self.state)
@@ -91,10 +91,10 @@ class SearchController:
         """Record the start of a run.
 
         Args:
-            celltune: The version of celltune.
-            host: The name of the driver's machine.
-            pid: The driver's process id.
-            versions: Versions of Python and of the libraries that affect results.
+            celltune: the version of celltune.
+            host: the name of the driver's machine.
+            pid: the driver's process id.
+            versions: versions of Python and of the libraries that affect results.
         """
         self._record(
             RunStarted(
@@ -146,8 +146,8 @@ class SearchController:
         skipped too.
 
         Args:
-            number: The trial's number.
-            reports: The epochs.
+            number: the trial's number.
+            reports: the epochs.
 
         Returns:
             True if the trial continues, False if it has ended.
@@ -175,9 +175,9 @@ class SearchController:
         """Record that a trial has failed.
 
         Args:
-            number: The trial's number.
-            error: The reason, in one sentence.
-            details: The traceback, if there is one.
+            number: the trial's number.
+            error: the reason, in one sentence.
+            details: the traceback, if there is one.
         """
         self._record(TrialFailed(at=self._clock(), number=number, error=error, details=details))
         self.sampler.finish(self.state.trials[number])
@@ -186,10 +186,10 @@ class SearchController:
         """Put a trial that lost its worker back in the queue, or fail it if no retries are left.
 
         Args:
-            number: The trial's number.
-            cause: Why the worker was lost.
-            error: The reason, in one sentence.
-            details: The traceback, if there is one.
+            number: the trial's number.
+            cause: why the worker was lost.
+            error: the reason, in one sentence.
+            details: the traceback, if there is one.
         """
         trial = self.state.trials[number]
         if trial.losses >= self._config.retries:

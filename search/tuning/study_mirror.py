@@ -57,11 +57,11 @@ class StudyMirror:
         """Create a study that contains only `prior`.
 
         Args:
-            space: The search space.
-            metric: The metric whose values the study holds.
-            prior: Trials of an earlier search. They come first, so the ledger's trial 0 is the
+            space: the search space.
+            metric: the metric whose values the study holds.
+            prior: trials of an earlier search. They come first, so the ledger's trial 0 is the
                 study's trial `len(prior)`.
-            sampler_of: Creates the Optuna sampler that proposes the trial with a number.
+            sampler_of: creates the Optuna sampler that proposes the trial with a number.
         """
         self._sampler_of = sampler_of
         self._num_prior = len(prior)

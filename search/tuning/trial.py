@@ -62,13 +62,13 @@ def make_trainer(
     """Create the trainer of a trial's untrained model.
 
     Args:
-        params: All active hyperparameters.
-        data: Training and validation split.
-        seed: Seed of the initial weights, the order of batches, and dropout.
-        device: A torch device name.
+        params: all active hyperparameters.
+        data: training and validation split.
+        seed: seed of the initial weights, the order of batches, and dropout.
+        device: a torch device name.
 
     Raises:
-        DataError: The data cannot be used with these hyperparameters.
+        DataError: the data cannot be used with these hyperparameters.
     """
     # Importing torch takes seconds, and a worker may be stopped before it trains.
     from celltune.models.training.trainer import Trainer
@@ -83,12 +83,12 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochReport]:
     """Train without end, one epoch per iteration; to stop, abandon the iterator.
 
     Args:
-        task: The trial, and where to continue.
-        data: Training and validation split.
+        task: the trial, and where to continue.
+        data: training and validation split.
 
     Raises:
-        TrialError: The trial cannot continue, for example because its loss is not finite.
-        StorageError: A checkpoint cannot be read or written.
+        TrialError: the trial cannot continue, for example because its loss is not finite.
+        StorageError: a checkpoint cannot be read or written.
     """
     seed = trial_seed(task.seed, task.number)
     trainer = make_trainer(task.params, data, seed=seed, device=task.device)
@@ -104,12 +104,12 @@ def train_epoch(trainer: Trainer, metrics: Sequence[str] = ()) -> dict[str, floa
     """Train for an epoch and return the trainer's metrics and the requested ones.
 
     Args:
-        trainer: The trainer.
-        metrics: Names of metrics in `METRICS`. Those that the trainer does not report are computed
+        trainer: the trainer.
+        metrics: names of metrics in `METRICS`. Those that the trainer does not report are computed
             from the predictions for the validation split, which are collected only then.
 
     Raises:
-        TrialError: A loss or a metric is not finite.
+        TrialError: a loss or a metric is not finite.
     """
     from celltune.models.training.trainer import EpochMetrics, Predictions
 

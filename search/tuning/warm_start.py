@@ -71,14 +71,14 @@ def warm_start_event(
     does not search are dropped.
 
     Args:
-        origin: The name of the earlier search.
-        state: The state of the earlier search.
-        space: The space of the new search.
-        metric: The metric of the new search.
-        at: The event's time stamp, in seconds since 1970.
+        origin: the name of the earlier search.
+        state: the state of the earlier search.
+        space: the space of the new search.
+        metric: the metric of the new search.
+        at: the event's time stamp, in seconds since 1970.
 
     Raises:
-        ConfigError: No trial can be used.
+        ConfigError: no trial can be used.
     """
     ended = [t for t in state.trials if t.status in ("completed", "pruned") and t.epochs]
     measured = [trial for trial in ended if metric in trial.epochs[-1].metrics]

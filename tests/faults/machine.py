@@ -29,8 +29,8 @@ class Machine:
     """A machine that counts the changes of the disk and fails at one of them.
 
     Args:
-        fail_at: The number of the change that fails. It is not made, except for half of a write.
-        error: The exception to raise. After a `Crash` all further changes fail, after an `OSError`
+        fail_at: the number of the change that fails. It is not made, except for half of a write.
+        error: the exception to raise. After a `Crash` all further changes fail, after an `OSError`
             none.
     """
 
