@@ -22,6 +22,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -105,7 +106,7 @@ def load_or_build(
     build: Callable[[], Data],
     codec: Codec[Data],
 ) -> Data:
-    """Return the data of a fingerprint; build and store them if the cache does not have them.
+    """Return the data of a fingerprint; build and store it if the cache does not have it.
 
     If several processes need the same data at the same time, one of them builds. A damaged folder
     is rebuilt with a warning in the log.
@@ -120,25 +121,28 @@ def load_or_build(
         DataError: the disk is full or not writable.
     """
     folder = cache_dir / fingerprint
-    with writing(cache_dir):
-        # Try without the lock first: complete folders never change, and the disk may be read-only.
-        data, _ = _load(folder, fingerprint, codec)
+    # Try without the lock first: complete folders never change, and the disk may be read-only.
+    data, _ = _load(folder, fingerprint, codec)
+    if data is not None:
+        return data
+    with ExitStack() as stack:
+        with writing(cache_dir):
+            stack.enter_context(locked(cache_dir / f"{fingerprint}.lock"))
+        data, damage = _load(folder, fingerprint, codec)
         if data is not None:
             return data
-        with locked(cache_dir / f"{fingerprint}.lock"):
-            data, damage = _load(folder, fingerprint, codec)
-            if data is not None:
-                return data
-            if damage:
-                log.warning("%s is damaged (%s); it is prepared again.", folder, damage)
-            built = build()
+        if damage:
+            log.warning("%s is damaged (%s); it is prepared again.", folder, damage)
+        # Outside of `writing`: an `OSError` of a source is not an error of the cache.
+        built = build()
+        with writing(cache_dir):
             _remove_leftovers(cache_dir, fingerprint)
             _store(built, folder, codec)
-            return built
+        return built
 
 
 def find(cache_dir: Path, fingerprint: str, codec: Codec[Data]) -> Data | None:
-    """Return the data of a fingerprint, or None if they are missing or damaged; changes nothing."""
+    """Return the data of a fingerprint, or None if it is missing or damaged; changes nothing."""
     return _load(cache_dir / fingerprint, fingerprint, codec)[0]
 
 

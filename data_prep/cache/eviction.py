@@ -69,12 +69,7 @@ class LruTracker:
                 evicted.append(name)
                 remaining -= self._entries[name].nbytes
         if remaining + nbytes > limit:
-            raise DataError(
-                f"Prepared data of {nbytes:,} bytes do not fit into the cluster's memory limit of "
-                f"{limit:,} bytes, because running searches use {remaining:,} bytes. Raise "
-                f"resources.data_memory_gb, wait until another search ends, or lower "
-                f"data.train_size or data.max_tokens."
-            )
+            raise DataError(_no_room(nbytes, limit, remaining))
         for name in evicted:
             del self._entries[name]
         return evicted
@@ -88,7 +83,7 @@ class LruTracker:
         self._entries[name].last_used = self._tick()
 
     def acquire(self, name: str, user: str) -> None:
-        """Protect a set from eviction until `user` has released it as often."""
+        """Protect a set until `user` has called `release` once for each `acquire`."""
         self._entries[name].references[user] += 1
         self.touch(name)
 
@@ -116,3 +111,17 @@ class LruTracker:
     def _tick(self) -> int:
         self._now += 1
         return self._now
+
+
+def _no_room(nbytes: int, limit: int, used: int) -> str:
+    shown = f"the limit of {limit:,} bytes (resources.data_memory_gb)"
+    if nbytes > limit:
+        return (
+            f"The prepared data of {nbytes:,} bytes exceeds {shown}. Raise the limit, or lower "
+            f"data.train_size or data.max_tokens."
+        )
+    return (
+        f"The prepared data of {nbytes:,} bytes does not fit into {shown}, because running "
+        f"searches use {used:,} bytes. Raise the limit, wait until another search ends, or lower "
+        f"data.train_size or data.max_tokens."
+    )

@@ -58,7 +58,8 @@ def clear(
         The names of the removed folders.
 
     Raises:
-        DataError: a fingerprint matches no set or several, or a folder cannot be removed.
+        DataError: a text is the beginning of no fingerprint or of several, or a folder cannot be
+            removed.
     """
     existing = [dataset.fingerprint for dataset in cached_datasets(cache_dir)]
     if fingerprints is None:
@@ -90,9 +91,14 @@ def match_fingerprint(text: str, existing: Collection[str], location: str) -> st
     """
     matches = [fingerprint for fingerprint in existing if fingerprint.startswith(text)]
     if len(matches) != 1:
+        problem = (
+            f"is the beginning of {len(matches)} fingerprints"
+            if matches
+            else "is not the beginning of any fingerprint"
+        )
         raise DataError(
-            f"'{text}' matches {len(matches) or 'none'} of the {len(existing)} data sets in "
-            f"{location}. In `fingerprints`, give fingerprints as the list of the cache shows them."
+            f"`fingerprints` contains '{text}', which {problem} in {location}. Give the beginning "
+            f"of exactly one."
         )
     return matches[0]
 

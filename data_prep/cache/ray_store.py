@@ -1,10 +1,10 @@
 """Prepared data in a Ray cluster: one copy per node, opened without copying.
 
-The driver acquires the data, which publishes them in Ray's object store if necessary. Trials get a
+The driver acquires the data, which publishes it in Ray's object store if necessary. Trials get a
 handle of a few bytes and open views into the object store of their node.
 
 An object dies with the process that owns it. The owner is therefore a detached actor, `DataCache`,
-so that published data outlive the search that published them and other searches can use them.
+so that published data outlives the search that published it and other searches can use it.
 Outside of `ray_internals`, this is the only module of data_prep that imports Ray.
 """
 
@@ -67,15 +67,15 @@ class DataCache:
         self._tracker = LruTracker(lambda job: not ray_internals.job_has_ended(job))
 
     def publish(self, data: PreparedData, limit: int | None = None) -> None:
-        """Put data into Ray's object store; does nothing if they are there.
+        """Put data into Ray's object store; does nothing if it is there.
 
         Args:
             data: the data.
             limit: maximum size of all data in bytes. The least recently used data that no search
-                has acquired are dropped.
+                has acquired is dropped.
 
         Raises:
-            DataError: the data in use leave too little room.
+            DataError: the data in use leaves too little room.
         """
         name = data.fingerprint
         if name not in self._references:
@@ -87,7 +87,7 @@ class DataCache:
             self._datasets[name] = PublishedDataset(name, documents, data.nbytes)
 
     def acquire(self, fingerprint: str, job: str) -> bool:
-        """Protect data from being dropped while a job runs; return False if they are missing."""
+        """Protect data from being dropped while a job runs; return False if it is missing."""
         if fingerprint in self._references:
             self._tracker.acquire(fingerprint, job)
         return fingerprint in self._references
@@ -97,7 +97,7 @@ class DataCache:
         self._tracker.release(fingerprint, job)
 
     def clear(self, fingerprints: Collection[str] | None = None) -> list[str]:
-        """Drop all unused data, or those with the given fingerprints; return the dropped ones."""
+        """Drop all unused data, or the given fingerprints among it; return the dropped ones."""
         dropped = self._tracker.evict_unused(fingerprints)
         self._forget(dropped)
         return dropped
@@ -107,9 +107,9 @@ class DataCache:
             del self._references[name], self._datasets[name]
 
     def reference(self, fingerprint: str) -> list[Any]:
-        """Return the data's object reference in a list, or an empty list if they are missing.
+        """Return the data's object reference in a list, or an empty list if it is missing.
 
-        Ray would replace a reference that is not in a list by the data.
+        Ray would replace a reference that is not in a list with the data.
         """
         if fingerprint not in self._references:
             return []
@@ -139,7 +139,7 @@ def acquired(data: PreparedData, *, limit: int | None = None) -> Iterator[DataHa
 
 
 def acquire(data: PreparedData, *, limit: int | None = None) -> None:
-    """Publish data if the cluster does not have them, and protect them from being dropped.
+    """Publish data if the cluster does not have it, and protect it from being dropped.
 
     The protection ends with `release` or with the Ray job of this process.
 
@@ -148,12 +148,12 @@ def acquire(data: PreparedData, *, limit: int | None = None) -> None:
         limit: maximum size of all published data in bytes; None for no limit.
 
     Raises:
-        DataError: Ray is not connected, its object store is full, or the data in use leave too
+        DataError: Ray is not connected, its object store is full, or the data in use leaves too
             little room below the limit.
     """
     _check_connected()
     actor, job = _get_or_create_actor(), ray.get_runtime_context().get_job_id()
-    # Another search can drop the data between the two calls; then they are published again.
+    # Another search can drop the data between the two calls; then it is published again.
     while not ray.get(actor.acquire.remote(data.fingerprint, job)):
         _publish(actor, data, limit)
 
@@ -185,11 +185,11 @@ def clear(fingerprints: Collection[str] | None = None) -> list[str]:
 def open_handle(handle: DataHandle) -> PreparedData:
     """Return published data; the arrays are read-only views into the node's object store.
 
-    A process keeps the data that it opened last, so the next trial in a worker opens them at once.
+    A process keeps the data that it opened last, so the next trial in a worker opens it at once.
 
     Raises:
         DataError: Ray is not connected.
-        DataLostError: the data were not published or were lost with a node.
+        DataLostError: the data was not published or was lost with a node.
     """
     _check_connected()
     key = (ray.get_runtime_context().get_node_id(), handle.fingerprint)
@@ -236,7 +236,7 @@ def _fetch(handle: DataHandle) -> PreparedData:
 
 def _lost(handle: DataHandle) -> DataLostError:
     return DataLostError(
-        f"The prepared data {handle.fingerprint} are not in the cluster. Publish them again."
+        f"The prepared data {handle.fingerprint} is not in the cluster. Publish it again."
     )
 
 
@@ -277,8 +277,9 @@ def _publish(actor: Any, data: PreparedData, limit: int | None) -> None:
 
 def _store_full(data: PreparedData, error: Exception) -> DataError:
     return DataError(
-        f"Prepared data of {data.nbytes:,} bytes cannot be put into Ray's object store ({error}). "
-        f"Give Ray more object store memory, or lower data.train_size or data.max_tokens."
+        f"The prepared data of {data.nbytes:,} bytes cannot be put into Ray's object store "
+        f"({error}). Give Ray more object store memory, or lower data.train_size or "
+        f"data.max_tokens."
     )
 
 

@@ -97,7 +97,7 @@ class PreparedData:
 
 @dataclass(frozen=True, eq=False)
 class PreparedTest:
-    """The test split, in the ids of the training split's vocabulary. A search never opens it.
+    """The test split, encoded with the training split's vocabulary. A search never opens it.
 
     Attributes:
         fingerprint: identifies the content.

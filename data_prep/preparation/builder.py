@@ -40,7 +40,7 @@ class _EmbeddedVocabulary(NamedTuple):
 
 
 class _Finished(NamedTuple):
-    """A split in the vocabulary's ids, after truncation."""
+    """A truncated split whose tokens are vocabulary ids."""
 
     split: TensorizedSplit
     truncated: int
@@ -115,7 +115,7 @@ class Builder:
     def build_test(
         self, fingerprint: str, data: PreparedData, splits: Sequence[Split]
     ) -> PreparedTest:
-        """Prepare the test split in the ids of `data`, unless `build` already did.
+        """Prepare the test split with the vocabulary of `data`, unless `build` already did.
 
         Raises:
             DataError: the data cannot be read or is invalid.

@@ -55,7 +55,7 @@ def prepare(
 def prepare_test(
     config: DataConfig, *, cache_dir: Path | None = None, progress: Progress | None = None
 ) -> PreparedTest:
-    """Prepare the test split for the final evaluation, in the ids of the training split.
+    """Prepare the test split for the final evaluation, with the training split's vocabulary.
 
     It is stored separately from the result of `prepare`. If that is not in the cache, both are
     prepared in the same pass over the source.

@@ -79,10 +79,13 @@ def stratified_split(
         splits = _split_groups(labels, classes, groups, quotas, train_size, rng)
     missing = np.setdiff1d(classes, labels[splits[0]])
     if len(missing):
+        fix = (
+            f"Reduce {_size_keys(None, test)}" if train_size is None else "Increase data.train_size"
+        )
         raise DataError(
             f"A training split of {train} documents would contain none of class {missing[0]}, "
-            f"which has {counts[classes == missing[0]][0]} of {total} documents. Increase "
-            f"data.train_size, or provide more documents."
+            f"which has {counts[classes == missing[0]][0]} of {total} documents. {fix}, "
+            f"or provide more documents."
         )
     return SplitIndices(*map(np.sort, splits))
 
@@ -115,7 +118,12 @@ def _split_groups(
         [np.bincount(class_indices[member], minlength=len(classes)) for member in members]
     )
     free = rng.permutation(len(members)).tolist()
-    valid_groups, test_groups = (_take_groups(free, group_counts, quota) for quota in quotas)
+    valid_groups, test_groups = (
+        _take_groups(free, group_counts, quota, size_keys)
+        for quota, size_keys in zip(
+            quotas, (("data.valid_size",), ("data.valid_size", "data.test_size")), strict=True
+        )
+    )
     valid, test = (
         _trim(
             np.concatenate([members[group] for group in taken]) if taken else _NO_INDICES,
@@ -129,8 +137,7 @@ def _split_groups(
     if len(rest) < (train_size or 1):
         raise DataError(
             f"If no group is in two splits, {len(rest)} documents are left to train on, but "
-            f"{train_size or 1} are needed. Reduce data.train_size, data.valid_size or "
-            f"data.test_size."
+            f"{train_size or 1} are needed. Reduce {_size_keys(train_size, int(quotas[1].sum()))}."
         )
     if train_size is not None and len(np.unique(class_indices[rest])) > 1:
         present, counts = np.unique(class_indices[rest], return_counts=True)
@@ -148,10 +155,22 @@ def _members(groups: Sequence[str | None]) -> list[Indices]:
     return [np.array(indices, dtype=np.int64) for indices in members.values()]
 
 
-def _take_groups(free: list[int], group_counts: Indices, quota: Indices) -> list[int]:
+def _take_groups(
+    free: list[int], group_counts: Indices, quota: Indices, size_keys: Sequence[str]
+) -> list[int]:
     """Remove groups from `free` until they fill the quota, and return them.
 
     Groups that fit are taken first, then those that exceed the quota the least.
+
+    Args:
+        free: groups that are in no split yet.
+        group_counts: `(groups, c)` number of documents of each class.
+        quota: `(c,)` number of documents of each class that the split needs.
+        size_keys: the config keys that determine what is left, for the message; the last one is
+            the key of this split.
+
+    Raises:
+        DataError: the free groups cannot fill the quota.
     """
     taken: list[int] = []
     filled = np.zeros_like(quota)
@@ -165,8 +184,8 @@ def _take_groups(free: list[int], group_counts: Indices, quota: Indices) -> list
         useful = [group for group in free if group in left and group_counts[group][short].any()]
         if not useful:
             raise DataError(
-                "The groups are too large: none is left for validation or test. Reduce "
-                "data.valid_size or data.test_size, or split without groups."
+                f"The groups are too large: too few are left for {size_keys[-1]}. Reduce "
+                f"{' or '.join(size_keys)}, or split without groups."
             )
         best = min(
             useful,
@@ -238,4 +257,14 @@ def _too_few_documents(total: int, train_size: int | None, valid: int, test: int
             f"data.train_size {train_size} and data.valid_size {valid}{test_part} need "
             f"{train_size + valid + test}"
         )
-    return f"There are {total} documents, but {reason}. Reduce data.train_size or data.valid_size."
+    return f"There are {total} documents, but {reason}. Reduce {_size_keys(train_size, test)}."
+
+
+def _size_keys(train_size: int | None, test: int) -> str:
+    """Return the keys whose sizes can be reduced; `test` is the size of the test split."""
+    keys = ["data.valid_size"]
+    if train_size is not None:
+        keys.insert(0, "data.train_size")
+    if test:
+        keys.append("data.test_size")
+    return " or ".join(filter(None, [", ".join(keys[:-1]), keys[-1]]))

@@ -64,9 +64,9 @@ class Source(ABC):
     * Every class occurs in the training split, ids are unique within a split, texts are not blank.
     * The documents of a split do not depend on which other splits are requested. The test split
       is never read unless it is requested.
-    * The digest changes whenever the documents of the requested splits change, be it by their
-      content or by a new version of the source. It does not depend on paths, so that moved data
-      keeps its cache.
+    * The digest changes whenever the documents of the requested splits change, because their
+      content or the source's code changed. It does not depend on paths, so that moved data keeps
+      its cache.
     * Only `from_config` may download. It stores files in `cache_dir / "downloads"` and verifies
       them (see `celltune.data_prep.io.download.fetch`).
     * Invalid input raises a `DataError` that names the file and the row or document.

@@ -36,4 +36,5 @@ def check_files_exist(config: DataConfig) -> None:
     for key in ("path", "test_path"):
         path = getattr(config, key)
         if path is not None:
-            existing_path(key, path)
+            # Some sources read files, others folders, so the message names neither.
+            existing_path(key, path, kind="path")

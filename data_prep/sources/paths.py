@@ -8,12 +8,13 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import reading
 
 
-def existing_path(key: str, path: Path) -> Path:
+def existing_path(key: str, path: Path, *, kind: str = "file or folder") -> Path:
     """Return the path if it exists.
 
     Args:
         key: the key of `DataConfig` that contains the path.
         path: a file or folder.
+        kind: what the path should name, for the message.
 
     Raises:
         DataError: it does not exist or is not accessible.
@@ -23,7 +24,7 @@ def existing_path(key: str, path: Path) -> Path:
     if not exists:
         raise DataError(
             f"{path} does not exist (working directory: {Path.cwd()}). Set data.{key} to an "
-            f"existing file."
+            f"existing {kind}."
         )
     return path
 
@@ -34,6 +35,6 @@ def existing_file(key: str, path: Path) -> Path:
     Raises:
         DataError: as for `existing_path`, or it is a folder.
     """
-    if existing_path(key, path).is_dir():
+    if existing_path(key, path, kind="file").is_dir():
         raise DataError(f"{path} is a folder, but data.{key} must be a file.")
     return path

@@ -41,8 +41,8 @@ def csv_cells(path: Path, columns: Sequence[Column], delimiter: str = ",") -> Ce
     """Yield the cells of a file of comma-separated values with a header.
 
     Raises:
-        DataError: the file is empty, a column is missing, a row has too few or too many cells, or
-            a quote is not closed.
+        DataError: the file is empty or not valid CSV, the header is not valid UTF-8, a column is
+            missing or occurs twice, or a row has too few or too many cells.
     """
     # The limit is global to the process, so it is only ever raised: documents may be long.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL_CHARACTERS))
@@ -74,7 +74,8 @@ def jsonl_cells(path: Path, columns: Sequence[Column]) -> Cells:
     """Yield the cells of a file with one JSON object per line; numbers and booleans become text.
 
     Raises:
-        DataError: the file is empty, or a line is not a JSON object or lacks a column.
+        DataError: the file is empty, a line is not a JSON object or lacks a column, or a cell
+            contains a list or an object.
     """
     empty = True
     with open_text(path) as file:
@@ -95,7 +96,8 @@ def parquet_cells(path: Path, columns: Sequence[Column]) -> Cells:
     """Yield the cells of a Parquet file of any compression.
 
     Raises:
-        DataError: the file is empty or damaged, or a column is missing.
+        DataError: the file is empty or damaged, a column is missing or occurs twice, or a cell
+            contains a list or a mapping.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -66,9 +66,9 @@ class ChunkTokenizer(Tokenizer):
         return self.mark(text).split()
 
     def isolate(self, text: str) -> str:
-        """Rewrite a text such that no rule applies across a space; the tokens stay the same."""
+        """Rewrite a text so that no rule applies across a space; the tokens stay the same."""
         return text
 
     @abstractmethod
     def mark(self, text: str) -> str:
-        """Rewrite a text such that `str.split` returns its tokens."""
+        """Rewrite a text so that `str.split` returns its tokens."""

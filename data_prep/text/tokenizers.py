@@ -39,7 +39,7 @@ class BasicEnglish(ChunkTokenizer):
     native_rules = "basic_english"
 
     def isolate(self, text: str) -> str:
-        """Rewrite a text such that no rule applies across a space; the tokens stay the same."""
+        """Rewrite a text so that no rule applies across a space; the tokens stay the same."""
         isolated = text.replace(LINE_BREAK, " ") if LINE_BREAK in text else text
         # A remaining ">" can be the end of a line break (`<BR />`, `<br" />`). Such a text is
         # replaced by its tokens, joined by a character at which it is not cut.

@@ -116,7 +116,7 @@ def _read_text(path: Path, file: IO[bytes], words: frozenset[str]) -> tuple[dict
             vectors[word] = _parse_vector(place, fields[1:])
     if number < expected_lines:
         raise DataError(
-            f"{path} contains {number - 1} vectors, but its first line announces "
+            f"{path} contains {number - 1} vectors, but its first line states "
             f"{expected_lines - 1}. The file is truncated; get it again."
         )
     return vectors, width
@@ -194,12 +194,12 @@ def _read_binary_header(path: Path, file: IO[bytes]) -> tuple[int, int]:
     if len(header) != 2 or not all(field.isdigit() for field in header) or not int(header[1]):
         raise DataError(
             f"{path} is not a word2vec binary file, which begins with the number of vectors and "
-            f"their width. If it is a text file, rename it such that it does not end in .bin."
+            f"their width. If it is a text file, rename it so that it does not end in .bin."
         )
     count, width = map(int, header)
     if width > MAX_WIDTH:
         raise DataError(
-            f"{path} announces vectors of {width} numbers; at most {MAX_WIDTH} are supported. Get "
+            f"{path} declares vectors of {width} numbers; at most {MAX_WIDTH} are supported. Get "
             f"the file again."
         )
     return count, width

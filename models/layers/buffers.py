@@ -70,7 +70,7 @@ class BorrowedBuffers:
         self._dtype, self._pool = dtype, pool
         self._borrowed: list[Tensor] = []
 
-    def take(self, *shape: int) -> Tensor:
+    def borrow(self, *shape: int) -> Tensor:
         """Borrow a contiguous, uninitialized tensor of this shape."""
         count = 1
         for size in shape:
@@ -80,7 +80,7 @@ class BorrowedBuffers:
         return flat[:count].view(shape)
 
     def close(self) -> None:
-        """Return all buffers to the pool. The tensors from `take` must not be used afterwards."""
+        """Return all buffers to the pool. The tensors from `borrow` must not be used afterwards."""
         borrowed, self._borrowed = self._borrowed, []
         self._pool.give_back(borrowed)
 

@@ -103,7 +103,7 @@ class _NativeLayer(torch.autograd.Function):
         size = rows // loop.blocks
         padding = None if mask is None else ~mask
         buffers = BorrowedBuffers(inputs.dtype)
-        work = buffers.take(directions, steps, rows, batch)
+        work = buffers.borrow(directions, steps, rows, batch)
         for weight, projection in zip(input_weight, work, strict=True):
             torch.bmm(weight.expand(steps, *weight.shape), inputs, out=projection)
         if padding is not None and directions == 2:
@@ -112,7 +112,7 @@ class _NativeLayer(torch.autograd.Function):
         hidden = _zero_state(buffers, work, size, padding)
         # Like a state, a gated state is followed by a row of ones.
         saved_rows = size + cell.two_products
-        saved = buffers.take(directions, steps, saved_rows, batch) if cell.saves_values else None
+        saved = buffers.borrow(directions, steps, saved_rows, batch) if cell.saves_values else None
         output = inputs.new_empty(steps, directions * size, batch)
         tensors = {
             "work": work,
@@ -145,7 +145,7 @@ class _NativeLayer(torch.autograd.Function):
         directions, steps, _, batch = hidden.shape
         steps -= 1
         buffers = BorrowedBuffers(inputs.dtype)
-        result = buffers.take(directions, steps, cell.gradient_blocks * size, batch)
+        result = buffers.borrow(directions, steps, cell.gradient_blocks * size, batch)
         bias_grad = inputs.new_zeros(directions, size, batch) if ctx.has_bias else None
         back = [weight[:, :, :-1].transpose(1, 2).contiguous() for weight in weights]
         tensors = {"work": work, "hidden": hidden, "saved": saved, "result": result}
@@ -172,7 +172,7 @@ def _zero_state(
 ) -> Tensor:
     """Borrow all states (D, T + 1, H + 1, B) with a zero initial state and the bias row."""
     directions, steps, _, batch = work.shape
-    hidden = buffers.take(directions, steps + 1, size + 1, batch)
+    hidden = buffers.borrow(directions, steps + 1, size + 1, batch)
     hidden[0, 0] = 0
     hidden[-1, -1 if directions == 2 else 0] = 0
     hidden[:, :, size] = 1

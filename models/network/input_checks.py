@@ -28,7 +28,7 @@ def check_split(split: TensorizedSplit, name: str, vocabulary_size: int, num_cla
     if lengths.min() < 1:
         raise DataError(
             f"Document {int(lengths.argmin())} of the {name} split has no tokens. Remove empty "
-            "documents, or replace each one by the unknown word."
+            "documents, or replace each one with the unknown word."
         )
     _check_range(split.ids, f"word id in the {name} split", "vocabulary_size", vocabulary_size)
     _check_range(split.labels, f"label in the {name} split", "num_classes", num_classes)
@@ -51,7 +51,7 @@ def check_batch(ids: Tensor, lengths: Tensor, vocabulary_size: int) -> None:
             raise DataError(
                 f"A length in a batch is {shortest if shortest < 1 else longest}. Lengths are from "
                 f"1 to {len(ids)}, the number of steps of the batch. Remove empty documents, or "
-                "replace each one by the unknown word."
+                "replace each one with the unknown word."
             )
     if ids.device.type == "cpu":
         _check_range(ids.numpy(), "word id in a batch", "vocabulary_size", vocabulary_size)

@@ -3,8 +3,7 @@
 Shapes: T time, B batch, V words, H hidden, D directions, S = D * H state features, C classes.
 
 The graph is built node by node, not traced: the loops are Python code, and a trace would unroll
-them for one length. Every cell says in `Cell.onnx` which operator computes it, with the gates in
-which order.
+them for one length. `Cell.onnx` names the operator that computes a cell, and its gate order.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from celltune.models.network.onnx_graph import OnnxGraph, OnnxStates
 OPSET, IR_VERSION = 17, 8
 """The versions of 2022, which onnxruntime 1.12 and later can read."""
 MAX_BYTES = 2**31 - 1
-"""The size limit of a protocol buffer, and so of an ONNX file in one piece."""
+"""The size limit of a protocol buffer, and therefore of a single ONNX file."""
 
 Array = NDArray[np.float32]
 
@@ -51,7 +50,7 @@ def build_onnx(model: TextClassifier) -> Any:
     size = sum(values.nbytes for values in model.state_dict().values())
     if size > 0.9 * MAX_BYTES:
         raise ValueError(
-            f"The weights have {size:,} bytes, but an ONNX file in one piece holds at most "
+            f"The weights have {size:,} bytes, but a single ONNX file can hold at most "
             f"{MAX_BYTES:,}. Reduce data.vocabulary_size or embedding_size."
         )
     exported = onnx.helper.make_model(

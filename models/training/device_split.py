@@ -1,4 +1,4 @@
-"""A split that is stored on a GPU; batches are cut there.
+"""A split that is stored on a GPU; its batches are assembled on the GPU.
 
 Shapes: N tokens of all documents, T time, B batch.
 """

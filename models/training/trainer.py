@@ -320,7 +320,7 @@ class Trainer:
     def _batches(
         self, split: TensorizedSplit, plan: list[DocumentIndices]
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield batches on the device, cut there if it stores the split."""
+        """Yield batches on the device; they are assembled on the GPU if it stores the split."""
         device_split = self._device_splits.get(id(split))
         if device_split is not None:
             yield from map(device_split.batch, plan)
@@ -338,11 +338,12 @@ class Trainer:
         diverged = (~torch.isfinite(torch.stack(losses))).nonzero()
         if len(diverged):
             epoch = self._epoch + (1 if phase == "training" else 0)
+            clip = self._training.gradient_clip
+            clip_advice = ", or a gradient_clip of at most 1.0" if clip is None or clip > 1 else ""
             raise DivergedError(
                 f"The {phase} loss is NaN or infinite at epoch {epoch}, step "
                 f"{int(diverged[0]) + 1}, with learning rate {self._training.learning_rate:g} and "
-                f"gradient_clip {self._training.gradient_clip}. Try a learning rate ten times "
-                "smaller, or a gradient_clip of at most 1.0."
+                f"gradient_clip {clip}. Try a learning rate ten times smaller{clip_advice}."
             )
 
 

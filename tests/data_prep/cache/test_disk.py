@@ -32,7 +32,7 @@ def unexpected() -> PreparedData:
     pytest.fail("built again")
 
 
-def test_loaded_data_equal_built_data(tmp_path: Path) -> None:
+def test_loaded_data_equals_built_data(tmp_path: Path) -> None:
     first = load_or_build(tmp_path / "new" / "cache", NAME, built, PREPARED)
     second = load_or_build(tmp_path / "new" / "cache", NAME, unexpected, PREPARED)
     assert (second.fingerprint, second.classes) == (NAME, ("neg", "pos"))
@@ -95,6 +95,15 @@ def test_failed_build_leaves_the_cache_unchanged(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="row 7 is empty"):
         load_or_build(tmp_path, NAME, fails, PREPARED)
     assert [file.name for file in tmp_path.iterdir()] == [f"{NAME}.lock"]
+
+
+def test_error_of_a_source_is_not_reported_as_an_error_of_the_cache(tmp_path: Path) -> None:
+    def fails() -> PreparedData:
+        raise FileNotFoundError("reviews.csv")
+
+    with pytest.raises(FileNotFoundError, match=r"reviews\.csv"):
+        load_or_build(tmp_path, NAME, fails, PREPARED)
+    assert len(load_or_build(tmp_path, NAME, built, PREPARED).train) == 2
 
 
 def with_vectors() -> PreparedData:

@@ -80,10 +80,22 @@ def test_sets_in_use_are_not_evicted() -> None:
     tracker = LruTracker(lambda _: True)
     tracker.add("used", 80)
     tracker.acquire("used", "user")
-    with pytest.raises(DataError, match=r"30 bytes .* searches use 80 bytes.*data_memory_gb"):
+    with pytest.raises(DataError, match=r"30 bytes does not fit .*data_memory_gb.* use 80 bytes"):
         tracker.make_room(30, 100)
     tracker.release("used", "user")
     assert tracker.make_room(30, 100) == ["used"]
+
+
+def test_set_that_exceeds_the_limit_alone_is_rejected() -> None:
+    tracker = LruTracker(lambda _: True)
+    tracker.add("unused", 80)
+    message = (
+        r"data of 101 bytes exceeds the limit of 100 bytes \(resources\.data_memory_gb\)\. Raise "
+        r"the limit, or lower"
+    )
+    with pytest.raises(DataError, match=message):
+        tracker.make_room(101, 100)
+    assert "unused" in tracker
 
 
 def test_nothing_is_evicted_without_a_limit() -> None:

@@ -43,13 +43,19 @@ def test_clear_removes_only_the_given_fingerprints(tmp_path: Path) -> None:
     assert clear(tmp_path) == []
 
 
-@pytest.mark.parametrize(("text", "matches"), [("x", "none"), ("", "2")])
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("x", "is not the beginning of any fingerprint"),
+        ("", "is the beginning of 2 fingerprints"),
+    ],
+)
 def test_clear_rejects_fingerprints_without_a_unique_match(
-    tmp_path: Path, text: str, matches: str
+    tmp_path: Path, text: str, problem: str
 ) -> None:
     fill(tmp_path)
     with pytest.raises(
-        DataError, match=rf"'{text}' matches {matches} of the 2 data sets in .*`fingerprints`"
+        DataError, match=rf"`fingerprints` contains '{text}', which {problem} in .* exactly one\."
     ):
         clear(tmp_path, [text])
     assert len(cached_datasets(tmp_path)) == 2

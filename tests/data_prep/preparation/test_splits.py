@@ -67,13 +67,24 @@ def test_validation_does_not_depend_on_train_size() -> None:
     [
         ((5,), None, 0.2, "All 5 documents are of class 0. .* at least two classes"),
         ((), None, 0.2, "There are no documents. .* at least two classes"),
-        ((5, 5), 8, 3, "There are 10 documents, but data.train_size 8 .* 3 need 11. Reduce"),
-        ((5, 5), None, 10, "10 documents, but data.valid_size takes 10, which leaves none"),
+        (
+            (5, 5),
+            8,
+            3,
+            "8 and data.valid_size 3 need 11. Reduce data.train_size or data.valid_size.$",
+        ),
+        ((5, 5), None, 10, "10, which leaves none to train on. Reduce data.valid_size.$"),
         (
             (99, 1),
             3,
             1,
-            "3 documents would contain none of class 1, which has 1 of 100",
+            "3 documents would contain none of class 1, which has 1 of 100 .* Increase data.train_",
+        ),
+        (
+            (99, 1),
+            None,
+            97,
+            "3 documents would contain none of class 1, .* documents. Reduce data.valid_size, or",
         ),
     ],
 )
@@ -82,3 +93,17 @@ def test_rejects_impossible_split(
 ) -> None:
     with pytest.raises(DataError, match=message):
         stratified_split(labels_of(*counts), train_size, valid_size, 1)
+
+
+@pytest.mark.parametrize(
+    ("train_size", "valid_size", "test_size", "keys"),
+    [
+        (None, 2, 9, "data.valid_size or data.test_size"),
+        (8, 2, 1, "data.train_size, data.valid_size or data.test_size"),
+    ],
+)
+def test_too_few_documents_names_the_sizes_that_can_be_reduced(
+    train_size: int | None, valid_size: int, test_size: int, keys: str
+) -> None:
+    with pytest.raises(DataError, match=f"Reduce {keys}.$"):
+        stratified_split(labels_of(5, 5), train_size, valid_size, 1, test_size=test_size)

@@ -86,13 +86,13 @@ def test_word_can_contain_spaces(tmp_path: Path) -> None:
         (
             "v.txt",
             b"2 2\na 1 2\n",
-            "contains 1 vectors, but its first line announces 2.* truncated",
+            "contains 1 vectors, but its first line states 2.* truncated",
         ),
         ("v.gz", gzip.compress(TEXT)[:-9], "is damaged or"),
         ("v.zip", b"PK\x03\x04junk", "is damaged or truncated"),
         ("v.bin", b"hello\n", "is not a word2vec binary file"),
         ("v.bin", binary({"a": [1, 2]})[:-1], "vector 1 of 1: the file is truncated"),
-        ("v.bin", b"3 99999999999\na ", "announces vectors of 99999999999 numbers; at most 65536"),
+        ("v.bin", b"3 99999999999\na ", "declares vectors of 99999999999 numbers; at most 65536"),
     ],
 )
 def test_error_for_an_invalid_file_names_place_and_fix(

@@ -84,5 +84,5 @@ def test_onnxruntime_computes_the_same_logits(
 def test_weights_larger_than_one_file_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_export, "MAX_BYTES", 1_000)
     model = TextClassifier(ModelConfig(cell="gru"), VOCABULARY, 2)
-    with pytest.raises(ValueError, match="one piece holds at most 1,000"):
+    with pytest.raises(ValueError, match="a single ONNX file can hold at most 1,000"):
         build_onnx(model)

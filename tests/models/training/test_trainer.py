@@ -178,6 +178,19 @@ def test_diverged_loss_is_reported_with_epoch_step_and_learning_rate(build: Buil
         trainer.evaluate(make_split(3, 3))
 
 
+@pytest.mark.parametrize(("clip", "advised"), [(None, True), (5.0, True), (1.0, False)])
+def test_gradient_clip_is_advised_only_if_it_would_be_lower(
+    build: Build, clip: float | None, advised: bool
+) -> None:
+    trainer = build(training={"gradient_clip": clip})
+    with torch.no_grad():
+        trainer.model.output_bias.fill_(torch.nan)
+    with pytest.raises(DivergedError) as raised:
+        trainer.run_epoch()
+    advice = "ten times smaller" + (", or a gradient_clip of at most 1.0." if advised else ".")
+    assert str(raised.value).endswith(advice)
+
+
 def test_number_of_parameters(build: Build) -> None:
     assert build().parameters == 30 * 5 + (12 * 5 + 12 * 4 + 24) + 4 + 1
 
@@ -193,7 +206,10 @@ def _replace(split: TensorizedSplit, **arrays: Any) -> TensorizedSplit:
         ({"ids": [2, 3, 30]}, r"word id in the train split is 30\. Allowed values are 0 to 29"),
         ({"ids": [2, -1, 3]}, r"word id in the train split is -1\. Allowed"),
         ({"labels": [0, 2]}, r"label in the train split is 2\. Allowed values are 0 to 1"),
-        ({"offsets": [0, 3, 3]}, r"Document 1 of the train split has no tokens"),
+        (
+            {"offsets": [0, 3, 3]},
+            r"Document 1 of the train split has no tokens.* each one with the unknown word",
+        ),
         ({"offsets": [0], "labels": [], "ids": []}, r"The train split is empty"),
     ],
 )

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from celltune.data_prep.config import DataConfig
+from celltune.data_prep.errors import DataError
+from celltune.data_prep.sources.factory import check_files_exist, open_source
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"), [("imdb", "file or folder"), ("csv", "file"), ("amazon", "file")]
+)
+def test_missing_path_is_rejected_with_what_the_source_reads(
+    tmp_path: Path, source: str, kind: str
+) -> None:
+    config = DataConfig(source=source, path=tmp_path / "none")
+    message = rf"none does not exist .* Set data\.path to an existing {kind}\.$"
+    with pytest.raises(DataError, match=message):
+        open_source(config, cache_dir=tmp_path)
+    with pytest.raises(DataError, match=r"none does not exist .* Set data\.path to an existing"):
+        check_files_exist(config)
+
+
+def test_folder_is_rejected_if_the_source_reads_a_file(tmp_path: Path) -> None:
+    config = DataConfig(source="csv", path=tmp_path)
+    with pytest.raises(DataError, match=r"is a folder, but data\.path must be a file\.$"):
+        open_source(config, cache_dir=tmp_path)
