@@ -75,7 +75,7 @@ class StorageContract:
 
     def test_empty_storage_has_no_experiments(self, storage: Storage) -> None:
         assert storage.names() == []
-        with pytest.raises(ExperimentError, match=r"'demo'. It contains no experiments"):
+        with pytest.raises(ExperimentError, match=r"'demo': it contains no experiments\. Launch"):
             find_experiment("demo", storage)
 
     @pytest.mark.usefixtures("experiment")
@@ -115,7 +115,9 @@ class StorageContract:
 
     @pytest.mark.usefixtures("experiment")
     def test_unknown_name_is_rejected_with_the_closest_one(self, storage: Storage) -> None:
-        with pytest.raises(ExperimentError, match="Did you mean 'demo'"):
+        with pytest.raises(
+            ExperimentError, match=r"Did you mean 'demo'\? Its experiments are: demo"
+        ):
             find_experiment("dem", storage)
 
     def test_appended_events_are_read_by_others(

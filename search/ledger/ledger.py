@@ -71,6 +71,7 @@ class LedgerLines(Protocol):
 
         Raises:
             OSError: the lines may be written partially, or not at all.
+            LedgerError: the lines do not count, because another driver took over.
         """
 
     def close(self) -> None:
@@ -128,7 +129,7 @@ class Ledger:
             LedgerError: the ledger cannot be written, or is damaged.
         """
         self._lines = LedgerFile(lines) if isinstance(lines, Path) else lines
-        self._write_error: OSError | None = None
+        self._failure: LedgerError | None = None
         try:
             self._events = self._lines.open()
         except OSError as error:
@@ -148,15 +149,18 @@ class Ledger:
         Raises:
             LedgerError: the events cannot be written. Readers see a prefix of them.
         """
-        if self._write_error is not None:
-            raise self._error(self._write_error)
+        if self._failure is not None:
+            raise self._failure
         first = len(self._events)
         data = b"".join(encode(first + index, event) for index, event in enumerate(events))
         try:
             self._lines.write(first, len(events), data)
         except OSError as error:
-            self._write_error = error
-            raise self._error(error) from error
+            self._failure = self._error(error)
+            raise self._failure from error
+        except LedgerError as error:
+            self._failure = error
+            raise
         self._events.extend(events)
 
     def _error(self, error: OSError) -> LedgerError:

@@ -30,7 +30,6 @@ returned to all later reads and listings.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -42,6 +41,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from celltune.search.errors import ExperimentError, LedgerError
 from celltune.search.storage.object_path import ObjectPath
 
 _log = logging.getLogger(__name__)
@@ -64,16 +64,22 @@ class HeldError(Exception):
 class Lease:
     """The lease of this process. Invariant: at most one process holds a generation."""
 
-    def __init__(self, prefix: ObjectPath) -> None:
-        """Take the lease whose objects are under `prefix`.
+    def __init__(self, prefix: ObjectPath, experiment: str) -> None:
+        """Take the lease of an experiment, whose objects are under `prefix`.
 
         This takes some seconds if the owner on another machine shows no sign of life.
 
+        Args:
+            prefix: the prefix of the lease's objects.
+            experiment: the name of the experiment, for messages.
+
         Raises:
             HeldError: a live driver holds the lease.
+            ExperimentError: other processes compete for the lease.
             OSError: the store cannot be reached.
         """
         self._prefix = prefix
+        self._experiment = experiment
         self._beat = 0
         self._released = threading.Event()
         self.generation, self._name = self._take()
@@ -96,7 +102,9 @@ class Lease:
             (self._prefix / name).unlink()
             # A random delay, so that two competing processes do not collide again.
             time.sleep(secrets.randbelow(1000) / 1000 * BEAT_SECONDS / 3)
-        raise HeldError("several processes that are starting at the same time")
+        raise ExperimentError(
+            f"Several processes are starting '{self._experiment}' at the same time. Try again."
+        )
 
     def _remove_older(self, generation: int) -> None:
         for name in self._prefix.names():
@@ -123,14 +131,14 @@ class Lease:
         """Check that every later holder of the lease sees what was written before this call.
 
         Raises:
-            OSError: another driver took over, or the store cannot be reached.
+            LedgerError: another driver took over.
+            OSError: the store cannot be reached.
         """
         if any(_generation(name) > self.generation for name in self._prefix.names()):
-            raise OSError(
-                errno.EPERM,
-                "another driver took over the experiment, because this one showed no sign of life "
-                "for too long",
-                str(self._prefix),
+            raise LedgerError(
+                f"Another driver took over the experiment '{self._experiment}', because this one "
+                f"sent no heartbeat for {DEAD_BEATS * BEAT_SECONDS:g} s. All recorded events are "
+                "safe. Resume the experiment after the other driver has ended."
             )
 
     def release(self) -> None:

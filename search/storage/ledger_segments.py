@@ -191,11 +191,11 @@ class SegmentedLedger:
             self._lease.confirm()
             with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
                 list(pool.map(lambda part: (self._prefix / part[0].name).unlink(), parts))
-        except OSError as error:
-            # The events are durable in any case; only the number of objects stays high.
-            _log.warning(
-                "Objects of the ledger %s cannot be merged: %s", self._prefix, error.strerror
-            )
+        except (OSError, LedgerError) as error:
+            # The events are durable in any case; only the number of objects stays high. A lost
+            # lease is reported by the next append.
+            reason = error.strerror if isinstance(error, OSError) else error
+            _log.warning("Objects of the ledger %s cannot be merged: %s", self._prefix, reason)
 
     def close(self) -> None:
         """Do nothing: no connection is open between two requests."""

@@ -35,11 +35,19 @@ def open_storage(address: StorageAddress = None) -> Storage:
     if isinstance(address, Storage):
         return address
     chosen = address or os.environ.get("CELLTUNE_STORAGE") or _DEFAULT
-    scheme = _SCHEME.match(chosen) if isinstance(chosen, str) else None
+    match = _SCHEME.match(chosen) if isinstance(chosen, str) else None
+    scheme = match[1] if match else _FOLDER
+    if scheme not in STORAGES:
+        schemes = [name for name in STORAGES.names() if name != _FOLDER]
+        # The address is omitted, because it can contain a password.
+        raise ExperimentError(
+            f"The storage address has the unknown scheme '{scheme}'. Use a path, or one of the "
+            f"schemes {', '.join(schemes)}."
+        )
     try:
-        backend = STORAGES.load(scheme[1] if scheme else _FOLDER)
+        backend = STORAGES.load(scheme)
     except ExtensionError as error:
-        raise ExperimentError(f"The storage cannot be opened: {error}") from error
+        raise ExperimentError(f"The storage cannot be opened. {error}") from error
     return backend.open(str(chosen))
 
 
@@ -71,12 +79,15 @@ def find_experiment(name: str, storage: StorageAddress) -> Experiment:
     if NAME.fullmatch(name) and experiment.is_complete():
         return experiment
     names = opened.names()
-    hint = (
-        closest_match(name, names).replace("Allowed:", "Its experiments are:")
-        if names
-        else "It contains no experiments."
-    )
+    # The name and the storage are arguments of many functions, each under its own name, so the
+    # message cannot name the arguments.
+    if not names:
+        raise ExperimentError(
+            f"The storage {opened} has no experiment '{name}': it contains no experiments. Launch "
+            "one, or select another storage."
+        )
+    hint = closest_match(name, names).replace("Allowed:", "Its experiments are:")
     raise ExperimentError(
-        f"The storage {opened} has no experiment '{name}'. {hint} Set `name` to one of them, or "
-        "`storage` to the storage that contains it."
+        f"The storage {opened} has no experiment '{name}'. {hint} Use one of them, or select the "
+        f"storage that contains '{name}'."
     )

@@ -108,7 +108,7 @@ class ObjectStoreExperiment(Experiment):
     def locked(self) -> Iterator[None]:
         """Hold the experiment's lease while the context is open."""
         try:
-            self._lease = Lease(self._prefix / "lock")
+            self._lease = Lease(self._prefix / "lock", self.name)
         except HeldError as error:
             raise self.locked_error(str(error)) from error
         except OSError as error:

@@ -55,7 +55,7 @@ def run_search(experiment: Experiment, reports: int | None) -> None:
 
 
 def test_unknown_scheme_is_reported_with_the_installed_one() -> None:
-    with pytest.raises(ExperimentError, match=r"'object' is not a storage backend. .*'objects'"):
+    with pytest.raises(ExperimentError, match=r"unknown scheme 'object'. .* objects\."):
         open_storage("object:///searches")
 
 
