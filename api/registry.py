@@ -72,8 +72,9 @@ class Registry(Generic[T]):
             ExtensionError: the name is unknown; the message lists the available names.
         """
         if name not in self:
+            article = "an" if self.kind[0] in "aeiou" else "a"
             raise ExtensionError(
-                f"'{name}' is not a {self.kind}. {closest_match(name, self.names())}"
+                f"'{name}' is not {article} {self.kind}. {closest_match(name, self.names())}"
             )
         return name
 

@@ -28,7 +28,7 @@ SAMPLERS: Registry[type[Sampler]] = Registry(
 """Samplers, which propose hyperparameters; selected by `sampler.name`."""
 
 EARLY_STOPPING: Registry[type[EarlyStoppingRule]] = Registry(
-    "stopping rule",
+    "early-stopping rule",
     "celltune.early_stopping",
     {"asha": "celltune.search.tuning.asha:Asha"},
 )

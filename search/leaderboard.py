@@ -45,7 +45,7 @@ def leaderboard(
     import pandas as pd
 
     if not names:
-        raise OptionError("No experiment is named. Give at least one of `names`.")
+        raise OptionError("`names` is empty. Give the name of at least one experiment.")
     searches, ranking_metric = read_searches(names, storage, metric)
     selection = Selection(where=where, best_per=tuple(best_per), top=top)
     return pd.DataFrame(selection.apply(ranking(searches, ranking_metric)))

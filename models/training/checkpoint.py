@@ -185,7 +185,5 @@ def _verify(path: ReadablePath, content: bytes, description: dict[str, JSON]) ->
 
 
 def _broken(path: ReadablePath, reason: str) -> CheckpointError:
-    return CheckpointError(
-        f"The checkpoint file {path} cannot be used: {reason}. Continue from an older "
-        "checkpoint, or train this trial from the start."
-    )
+    # The message has no fix, because it depends on what the caller wants to do with the state.
+    return CheckpointError(f"The checkpoint file {path} cannot be used: {reason}.")

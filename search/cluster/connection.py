@@ -62,7 +62,7 @@ def _check_reachable(address: str | None) -> None:
         )
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise ResourceError(f"`address` is '{address}'; it has to be 'auto' or host:port.")
+        raise ResourceError(f"`address` is '{address}'. Set it to 'auto' or host:port.")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
@@ -71,11 +71,15 @@ def _check_reachable(address: str | None) -> None:
 
 def _unreachable(address: str | None, error: Exception) -> ResourceError:
     if address is None:
-        return ResourceError(f"Ray cannot start on this machine: {error}")
+        return ResourceError(
+            f"Ray cannot start on this machine: {str(error).rstrip('.')}. Check the machine's free "
+            "memory and disk space, or set `address` to the address of a running cluster."
+        )
     return ResourceError(
-        f"Cannot connect to the Ray cluster at '{address}': {error}. Check that 'ray status' "
-        "works there, that this machine is a node of the cluster, and, if the cluster requires a "
-        "token, that RAY_AUTH_MODE=token is set. Without `address` a local cluster is started."
+        f"Cannot connect to the Ray cluster at '{address}': {str(error).rstrip('.')}. Check that "
+        "'ray status' works there, that this machine is a node of the cluster, and, if the cluster "
+        "requires a token, that RAY_AUTH_MODE=token is set. Without `address` a local cluster is "
+        "started."
     )
 
 

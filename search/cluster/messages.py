@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from celltune.data_prep.cache.ray_store import DataHandle
+from celltune.errors import CelltuneError
 from celltune.search.ledger.events import Cause
 from celltune.search.tuning.trial import TrialTask
 from celltune.search.types import EpochReport
@@ -41,8 +42,9 @@ class WorkerFailure:
     """The traceback."""
     data_lost: bool = False
     """True if the prepared data has to be published again."""
-    ends_run: bool = False
-    """True if no trial can continue, for example because the storage cannot be written."""
+    ends_run: type[CelltuneError] | None = None
+    """The error that ends the run, because no trial can continue: for example a `StorageError` if
+    the storage cannot be written. `None` if only this trial is affected."""
 
 
 @dataclass(frozen=True)

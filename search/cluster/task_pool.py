@@ -113,4 +113,5 @@ def _original_error(error: Exception) -> Exception:
     """Return the exception that the task raised, without Ray's wrapper."""
     if isinstance(error, ray.exceptions.RayTaskError):
         return error.cause if isinstance(error.cause, Exception) else error
-    return WorkerDiedError(f"its worker died: {str(error).splitlines()[0]}")
+    reason = str(error).splitlines()[0].rstrip(".")
+    return WorkerDiedError(f"The worker of the task died: {reason}.")

@@ -13,7 +13,6 @@ from ray.tune.search import Searcher
 from celltune.search.cluster.messages import WorkerFailure, WorkerReport, WorkerTask
 from celltune.search.cluster.ray_internals import OmittedFromSnapshots
 from celltune.search.cluster.watchdog import HangWatchdog
-from celltune.search.errors import StorageError
 from celltune.search.ledger.events import Cause
 from celltune.search.tuning.controller import Assignment, SearchController
 
@@ -103,13 +102,13 @@ class SchedulerAdapter(OmittedFromSnapshots, FIFOScheduler):  # type: ignore[mis
             goes_on = self._controller.report(number, report.epochs)
         if report.failure is None:
             return goes_on
-        if goes_on or report.failure.ends_run:
+        if goes_on or report.failure.ends_run is not None:
             self._handle_failure(number, report.failure)
         return False
 
     def _handle_failure(self, number: int, failure: WorkerFailure) -> None:
-        if failure.ends_run:
-            raise StorageError(failure.message)
+        if failure.ends_run is not None:
+            raise failure.ends_run(failure.message)
         if failure.data_lost:
             self._republish_data()
         if failure.cause is None:

@@ -83,7 +83,7 @@ def _failure(error: Exception) -> WorkerFailure:
     if isinstance(error, DataLostError):
         return WorkerFailure(str(error), cause="lost", data_lost=True)
     if isinstance(error, (StorageError, InputError)):
-        return WorkerFailure(str(error), ends_run=True)
+        return WorkerFailure(str(error), ends_run=type(error))
     message = str(error) or type(error).__name__
     return WorkerFailure(message, cause=_retry_cause(error), details=traceback.format_exc())
 

@@ -117,7 +117,7 @@ def launch(
         if prior is not None:
             same_data = prior_fingerprint == data.fingerprint
             prior = prior.model_copy(update={"same_data": same_data})
-            view.stage(describe_warm_start(prior))
+            view.message(describe_warm_start(prior, resolved.metric))
             events.append(prior)
         experiment.create(resolved, *events)
         with experiment.locked():

@@ -24,7 +24,9 @@ DAMAGED = ".damaged"
 
 
 class Checkpoints(Protocol):
-    """The checkpoints of one trial, by name. Small and picklable: it is sent to the trial's worker.
+    """The checkpoints of one trial, by name.
+
+    Instances are small and picklable, because they are sent to the workers.
 
     Invariant: `load` returns an old or a new state, never a mixture, even if a writer dies at any
     moment.

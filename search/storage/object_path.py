@@ -6,7 +6,10 @@ from abc import ABC, abstractmethod
 
 
 class ObjectPath(ABC):
-    """A key, or a prefix of keys, in an object store. Small, picklable, without a connection.
+    """A key, or a prefix of keys, in an object store.
+
+    Instances are small and picklable, because they are sent to the workers. They contain no
+    connection.
 
     The leases, ledgers and checkpoints of `ObjectStorage` rely on three properties of the store:
 

@@ -34,8 +34,8 @@ class AshaSettings(EarlyStoppingSettings):
         """Check that the first rung can be reached."""
         if self.grace_period > max_epochs:
             raise ValueError(
-                f"early_stopping.grace_period is {self.grace_period}, "
-                f"above budget.max_epochs, which is {max_epochs}"
+                f"early_stopping.grace_period is {self.grace_period}, above budget.max_epochs, "
+                f"which is {max_epochs}. Set it to at most {max_epochs}."
             )
 
     def describe(self) -> str:
@@ -48,7 +48,7 @@ class AshaSettings(EarlyStoppingSettings):
 
 @dataclass(frozen=True)
 class Rung:
-    """The values of the trials that reached an epoch."""
+    """A rung: the best values of the trials that reached its epoch."""
 
     epoch: int
     values: dict[int, float]
@@ -84,7 +84,7 @@ class Asha(EarlyStoppingRule):
         return tuple(rung.epoch for rung in self._rungs)
 
     def take(self, trial: int, epoch: int, metrics: Mapping[str, float]) -> bool:
-        """Record a trial's epoch; return False if it is too poor for its rung."""
+        """Record the metrics of an epoch; return False if the trial is to be pruned."""
         value = self._sign * metrics[self._metric]
         best = self._best[trial] = max(value, self._best.get(trial, value))
         for rung in self._rungs:

@@ -253,6 +253,10 @@ class SearchController:
 
 
 def _no_retries_left(losses: int, cause: Cause, error: str) -> str:
-    if losses == 1:
+    retries = losses - 1
+    if retries == 0:
         return error
-    return f"The trial lost its worker {losses} times, at last because {CAUSES[cause]}: {error}"
+    times = "once" if retries == 1 else f"{retries} times"
+    return (
+        f"The trial was retried {times} and failed, the last time because {CAUSES[cause]}: {error}"
+    )

@@ -101,7 +101,7 @@ class StudyMirror:
         self._running[number].report(value, epoch)
 
     def finish(self, trial: TrialRecord) -> None:
-        """End a running trial as the ledger says."""
+        """End a running trial with the status that the ledger records."""
         state = _STATES[trial.status]
         # Optuna gives a PRUNED trial its last intermediate value itself and rejects another one.
         value = self._value(trial) if state == TrialState.COMPLETE else None

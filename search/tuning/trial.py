@@ -139,15 +139,15 @@ def _save(trainer: Trainer, task: TrialTask) -> str:
 
 
 def _restore(trainer: Trainer, task: TrialTask) -> tuple[str, ...]:
-    """Load the first usable checkpoint; return a warning for each damaged one."""
+    """Load the first usable checkpoint; return a warning for each one that is not."""
     warnings: list[str] = []
     for name in task.restore_from:
         try:
             trainer.load_state(*task.checkpoints.load(name))
         except CheckpointError as error:
-            location = _set_aside(task, name)
             warnings.append(
-                f"Trial {task.number} falls back to an older checkpoint: {error}{location}"
+                f"Trial {task.number} skips the checkpoint {name}. {error}{_set_aside(task, name)} "
+                "The trial continues from an older checkpoint, or from the start if there is none."
             )
         except OSError as error:
             raise _storage_error(task, "read", name, error) from error
@@ -157,8 +157,9 @@ def _restore(trainer: Trainer, task: TrialTask) -> tuple[str, ...]:
 
 
 def _set_aside(task: TrialTask, name: str) -> str:
+    """Keep an unusable checkpoint under another name; return a sentence that says where."""
     try:
-        return f" The damaged checkpoint is kept in {task.checkpoints.set_aside(name)}."
+        return f" The checkpoint is kept as {task.checkpoints.set_aside(name)}."
     except OSError:
         return ""
 

@@ -66,9 +66,9 @@ def warm_start_event(
 ) -> WarmStarted:
     """Return the event that gives a new search the trials of an earlier one.
 
-    A trial is used if it was completed or pruned and all of its values are within the new space. A
-    hyperparameter that it did not name had its default value. Hyperparameters that the new space
-    does not search are dropped.
+    A trial is used if it was completed or pruned, recorded the metric, and all of its values are
+    within the new space. A hyperparameter that the trial does not record counts with its default
+    value. Hyperparameters that the new space does not search are omitted.
 
     Args:
         origin: the name of the earlier search.
@@ -112,13 +112,29 @@ def _prior(trial: TrialRecord, space: Space, metric: Metric) -> PriorTrial | Non
     )
 
 
-def describe_warm_start(event: WarmStarted) -> str:
-    """Return a summary of a warm start."""
-    parts = [f"Warm start with {len(event.trials)} trials of '{event.origin}'"]
+def describe_warm_start(event: WarmStarted, metric: Metric) -> str:
+    """Return a summary of a warm start.
+
+    Args:
+        event: the warm start.
+        metric: the metric of the new search.
+    """
+    sentences = [f"The warm start uses {_trials(len(event.trials))} of '{event.origin}'."]
     if event.outside:
-        parts.append(f"{event.outside} trials outside the new space were dropped")
+        verb = "is" if event.outside == 1 else "are"
+        has = "has" if event.outside == 1 else "have"
+        sentences.append(
+            f"It omits {_trials(event.outside)} that {verb} outside the new space or {has} no "
+            f"{metric}."
+        )
     if event.parameters_left_out:
-        parts.append(f"not searched here: {', '.join(event.parameters_left_out)}")
+        sentences.append(f"Not searched here: {', '.join(event.parameters_left_out)}.")
     if not event.same_data:
-        parts.append("it used different data, so its values may not be comparable")
-    return "; ".join(parts)
+        sentences.append(
+            "The experiments used different data, so the values may not be comparable."
+        )
+    return " ".join(sentences)
+
+
+def _trials(number: int) -> str:
+    return "1 trial" if number == 1 else f"{number} trials"

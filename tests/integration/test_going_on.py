@@ -131,7 +131,7 @@ def test_a_trial_that_exceeds_its_memory_fails_with_the_reason(storage: Path) ->
     assert_all_ended(state, 5)
     assert huge
     assert all(trial.status == "failed" for trial in huge)
-    assert all("at last because it ran out of memory" in trial.error for trial in huge)
+    assert all("the last time because it ran out of memory" in trial.error for trial in huge)
     assert {t.status for t in state.trials if t not in huge} == {"completed"}
 
 

@@ -105,4 +105,4 @@ def test_a_task_whose_worker_dies_repeatedly_fails() -> None:
             errors.append(str(error))
 
     run_jobs([job()], slots=1)
-    assert errors[0].startswith("its worker died: ")
+    assert errors[0].startswith("The worker of the task died: ")

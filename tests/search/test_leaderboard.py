@@ -61,7 +61,7 @@ def test_leaderboard_returns_a_data_frame(storage: Path) -> None:
 
 
 def test_leaderboard_rejects_missing_experiments(storage: Path) -> None:
-    with pytest.raises(OptionError, match="No experiment is named"):
+    with pytest.raises(OptionError, match=r"`names` is empty\. Give the name of at least"):
         frame_of(storage=storage)
     with pytest.raises(ExperimentError, match=r"no experiment 'dmo'.*Did you mean 'demo'"):
         frame_of("demo", "dmo", storage=storage)

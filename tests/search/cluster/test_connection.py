@@ -25,8 +25,8 @@ def _not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
             "ray://head:10001",
             "`address` is 'ray://head:10001', but a search cannot run over Ray Client",
         ),
-        ("head", "`address` is 'head'; it has to be 'auto' or host:port"),
-        ("head:", "`address` is 'head:'; it has to be"),
+        ("head", "`address` is 'head'. Set it to 'auto' or host:port"),
+        ("head:", "`address` is 'head:'. Set it to"),
     ],
 )
 def test_an_invalid_address_is_rejected(address: str, message: str) -> None:

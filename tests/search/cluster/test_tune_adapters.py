@@ -11,6 +11,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from celltune.data_prep.errors import DataError
+from celltune.errors import CelltuneError
 from celltune.search.cluster import watchdog
 from celltune.search.cluster.messages import WorkerFailure, WorkerReport, WorkerTask
 from celltune.search.cluster.tune_adapters import (
@@ -147,10 +149,13 @@ def test_a_failure_after_the_last_epoch_of_a_stopped_trial_is_ignored(
     assert controller.calls == [("report", 7, [EPOCH])]
 
 
-def test_a_failure_that_ends_the_run_is_raised_and_kept(scheduler: SchedulerAdapter) -> None:
-    with pytest.raises(StorageError, match="disk is full"):
-        handle(scheduler, (EPOCH,), WorkerFailure("disk is full", ends_run=True))
-    assert isinstance(scheduler.error, StorageError)
+@pytest.mark.parametrize("error", [StorageError, DataError, LedgerError])
+def test_a_failure_that_ends_the_run_is_raised_in_its_own_class(
+    scheduler: SchedulerAdapter, error: type[CelltuneError]
+) -> None:
+    with pytest.raises(error, match="disk is full"):
+        handle(scheduler, (EPOCH,), WorkerFailure("disk is full", ends_run=error))
+    assert type(scheduler.error) is error
 
 
 def test_an_error_of_the_controller_is_kept(

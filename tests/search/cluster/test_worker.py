@@ -67,8 +67,8 @@ def test_a_worker_is_reused_for_another_trial() -> None:
     ("error", "failure"),
     [
         (DataLostError("gone"), WorkerFailure("gone", "lost", data_lost=True)),
-        (StorageError("disk is full"), WorkerFailure("disk is full", ends_run=True)),
-        (DataError("no documents"), WorkerFailure("no documents", ends_run=True)),
+        (StorageError("disk is full"), WorkerFailure("disk is full", ends_run=StorageError)),
+        (DataError("no documents"), WorkerFailure("no documents", ends_run=DataError)),
         (TrialError("diverged"), WorkerFailure("diverged")),
         (MemoryError("too large"), WorkerFailure("too large", "memory")),
         (ValueError(), WorkerFailure("ValueError", "raised")),

@@ -225,7 +225,8 @@ def test_a_trial_that_loses_its_worker_is_retried_then_fails(tmp_path: Path) -> 
         assert controller.end_reason is None
         controller.retry_or_fail(0, "memory", "out of memory")
         assert controller.state.trials[0].error == (
-            "The trial lost its worker 3 times, at last because it ran out of memory: out of memory"
+            "The trial was retried 2 times and failed, the last time because it ran out of memory: "
+            "out of memory"
         )
         assert study_of(controller).trials[0].state == TrialState.FAIL
         assert controller.end_reason

@@ -66,9 +66,13 @@ def test_a_damaged_checkpoint_is_replaced_by_an_older_one(
     again = epochs(task, data, 2)
     assert numbers(again[:1]) == numbers(uncut[1:])
     (warning,) = again[0].warnings
-    assert warning.startswith("Trial 0 falls back to an older checkpoint: The checkpoint file ")
     aside = tmp_path / "epoch-2.damaged"
-    assert warning.endswith(f"The damaged checkpoint is kept in {aside}.")
+    assert warning == (
+        f"Trial 0 skips the checkpoint epoch-2. The checkpoint file {weights} cannot be used: it "
+        f"is truncated or altered: {len(damaged)} bytes instead of {len(damaged) + 1}. The "
+        f"checkpoint is kept as {aside}. The trial continues from an older checkpoint, or from the "
+        "start if there is none."
+    )
     assert (aside / weights.name).read_bytes() == damaged
     assert again[1].warnings == ()
 

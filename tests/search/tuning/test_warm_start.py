@@ -56,12 +56,26 @@ def test_trials_outside_the_new_space_are_counted_and_dropped(tmp_path: Path) ->
     assert event.outside == 12 - len(inside) > 0
     assert event.parameters_left_out == ["cell", "embedding_size"]
     assert all(prior.params["dropout"] == 0.0 for prior in event.trials)
-    assert describe_warm_start(event) == (
-        f"Warm start with {len(inside)} trials of 'old'; {event.outside} trials outside the new "
-        "space were dropped; not searched here: cell, embedding_size"
+    assert describe_warm_start(event, "valid_loss") == (
+        f"The warm start uses {len(inside)} trials of 'old'. It omits {event.outside} trials that "
+        "are outside the new space or have no valid_loss. Not searched here: cell, embedding_size."
     )
-    other = describe_warm_start(event.model_copy(update={"same_data": False}))
-    assert other.endswith("it used different data, so its values may not be comparable")
+
+
+def test_the_summary_has_only_the_sentences_that_apply(tmp_path: Path) -> None:
+    state = earlier(tmp_path)
+    config = make_config()
+    event = warm_start_event("old", state, config.space, config.metric, at=1.0)
+    changes = {"trials": event.trials[:1], "outside": 1, "parameters_left_out": []}
+    assert describe_warm_start(event.model_copy(update=changes), "valid_loss") == (
+        "The warm start uses 1 trial of 'old'. It omits 1 trial that is outside the new space or "
+        "has no valid_loss."
+    )
+    changes = {**changes, "outside": 0, "same_data": False}
+    assert describe_warm_start(event.model_copy(update=changes), "valid_loss") == (
+        "The warm start uses 1 trial of 'old'. The experiments used different data, so the values "
+        "may not be comparable."
+    )
 
 
 @pytest.mark.parametrize(
