@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -36,6 +36,12 @@ SOURCE_KEYS = (
 """Keys that only some sources read. A source declares the ones that it reads; a config that sets
 another one is rejected, because the value would have no effect."""
 
+_ALTERNATIVES = {
+    "test_size": ("test_path", "a test split"),
+    "groups": ("group_column", "groups"),
+}
+"""Keys of which at most one can be set: the later field, the earlier one, and what they define."""
+
 _YAML_BOOLEANS = {True: "yes, on and true", False: "no, off and false"}
 
 
@@ -45,7 +51,9 @@ class DataConfig(BaseModel):
     Equal configs with equal input files give equal prepared data.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+    )
 
     source: name_in(SOURCES)  # type: ignore[valid-type]
     """Where documents come from: synthetic (generated reviews), imdb (the Large Movie Review
@@ -174,56 +182,86 @@ class DataConfig(BaseModel):
             raise ValueError(
                 f"Must name at least two classes, such as [neg, pos], but is {list(value)}."
             )
-        for name in value:
+        problems = []
+        for name in dict.fromkeys(value):
             if not name or name != name.strip():
-                raise ValueError(
-                    f"Contains {name!r}. A class name must not be empty or start or "
-                    f"end with a space."
+                problems.append(
+                    f"Contains {name!r}. A class name must not be empty or start or end with a "
+                    f"space."
                 )
             if value.count(name) > 1:
-                raise ValueError(f"Contains {name!r} twice. Name each class once.")
+                problems.append(f"Contains {name!r} {value.count(name)} times. Name it once.")
+        if problems:
+            raise ValueError(" ".join(problems))
+        return value
+
+    # Each rule about several keys is a field validator that reads the preceding fields, so that all
+    # problems are reported at once; a model validator only runs if every field is valid. A key
+    # whose value is invalid is missing in `info.data`, and the rules that need it are skipped.
+
+    @field_validator(*SOURCE_KEYS)
+    @classmethod
+    def _check_source_key(cls, value: Any, info: ValidationInfo) -> Any:
+        if "source" not in info.data:
+            return value
+        key, name = str(info.field_name), info.data["source"]
+        source = SOURCES.load(name)
+        if key in source.required_keys:
+            if value is None:
+                raise ValueError(f"The source '{name}' needs data.{key}. Set it.")
+            return value
+        # A value that equals its default is allowed, so that a config that was written with all
+        # defaults can be loaded again.
+        if key not in source.optional_keys and value != cls.model_fields[key].default:
+            shown = str(value) if isinstance(value, Path) else repr(value)
+            readable = (*source.required_keys, *source.optional_keys)
+            raise ValueError(
+                f"data.{key} is {shown}, but the source '{name}' does not read it (it reads: "
+                f"{', '.join(readable) or 'none of these keys'}). Remove it."
+            )
+        return value
+
+    @field_validator("test_size", "groups")
+    @classmethod
+    def _check_alternative(cls, value: Any, info: ValidationInfo) -> Any:
+        key = str(info.field_name)
+        other, purpose = _ALTERNATIVES[key]
+        if value is not None and info.data.get(other) is not None:
+            raise ValueError(
+                f"data.{other} and data.{key} both define {purpose}. Remove one of them."
+            )
+        return value
+
+    @field_validator("lowercase")
+    @classmethod
+    def _check_lowercase(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        name = info.data.get("tokenizer")
+        if value is False and name is not None and TOKENIZERS.load(name).always_lowercases:
+            raise ValueError(
+                f"The tokenizer '{name}' always lower-cases text. Remove data.lowercase, or set "
+                f"data.tokenizer to another one."
+            )
+        return value
+
+    @field_validator("vectors")
+    @classmethod
+    def _check_unlabelled(
+        cls, value: VectorsConfig | None, info: ValidationInfo
+    ) -> VectorsConfig | None:
+        name = info.data.get("source")
+        if value is None or name is None or not value.unlabelled:
+            return value
+        if not SOURCES.load(name).has_unlabelled:
+            raise ValueError(
+                f"data.vectors.unlabelled is set, but the source '{name}' has no unlabelled "
+                f"documents. Remove it, or use a source that has, such as imdb."
+            )
         return value
 
     @model_validator(mode="after")
-    def _check_combinations(self) -> DataConfig:
-        if self.test_path is not None and self.test_size is not None:
-            raise ValueError(
-                "data.test_path and data.test_size both define a test split. Remove one of them."
-            )
-        if self.groups is not None and self.group_column is not None:
-            raise ValueError(
-                "data.groups and data.group_column both define groups. Remove one of them."
-            )
-        if self.lowercase is False and TOKENIZERS.load(self.tokenizer).always_lowercases:
-            raise ValueError(
-                f"The tokenizer '{self.tokenizer}' always lower-cases text. Remove data.lowercase, "
-                f"or set data.tokenizer to another one."
-            )
-        self._check_source()
+    def _check_values_of_source(self) -> DataConfig:
+        SOURCES.load(self.source).check_config(self)
         return self
-
-    def _check_source(self) -> None:
-        source = SOURCES.load(self.source)
-        for key in source.required_keys:
-            if getattr(self, key) is None:
-                raise ValueError(f"The source '{self.source}' needs data.{key}. Set it.")
-        readable = (*source.required_keys, *source.optional_keys)
-        for key in SOURCE_KEYS:
-            value = getattr(self, key)
-            # A value that equals its default is allowed, so that a config that was written with
-            # all defaults can be loaded again.
-            if key not in readable and value != type(self).model_fields[key].default:
-                shown = str(value) if isinstance(value, Path) else repr(value)
-                raise ValueError(
-                    f"data.{key} is {shown}, but the source '{self.source}' does not read it "
-                    f"(it reads: {', '.join(readable) or 'none of these keys'}). Remove it."
-                )
-        if self.vectors is not None and self.vectors.unlabelled and not source.has_unlabelled:
-            raise ValueError(
-                f"data.vectors.unlabelled is set, but the source '{self.source}' has no unlabelled "
-                f"documents. Remove it, or use a source that has, such as imdb."
-            )
-        source.check_config(self)
 
     def anchored(self) -> DataConfig:
         """Return this config with absolute paths, which are valid in any working directory."""

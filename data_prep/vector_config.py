@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 TORCHTEXT_NAMES = (
     "fasttext.en.300d",
@@ -27,7 +28,9 @@ TORCHTEXT_NAMES = (
 class VectorsConfig(BaseModel):
     """Pretrained word vectors: downloaded by name, read from a file, or learned from the data."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+    )
 
     name: str | None = None
     """A name of torchtext, such as glove.6B.100d; the vectors are downloaded once."""
@@ -59,24 +62,48 @@ class VectorsConfig(BaseModel):
     tuned: bool = True
     """Whether training updates the vectors or keeps them fixed."""
 
-    @model_validator(mode="after")
-    def _check_combinations(self) -> VectorsConfig:
-        origins = [key for key in ("name", "path", "train") if getattr(self, key) is not None]
-        if len(origins) != 1:
+    # Each rule is a field validator that reads the preceding fields, so that all problems are
+    # reported at once; a model validator only runs if every field is valid. A key whose value is
+    # invalid is missing in `info.data`.
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str | None) -> str | None:
+        if value is not None and value not in TORCHTEXT_NAMES:
             raise ValueError(
-                f"Exactly one of name, path and train must be set, but "
-                f"{' and '.join(origins) or 'none'} is set."
+                f"data.vectors.name is {value!r}. Allowed are {', '.join(TORCHTEXT_NAMES)}. For a "
+                f"file, set data.vectors.path."
             )
-        if self.name is not None and self.name not in TORCHTEXT_NAMES:
-            raise ValueError(
-                f"data.vectors.name is {self.name!r}. Allowed are {', '.join(TORCHTEXT_NAMES)}. "
-                f"For a file, set data.vectors.path."
-            )
-        for key in ("size", "epochs", "unlabelled"):
-            if self.train is None and getattr(self, key) != type(self).model_fields[key].default:
-                raise ValueError(
-                    f"data.vectors.{key} is only read with data.vectors.train. Remove it."
-                )
-        if self.member is not None and self.path is None:
+        return value
+
+    @field_validator("member")
+    @classmethod
+    def _check_member(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("path", "invalid") is None:
             raise ValueError("data.vectors.member is only read with data.vectors.path. Remove it.")
-        return self
+        return value
+
+    @field_validator("train")
+    @classmethod
+    def _check_origin(cls, value: str | None, info: ValidationInfo) -> str | None:
+        origins = {key: info.data.get(key, "invalid") for key in ("name", "path")}
+        present = [key for key, origin in {**origins, "train": value}.items() if origin is not None]
+        if len(present) != 1:
+            raise ValueError(
+                f"data.vectors needs exactly one of name, path and train, but has "
+                f"{_listed(present) if present else 'none of them'}."
+            )
+        return value
+
+    @field_validator("size", "epochs", "unlabelled")
+    @classmethod
+    def _check_training_key(cls, value: int, info: ValidationInfo) -> int:
+        key = str(info.field_name)
+        is_set = value != cls.model_fields[key].default
+        if is_set and info.data.get("train", "invalid") is None:
+            raise ValueError(f"data.vectors.{key} is only read with data.vectors.train. Remove it.")
+        return value
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(keys[:-1]), keys[-1]]))

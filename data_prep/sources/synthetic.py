@@ -168,13 +168,18 @@ class SyntheticSource(Source):
             ValueError: the sizes of the splits add up to more than the number of reviews.
         """
         available = config.reviews or DEFAULT_REVIEWS
-        sizes = (config.train_size, config.valid_size, config.test_size)
-        requested = sum(size for size in sizes if isinstance(size, int))
+        sizes = {
+            "data.train_size": config.train_size,
+            "data.valid_size": config.valid_size,
+            "data.test_size": config.test_size,
+        }
+        counts = {key: size for key, size in sizes.items() if isinstance(size, int)}
+        requested = sum(counts.values())
         if requested > available:
             raise ValueError(
                 f"The sizes of the splits add up to {requested:,} documents, but only "
                 f"{available:,} are generated. Set data.reviews to {requested} or more, or reduce "
-                f"data.train_size or data.valid_size."
+                f"{' or '.join(counts)}."
             )
 
     @classmethod

@@ -23,7 +23,10 @@ from celltune.data_prep.config import DataConfig
         ({"source": "imdb", "text_column": "body"}, "text_column is 'body', but the source 'imdb'"),
         ({"source": "csv", "path": "x", "reviews": 50}, "reviews is 50, but the source 'csv'"),
         ({"source": "csv", "path": "x", "classes": ["a"]}, "Must name at least two"),
-        ({"source": "csv", "path": "x", "classes": ["a", "a"]}, "Contains 'a' twice"),
+        (
+            {"source": "csv", "path": "x", "classes": ["a", "a"]},
+            "'a' 2 times. Name it once",
+        ),
         (
             {"source": "csv", "path": "x", "classes": ["a", " "]},
             "must not be empty or start or end",
@@ -45,7 +48,11 @@ from celltune.data_prep.config import DataConfig
         ({"source": "synthetic", "valid_size": "half"}, "Must be a share .* but is 'half'"),
         (
             {"source": "synthetic", "train_size": 2990, "valid_size": 11},
-            r"Set data\.reviews to 3001",
+            r"Set data\.reviews to 3001 or more, or reduce data\.train_size or data\.valid_size\. ",
+        ),
+        (
+            {"source": "synthetic", "reviews": 10, "test_size": 11},
+            r"Set data\.reviews to 11 or more, or reduce data\.test_size\. ",
         ),
         ({"source": "synthetic", "label_noise": 0.5}, "less than 0.5"),
         ({"source": "synthetic", "train_size": "many"}, "valid integer"),
@@ -64,11 +71,11 @@ from celltune.data_prep.config import DataConfig
         ({"source": "synthetic", "vocabulary_size": 0}, "greater than or equal to 1"),
         (
             {"source": "synthetic", "vectors": {}},
-            "one of name, path and train .*, but none",
+            r"needs exactly one of name, path and train, but has none of them\.",
         ),
         (
             {"source": "synthetic", "vectors": {"name": "a", "path": "b"}},
-            "name and path is set",
+            r"exactly one of name, path and train, but has name and path\.",
         ),
         ({"source": "synthetic", "vectors": {"name": "glove.7B"}}, "Allowed are .*glove.6B.100d"),
         ({"source": "synthetic", "vectors": {"path": "x", "size": 5}}, "size is only read with"),
@@ -82,6 +89,44 @@ from celltune.data_prep.config import DataConfig
 def test_rejects_invalid_config(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         DataConfig(**fields)
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    fields: dict[str, Any] = {
+        "source": "csv",
+        "test_path": "b",
+        "test_size": 5,
+        "classes": ["a", "a", " "],
+        "reviews": 50,
+        "label_noise": 0.1,
+        "train_size": 0,
+        "lowercase": False,
+        "vectors": {"path": "x", "member": 3, "size": 5, "epochs": 4, "unlabelled": "x"},
+    }
+    with pytest.raises(ValidationError) as raised:
+        DataConfig(**fields)
+    assert [".".join(map(str, line["loc"])) for line in raised.value.errors()] == [
+        "path",
+        "test_size",
+        "classes",
+        "reviews",
+        "label_noise",
+        "train_size",
+        "lowercase",
+        "vectors.member",
+        "vectors.size",
+        "vectors.epochs",
+        "vectors.unlabelled",
+    ]
+    classes = raised.value.errors()[2]["msg"]
+    assert "Contains 'a' 2 times" in classes
+    assert "Contains ' '" in classes
+
+
+def test_invalid_source_is_reported_without_problems_that_depend_on_it() -> None:
+    with pytest.raises(ValidationError) as raised:
+        DataConfig(source="xml", reviews=50, max_tokens=0)
+    assert [line["loc"] for line in raised.value.errors()] == [("source",), ("max_tokens",)]
 
 
 @pytest.mark.parametrize(
