@@ -24,7 +24,7 @@ TRIALS = 12
 
 
 class EarlyStoppingContract:
-    """The requirements on every early-stopping rule (see `EarlyStoppingRule`)."""
+    """The requirements of every early-stopping rule (see `EarlyStoppingRule`)."""
 
     rule: ClassVar[str]
     """Registered name of the rule under test."""

@@ -37,7 +37,7 @@ def predictions(documents: int, classes: int, *, correct: float) -> Arrays:
 
 
 class MetricContract:
-    """The requirements on every metric (see `ObjectiveMetric`)."""
+    """The requirements of every metric (see `ObjectiveMetric`)."""
 
     metric: ClassVar[str]
     """Registered name of the metric under test."""

@@ -27,7 +27,7 @@ TRIALS = 30
 
 
 class SamplerContract:
-    """The requirements on every sampler (see `Sampler`)."""
+    """The requirements of every sampler (see `Sampler`)."""
 
     sampler: ClassVar[str]
     """Registered name of the sampler under test."""

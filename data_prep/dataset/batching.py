@@ -120,12 +120,12 @@ def _batch_ends(
 ) -> NDArray[np.int64]:
     """Return the end of each batch in a list of documents with the given `(n,)` lengths."""
     if batch_size < 1:
-        raise DataError(f"The batch size is {batch_size}; it has to be at least 1.")
+        raise DataError(f"The batch size is {batch_size}. It has to be at least 1.")
     if token_budget is None:
         starts = np.arange(0, len(lengths), batch_size, dtype=np.int64)
         return np.minimum(starts + batch_size, len(lengths))
     if token_budget < 1:
-        raise DataError(f"The token budget is {token_budget}; it has to be at least 1.")
+        raise DataError(f"The token budget is {token_budget}. It has to be at least 1.")
     ends: list[int] = []
     size = longest = 0
     for index, length in enumerate(lengths.tolist()):

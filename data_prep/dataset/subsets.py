@@ -29,7 +29,7 @@ def stratified_subset(split: TensorizedSplit, share: float, seed: int) -> Tensor
         DataError: `share` is outside of its range.
     """
     if not 0 < share <= 1:
-        raise DataError(f"The share of documents is {share}; it has to be above 0 and at most 1.")
+        raise DataError(f"The share of documents is {share}. It has to be above 0 and at most 1.")
     if share == 1:
         return split
     rng = np.random.default_rng((seed, 2))

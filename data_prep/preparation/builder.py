@@ -224,5 +224,7 @@ class Builder:
         overlap: dict[str, JSON] = {}
         for name, documents in (("train", selected.train), ("valid", selected.valid)):
             texts = {document.text.strip() for document in documents}
-            overlap[f"also_in_{name}"] = sum(each.text.strip() in texts for each in selected.test)
+            overlap[f"also_in_{name}"] = sum(
+                document.text.strip() in texts for document in selected.test
+            )
         return {**self._describe(finished), **overlap}

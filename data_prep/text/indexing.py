@@ -236,7 +236,7 @@ class _ChunkTable(NamedTuple):
     ends: Ids
 
     def expand(self, chunks: Ids, bounds: NDArray[np.int64]) -> tuple[Ids, Lengths]:
-        """Replace chunks by their tokens.
+        """Replace chunks with their tokens.
 
         Args:
             chunks: `(K,)` indices of distinct chunks.

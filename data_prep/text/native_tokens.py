@@ -58,7 +58,7 @@ def number_texts(texts: Sequence[str], rules: str, *, lowercase: bool) -> TokenN
     """
     library = _library()
     if library is None:
-        raise RuntimeError("The native tokenizer is not available; call available() first.")
+        raise RuntimeError("The native tokenizer is not available. Call available() first.")
     basic_english = rules == "basic_english"
     lowercase = lowercase or basic_english
     encoded = [

@@ -149,7 +149,7 @@ def build_embedding(
     vectors, width = source.vectors(vocabulary, corpus)
     if not vectors:
         raise DataError(
-            f"None of the {len(vocabulary)} words of the vocabulary has a vector; the vectors may "
+            f"None of the {len(vocabulary)} words of the vocabulary has a vector. The vectors may "
             f"be for another language or case. Check data.vectors, data.tokenizer and "
             f"data.lowercase."
         )

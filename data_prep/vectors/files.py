@@ -52,7 +52,7 @@ def read_vectors(
     with reading(path), _open(path, member) as file:
         vectors, width = read(path, file, frozenset(words))
     if not width:
-        raise DataError(f"{path} is empty; each line has to contain a word and its vector.")
+        raise DataError(f"{path} is empty. Each line has to contain a word and its vector.")
     return vectors, width
 
 
@@ -117,7 +117,7 @@ def _read_text(path: Path, file: IO[bytes], words: frozenset[str]) -> tuple[dict
     if number < expected_lines:
         raise DataError(
             f"{path} contains {number - 1} vectors, but its first line states "
-            f"{expected_lines - 1}. The file is truncated; get it again."
+            f"{expected_lines - 1}. The file is truncated. Get it again."
         )
     return vectors, width
 
@@ -153,7 +153,9 @@ def _parse_vector(place: str, fields: list[bytes]) -> Vector:
 
 def _require_finite(place: str, vector: Vector) -> Vector:
     if not np.isfinite(vector).all():
-        raise DataError(f"{place}: the vector contains a value that is not finite. Get it again.")
+        raise DataError(
+            f"{place}: the vector contains a value that is not finite. Get the file again."
+        )
     return vector
 
 
@@ -199,8 +201,8 @@ def _read_binary_header(path: Path, file: IO[bytes]) -> tuple[int, int]:
     count, width = map(int, header)
     if width > MAX_WIDTH:
         raise DataError(
-            f"{path} declares vectors of {width} numbers; at most {MAX_WIDTH} are supported. Get "
-            f"the file again."
+            f"{path} declares vectors of {width} numbers, but at most {MAX_WIDTH} are "
+            f"supported. Get the file again."
         )
     return count, width
 

@@ -80,7 +80,7 @@ class TextClassifier(nn.Module):
         self.output_bias = self._uniform((logits,), features)
 
     def load_vectors(self, vectors: Tensor, *, trainable: bool) -> None:
-        """Replace the initial values of the embedding by pretrained word vectors.
+        """Replace the initial values of the embedding with pretrained word vectors.
 
         Args:
             vectors: (V, E) float32.

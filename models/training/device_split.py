@@ -33,7 +33,7 @@ class DeviceSplit:
         self._labels = torch.tensor(split.labels).to(device)  # (n,)
 
     def batch(self, documents: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a batch, equal to the one that `data_prep.dataset.batching` cuts on the CPU.
+        """Return a batch, equal to the one that `data_prep.dataset.batching` assembles on the CPU.
 
         Args:
             documents: (B,) indices of documents.

@@ -284,7 +284,7 @@ class Trainer:
         epoch = meta.get("epoch")
         if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
             raise CheckpointError(
-                f"The state's epoch is {epoch!r}; it must be a whole number of at least 0. Load a "
+                f"The state's epoch is {epoch!r}. It must be a whole number of at least 0. Load a "
                 "state that Trainer.state() returned."
             )
         scale = meta.get("loss_scale")

@@ -132,10 +132,10 @@ def test_token_budget_limits_batches_and_is_used(
 
 @pytest.mark.parametrize("make_plan", [plan_of_epoch, evaluation_plan])
 def test_plans_reject_batch_size_zero(make_split: MakeSplit, make_plan: MakePlan) -> None:
-    with pytest.raises(DataError, match=r"The batch size is 0; it has to be at least 1\."):
+    with pytest.raises(DataError, match=r"The batch size is 0\. It has to be at least 1\."):
         make_plan(make_split([1]), 0)
 
 
 def test_plans_reject_token_budget_zero(make_split: MakeSplit) -> None:
-    with pytest.raises(DataError, match=r"The token budget is 0; it has to be at least 1\."):
+    with pytest.raises(DataError, match=r"The token budget is 0\. It has to be at least 1\."):
         training_plan(make_split([1]), 4, seed=1, epoch=0, token_budget=0)

@@ -55,7 +55,7 @@ def test_share_of_one_returns_the_split_itself() -> None:
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.5])
 def test_share_outside_of_its_range_is_rejected(share: float) -> None:
-    with pytest.raises(DataError, match=f"The share of documents is {share}; it has to be above 0"):
+    with pytest.raises(DataError, match=rf"documents is {share}\. It has to be above 0"):
         stratified_subset(make_split(10, 1), share, seed=1)
 
 

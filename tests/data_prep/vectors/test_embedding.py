@@ -76,7 +76,7 @@ def test_word_can_contain_spaces(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("v.txt", b"", "is empty; each line has to contain a word and its vector"),
+        ("v.txt", b"", r"is empty\. Each line has to contain a word and its vector"),
         ("v.bin", b"", "is empty"),
         ("v.txt", b"a 1 2\nb 1 2 3\n", "line 2 has 3 numbers, but the lines before it have 2"),
         ("v.txt", b"a 1 2\nb 1\n", "line 2 has 1 numbers, but the lines before it have 2"),
@@ -92,7 +92,11 @@ def test_word_can_contain_spaces(tmp_path: Path) -> None:
         ("v.zip", b"PK\x03\x04junk", "is damaged or truncated"),
         ("v.bin", b"hello\n", "is not a word2vec binary file"),
         ("v.bin", binary({"a": [1, 2]})[:-1], "vector 1 of 1: the file is truncated"),
-        ("v.bin", b"3 99999999999\na ", "declares vectors of 99999999999 numbers; at most 65536"),
+        (
+            "v.bin",
+            b"3 99999999999\na ",
+            "declares vectors of 99999999999 numbers, but at most 65536",
+        ),
     ],
 )
 def test_error_for_an_invalid_file_names_place_and_fix(

@@ -230,7 +230,7 @@ def test_state_of_another_trial_is_rejected(build: Build) -> None:
     tensors, meta = build().state()
     with pytest.raises(CheckpointError, match="its seed is 1, but this trial's is 2"):
         build(seed=2).load_state(tensors, meta)
-    with pytest.raises(CheckpointError, match="epoch is -1; it must be a whole number"):
+    with pytest.raises(CheckpointError, match=r"epoch is -1\. It must be a whole number"):
         build().load_state(tensors, {**meta, "epoch": -1})
 
 
