@@ -112,9 +112,10 @@ def open_vectors(
     with reading(path):
         exists = path.is_file()
     if not exists:
+        problem = "is a folder" if path.is_dir() else "does not exist"
         raise DataError(
-            f"The file of word vectors {path} does not exist (working directory: {Path.cwd()}). "
-            f"Set data.vectors.path to an existing file."
+            f"The file of word vectors {path} {problem} "
+            f"(working directory: {Path.cwd()}). Set data.vectors.path to an existing file."
         )
     return _FileVectors(path, settings.member)
 

@@ -116,5 +116,5 @@ def test_number_texts_raises_if_the_library_is_not_available(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(native_tokens, "_library", lambda: None)
-    with pytest.raises(RuntimeError, match=r"not available; call available\(\) first"):
+    with pytest.raises(RuntimeError, match=r"not available\. Call available\(\) first"):
         native_tokens.number_texts(["a"], "whitespace", lowercase=False)

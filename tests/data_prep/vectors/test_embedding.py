@@ -255,6 +255,8 @@ def test_survey_checks_that_vectors_exist_without_reading_them(tmp_path: Path) -
     )
     with pytest.raises(DataError, match=r"does not exist .*Set data\.vectors\.path"):
         surveyed(path=tmp_path / "none.txt")
+    with pytest.raises(DataError, match=r"is a folder .*Set data\.vectors\.path"):
+        surveyed(path=tmp_path)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("gensim") is None, reason="needs celltune[word2vec]")
