@@ -26,12 +26,13 @@ def parse_duration(value: Any) -> Any:
         match = _FORM.fullmatch(value.strip().lower())
         if match is None:
             raise ValueError(
-                "must be a number of seconds, or a number with the unit s, m, h or d, such as 90s"
+                f"is '{value}'. It must be a number of seconds, or a number with the unit s, m, h "
+                "or d, such as 90s."
             )
         value = float(match[1]) * _SECONDS[match[2] or "s"]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not 0 < value < math.inf:
-            raise ValueError("must be above 0 seconds and finite")
+            raise ValueError(f"is {value:g} s. It must be above 0 seconds and finite.")
         return float(value)
     return value
 

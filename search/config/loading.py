@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from celltune.search.config.problems import problem_text, with_subject
 from celltune.search.config.schema import SearchConfig
 from celltune.search.config.settings import SELECTORS
 from celltune.search.config.space import hyperparameters
@@ -80,7 +81,7 @@ def parse_config(
     try:
         return SearchConfig.model_validate(content)
     except ValidationError as error:
-        problems = [_describe(line, content) for line in error.errors()]
+        problems = [_describe(entry, content) for entry in error.errors()]
         count = "an error" if len(problems) == 1 else f"{len(problems)} errors"
         listed = "\n".join(f"  {problem}" for problem in problems)
         raise ConfigError(f"{origin} has {count}:\n{listed}") from error
@@ -148,24 +149,13 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     section[keys[-1]] = value
 
 
-def _describe(line: Any, content: Mapping[str, Any]) -> str:
-    """Return one problem as `key.path: text (is value)`."""
-    location = [str(part) for part in line["loc"]]
-    path = ".".join(location) or "the config"
-    if line["type"] == "extra_forbidden":
-        return f"{path}: is unknown. {closest_match(location[-1], _keys(location[:-1], content))}"
-    if line["type"] == "missing":
-        return f"{path}: is missing."
-    text = line["msg"].removeprefix("Value error, ")
-    text = text[:1].lower() + text[1:]
-    value = line["input"]
-    omitted = (
-        isinstance(value, (Mapping, BaseModel))
-        or line["type"] == "password"
-        or text.startswith(repr(value))
-        or text.endswith(".")  # a sentence of a validator states the value itself
-    )
-    return f"{path}: {text}" if omitted else f"{path}: {text} (is {value!r})"
+def _describe(error: Any, content: Mapping[str, Any]) -> str:
+    """Return a sentence about one entry of `ValidationError.errors()`."""
+    location = [str(part) for part in error["loc"]]
+    path = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        return f"{path} is unknown. {closest_match(location[-1], _keys(location[:-1], content))}"
+    return with_subject(path, problem_text(error))
 
 
 def _keys(location: Sequence[str], content: Mapping[str, Any]) -> tuple[str, ...]:

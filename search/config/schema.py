@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from celltune.data_prep.config import DataConfig
 from celltune.search.config.durations import Duration
+from celltune.search.config.problems import shown
 from celltune.search.config.published import Published
 from celltune.search.config.settings import (
     SELECTORS,
@@ -31,6 +32,8 @@ from celltune.search.objective import objective_metric
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Pattern of an experiment's name, which is also the name of its folder."""
+NAME_RULE = "Use up to 100 letters, digits, '.', '_' and '-', starting with a letter or digit."
+"""The pattern in words, for messages."""
 
 
 class Budget(BaseModel):
@@ -78,7 +81,9 @@ class Resources(BaseModel):
         for name in ("cpus_per_trial", "gpus_per_trial"):
             value = getattr(self, name)
             if value > 1 and value != int(value):
-                raise ValueError(f"{name} is {value:g}, but above 1 it must be a whole number")
+                raise ValueError(
+                    f"resources.{name} is {value:g}. Above 1, it must be a whole number."
+                )
         return self
 
 
@@ -93,6 +98,14 @@ class Tracking(BaseModel):
     mlflow: str | None = None
     """Tracking URI of an MLflow server or store; null: none."""
 
+    @field_validator("tensorboard", mode="before")
+    @classmethod
+    def _check_flag_or_folder(cls, value: Any) -> Any:
+        # Without this, pydantic reports one error for each member of the union.
+        if not isinstance(value, (bool, str)):
+            raise ValueError(f"is {shown(value)}. It must be true, false, or a folder.")  # noqa: TRY004
+        return value
+
     @field_validator("mlflow")
     @classmethod
     def _check_no_password(cls, uri: str | None) -> str | None:
@@ -100,8 +113,8 @@ class Tracking(BaseModel):
             raise PydanticCustomError(
                 "password",
                 "must not contain a user name or password, because the config is stored in the "
-                "experiment's folder; set $MLFLOW_TRACKING_USERNAME and $MLFLOW_TRACKING_PASSWORD "
-                "instead",
+                "experiment's folder. Set $MLFLOW_TRACKING_USERNAME and $MLFLOW_TRACKING_PASSWORD "
+                "instead.",
             )
         return uri
 
@@ -118,7 +131,7 @@ class SearchConfig(BaseModel):
 
     model_config = STRICT
 
-    name: str = Field(pattern=f"^{NAME.pattern}$")
+    name: str
     """Name of the experiment and of its folder: letters, digits, dots, hyphens and underscores."""
     seed: int = Field(1, ge=0, lt=2**32)
     """Seed of the sampler and of each trial's weights, batches and dropout."""
@@ -174,6 +187,13 @@ class SearchConfig(BaseModel):
             needed.append(self.early_stopping.by)
         return tuple(dict.fromkeys(needed))
 
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"is {name!r}. {NAME_RULE}")
+        return name
+
     @model_validator(mode="after")
     def _check_target(self) -> SearchConfig:
         target = self.budget.target
@@ -184,10 +204,10 @@ class SearchConfig(BaseModel):
             low < target <= high if metric.direction == "maximize" else low <= target < high
         )
         if target is not None and not attainable:
-            hint = "; write 0.9 for 90 %" if metric.style == "percent" else ""
+            hint = " Write 0.9 for 90 %." if metric.style == "percent" else ""
             raise ValueError(
                 f"budget.target is {target:g}, but {self.metric} is between {low:g} and "
-                f"{high:g}{hint}"
+                f"{high:g}.{hint}"
             )
         return self
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from celltune.registry import ExtensionError, Registry, name_in
+from celltune.search.config.problems import shown
 from celltune.search.extensions import EARLY_STOPPING, METRICS, SAMPLERS
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Selector:
             return section
         if not isinstance(section, Mapping):
             # Pydantic reports a ValueError of a validator, but not a TypeError.
-            raise ValueError("must map keys to values")  # noqa: TRY004
+            raise ValueError(f"is {shown(section)}. It must map keys to values.")  # noqa: TRY004
         return self.settings_model(section).model_validate(section)
 
     def dump(self, settings: BaseModel | None) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from celltune.models.config import ModelConfig, TrainingConfig
+from celltune.search.config.problems import problem_text, shown
 from celltune.search.types import ParameterValue
 from celltune.spelling import closest_match
 
@@ -189,7 +191,7 @@ class _Problem:
     """One error in a space."""
 
     text: str
-    value: Any
+    """A predicate about the location, or a sentence (see `problems`)."""
     location: tuple[str, ...] = ()
     """Keys below the hyperparameter, or below the space."""
 
@@ -204,13 +206,13 @@ def parse_space(raw: Any) -> Space:
         return raw
     if not isinstance(raw, Mapping):
         # Pydantic reports a ValueError of a validator, but not a TypeError.
-        raise ValueError(f"must map hyperparameters to values, is {raw!r}")  # noqa: TRY004
+        raise ValueError(f"is {shown(raw)}. It must map hyperparameters to values.")  # noqa: TRY004
     fixed: dict[str, ParameterValue] = {}
     searched: dict[str, Dimension] = {}
     problems: list[_Problem] = []
     for name, value in raw.items():
         own = list(_problems(name, value))
-        problems += [_Problem(p.text, p.value, (str(name), *p.location)) for p in own]
+        problems += [_Problem(p.text, (str(name), *p.location)) for p in own]
         if own:
             continue
         if isinstance(value, Mapping):
@@ -219,7 +221,8 @@ def parse_space(raw: Any) -> Space:
             searched[name] = Choice(tuple(value))
         else:
             fixed[name] = value[0] if isinstance(value, (list, tuple)) else value
-    problems += [_Problem("is missing", None, (name,)) for name in _required() if name not in raw]
+    missing = [name for name in _required() if name not in raw]
+    problems += [_Problem("is missing. It has no default value.", (name,)) for name in missing]
     if problems:
         raise _validation_error(problems)
     return Space(fixed, searched)
@@ -231,58 +234,65 @@ def _required() -> list[str]:
 
 def _problems(name: str, value: Any) -> Iterator[_Problem]:
     if name not in _OWNERS:
-        yield _Problem(f"is not a hyperparameter. {closest_match(str(name), _OWNERS)}", value)
+        yield _Problem(f"is not a hyperparameter. {closest_match(str(name), _OWNERS)}")
     elif isinstance(value, Mapping):
         yield from _range_problems(name, value)
     elif isinstance(value, (list, tuple)):
         if not value:
-            yield _Problem("is an empty choice; give at least one value", value)
-        if len({repr(member) for member in value}) < len(value):
-            yield _Problem("contains a value twice", value)
+            yield _Problem("is an empty choice. Give at least one value.")
+        for member in _duplicates(value):
+            yield _Problem(f"contains {shown(member)} more than once. Give each value once.")
         for index, member in enumerate(value):
             for text in _value_problems(name, member):
-                yield _Problem(text, member, (str(index),))
+                yield _Problem(text, (str(index),))
     else:
-        yield from (_Problem(text, value) for text in _value_problems(name, value))
+        yield from (_Problem(text) for text in _value_problems(name, value))
+
+
+def _duplicates(values: Sequence[Any]) -> list[Any]:
+    # By their texts, because 1 == True == 1.0, but they are different choices.
+    counts = Counter(repr(value) for value in values)
+    by_text = {repr(value): value for value in values}
+    return [by_text[text] for text, count in counts.items() if count > 1]
 
 
 def _range_problems(name: str, value: Mapping[str, Any]) -> Iterator[_Problem]:
     kind = _number_type(name)
     if kind is None:
         yield _Problem(
-            "is not a number, so it cannot be a range; give a value or a list of values", value
+            "is not a number, so it cannot be a range. Give a value or a list of values."
         )
         return
     for key in set(value) - set(_RANGE_KEYS):
         hint = closest_match(str(key), _RANGE_KEYS)
-        yield _Problem(f"is unknown. {hint}", value[key], (str(key),))
+        yield _Problem(f"is unknown. {hint}", (str(key),))
     if not isinstance(value.get("log", False), bool):
-        yield _Problem("must be true or false", value["log"], ("log",))
+        yield _Problem(f"is {shown(value['log'])}. It must be true or false.", ("log",))
     for key in ("low", "high", "step"):
         if key not in value and key != "step":
-            yield _Problem("is missing; a range has low and high", None, (key,))
+            yield _Problem("is missing. A range needs low and high.", (key,))
         elif key in value and not _is_number(value[key], kind):
             expected = "a whole number" if kind is int else "a number"
-            yield _Problem(f"must be {expected}", value[key], (key,))
+            yield _Problem(f"is {shown(value[key])}. It must be {expected}.", (key,))
         elif key in value and key != "step":
             for text in _value_problems(name, value[key]):
-                yield _Problem(text, value[key], (key,))
+                yield _Problem(text, (key,))
     if all(_is_number(value.get(key), kind) for key in ("low", "high")):
-        yield from (_Problem(text, dict(value)) for text in _bound_problems(value))
+        yield from (_Problem(text) for text in _bound_problems(value))
 
 
 def _bound_problems(value: Mapping[str, Any]) -> Iterator[str]:
     low, high, step = value["low"], value["high"], value.get("step")
     if low > high:
-        yield f"is inverted: low {low} is above high {high}"
+        yield f"is inverted: low {low} is above high {high}. Exchange them."
     if low == high:
-        yield f"is empty: low and high are both {low}; to fix the value, write only {low}"
+        yield f"is empty: low and high are both {low}. To fix the value, write only {low}."
     if value.get("log") is True and low <= 0:
-        yield f"is logarithmic, so low must be above 0, not {low}"
+        yield f"is logarithmic, so low must be above 0, but it is {low}. Raise it, or remove log."
     if value.get("log") is True and step is not None:
-        yield "is logarithmic, so it cannot have a step"
+        yield "is logarithmic, so it cannot have a step. Remove log or step."
     if isinstance(step, (int, float)) and not 0 < step <= high - low:
-        yield f"has the step {step}, which must be above 0 and at most high - low"
+        yield f"has the step {step}. It must be above 0 and at most high - low, {high - low:g}."
 
 
 def _is_number(value: Any, kind: type) -> bool:
@@ -295,7 +305,7 @@ def _value_problems(name: str, value: Any) -> list[str]:
     try:
         owner.model_validate({**others, name: value}, strict=True)
     except ValidationError as error:
-        return [line["msg"] for line in error.errors()]
+        return [problem_text(entry) for entry in error.errors()]
     return []
 
 
@@ -304,7 +314,7 @@ def _validation_error(problems: list[_Problem]) -> ValidationError:
         InitErrorDetails(
             type=PydanticCustomError("space", "{text}", {"text": problem.text}),
             loc=problem.location,
-            input=problem.value,
+            input=None,
         )
         for problem in problems
     ]

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from celltune.registry import ExtensionError
-from celltune.search.config.schema import NAME
+from celltune.search.config.schema import NAME, NAME_RULE
 from celltune.search.errors import ExperimentError
 from celltune.search.extensions import STORAGES
 from celltune.search.storage.base import Experiment, Storage
@@ -58,10 +58,7 @@ def new_experiment(name: str, storage: StorageAddress) -> Experiment:
         ExperimentError: the name is invalid or in use, or the storage cannot be read.
     """
     if not NAME.fullmatch(name):
-        raise ExperimentError(
-            f"'{name}' is not a valid experiment name. Use up to 100 letters, digits, '.', '_' and "
-            "'-', starting with a letter or digit."
-        )
+        raise ExperimentError(f"'{name}' is not a valid experiment name. {NAME_RULE}")
     experiment = open_storage(storage).experiment(name)
     if experiment.exists():
         raise experiment.exists_error()

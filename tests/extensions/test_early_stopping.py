@@ -54,7 +54,7 @@ def test_messages_name_the_rule(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"rule": "medium"}, "early_stopping.rule: 'medium' is not an early-stopping rule. Did"),
-        ({"rule": "median", "grace_period": 2}, "early_stopping.grace_period: is unknown."),
+        ({"rule": "median", "grace_period": 2}, "early_stopping.grace_period is unknown."),
         ({"rule": "median", "by": "loss"}, "early_stopping.by: 'loss' is not a metric."),
     ],
 )

@@ -136,7 +136,7 @@ def test_metric_that_is_not_finite_fails_the_trial(
         ({"metric": "valid_f1"}, "metric: 'valid_f1' is not a metric. Did you mean"),
         (
             {"metric": "valid_macro_f1", "budget": {"target": 90}},
-            "budget.target is 90, but valid_macro_f1 is between 0 and 1; write 0.9 for 90 %",
+            "budget.target is 90, but valid_macro_f1 is between 0 and 1. Write 0.9 for 90 %.",
         ),
     ],
 )

@@ -51,11 +51,11 @@ def test_the_config_keeps_the_settings(tmp_path: Path) -> None:
     ("sampler", "message"),
     [
         ({"name": "halten"}, "sampler.name: 'halten' is not a sampler. Did you mean 'halton'?"),
-        ({"name": "halton", "skp": 1}, "sampler.skp: is unknown. Did you mean 'skip'?"),
-        ({"name": "halton", "skip": -1}, "sampler.skip: input should be greater than or equal"),
-        ({"name": "tpe", "skip": 1}, "sampler.skip: is unknown. .*name, startup_trials"),
+        ({"name": "halton", "skp": 1}, "sampler.skp is unknown. Did you mean 'skip'?"),
+        ({"name": "halton", "skip": -1}, "sampler.skip is -1. It must be at least 0"),
+        ({"name": "tpe", "skip": 1}, "sampler.skip is unknown. .*name, startup_trials"),
         ({"name": 3}, "sampler.name: '3' is not a sampler"),
-        (None, "sampler: must map keys to values"),
+        (None, "sampler is null. It must map keys to values"),
     ],
 )
 def test_invalid_settings_are_rejected(sampler: object, message: str) -> None:

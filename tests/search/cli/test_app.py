@@ -45,9 +45,9 @@ def experiment(storage: Path) -> LocalExperiment:
     ("arguments", "message"),
     [
         (["launch", "none.yaml"], "none.yaml cannot be read: No such file"),
-        (["launch", "demo.yaml", "--set", "budget.trials=x"], "budget.trials: input should be"),
+        (["launch", "demo.yaml", "--set", "budget.trials=x"], "budget.trials is 'x'. It must be"),
         (["launch", "demo.yaml", "--set", "x"], "not of the form key.path=value"),
-        (["launch", "demo.yaml", "--name", "a/b", "--dry-run"], "name: "),
+        (["launch", "demo.yaml", "--name", "a/b", "--dry-run"], "name is 'a/b'. Use up to"),
         (["launch", "demo.yaml", "--dry-run"], "'demo' already exists.*Resume it"),
         (["launch", "demo.yaml"], "'demo' already exists.*Resume it"),
         (
@@ -62,7 +62,10 @@ def experiment(storage: Path) -> LocalExperiment:
         ),
         (["resume", "none"], "no experiment 'none'"),
         (["status", "dmo"], "Did you mean 'demo'"),
-        (["validate", "demo.yaml", "--set", "data.reviews=x"], "data.reviews: "),
+        (
+            ["validate", "demo.yaml", "--set", "data.reviews=x"],
+            "data.reviews is 'x'. It must be a",
+        ),
         (
             [
                 "validate",

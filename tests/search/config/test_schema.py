@@ -64,14 +64,14 @@ def test_all_errors_are_reported_at_once_with_the_closest_names() -> None:
     lines = text.splitlines()
     assert lines[0] == "The config has 8 errors:"
     for expected in (
-        "sed: is unknown. Did you mean 'seed'?",
-        "name: ",
-        "data.label_colum: is unknown. Did you mean 'label_column'?",
+        "sed is unknown. Did you mean 'seed'?",
+        "name is 'a b'. Use up to 100 letters, digits,",
+        "data.label_colum is unknown. Did you mean 'label_column'?",
         "space.cell.0: 'gruu' is not a cell. Did you mean 'gru'?",
-        "space.hiden_size: is not a hyperparameter. Did you mean 'hidden_size'?",
-        "space.dropout: input should be less than 1 (is 1.5)",
-        "budget.trails: is unknown. Did you mean 'trials'?",
-        "budget.trials: input should be a valid integer",
+        "space.hiden_size is not a hyperparameter. Did you mean 'hidden_size'?",
+        "space.dropout is 1.5. It must be below 1.",
+        "budget.trails is unknown. Did you mean 'trials'?",
+        "budget.trials is 'many'. It must be a whole number.",
     ):
         assert any(line.strip().startswith(expected) for line in lines), expected
 
@@ -79,28 +79,33 @@ def test_all_errors_are_reported_at_once_with_the_closest_names() -> None:
 @pytest.mark.parametrize(
     ("space", "expected"),
     [
-        ({"hidden_size": {"low": 64, "high": 16}}, "hidden_size: is inverted: low 64 is above"),
-        ({"hidden_size": {"low": 8, "high": 8}}, "hidden_size: is empty: low and high are both 8"),
-        ({"hidden_size": {"low": 8}}, "hidden_size.high: is missing"),
-        ({"hidden_size": {"low": 8.5, "high": 16}}, "hidden_size.low: must be a whole number"),
-        ({"hidden_size": {"low": 0, "high": 16}}, "hidden_size.low: input should be greater"),
-        ({"hidden_size": {"low": 8, "high": 16, "step": 9}}, "hidden_size: has the step 9"),
-        ({"dropout": {"low": 0, "high": 0.5, "log": True}}, "dropout: is logarithmic, so low must"),
+        ({"hidden_size": {"low": 64, "high": 16}}, "hidden_size is inverted: low 64 is above"),
+        ({"hidden_size": {"low": 8, "high": 8}}, "hidden_size is empty: low and high are both 8"),
+        ({"hidden_size": {"low": 8}}, "hidden_size.high is missing. A"),
+        ({"hidden_size": {"low": 8.5, "high": 16}}, "hidden_size.low is 8.5. It must be a whole"),
+        ({"hidden_size": {"low": 0, "high": 16}}, "hidden_size.low is 0. It must be at least 1"),
+        ({"hidden_size": {"low": 8, "high": 16, "step": 9}}, "hidden_size has the step 9."),
+        ({"dropout": {"low": 0, "high": 0.5, "log": True}}, "dropout is logarithmic, so low must"),
         (
             {"learning_rate": {"low": 0.1, "high": 0.5, "log": True, "step": 0.1}},
-            "learning_rate: is logarithmic, so it cannot have a step",
+            "learning_rate is logarithmic, so it cannot have a step. Remove",
         ),
-        ({"dropout": {"low": 0, "high": 0.5, "lgo": 1}}, "dropout.lgo: is unknown. Did you mean"),
-        ({"dropout": {"low": 0, "high": 0.5, "log": "x"}}, "dropout.log: must be true or false"),
+        ({"dropout": {"low": 0, "high": 0.5, "lgo": 1}}, "dropout.lgo is unknown. Did you mean"),
+        ({"dropout": {"low": 0, "high": 0.5, "log": "x"}}, "dropout.log is 'x'. It must be true"),
         (
             {"bidirectional": {"low": 0, "high": 1}},
-            "bidirectional: is not a number, so it cannot be a range",
+            "bidirectional is not a number, so it cannot be a range.",
         ),
-        ({"num_layers": []}, "num_layers: is an empty choice"),
-        ({"num_layers": [1, 1]}, "num_layers: contains a value twice"),
-        ({"num_layers": [1, "two"]}, "num_layers.1: input should be a valid integer"),
-        ({"hidden_size": True}, "hidden_size: input should be a valid integer"),
-        ({"learning_rate": "fast"}, "learning_rate: input should be a valid number"),
+        ({"num_layers": []}, "num_layers is an empty choice."),
+        (
+            {"num_layers": [1, 2, 1, 1]},
+            "num_layers contains 1 more than once.",
+        ),
+        ({"bidirectional": 1}, "bidirectional is 1. It must be true or false."),
+        ({"optimizer": "adamw"}, "optimizer is 'adamw'. It must be 'adam' or 'sgd'."),
+        ({"num_layers": [1, "two"]}, "num_layers.1 is 'two'. It must be a whole"),
+        ({"hidden_size": True}, "hidden_size is true. It must be a whole number."),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast'. It must be a number."),
     ],
 )
 def test_invalid_spaces_are_rejected(space: dict[str, Any], expected: str) -> None:
@@ -108,21 +113,27 @@ def test_invalid_spaces_are_rejected(space: dict[str, Any], expected: str) -> No
 
 
 def test_a_space_without_required_hyperparameters_is_rejected() -> None:
-    assert "space.cell: is missing" in errors_of(space={})
-    assert "space: must map hyperparameters to values" in errors_of(space=[1])
+    assert "space.cell is missing. It has no default value." in errors_of(space={})
+    assert "space is [1]. It must map hyperparameters to values." in errors_of(space=[1])
 
 
 def test_inconsistent_values_are_rejected() -> None:
     text = errors_of(early_stopping={"grace_period": 9})
-    assert "early_stopping.grace_period is 9, above budget.max_epochs, which is 4" in text
+    assert "early_stopping.grace_period is 9, above budget.max_epochs, which is 4. Set it" in text
     text = errors_of(resources={"cpus_per_trial": float("inf")})
-    assert "resources.cpus_per_trial: input should be a finite number" in text
+    assert "resources.cpus_per_trial is inf. It must be a finite number." in text
     text = errors_of(early_stopping={"reduction_factor": 1e308})
-    assert "early_stopping.reduction_factor: input should be less than or equal to 100" in text
+    assert "early_stopping.reduction_factor is 1e+308. It must be at most 100." in text
     text = errors_of(budget={"trials": True, "max_epochs": "4"}, seed=True)
     assert text.splitlines()[0] == "The config has 3 errors:"
+    assert "  name is 5. It must be text." in errors_of(name=5)
+    assert "  budget is 3. It must be a mapping of keys to values." in errors_of(budget=3)
+    tracking = errors_of(tracking={"tensorboard": 3})
+    assert tracking.splitlines()[1:] == [
+        "  tracking.tensorboard is 3. It must be true, false, or a folder."
+    ]
     text = errors_of(resources={"cpus_per_trial": 1.5})
-    assert "cpus_per_trial is 1.5, but above 1 it must be a whole number" in text
+    assert "  resources.cpus_per_trial is 1.5. Above 1, it must be a whole number." in text
 
 
 def test_a_space_can_contain_values_choices_and_ranges() -> None:
@@ -209,7 +220,7 @@ def test_unreadable_files_are_rejected(tmp_path: Path) -> None:
         ("trials", "`overrides` contains .* not of the form key.path=value"),
         ("=3", "`overrides` contains .* not of the form key.path=value"),
         ("budget.trials=[", "whose value is not valid YAML"),
-        ("budget.trails=3", "budget.trails: is unknown. Did you mean 'trials'"),
+        ("budget.trails=3", "budget.trails is unknown. Did you mean 'trials'"),
     ],
 )
 def test_invalid_overrides_are_rejected(override: str, message: str) -> None:

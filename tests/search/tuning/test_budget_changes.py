@@ -172,11 +172,11 @@ def test_a_repeated_change_has_no_effect(tmp_path: Path) -> None:
         (Changes(trials="-3"), "`trials` is '-3'"),
         (Changes(trials=1), "`trials` is 1, but 3 trials were already started; give at least"),
         (Changes(max_epochs=3), "`max_epochs` is 3, but trials were started with 4; give at least"),
-        (Changes(max_epochs=0), "budget.max_epochs: input should be greater than"),
+        (Changes(max_epochs=0), "budget.max_epochs is 0. It must be at least 1"),
         (Changes(target="high"), "`target` is 'high'; give a number or none"),
-        (Changes(target=89), "budget.target is 89, .* write 0.9 for 90 %"),
+        (Changes(target=89), "budget.target is 89, .* Write 0.9 for 90 %."),
         (Changes(patience="1.5"), "`patience` is '1.5'; give a whole number or none"),
-        (Changes(patience=0), "budget.patience: input should be greater than"),
+        (Changes(patience=0), "budget.patience is 0. It must be at least 1"),
     ],
 )
 def test_invalid_changes_are_rejected(changes: Changes, message: str, tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""Text for the problems that pydantic finds in a config: one sentence style for all of them.
+
+A text is a sentence of its own, or a predicate whose subject is the key: "is 0. It must be at least
+1." A predicate starts with one of a few verbs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+_CLAUSES = {
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "above {gt:g}",
+    "less_than_equal": "at most {le:g}",
+    "less_than": "below {lt:g}",
+    "multiple_of": "a multiple of {multiple_of:g}",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "string_too_short": "text whose length is at least {min_length}",
+    "string_too_long": "text whose length is at most {max_length}",
+    "literal_error": "{expected}",
+    "enum": "{expected}",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "too_short": "a list whose length is at least {min_length}",
+    "too_long": "a list whose length is at most {max_length}",
+    "none_required": "null",
+    "path_type": "a path",
+    "dict_type": "a mapping of keys to values",
+    "mapping_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "model_attributes_type": "a mapping of keys to values",
+}
+"""What a value must be, by the type of the pydantic error, with the fields of its context."""
+
+_VALUE_ERROR = "Value error, "
+_VERBS = ("is", "must", "has", "contains", "cannot", "needs")
+"""The first words of predicates."""
+
+
+def problem_text(error: Mapping[str, Any]) -> str:
+    """Return the text of an entry of `ValidationError.errors()`, without its location."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "missing":
+        return "is missing."
+    if kind in _CLAUSES:
+        clause = _CLAUSES[kind].format_map(context)
+        return f"is {shown(error['input'])}. It must be {clause}."
+    message: str = error["msg"].removeprefix(_VALUE_ERROR)
+    if message.startswith("Input should "):
+        clause = message.removeprefix("Input should ")
+        return f"is {shown(error['input'])}. It must {clause}."
+    return message if message.endswith((".", "!", "?")) else f"{message}."
+
+
+def with_subject(path: str, text: str) -> str:
+    """Return a sentence about a key from a text that may be a predicate.
+
+    Args:
+        path: the dotted path of the key; empty for the whole config.
+        text: the result of `problem_text`.
+    """
+    verb, space, rest = text.partition(" ")
+    if verb.lower() in _VERBS:
+        return f"{path or 'The config'} {verb.lower()}{space}{rest}"
+    named = path in text if "." in path else re.search(rf"\b{path}\.\w", text)
+    return text if named or not path else f"{path}: {text}"
+
+
+def shown(value: Any) -> str:
+    """Return a value as in YAML, but a mapping only as such, because it can be long."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (Mapping, BaseModel)):
+        return "a mapping"
+    return repr(value)
