@@ -1,23 +1,27 @@
 """The exceptions of celltune.
 
     CelltuneError
-    ├── InputError               invalid input; nothing was changed (exit code 2)
+    ├── InputError               invalid input; a retry would fail too (exit code 2)
     │   ├── ExtensionError       an unknown or unusable extension       (registry)
     │   ├── DataError            an invalid dataset, file or row        (data_prep.errors)
-    │   │   └── DataLostError    shared data whose node was lost        (data_prep.errors)
+    │   │   └── DataLostError    published data that a cluster lost     (data_prep.errors)
     │   ├── ConfigError          an invalid config or override          (search.errors)
     │   ├── OptionError          an invalid argument of a function      (search.errors)
     │   ├── ModelError           an unusable model or text              (search.errors)
     │   ├── ExperimentError      a name that is taken, unknown, in use  (search.errors)
-    │   ├── LedgerError          a damaged ledger                       (search.errors)
+    │   ├── LedgerError          a ledger that is damaged or read-only (search.errors)
     │   └── ResourceError        resources that no node has             (search.errors)
     ├── StorageError             checkpoints cannot be written          (search.errors)
     └── TrialError               a trial failed; the search continues   (models.errors)
         ├── DivergedError        the loss became NaN or infinite        (models.errors)
         └── CheckpointError      an unusable checkpoint                 (models.errors)
 
-An InputError is never retried, because the same input fails again. A StorageError ends the run but
-loses no progress: make the storage writable and resume the experiment. A TrialError ends one trial.
+An InputError is not retried, because the same input fails again. Most are raised before anything is
+changed. A few end a search that is running: a LedgerError if the ledger cannot be written, for
+example because the disk is full, and any InputError that a worker raises. Recorded events are safe;
+resume the experiment after the fix. DataLostError is the exception: the driver publishes the data
+again and retries the trial. A StorageError ends the run but loses no progress: make the storage
+writable and resume the experiment. A TrialError ends one trial.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ class CelltuneError(Exception):
 
 
 class InputError(CelltuneError):
-    """Raised if an input is invalid.
+    """Raised if an input, or a file or service that is used, is invalid or unavailable.
 
     The message says what is wrong and where, and lists the allowed values or the fix.
     """

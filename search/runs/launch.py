@@ -145,8 +145,8 @@ def resume(
         storage: folder or object store URI of experiments; `None` for $CELLTUNE_STORAGE, or
             ~/celltune_results if that is not set.
         address: address of a running Ray cluster; `None` starts a local one.
-        overrides: config values as `key.path=value`, for this run only. They may set the keys that
-            do not affect what metrics mean: see `CHANGEABLE_KEYS`.
+        overrides: config values as `key.path=value`, for this run only. Only the keys in
+            `CHANGEABLE_KEYS` can be set.
         view: shows the progress; `None` shows nothing.
         clock: returns the seconds since 1970.
 

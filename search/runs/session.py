@@ -1,4 +1,9 @@
-"""Preparation that all runs of an experiment share: config, cluster and data."""
+"""Preparation that all runs of an experiment share: config, cluster and data.
+
+What a resume or an evaluation rejects is defined here: overrides of keys that a later run cannot
+change (`config_for_run`), and changed data (`check_same_data`). The changes of the budget that a
+resume rejects are in `celltune.search.tuning.budget_changes`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,8 @@ if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData
 
 CHANGEABLE_KEYS = ("data", "resources", "retries", "trial_timeout", "max_failed", "budget.time")
-"""Config keys that a later run may set, because they do not affect what the metrics mean."""
+"""Config keys that a later run may set. The others define what the metrics mean, or were used when
+the experiment was created."""
 
 
 def resolve_for_run(
@@ -36,27 +42,32 @@ def resolve_for_run(
 
 
 def config_for_run(experiment: Experiment, overrides: Sequence[str]) -> SearchConfig:
-    """Return an experiment's config with the overrides of one run.
+    """Return an experiment's config with the overrides of a resume or an evaluation.
 
     Raises:
         ConfigError: an override is invalid, or sets a key that a later run cannot change.
     """
     config = experiment.config()
     for override in overrides:
-        key = override.partition("=")[0]
-        if not any(f"{key}.".startswith(f"{allowed}.") for allowed in CHANGEABLE_KEYS):
-            raise ConfigError(
-                f"'{override}' cannot be set for the existing experiment '{experiment.name}', "
-                "because it would change what its metrics mean. `overrides` can set: "
-                f"{', '.join(CHANGEABLE_KEYS)}. The budget of a search is changed when it is "
-                "resumed (`trials`, `max_epochs`, `target`, `patience`). For anything else, "
-                f"launch a new search with `warm_start` '{experiment.name}'."
-            )
+        _check_changeable(override.partition("=")[0].strip())
     if not overrides:
         return config
     plain = config.model_dump(mode="json")
     changed = parse_config(plain, origin=f"'{experiment.name}'", overrides=overrides)
     return _check_trackers(anchored(changed))
+
+
+def _check_changeable(key: str) -> None:
+    if any(f"{key}.".startswith(f"{allowed}.") for allowed in CHANGEABLE_KEYS):
+        return
+    message = (
+        f"`overrides` sets {key}, which cannot be changed after the launch. Keys that can: "
+        f"{', '.join(CHANGEABLE_KEYS)}."
+    )
+    if key.partition(".")[0] == "budget":
+        # In plain words: only a resume has these arguments, but an evaluation can fail here too.
+        message += " A resume has its own arguments for trials, max_epochs, target and patience."
+    raise ConfigError(message)
 
 
 def _check_trackers(config: SearchConfig) -> SearchConfig:

@@ -1,0 +1,51 @@
+"""What a run of an existing experiment rejects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from celltune.search.errors import ConfigError
+from celltune.search.ledger.events import ExperimentCreated
+from celltune.search.runs.session import CHANGEABLE_KEYS, config_for_run
+from celltune.search.storage.base import Experiment
+from celltune.search.storage.locate import new_experiment
+from tests.search.simulated_search import make_config
+
+CREATED = ExperimentCreated(at=1.0, fingerprint="f" * 64, valid_reviews=5)
+KEYS = f"Keys that can: {', '.join(CHANGEABLE_KEYS)}."
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    experiment = new_experiment("demo", tmp_path)
+    experiment.create(make_config(), CREATED)
+    return experiment
+
+
+@pytest.mark.parametrize("key", ["name", "tracking.mlflow", "space.cell", "rescources.x", "dat"])
+def test_keys_that_cannot_be_changed_are_rejected(key: str, experiment: Experiment) -> None:
+    with pytest.raises(ConfigError) as raised:
+        config_for_run(experiment, ["retries=3", f"{key}=x"])
+    assert str(raised.value) == (
+        f"`overrides` sets {key}, which cannot be changed after the launch. {KEYS}"
+    )
+
+
+@pytest.mark.parametrize("key", ["budget.trials", "budget.max_epochs", "budget"])
+def test_the_budget_is_changed_by_the_arguments_of_a_resume(
+    key: str, experiment: Experiment
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        config_for_run(experiment, [f"{key}=9"])
+    assert str(raised.value) == (
+        f"`overrides` sets {key}, which cannot be changed after the launch. {KEYS} A resume has "
+        "its own arguments for trials, max_epochs, target and patience."
+    )
+
+
+def test_the_other_overrides_are_applied(experiment: Experiment) -> None:
+    config = config_for_run(experiment, ["retries=3", "budget.time=2h"])
+    assert (config.retries, config.budget.time) == (3, 7200)
+    assert config_for_run(experiment, []) == experiment.config()
