@@ -1,4 +1,4 @@
-"""Text for parameters, metrics, percentages and durations: one formatter for each."""
+"""Text for parameters, metrics, percentages, durations and counts: one formatter for each."""
 
 from __future__ import annotations
 
@@ -82,12 +82,19 @@ def points_text(difference: float) -> str:
     return f"{100 * difference:+.2f} points"
 
 
+def points_range(low: float, high: float) -> str:
+    """Format a range of differences in percentage points: `-1.25 to +0.50 points`."""
+    return f"{100 * low:+.2f} to {points_text(high)}"
+
+
 def _percent(fraction: float, digits: int | None) -> str:
     return f"{100 * fraction:g}" if digits is None else f"{100 * fraction:.{digits}f}"
 
 
 def approximate_duration(seconds: float) -> str:
-    """Format a duration in rounded units: `45 s`, `12 min`, `3.4 h`."""
+    """Format a duration in rounded units: `0.3 s`, `45 s`, `12 min`, `3.4 h`."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
@@ -97,6 +104,18 @@ def clock_duration(seconds: float) -> str:
     """Format a duration in hours, minutes and seconds: `1:02:03`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def counted(number: float, noun: str, plural: str | None = None) -> str:
+    """Format a count with its noun: `1 trial`, `2,000 trials`, `0.5 CPUs`.
+
+    Args:
+        number: the count.
+        noun: the noun in the singular.
+        plural: the noun in the plural; None: the singular with an s.
+    """
+    digits = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{digits} {noun if number == 1 else plural or noun + 's'}"
 
 
 def single_line(text: str) -> str:

@@ -132,7 +132,7 @@ def write_bundle(
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise ModelError(
-            f"The bundle {path} cannot be written: {error.strerror}. Nothing was left behind. Free "
+            f"The bundle {path} cannot be written: {error.strerror}. No file was written. Free "
             "some space, or choose another `output` folder."
         ) from error
 

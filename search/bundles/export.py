@@ -83,7 +83,7 @@ def export(
         onnx: also write the model as model.onnx. The file is written only if onnxruntime computes
             the same logits from it.
         storage: folder or URI of the experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
-        progress: called while data are prepared again because the cache does not contain them.
+        progress: called while the data is prepared again because the cache does not contain them.
 
     Raises:
         InputError: an argument is invalid or the model cannot be loaded; nothing was written.

@@ -14,6 +14,7 @@ from celltune.search.bundles.trial_model import TrialModel
 from celltune.search.ledger.events import EvaluationReported
 from celltune.search.version import VERSION
 from celltune.search.wording import (
+    counted,
     describe_architecture,
     metric_text,
     percent_range,
@@ -69,8 +70,8 @@ def _introduction(model: TrialModel, data: PreparedData) -> str:
     names = ", ".join(f"`{name}`" for name in data.classes)
     return (
         f"A recurrent text classifier for the classes {names}. It was found by a search of "
-        f"{model.config.budget.trials} trials with celltune {VERSION}. Its weights are those of "
-        f"trial {model.trial.number} after epoch {model.epoch.epoch} of "
+        f"{counted(model.config.budget.trials, 'trial')} with celltune {VERSION}. Its "
+        f"weights are those of trial {model.trial.number} after epoch {model.epoch.epoch} of "
         f"{model.trial.epochs_done}, the trial's best epoch by {model.config.metric}."
     )
 
@@ -140,8 +141,9 @@ def _split_line(name: str, counts: Any) -> str:
     classes = ", ".join(f"{label}: {count:,}" for label, count in counts["classes"].items())
     unknown = percent_text(counts["unknown_share"], digits=1)
     return (
-        f"- {name}: {counts['reviews']:,} documents ({classes}) with {counts['tokens']:,} words, "
-        f"{unknown} of them unknown; {counts['cut_reviews']:,} documents were truncated"
+        f"- {name}: {counted(counts['reviews'], 'document')} ({classes}) with "
+        f"{counted(counts['tokens'], 'word')}, {unknown} of them unknown; "
+        f"{counted(counts['cut_reviews'], 'document')} truncated"
     )
 
 

@@ -17,7 +17,7 @@ from celltune.search.errors import ModelError
 from celltune.search.ledger.events import EpochReported, EvaluationReported
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.storage.base import Experiment
-from celltune.search.wording import metric_text
+from celltune.search.wording import counted, metric_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,14 +91,14 @@ def load_trial_model(experiment: Experiment, number: int | None) -> TrialModel:
 def load_data(model: TrialModel, progress: Progress | None = None) -> PreparedData:
     """Load the prepared data that a trial was trained on.
 
-    They are read from the cache, or prepared again if the cache does not contain them.
+    It is read from the cache, or prepared again if the cache does not contain them.
 
     Args:
         model: the trial's model.
-        progress: called while data are prepared again.
+        progress: called while the data is prepared again.
 
     Raises:
-        InputError: the original data are not available, or do not match the model.
+        InputError: the original data is not available, or does not match the model.
     """
     from celltune.data_prep.preparation.pipeline import find_prepared, prepare
 
@@ -116,11 +116,9 @@ def load_data(model: TrialModel, progress: Progress | None = None) -> PreparedDa
     sizes = (data.vocabulary_size, data.num_classes)
     expected = (len(model.classifier.embedding), model.classifier.num_classes)
     if sizes != expected:
-        raise _incompatible(
-            model.experiment,
-            model.trial,
-            model.epoch,
-            f"it has (words, classes) = {expected}, the data have {sizes}",
+        raise DataError(
+            f"The model has {expected[0]:,} words and {counted(expected[1], 'class', 'classes')}, "
+            f"but the data has {sizes[0]:,} and {sizes[1]:,}. Restore the original data."
         )
     return data
 

@@ -120,5 +120,6 @@ def main() -> None:
         typer.echo(f"celltune: {error}", err=True)
         sys.exit(BAD_INPUT if isinstance(error, InputError) else 1)
     except OSError as error:
-        typer.echo(f"celltune: {error.filename or 'A file'}: {error.strerror}", err=True)
+        subject = error.filename or "A file"
+        typer.echo(f"celltune: {subject} cannot be read or written: {error.strerror}.", err=True)
         sys.exit(1)

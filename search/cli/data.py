@@ -16,6 +16,7 @@ from celltune.search.cli.options import ConfigPath, Overrides, make_console, mak
 from celltune.search.errors import OptionError
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
+from celltune.search.wording import counted
 
 cache_app = typer.Typer(
     help="Prepared data on this machine or in the memory of a Ray cluster.",
@@ -59,8 +60,9 @@ def prepare(
     if test:
         prepared = pipeline.prepare_test(resolved.data, progress=progress)
         typer.echo(
-            f"Prepared {len(prepared.split):,} test documents. Identical texts in other splits: "
-            f"train {prepared.info['also_in_train']}, valid {prepared.info['also_in_valid']}"
+            f"Prepared {counted(len(prepared.split), 'test document')}. Identical texts "
+            f"in other splits: train {prepared.info['also_in_train']}, "
+            f"valid {prepared.info['also_in_valid']}"
         )
 
 
@@ -110,7 +112,10 @@ def _list_memory(address: str) -> None:
 def clear_cache(
     fingerprints: Annotated[
         list[str] | None,
-        typer.Argument(help="Fingerprints of the data sets to remove. Default: all."),
+        typer.Argument(
+            metavar="FINGERPRINT",
+            help="Fingerprints, or their beginnings, of the data sets to remove. Default: all.",
+        ),
     ] = None,
     downloads: Annotated[
         bool, typer.Option("--downloads", help="Also remove downloaded files.")
@@ -123,7 +128,10 @@ def clear_cache(
     """
     if address is not None:
         if downloads:
-            raise OptionError("`downloads` are files on this machine; omit `address`.")
+            raise OptionError(
+                "`downloads` cannot be combined with `address`: downloaded files are on this "
+                "machine. Omit one of them."
+            )
         _clear_memory(address, fingerprints or None)
         return
     folder = default_cache_dir()

@@ -30,6 +30,7 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.results.formats import as_json, check_format
 from celltune.search.storage.locate import find_experiment
 from celltune.search.types import TRAINING_SPLITS, Metric, TrainingSplits
+from celltune.search.wording import counted
 
 
 def evaluate(
@@ -95,8 +96,8 @@ def _show(state: ExperimentState, metric: Metric) -> None:
     if conclusion := verdict(state, metric):
         typer.echo(conclusion)
     typer.echo(
-        f"The test split was read {state.test_reads} times in this experiment. Select models by "
-        "validation scores: selecting by test scores biases them upwards."
+        f"The test split was read {counted(state.test_reads, 'time')} in this experiment. "
+        "Select models by validation scores: selecting by test scores biases them upwards."
     )
     for record in trials:
         if not record["failed_seeds"]:

@@ -21,7 +21,7 @@ from celltune.search.cli.options import (
     make_view,
 )
 from celltune.search.errors import OptionError
-from celltune.search.wording import describe_params, metric_text
+from celltune.search.wording import counted, describe_params, metric_text
 
 if TYPE_CHECKING:
     from celltune.search.bundles.predictor import TrainedModel
@@ -104,7 +104,7 @@ def predict(
     trial: Trial = None,
     storage: Storage = None,
 ) -> None:
-    """Predict the class of texts and its probability.
+    """Predict the class of each text and the probability of that class.
 
     A text without any word that the model knows cannot be classified. If it is the only text, this
     is an error; among several texts, its label is empty and a note gives the reason.
@@ -115,7 +115,12 @@ def predict(
     check_format(form, FORMATS)
     given = list(texts or ())
     if explain and (file is not None or len(given) != 1 or given == ["-"]):
-        raise OptionError("`explain` needs exactly one text on the command line.")
+        texts_from = "standard input" if given == ["-"] else counted(len(given), "text")
+        if file is not None:
+            texts_from = "a file"
+        raise OptionError(
+            f"`explain` was given with {texts_from}. Give exactly one text as an argument."
+        )
     to_classify = _texts(given, file, text_column)
     from celltune.search.bundles.export import load_model
 
@@ -132,7 +137,8 @@ def _texts(given: Sequence[str], file: Path | None, column: str) -> Iterator[str
     from celltune.search.cli.prediction_input import STANDARD_INPUT, read_lines, read_texts
 
     if bool(given) == (file is not None):
-        raise OptionError("Give either texts or `file`, and not both; - reads standard input.")
+        problem = "Both texts and `file` were given" if given else "No text was given"
+        raise OptionError(f"{problem}. Give texts, or `file`, or - for standard input.")
     if list(given) == [STANDARD_INPUT] or (file is not None and str(file) == STANDARD_INPUT):
         return read_lines(sys.stdin.buffer)
     return read_texts(file, column) if file is not None else iter(given)
@@ -209,10 +215,11 @@ def graph(
     check_picture_format(picture_format)
     drawing = diagram(source, trial=trial, overrides=overrides or (), storage=storage)
     outputs.write(output, drawing.render(picture_format), overwrite)
-    typer.echo(f"Drew {drawing.title} to {output}.")
+    typer.echo(f"Wrote a diagram of {drawing.title} to {output}.")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command table."""
-    for command in (export, predict, graph):
-        add_command(app, command)
+    add_command(app, export)
+    for command in (predict, graph):
+        add_command(app, command, synonyms={"name": "source"})

@@ -19,6 +19,7 @@ from celltune.search.runs.view import View
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import open_storage
 from celltune.search.tuning.stopping import SearchEnd, explain_end
+from celltune.search.wording import counted
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells report it."""
@@ -33,7 +34,7 @@ Overrides = Annotated[
     ),
 ]
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="Name of the experiment; see `celltune list`.")
+    str, typer.Argument(metavar="NAME", help="Name of the experiment; see celltune list.")
 ]
 Storage = Annotated[
     str | None,
@@ -102,7 +103,8 @@ def describe_data(config: SearchConfig) -> str:
 
     counts = survey(config.data)
     classes = ", ".join(f"{name}: {count:,}" for name, count in counts.items())
-    return f"Data: {sum(counts.values()):,} documents for training and validation ({classes})."
+    documents = counted(sum(counts.values()), "document")
+    return f"Data: {documents} for training and validation ({classes})."
 
 
 def describe_plan(config: SearchConfig) -> str:
@@ -110,9 +112,10 @@ def describe_plan(config: SearchConfig) -> str:
     stopping = config.early_stopping
     early = stopping.describe() if stopping else "no early stopping"
     return (
-        f"Plan: {config.budget.trials} trials of up to {config.budget.max_epochs} epochs, {early}, "
-        f"{config.resources.cpus_per_trial:g} CPUs and {config.resources.gpus_per_trial:g} GPUs "
-        f"per trial; metric {config.metric}.\n"
+        f"Plan: {counted(config.budget.trials, 'trial')} of up to "
+        f"{counted(config.budget.max_epochs, 'epoch')}, {early}, "
+        f"{counted(config.resources.cpus_per_trial, 'CPU')} and "
+        f"{counted(config.resources.gpus_per_trial, 'GPU')} per trial; metric {config.metric}.\n"
         f"Searched: {', '.join(config.space.searched) or 'nothing'}. "
         f"Fixed: {', '.join(config.space.fixed) or 'nothing'}."
     )

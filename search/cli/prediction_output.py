@@ -9,11 +9,14 @@ from rich.text import Text
 
 from celltune.search.bundles.predictor import Explanation, Prediction, Step
 from celltune.search.results.tables import Cell, Column, TextTable, csv_text
-from celltune.search.wording import single_line
+from celltune.search.wording import counted, single_line
 
 LARGEST_STEPS = 10
 """Words that are listed below the coloured text, if it is long."""
-LEGEND = "Green words increase it, red words decrease it, dim words are not in the vocabulary."
+LEGEND = (
+    "Green words increase the probability, red words decrease it; dim words are not in the "
+    "vocabulary."
+)
 STRONG, SLIGHT = 0.10, 0.02
 """Changes of the probability from which a word is highlighted or coloured."""
 _BAR_WIDTH = 12
@@ -25,7 +28,7 @@ STEP_COLUMNS = ("word", "known", "probability", "change")
 
 
 def as_lines(rows: Sequence[Row], header: bool) -> str:
-    """Write one line per text: label, probability and text, or why there is no prediction."""
+    """Return one line per text: label, probability and text, or why there is no prediction."""
     width = max([5, *(len(prediction.label or "") for _, prediction, _ in rows)])
     lines = [f"{'label':<{width}}  probability  text"] if header else []
     for _, prediction, text in rows:
@@ -38,12 +41,12 @@ def as_lines(rows: Sequence[Row], header: bool) -> str:
 
 
 def as_csv(rows: Sequence[Row], header: bool) -> str:
-    """Write CSV with `COLUMNS`; label and probability are empty without a prediction."""
+    """Return CSV with `COLUMNS`; label and probability are empty without a prediction."""
     return csv_text(COLUMNS, [_record(row).values() for row in rows], header)
 
 
 def as_jsonl(rows: Sequence[Row], header: bool) -> str:  # noqa: ARG001 (JSON lines have no header)
-    """Write one JSON object per line: `COLUMNS` and the probabilities of all classes."""
+    """Return one JSON object per line: `COLUMNS` and the probabilities of all classes."""
     return "\n".join(
         json.dumps({**_record(row), "probabilities": dict(row[1].probabilities)}) for row in rows
     )
@@ -70,14 +73,14 @@ def _record(row: Row) -> dict[str, object]:
 
 
 def explained_as_csv(explanation: Explanation) -> str:
-    """Write each word with the probability after it, as CSV."""
+    """Return each word with the probability after it, as CSV."""
     return csv_text(
         STEP_COLUMNS, [_step_record(step).values() for step in explanation.steps], header=True
     )
 
 
 def explained_as_jsonl(explanation: Explanation) -> str:
-    """Write each word with the probability after it, one JSON object per line."""
+    """Return each word with the probability after it, one JSON object per line."""
     return "\n".join(json.dumps(_step_record(step)) for step in explanation.steps)
 
 
@@ -106,7 +109,7 @@ def coloured(explanation: Explanation) -> Text:
 
 
 def _gap(explanation: Explanation) -> str:
-    return f"[{explanation.gap} words omitted] "
+    return f"[{counted(explanation.gap, 'word')} omitted] "
 
 
 def _style(step: Step) -> str:

@@ -27,12 +27,13 @@ from celltune.search.results.ranking import (
 from celltune.search.results.searches import read_searches
 from celltune.search.results.tables import TextTable
 from celltune.search.storage.locate import find_experiment
+from celltune.search.wording import counted
 
 
 def leaderboard(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME...", help="Names of experiments; see `celltune list`."),
+        typer.Argument(metavar="NAME", help="Names of experiments; see celltune list."),
     ],
     metric: Annotated[
         str | None, typer.Option(help="Metric to rank by. Default: the metric of the searches.")
@@ -136,14 +137,16 @@ def report(
 
 def export_study(
     name: Name,
-    storage: Annotated[
+    study_storage: Annotated[
         str,
-        typer.Option(metavar="URL", help="Optuna storage to write, such as sqlite:///study.db."),
+        typer.Option(
+            "--storage", metavar="URL", help="Optuna storage to write, such as sqlite:///study.db."
+        ),
     ],
     study_name: Annotated[
         str | None, typer.Option(help="Name of the study. Default: the experiment's name.")
     ] = None,
-    source: Annotated[
+    storage: Annotated[
         str | None,
         typer.Option(
             "--from",
@@ -156,21 +159,21 @@ def export_study(
     """Copy the trials to an Optuna storage, for optuna-dashboard and Optuna's plots."""
     from celltune.search.results.optuna_study import copy_to_storage
 
-    folder = find_experiment(name, source)
+    folder = find_experiment(name, storage)
     snapshot = folder.snapshot(check_running=False)
     config, state = snapshot.config, snapshot.state
     view = make_view()
     copy_to_storage(
-        config, state, storage, study_name or name, partial(view.progress, "Copying trials")
+        config, state, study_storage, study_name or name, partial(view.progress, "Copying trials")
     )
     typer.echo(
-        f"Copied {len(state.trials)} trials to the study '{study_name or name}'. View them "
-        f"with: optuna-dashboard {shlex.quote(storage)}"
+        f"Copied {counted(len(state.trials), 'trial')} to the study '{study_name or name}'. "
+        f"View them with: optuna-dashboard {shlex.quote(study_storage)}"
     )
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command table."""
-    add_command(app, leaderboard)
+    add_command(app, leaderboard, synonyms={"name": "names"})
     add_command(app, report)
     add_command(app, export_study, "export-study")

@@ -34,6 +34,7 @@ from celltune.search.runs.status import summarize
 from celltune.search.runs.stop_requests import request_stop, wait_until_stopped
 from celltune.search.storage.locate import find_experiment, new_experiment
 from celltune.search.tuning.budget_changes import Changes
+from celltune.search.wording import counted
 
 TimeBudget = Annotated[
     str | None,
@@ -96,11 +97,14 @@ def resume(
     max_epochs: Annotated[
         int | None,
         typer.Option(
-            min=1, help="New maximum number of epochs. The best completed trials train on to it."
+            min=1,
+            help="New maximum number of epochs. Completed trials that the early-stopping rule lets "
+            "continue are trained up to it.",
         ),
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Continue failed trials as well.")
+        bool,
+        typer.Option("--retry-failed", help="Retry failed trials from their latest checkpoints."),
     ] = False,
     time_budget: TimeBudget = None,
     target: Annotated[
@@ -139,7 +143,7 @@ def stop(name: Name, storage: Storage = None) -> None:
     """Stop a running search from another terminal and wait until it has stopped."""
     folder = find_experiment(name, storage)
     request_stop(folder)
-    typer.echo(f"Requested '{folder.name}' to stop; waiting ...")
+    typer.echo(f"Asked '{folder.name}' to stop; waiting ...")
     wait_until_stopped(folder)
     summary = summarize(folder)
     if summary.end_reason is not None:
@@ -179,13 +183,14 @@ def _print_result(result: RunResult) -> None:
         make_console().print(as_table(ranking_of(config, state)[:10]))
     failed = [trial for trial in state.trials if trial.status == "failed"]
     if failed:
-        typer.echo(f"{len(failed)} trials failed. First error: {failed[0].error}")
+        typer.echo(f"{counted(len(failed), 'trial')} failed. First error: {failed[0].error}")
     if result.reason == "interrupted":
         typer.echo(f"Stopped. Progress is saved; resume with: celltune resume {arguments}")
         raise typer.Exit(INTERRUPTED)
     if result.reason == "time":
         typer.echo(
-            f"Time budget used up. Progress is saved; resume with: celltune resume {arguments}"
+            "The time limit was reached. Progress is saved; resume with: celltune resume "
+            f"{arguments}"
         )
         return
     typer.echo(describe_end(folder, config, state, result.reason))

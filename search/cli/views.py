@@ -27,10 +27,18 @@ from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.runs.view import SilentView
 from celltune.search.storage.base import Experiment
 from celltune.search.types import Metric
-from celltune.search.wording import clock_duration, describe_params, metric_text
+from celltune.search.wording import clock_duration, counted, describe_params, metric_text
 
 _ROWS = 12
 """Trials in the live table."""
+
+_STAGES = {
+    "download": "Downloading",
+    "read": "Reading documents",
+    "tokenize": "Tokenizing documents",
+    "vectors": "Training word vectors",
+}
+"""Stages of the preparation of data, as they are shown."""
 
 
 class PlainView(SilentView):
@@ -43,7 +51,7 @@ class PlainView(SilentView):
             write: called with each line.
         """
         self._write = write
-        self._stage = ""
+        self._stages: set[str] = set()
         self._config: SearchConfig | None = None
 
     def stage(self, text: str) -> None:
@@ -56,9 +64,9 @@ class PlainView(SilentView):
 
     def progress(self, stage: str, done: int, total: int | None) -> None:  # noqa: ARG002
         """Write a line when a new stage starts."""
-        if stage != self._stage:
-            self._stage = stage
-            self.stage(stage)
+        if stage not in self._stages:
+            self._stages.add(stage)
+            self.stage(_STAGES.get(stage, stage))
 
     def running(
         self, experiment: Experiment, config: SearchConfig, state: ExperimentState
@@ -67,8 +75,9 @@ class PlainView(SilentView):
         self._config = config
         done = len(state.trials) - state.count("unfinished")
         self._write(
-            f"Searching: {config.budget.trials} trials of up to {config.budget.max_epochs} epochs, "
-            f"{done} done; results in {experiment.location}"
+            f"Searching: {counted(config.budget.trials, 'trial')} of up to "
+            f"{counted(config.budget.max_epochs, 'epoch')}, {done} done; "
+            f"results in {experiment.location}"
         )
         return nullcontext()
 
@@ -133,8 +142,11 @@ class LiveView(SilentView):
                 transient=True,
             )
             self._bars.start()
+        description = _STAGES.get(stage, stage)
         known = {task.description: task.id for task in self._bars.tasks}
-        task = known[stage] if stage in known else self._bars.add_task(stage, total=total)
+        task = known.get(description)
+        if task is None:
+            task = self._bars.add_task(description, total=total)
         self._bars.update(task, completed=done, total=total)
 
     def _close_bars(self) -> None:
@@ -172,7 +184,7 @@ def drawing(
     best = metric_text(config.metric, ranked[0].best_value(config.metric) if ranked else None)
     headline = Text.assemble(
         (folder.name, "bold"),
-        f"  {ended} of {config.budget.trials} trials done, ",
+        f"  {ended} of {counted(config.budget.trials, 'trial')} done, ",
         f"{state.count('pruned')} pruned, {state.count('failed')} failed  ",
         (f"best {best}", "bold green"),
         f"  {clock_duration(seconds)}",

@@ -39,7 +39,7 @@ class Reported(BaseModel):
     test_loss: NonNegative | None = None
     """Cross-entropy on the test split, in the source's unit."""
     parameters: Annotated[int, Field(ge=1)] | None = None
-    """Number of trained values of the model."""
+    """Number of parameters of the model."""
     seconds: NonNegative | None = None
     """Training time in seconds."""
 

@@ -40,8 +40,8 @@ def check_installed() -> None:
     """
     if util.find_spec("sklearn") is None:
         raise OptionError(
-            "`baselines` need scikit-learn, which is not installed. Run pip install "
-            "'celltune[baselines]', or disable `baselines`."
+            "The baselines need scikit-learn, which is not installed. Install it with pip install "
+            "'celltune[baselines]', or evaluate without baselines."
         )
 
 

@@ -26,6 +26,7 @@ from celltune.search.runs.view import SilentView, View
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import find_experiment
 from celltune.search.types import TRAINING_SPLITS, TrainingSplits
+from celltune.search.wording import counted
 from celltune.spelling import closest_match
 
 if TYPE_CHECKING:
@@ -156,7 +157,10 @@ def evaluate(
             from celltune.search.cluster.task_pool import run_jobs
             from celltune.search.evaluation.evaluator import Evaluator
 
-            view.stage(f"Evaluating {len(plan)} models on {len(test.split):,} test documents")
+            view.stage(
+                f"Evaluating {counted(len(plan), 'model')} on "
+                f"{counted(len(test.split), 'test document')}"
+            )
             evaluator = Evaluator(experiment, config, ledger, data, test, view.message)
             with closing(_counted(_jobs(plan, evaluator, config, view), len(plan), view)) as jobs:
                 run_jobs(jobs, slots, StopRequests([experiment], signalled, None, view))
@@ -182,9 +186,9 @@ def _counted(jobs: Iterator[Job], total: int, view: View) -> Generator[Job, None
         nonlocal done
         yield from job
         done += 1
-        view.progress("models evaluated", done, total)
+        view.progress("Evaluating models", done, total)
 
-    view.progress("models evaluated", done, total)
+    view.progress("Evaluating models", done, total)
     yield from map(counted, jobs)
 
 

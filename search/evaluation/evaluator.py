@@ -33,7 +33,7 @@ from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.storage.base import Experiment
 from celltune.search.types import KeptEpoch, TrainingSplits
-from celltune.search.wording import percent_text
+from celltune.search.wording import counted, percent_text
 
 
 class Evaluator:
@@ -161,9 +161,8 @@ class Evaluator:
 
     def _show_scores(self, label: str, metrics: Mapping[str, float], details: str) -> None:
         accuracy = percent_text(metrics["test_accuracy"])
-        self._message(
-            f"{label}: accuracy {accuracy} on {self._test_size:,} test documents ({details})"
-        )
+        documents = counted(self._test_size, "test document")
+        self._message(f"{label}: accuracy {accuracy} on {documents} ({details})")
 
     def _submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return submit(self._config.resources, self._config.retries, function, *arguments)
@@ -180,7 +179,7 @@ class Evaluator:
         for event in [*evaluations, *self.state.baselines]:
             if event.test_fingerprint != self._test_fingerprint:
                 raise ExperimentError(
-                    f"The test split of '{self._experiment.name}' differs from the one of earlier "
-                    f"evaluations: its fingerprint is {self._test_fingerprint[:12]}, before it was "
+                    f"The test split of '{self._experiment.name}' has changed: its fingerprint is "
+                    f"{self._test_fingerprint[:12]}, but earlier evaluations used "
                     f"{event.test_fingerprint[:12]}. Restore the original test data."
                 )

@@ -19,7 +19,13 @@ from celltune.search.evaluation.metrics import (
 from celltune.search.ledger.events import BaselineReported, EvaluationFailed, EvaluationReported
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.types import Metric, TrainingSplits
-from celltune.search.wording import describe_params, percent_text, points_text
+from celltune.search.wording import (
+    approximate_duration,
+    describe_params,
+    percent_text,
+    points_range,
+    points_text,
+)
 
 _WITH_INTERVAL: Mapping[str, ConfusionMetric] = {"test_accuracy": accuracy, "test_f1": f1}
 _WITH_STD = ("test_loss", "train_accuracy", "train_f1", "train_loss")
@@ -43,8 +49,9 @@ def best_ended_trials(state: ExperimentState, metric: Metric, top: int) -> list[
     ended = [trial for trial in state.ranked(metric) if trial.status in ("completed", "pruned")]
     if not ended:
         raise ExperimentError(
-            f"There is nothing to evaluate: none of the {len(state.trials)} trials has finished "
-            f"({state.count('failed')} failed). Resume the search first."
+            "There is nothing to evaluate: no trial has finished "
+            f"({len(state.trials)} started, {state.count('failed')} failed). Resume the "
+            "search first."
         )
     return ended[:top]
 
@@ -117,8 +124,8 @@ def verdict(state: ExperimentState, metric: Metric) -> str:
     details = (
         f"trial {number} has a test accuracy of {percent_text(trial_accuracy)}, {baseline.name} "
         f"one of {percent_text(baseline_accuracy)} (difference {difference}, 95 % interval "
-        f"{points_text(low)} to {points_text(high)}; training took {seconds:,.0f} s and "
-        f"{baseline.metrics['seconds']:,.0f} s)."
+        f"{points_range(low, high)}; training took {approximate_duration(seconds)} and "
+        f"{approximate_duration(baseline.metrics['seconds'])})."
     )
     if low > 0:
         return f"The recurrent model is better than the baselines: {details}"

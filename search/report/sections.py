@@ -30,6 +30,7 @@ from celltune.search.tuning.base import make_rule
 from celltune.search.types import Metric
 from celltune.search.wording import (
     approximate_duration,
+    counted,
     describe_params,
     distinguishing_params,
     metric_text,
@@ -51,14 +52,14 @@ def headline(snapshot: Snapshot) -> str:
     ranked = state.ranked(metric)
     if not ranked:
         failed = state.count("failed")
-        note = f"All {failed} trials failed." if failed == len(state.trials) > 0 else ""
+        note = f"{counted(failed, 'trial')} failed." if failed else ""
         return paragraphs(f"No trial has finished an epoch yet, so there is no result. {note}")
     best = ranked[0]
     best_epoch = best.best(metric)
     trials = len(state.trials)
     params = describe_params(distinguishing_params(best.params, snapshot.config.space.searched))
     lead = (
-        f"The best of {trials:,} {'trial' if trials == 1 else 'trials'} is trial {best.number}: "
+        f"The best of {counted(trials, 'trial')} is trial {best.number}: "
         f"{_metric_name(metric)} {metric_text(metric, best.best_value(metric))} after epoch "
         f"{best_epoch.epoch if best_epoch else 0} ({params})."
     )
@@ -118,7 +119,7 @@ def facts(snapshot: Snapshot) -> str:
     """Return the number of trials by status, as HTML."""
     state = snapshot.state
     counts = [
-        (len(state.trials), f"of {snapshot.config.budget.trials} trials started"),
+        (len(state.trials), f"of {counted(snapshot.config.budget.trials, 'trial')} started"),
         (state.count("completed"), "completed"),
         (state.count("pruned"), "pruned"),
         (state.count("failed"), "failed"),
@@ -227,7 +228,7 @@ def costs(snapshot: Snapshot) -> Section | None:
     """Return the cost of the search, and what early stopping saved."""
     total = cost(snapshot.state, snapshot.events)
     spent = (
-        f"The trials trained {total.epochs:,} epochs. Training and validation took "
+        f"The trials trained {counted(total.epochs, 'epoch')}. Training and validation took "
         f"{approximate_duration(total.seconds)}, summed over all workers. The runs took "
         f"{approximate_duration(total.wall_seconds)} of wall-clock time."
     )
@@ -236,7 +237,7 @@ def costs(snapshot: Snapshot) -> Section | None:
     if total.saved_epochs == 0:
         return Section("Cost", [paragraphs(spent, "Early stopping pruned no trial.")])
     saved = (
-        f"Early stopping saved {total.saved_epochs:,} epochs, an estimated "
+        f"Early stopping saved {counted(total.saved_epochs, 'epoch')}, an estimated "
         f"{approximate_duration(total.saved_seconds)}. This is "
         f"{percent_text(total.saved_fraction, digits=0)} of the time that the trials would "
         "have taken without it. Whether a pruned trial would have become the best one is unknown."
@@ -270,7 +271,7 @@ def leaderboard(snapshot: Snapshot) -> Section | None:
     hidden = rows[VISIBLE_ROWS:]
     if hidden:
         table = scrollable("Other trials", readable_table(hidden, columns).html())
-        blocks.append(collapsed(f"Show the other {len(hidden):,} trials", table))
+        blocks.append(collapsed(f"Show {counted(len(hidden), 'more trial')}", table))
     return Section("Leaderboard", blocks)
 
 

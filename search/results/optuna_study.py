@@ -33,7 +33,7 @@ def mirror_study(config: SearchConfig, state: ExperimentState) -> optuna.Study:
 def copy_to_storage(
     config: SearchConfig,
     state: ExperimentState,
-    storage: str,
+    study_storage: str,
     study_name: str,
     progress: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
 ) -> optuna.Study:
@@ -46,7 +46,7 @@ def copy_to_storage(
     Args:
         config: the config of the experiment.
         state: the state of the experiment.
-        storage: an Optuna storage, such as `sqlite:///study.db`.
+        study_storage: an Optuna storage, such as `sqlite:///study.db`.
         study_name: the name of the new study.
         progress: called with the number of copied trials and the number of all trials.
 
@@ -56,22 +56,22 @@ def copy_to_storage(
     mirrored = mirror_study(config, state)
     try:
         study = optuna.create_study(
-            storage=storage,
+            storage=study_storage,
             study_name=study_name,
             direction=mirrored.direction,
             load_if_exists=False,
         )
     except optuna.exceptions.DuplicatedStudyError as error:
         raise OptionError(
-            f"The storage {_without_password(storage)} already contains a study '{study_name}', "
-            "which was not changed. Set another `study_name` or `storage`."
+            f"The storage {_without_password(study_storage)} already contains a study "
+            f"'{study_name}', which was not changed. Set another `study_name` or `study_storage`."
         ) from error
     except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise OptionError(
-            f"The Optuna storage '{_without_password(storage)}' cannot be used: {reason}. Set "
-            "`storage` to a URL that Optuna supports, such as sqlite:///study.db, in an existing "
-            "folder."
+            f"The Optuna storage '{_without_password(study_storage)}' cannot be used: {reason}. "
+            "Set `study_storage` to a URL that Optuna supports, such as sqlite:///study.db, in an "
+            "existing folder."
         ) from error
     try:
         _add_attributes(study, config, state)

@@ -156,7 +156,8 @@ def training_seconds(epochs: Sequence[EpochReported]) -> float:
 def why_stopped(trial: TrialRecord, running: bool, pruned_by: str) -> str | None:
     """Return why a trial stopped, in a few words; None while it is running."""
     if trial.status == "completed":
-        return f"after all {trial.max_epochs} epochs"
+        epochs = trial.max_epochs
+        return f"after all {epochs} epochs" if epochs > 1 else "after its only epoch"
     if trial.status == "pruned":
         return f"by {pruned_by} after epoch {trial.epochs_done}"
     if trial.status == "failed":

@@ -83,7 +83,7 @@ def test_a_search_is_stopped_by_another_process_and_resumed(
     assert "is not running" in again.stderr
     timed = command("resume", "cut", "--time-budget", "0.01s")
     assert timed.returncode == 0, timed.stdout + timed.stderr
-    assert "Time budget used up. Progress is saved" in timed.stdout
+    assert "The time limit was reached. Progress is saved" in timed.stdout
     ends = [event.reason for event in read(folder.ledger) if isinstance(event, RunEnded)]
     assert ends == ["interrupted", "time"]
     target = command("resume", "cut", "--target", "0.3")

@@ -17,6 +17,7 @@ import yaml
 from celltune.data_prep.cache.disk import PREPARED, find
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.io.files import default_cache_dir
+from celltune.data_prep.preparation.pipeline import prepare
 from celltune.errors import InputError
 from celltune.search.bundles.export import _largest_difference, export, load_model
 from celltune.search.bundles.model_card import data_terms, model_card
@@ -242,6 +243,13 @@ def test_missing_cache_prepares_the_same_data_again(
     monkeypatch.setenv("CELLTUNE_CACHE", str(tmp_path / "other"))
     with pytest.raises(InputError, match="vocabulary of 'small' is not available"):
         load_data(load_trial_model(copy, 0))
+
+
+def test_data_of_another_size_than_the_model_is_rejected(trained: LocalExperiment) -> None:
+    model = load_trial_model(trained, 0)
+    other = prepare(model.config.data.model_copy(update={"min_count": 40}))
+    with pytest.raises(InputError, match=r"has \d+ words and 2 classes, but the data has \d+ "):
+        load_data(replace(model, fingerprint=other.fingerprint))
 
 
 def test_search_without_an_epoch_has_no_model(tmp_path: Path, trained: LocalExperiment) -> None:

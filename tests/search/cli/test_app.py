@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from celltune.search.cli import app
 from celltune.search.ledger.events import ExperimentCreated, RunEnded, RunStarted
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.storage.base import CONFIG
@@ -174,3 +175,15 @@ def test_resuming_a_finished_search_changes_nothing(
     assert code == 0
     assert "Leaderboard of demo" in out
     assert experiment.ledger.read_bytes() == before
+
+
+def test_disk_error_names_the_file(
+    storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(address: object) -> None:
+        raise OSError(28, "No space left on device", "/full/ledger")
+
+    monkeypatch.setattr(app, "open_storage", fail)
+    code, _, err = run(capsys, monkeypatch, "list")
+    assert code == 1
+    assert err == "celltune: /full/ledger cannot be read or written: No space left on device.\n"

@@ -42,7 +42,10 @@ def test_prepare_list_and_clear() -> None:
 def test_clearing_downloads_of_a_cluster_is_rejected() -> None:
     done = CliRunner().invoke(app, ["cache", "clear", "--downloads", "--address", "auto"])
     assert isinstance(done.exception, OptionError)
-    assert str(done.exception) == "--downloads are files on this machine; omit --address."
+    assert str(done.exception) == (
+        "--downloads cannot be combined with --address: downloaded files are on this machine. "
+        "Omit one of them."
+    )
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -47,7 +47,7 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("arguments", "message"),
     [
         (["evaluate", "none"], "no experiment 'none'"),
-        (["evaluate", "empty"], "none of the 0 trials has finished"),
+        (["evaluate", "empty"], r"no trial has finished \(0 started, 0 failed\)"),
         (["evaluate", "testless"], r"the config defines no test split\. Set data\.test_path"),
         (["evaluate", "changed"], "The data of the experiment 'changed' has changed"),
         (["evaluate", "changed", "--on", "valid"], "--on is 'valid'.*train, train.valid"),
@@ -105,7 +105,10 @@ def test_evaluate_rejects_a_changed_test_split(storage: Path) -> None:
     for event in (retrained(0, 1, 300), baseline("nb_svm", 300)):
         with folder.open_ledger() as ledger:
             ledger.append(event)
-            with pytest.raises(ExperimentError, match="differs from the one of earlier"):
+            with pytest.raises(
+                ExperimentError,
+                match=r"has changed: its fingerprint is .*, but",
+            ):
                 Evaluator(
                     folder,
                     make_config(),

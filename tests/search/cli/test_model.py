@@ -149,17 +149,23 @@ def test_explain_colours_a_long_text_in_a_terminal(
         (["export", "small", "-o", "x", "--trial", "2"], "no finished epoch"),
         (["predict", "none", GOOD], "no experiment 'none'"),
         (["predict", "./none", GOOD], "There is no bundle none"),
-        (["predict", "small"], "Give either texts or --file, and not both"),
-        (["predict", "small", GOOD, "--file", "reviews.csv"], "and not both"),
+        (
+            ["predict", "small"],
+            "No text was given. Give texts, or --file, or - for standard input.",
+        ),
+        (["predict", "small", GOOD, "--file", "reviews.csv"], "Both texts and --file were given. "),
         (["predict", "small", ""], "cannot be classified: it contains no word"),
         (["predict", "small", "xyzzy"], "no word of the model's vocabulary"),
         (["predict", "small", GOOD, "--format", "xls"], "'xls' is not a format"),
-        (["predict", "small", GOOD, BAD, "--explain"], "--explain needs exactly one text"),
+        (
+            ["predict", "small", GOOD, BAD, "--explain"],
+            "--explain was given with 2 texts. Give exactly one",
+        ),
         (
             ["predict", "small", "--file", "reviews.csv", "--explain"],
-            "--explain needs exactly one text",
+            "--explain was given with a file. Give exactly one text as an argument.",
         ),
-        (["predict", "small", "-", "--explain"], "--explain needs exactly one text"),
+        (["predict", "small", "-", "--explain"], "--explain was given with standard input. "),
         (["predict", "small", "", "--explain"], "it contains no word"),
         (["predict", "small", "--file", "none.csv"], "none.csv cannot be read"),
         (
@@ -211,7 +217,7 @@ def test_graph_draws_the_model_of_a_trial(
     pytest.importorskip("matplotlib", reason="needs celltune[graph]")
     code, out, _ = run(capsys, monkeypatch, "graph", "small", "-o", f"model.{form}")
     assert code == 0
-    assert f"Drew small, trial 0: gru 8x1 bidirectional to model.{form}" in out
+    assert f"Wrote a diagram of small, trial 0: gru 8x1 bidirectional to model.{form}" in out
     starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
     assert (place / f"model.{form}").read_bytes().startswith(starts[form])
 

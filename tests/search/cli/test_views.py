@@ -53,7 +53,7 @@ def watch(view: View, folder: LocalExperiment) -> None:
 def test_plain_view_writes_one_line_per_event(tmp_path: Path) -> None:
     lines: list[str] = []
     watch(PlainView(lines.append), LocalExperiment(tmp_path / "demo"))
-    assert lines[:2] == ["Starting ...", "read ..."]
+    assert lines[:2] == ["Starting ...", "Reading documents ..."]
     assert lines[2].startswith("Searching: 12 trials of up to 4 epochs, 0 done; results in")
     assert lines[3].startswith("trial 0 starts: ")
     assert lines[4].startswith("trial 0 epoch 1/4: valid_accuracy ")

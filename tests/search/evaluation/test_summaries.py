@@ -81,7 +81,7 @@ def test_best_ended_trials_are_completed_or_pruned() -> None:
 def test_search_without_an_ended_trial_is_rejected() -> None:
     state = ExperimentState([created(0), epoch(0, 1, 0.5), created(1)])
     with pytest.raises(
-        ExperimentError, match=r"none of the 2 trials has finished.*Resume the search"
+        ExperimentError, match=r"no trial has finished \(2 started, 0 failed\).*Resume the search"
     ):
         best_ended_trials(state, "valid_accuracy", 3)
 

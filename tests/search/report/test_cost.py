@@ -46,8 +46,9 @@ def test_wall_clock_time_counts_only_runs() -> None:
 
 
 def test_approximate_duration() -> None:
-    assert [approximate_duration(s) for s in (3.4, 119, 600, 7200, 90000)] == [
-        "3 s",
+    assert [approximate_duration(s) for s in (3.4, 45, 119, 600, 7200, 90000)] == [
+        "3.4 s",
+        "45 s",
         "119 s",
         "10 min",
         "2.0 h",

@@ -92,7 +92,7 @@ def test_long_leaderboard_is_collapsed_and_complete() -> None:
     trials = [({"cell": "gru"}, [0.5 + number / 100], "completed") for number in range(30)]
     text = page(snapshot(make_config(), state_of(*trials)))
     outline, visible = read(text)
-    assert "Show the other 5 trials" in visible
+    assert "Show 5 more trials" in visible
     assert visible.count("after all 3 epochs") == 30
     assert [tag for tag, _ in outline.tags].count("details") == 1
 
@@ -143,7 +143,7 @@ def failed_state() -> ExperimentState:
     ("state", "message"),
     [
         (ExperimentState(), "No trial has finished an epoch yet, so there is no result."),
-        (failed_state(), "All 2 trials failed."),
+        (failed_state(), "2 trials failed."),
     ],
 )
 def test_page_of_a_search_without_results_says_so(state: ExperimentState, message: str) -> None:

@@ -16,7 +16,7 @@ from celltune.search.ledger.events import (
     TrialStopped,
 )
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.results.ranking import RankedSearch, Selection, SortOrder, ranking
+from celltune.search.results.ranking import RankedSearch, Selection, SortOrder, ranking, why_stopped
 from celltune.search.types import ParameterValue
 
 Trial = tuple[dict[str, ParameterValue], list[float], str]
@@ -87,6 +87,12 @@ def test_row_says_why_a_trial_stopped(running: bool) -> None:
     assert (rows[4]["status"], rows[4]["stopped"]) == (
         ("running", None) if running else ("unfinished", "with its search; a resume continues it")
     )
+
+
+def test_trial_of_one_epoch_stopped_after_its_only_epoch() -> None:
+    (trial,) = state_of(({"cell": "rnn"}, [0.5], "completed")).trials
+    trial.max_epochs = 1
+    assert why_stopped(trial, running=False, pruned_by="ASHA") == "after its only epoch"
 
 
 def test_several_searches_are_ranked_together() -> None:
