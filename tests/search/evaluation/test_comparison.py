@@ -92,11 +92,11 @@ def record_result(model: PublishedModel, *, seconds: float = 75.4) -> None:
             {"space": {**RAW["space"], "hidden_size": [4, 8], "cell": ["gru", "rnn"]}},
             "searches cell, hidden_size, but a published model has a single value",
         ),
-        ({"published": {"source": ""}}, "published.source: "),
+        ({"published": {"source": ""}}, "published.source is ''"),
         ({"published": {"source": "x", "reported": {"test_acuracy": 0.9}}}, "Did you mean 'test_"),
         (
             {"published": {"source": "x", "reported": {"test_accuracy": 90}}},
-            r"published.reported.test_accuracy: .*less than or equal to 1",
+            "published.reported.test_accuracy is 90. It must be at most 1",
         ),
     ],
 )
