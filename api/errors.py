@@ -9,7 +9,7 @@
     │   ├── OptionError          an invalid argument of a function      (search.errors)
     │   ├── ModelError           an unusable model or text              (search.errors)
     │   ├── ExperimentError      a name that is taken, unknown, in use  (search.errors)
-    │   ├── LedgerError          a ledger that is damaged or read-only (search.errors)
+    │   ├── LedgerError          a damaged or unwritable ledger         (search.errors)
     │   └── ResourceError        resources that no node has             (search.errors)
     ├── StorageError             checkpoints cannot be written          (search.errors)
     └── TrialError               a trial failed; the search continues   (models.errors)

@@ -36,7 +36,10 @@ class HangWatchdog(OmittedFromSnapshots):
     @property
     def reason(self) -> str:
         """Error message of a trial that was killed."""
-        return f"it reported no epoch within {format_duration(self._timeout or 0)} (trial_timeout)"
+        return (
+            f"The trial reported no epoch within {format_duration(self._timeout or 0)} "
+            "(trial_timeout)."
+        )
 
     def add(self, trial: Any) -> None:
         """Start to watch a trial. Its time starts when a worker has started it."""

@@ -72,8 +72,8 @@ class ArrowPath(ObjectPath):
                 _connect(path.address, path.query)
         except OSError as error:
             raise ExperimentError(
-                f"The storage {uri} cannot be opened: {error.strerror}. Set `storage` to a folder "
-                "or to a URI like s3://bucket/path or "
+                f"The storage {uri} cannot be opened: {error.strerror}. Use a folder, or a URI "
+                "like s3://bucket/path or "
                 "s3://bucket/path?endpoint_override=host:9000&scheme=http."
             ) from error
         return path

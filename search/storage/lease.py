@@ -148,7 +148,11 @@ class Lease:
         try:
             self._write(self._name, released=True)
         except OSError as error:
-            _log.warning("The lock %s cannot be released: %s", self._prefix, error.strerror)
+            _log.warning(
+                "The lock %s cannot be released: %s. It expires by itself.",
+                self._prefix,
+                error.strerror,
+            )
 
 
 def is_leased(prefix: ObjectPath) -> bool:

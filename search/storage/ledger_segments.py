@@ -194,7 +194,7 @@ class SegmentedLedger:
         except (OSError, LedgerError) as error:
             # The events are durable in any case; only the number of objects stays high. A lost
             # lease is reported by the next append.
-            reason = error.strerror if isinstance(error, OSError) else error
+            reason = f"{error.strerror}." if isinstance(error, OSError) else error
             _log.warning("Objects of the ledger %s cannot be merged: %s", self._prefix, reason)
 
     def close(self) -> None:

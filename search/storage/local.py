@@ -77,9 +77,7 @@ class LocalStorage(Storage):
             OSError: the path cannot be read.
         """
         if self.folder.exists() and not self.folder.is_dir():
-            raise ExperimentError(
-                f"The storage {self.folder} is a file. Set `storage` to a folder or URI."
-            )
+            raise ExperimentError(f"The storage {self.folder} is a file. Use a folder or a URI.")
 
     def file(self, name: str) -> Path:
         """Return a file directly in the folder."""
@@ -208,7 +206,8 @@ class LocalExperiment(Experiment):
             if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
                 raise self.exists_error() from error
             raise ExperimentError(
-                f"The experiment '{self.name}' cannot be written to {root}: {error.strerror}."
+                f"The experiment '{self.name}' cannot be written to {root}: {error.strerror}. "
+                "Free disk space or fix the permissions, then launch it again."
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

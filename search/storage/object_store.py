@@ -142,7 +142,7 @@ class ObjectStoreExperiment(Experiment):
             except OSError as error:
                 raise ExperimentError(
                     f"The experiment '{self.name}' cannot be written to {self.storage}: "
-                    f"{error.strerror}."
+                    f"{error.strerror}. Check the permissions of the storage, then launch it again."
                 ) from error
             with self.open_ledger() as ledger:
                 ledger.append(*events)

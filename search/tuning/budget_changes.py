@@ -78,7 +78,7 @@ def _total_trials(requested: int | str | None, current: int) -> int | None:
     match = _TRIALS.fullmatch(requested.strip())
     if match is None:
         raise ConfigError(
-            f"`trials` is '{requested}'; give a number of trials (100) or an increment (+20)."
+            f"`trials` is '{requested}'. Give a number of trials (100) or an increment (+20)."
         )
     return int(match[2]) + (current if match[1] else 0)
 
@@ -92,7 +92,7 @@ def _parse_number(value: float | str | None, name: str, kind: type) -> float | i
         number: float | int = kind(value)
     except ValueError as error:
         allowed = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"`{name}` is '{value}'; give {allowed} or none.") from error
+        raise ConfigError(f"`{name}` is '{value}'. Give {allowed} or none.") from error
     return number
 
 
@@ -100,12 +100,12 @@ def _check_growth(old: SearchConfig, new: SearchConfig, state: ExperimentState) 
     if new.budget.trials < len(state.trials):
         raise ConfigError(
             f"`trials` is {new.budget.trials}, but {len(state.trials)} trials were already "
-            "started; give at least this number."
+            "started. Give at least this number."
         )
     if new.budget.max_epochs < old.budget.max_epochs:
         raise ConfigError(
             f"`max_epochs` is {new.budget.max_epochs}, but trials were started with "
-            f"{old.budget.max_epochs}; give at least this number."
+            f"{old.budget.max_epochs}. Give at least this number."
         )
 
 

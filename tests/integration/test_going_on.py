@@ -110,7 +110,7 @@ def test_a_hanging_trial_is_retried_and_the_search_finishes(
     assert state.count("failed") == 0
     lost = [event for event in read(folder.ledger) if isinstance(event, WorkerLost)]
     assert [(event.cause, event.error) for event in lost] == [
-        ("hung", "it reported no epoch within 10s (trial_timeout)")
+        ("hung", "The trial reported no epoch within 10s (trial_timeout).")
     ]
     assert "Traceback" not in output
 

@@ -209,7 +209,7 @@ def test_a_hanging_trial_is_killed_once_and_retried(
         watch.check()
     assert killed == ["actor"]
     scheduler.on_trial_error(None, trial)
-    reason = "it reported no epoch within 10s (trial_timeout)"
+    reason = "The trial reported no epoch within 10s (trial_timeout)."
     assert controller.calls == [("retry", 7, "hung", reason)]
 
 

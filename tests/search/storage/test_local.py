@@ -56,9 +56,9 @@ def test_create_in_a_file_is_rejected(tmp_path: Path) -> None:
 
 def test_unusable_storage_is_rejected_before_create(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ExperimentError, match=r"is a file\. Set `storage` to a folder"):
+    with pytest.raises(ExperimentError, match=r"is a file\. Use a folder or a URI"):
         new_experiment("demo", tmp_path / "file")
-    with pytest.raises(ExperimentError, match=r"is a file\. Set `storage` to a folder"):
+    with pytest.raises(ExperimentError, match=r"is a file\. Use a folder or a URI"):
         open_storage(tmp_path / "file").names()
     too_long = tmp_path / ("x" * 5000)
     with pytest.raises(ExperimentError, match="cannot be read: File name too long"):

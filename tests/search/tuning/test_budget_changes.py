@@ -167,15 +167,15 @@ def test_a_repeated_change_has_no_effect(tmp_path: Path) -> None:
     [
         (
             Changes(trials="many"),
-            r"`trials` is 'many'; give a number of trials \(100\) or an increment \(\+20\)",
+            r"`trials` is 'many'. Give a number of trials \(100\) or an increment \(\+20\)",
         ),
         (Changes(trials="-3"), "`trials` is '-3'"),
-        (Changes(trials=1), "`trials` is 1, but 3 trials were already started; give at least"),
-        (Changes(max_epochs=3), "`max_epochs` is 3, but trials were started with 4; give at least"),
+        (Changes(trials=1), "`trials` is 1, but 3 trials were already started. Give at least"),
+        (Changes(max_epochs=3), "`max_epochs` is 3, but trials were started with 4. Give at least"),
         (Changes(max_epochs=0), "budget.max_epochs is 0. It must be at least 1"),
-        (Changes(target="high"), "`target` is 'high'; give a number or none"),
+        (Changes(target="high"), "`target` is 'high'. Give a number or none"),
         (Changes(target=89), "budget.target is 89, .* Write 0.9 for 90 %."),
-        (Changes(patience="1.5"), "`patience` is '1.5'; give a whole number or none"),
+        (Changes(patience="1.5"), "`patience` is '1.5'. Give a whole number or none"),
         (Changes(patience=0), "budget.patience is 0. It must be at least 1"),
     ],
 )
