@@ -14,7 +14,8 @@
     ├── StorageError             checkpoints cannot be written          (search.errors)
     └── TrialError               a trial failed; the search continues   (models.errors)
         ├── DivergedError        the loss became NaN or infinite        (models.errors)
-        └── CheckpointError      an unusable checkpoint                 (models.errors)
+        ├── CheckpointError      an unusable checkpoint                 (models.errors)
+        └── WorkerDiedError      a task lost its worker     (search.cluster.task_pool)
 
 An InputError is not retried, because the same input fails again. Most are raised before anything is
 changed. A few end a search that is running: a LedgerError if the ledger cannot be written, for

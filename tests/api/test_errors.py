@@ -7,6 +7,7 @@ import celltune.data_prep.errors
 import celltune.errors
 import celltune.models.errors
 import celltune.registry
+import celltune.search.cluster.task_pool
 import celltune.search.errors
 
 
