@@ -19,6 +19,7 @@ from celltune.search.cli.options import (
     arguments_for,
     make_console,
     make_view,
+    print_text,
 )
 from celltune.search.evaluation.comparison import compare as run_comparison
 from celltune.search.evaluation.comparison import load_published_models, notes
@@ -82,22 +83,24 @@ def evaluate(
 def _show(state: ExperimentState, metric: Metric) -> None:
     console, records = make_console(), summaries(state, metric)
     console.print(as_table(records))
-    typer.echo(
+    print_text(
+        console,
         f"± is the standard deviation over seeds. The interval is a percentile bootstrap over "
-        f"documents and seeds with {RESAMPLES:,} resamples."
+        f"documents and seeds with {RESAMPLES:,} resamples.",
     )
     trials = [record for record in records if record["kind"] == "trial"]
     if trials:
         count = len(trials[0]["seeds"])
         summed = f", sums over {count} seeds" if count > 1 else ""
-        typer.echo(f"\nConfusion matrices of trial {trials[0]['trial']} (counts{summed}):")
+        print_text(console, f"\nConfusion matrices of trial {trials[0]['trial']} (counts{summed}):")
         for split in ("train", "test"):
             console.print(confusion_table(trials[0], split))
     if conclusion := verdict(state, metric):
-        typer.echo(conclusion)
-    typer.echo(
+        print_text(console, conclusion)
+    print_text(
+        console,
         f"The test split was read {counted(state.test_reads, 'time')} in this experiment. "
-        "Select models by validation scores: selecting by test scores biases them upwards."
+        "Select models by validation scores: selecting by test scores biases them upwards.",
     )
     for record in trials:
         if not record["failed_seeds"]:
@@ -142,9 +145,10 @@ def compare(
     if isinstance(drawn, str):
         typer.echo(drawn)
     else:
-        make_console().print(drawn)
+        console = make_console()
+        console.print(drawn)
         for note in notes(records):
-            typer.echo(note)
+            print_text(console, note)
     if any(record["error"] for record in records):
         raise typer.Exit(1)
 

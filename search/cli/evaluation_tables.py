@@ -20,11 +20,11 @@ COLUMNS = (
     "test accuracy",
     "95 % interval",
     "F1",
-    "cross-entropy",
+    "test loss",
     "train",
     "parameters",
-    "s/epoch",
-    "ms/document",
+    "s per epoch",
+    "ms per document",
 )
 
 UNBROKEN = ("test accuracy", "95 % interval")

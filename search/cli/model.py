@@ -220,6 +220,5 @@ def graph(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command table."""
-    add_command(app, export)
-    for command in (predict, graph):
-        add_command(app, command, synonyms={"name": "source"})
+    for command in (export, predict, graph):
+        add_command(app, command)

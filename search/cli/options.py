@@ -92,6 +92,11 @@ def make_console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=200)
 
 
+def print_text(console: Console, text: str) -> None:
+    """Print text; lines that are too long for a terminal are wrapped between words."""
+    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
 def describe_data(config: SearchConfig) -> str:
     """Read the documents of a config and return their number per class, as a sentence."""
     if SOURCES.load(config.data.source).needs_download(config.data, default_cache_dir()):

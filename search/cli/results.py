@@ -80,8 +80,14 @@ def leaderboard(
     order = SortOrder.parse(sort, reverse=descending)
     selection = Selection(where, tuple(best_per or ()), order, top)
     searches, ranking_metric = read_searches(names, storage, metric)
-    drawn = render(selection.apply(ranking(searches, ranking_metric)), chosen)
+    rows = selection.apply(ranking(searches, ranking_metric))
+    drawn = render(rows, chosen)
     _warn_about_different_data(searches)
+    if not rows:
+        typer.echo(
+            "There is no trial to show." if where is None else "No trial matches the filter.",
+            err=True,
+        )
     if output is not None:
         outputs.write(output, _content(drawn), overwrite)
         typer.echo(f"Wrote {output}")
@@ -174,6 +180,6 @@ def export_study(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command table."""
-    add_command(app, leaderboard, synonyms={"name": "names"})
+    add_command(app, leaderboard)
     add_command(app, report)
     add_command(app, export_study, "export-study")

@@ -26,8 +26,13 @@ from celltune.search.ledger.events import (
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.runs.view import SilentView
 from celltune.search.storage.base import Experiment
-from celltune.search.types import Metric
-from celltune.search.wording import clock_duration, counted, describe_params, metric_text
+from celltune.search.wording import (
+    clock_duration,
+    counted,
+    describe_params,
+    distinguishing_params,
+    metric_text,
+)
 
 _ROWS = 12
 """Trials in the live table."""
@@ -210,18 +215,19 @@ def _table(config: SearchConfig, state: ExperimentState, ranked: list[TrialRecor
     running = [trial for trial in state.trials if trial.status == "unfinished"][-_ROWS // 2 :]
     leading = [trial for trial in ranked if trial.status != "unfinished"]
     for trial in [*running, *leading[: _ROWS - len(running)]]:
-        table.add_row(*_cells(config.metric, trial), style=_style(trial, ranked))
+        table.add_row(*_cells(config, trial), style=_style(trial, ranked))
     return table
 
 
-def _cells(metric: Metric, trial: TrialRecord) -> tuple[Any, ...]:
+def _cells(config: SearchConfig, trial: TrialRecord) -> tuple[Any, ...]:
+    params = describe_params(distinguishing_params(trial.params, config.space.searched))
     status = "running" if trial.status == "unfinished" else trial.status
     return (
         str(trial.number),
         status,
         f"{trial.epochs_done}/{trial.max_epochs}",
-        metric_text(metric, trial.best_value(metric)),
-        Text(describe_params(trial.params), no_wrap=True, overflow="ellipsis"),
+        metric_text(config.metric, trial.best_value(config.metric)),
+        Text(params, no_wrap=True, overflow="ellipsis"),
     )
 
 

@@ -17,14 +17,10 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
         ("evaluate", "`baselines` needs scikit-learn.", "--baselines needs scikit-learn."),
         ("leaderboard", "Set `output`; `names` is empty.", "Set --output; NAME is empty."),
         ("predict", "`source` has no `vocabulary`.", "NAME|DIR has no vocabulary."),
-        ("predict", "Set `name` or `trial`.", "Set NAME|DIR or --trial."),
-        ("graph", "Set `name` or `storage`.", "Set CONFIG|NAME or --storage."),
-        ("leaderboard", "Set `name` or `storage`.", "Set NAME or --storage."),
-        ("export-study", "Set `name` or `storage`.", "Set NAME or --from."),
+        ("export-study", "Set `storage` to a folder.", "Set --from to a folder."),
         ("export-study", "Set `study_storage`.", "Set --storage."),
         ("resume", "Launch with `warm_start` 'a'.", "Launch with warm_start 'a'."),
     ],
 )
 def test_errors_name_the_options_of_the_command(command: str, message: str, shown: str) -> None:
-    parameters, synonyms = COMMANDS[command].params, COMMANDS[command].synonyms
-    assert name_options(message, parameters, synonyms) == shown
+    assert name_options(message, COMMANDS[command].params) == shown

@@ -166,3 +166,10 @@ def test_leaderboard_imports_no_heavy_library(storage: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "accuracy" in done.stdout
     assert done.stderr.strip() == ""
+
+
+def test_leaderboard_says_that_no_trial_matches(celltune: Celltune) -> None:
+    code, out, err = celltune("leaderboard", "demo", "--where", "cell == 'none'", "--format", "csv")
+    assert code == 0
+    assert len(out.splitlines()) <= 1
+    assert err == "No trial matches the filter.\n"

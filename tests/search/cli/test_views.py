@@ -8,6 +8,7 @@ from rich.console import Console
 
 from celltune.search.cli.views import LiveView, PlainView, drawing
 from celltune.search.ledger.events import TrialCreated, TrialFailed
+from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.wording import describe_params, metric_text
@@ -93,3 +94,23 @@ def test_live_view_fits_the_terminal(width: int, tmp_path: Path) -> None:
     assert "1 failed" in shown
     assert "12:34" in shown
     assert "40 running 0/4" in shown
+
+
+def test_plain_view_names_each_stage_once() -> None:
+    lines: list[str] = []
+    view = PlainView(lines.append)
+    for stage in ("Evaluating models", "read", "Evaluating models", "other", "read"):
+        view.progress(stage, 1, None)
+    assert lines == ["Evaluating models ...", "Reading documents ...", "other ..."]
+
+
+def test_live_view_omits_fixed_hyperparameters(tmp_path: Path) -> None:
+    config = make_config(space={"cell": ["gru", "rnn"], "embedding_size": 16})
+    state = ExperimentState()
+    params = {"cell": "gru", "hidden_size": 8, "embedding_size": 16}
+    state.apply(TrialCreated(at=1.0, number=0, params=params, max_epochs=4))
+    console = Console(file=io.StringIO(), width=100)
+    console.print(drawing(LocalExperiment(tmp_path / "demo"), config, state, 1.0))
+    assert isinstance(console.file, io.StringIO)
+    assert "gru 8" in console.file.getvalue()
+    assert "embedding_size" not in console.file.getvalue()

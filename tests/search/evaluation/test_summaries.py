@@ -204,11 +204,11 @@ def test_table_has_a_cell_for_every_column() -> None:
         "test accuracy": "88.75 ± 1.77 %",
         "95 % interval": cells(trial)[4],
         "F1": "0.8875",
-        "cross-entropy": "0.3525",
+        "test loss": "0.3525",
         "train": "88.75 %",
         "parameters": "10,000",
-        "s/epoch": "5.0",
-        "ms/document": "0.50",
+        "s per epoch": "5.0",
+        "ms per document": "0.50",
     }
     assert cells(fitted)[3:8:3] == ["85.00 %", "-"]
     assert len(as_table([trial, fitted]).rows) == 2
