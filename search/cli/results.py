@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shlex
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ from celltune.search.extensions import LEADERBOARD_FORMATS
 from celltune.search.results.formats import Rendered, format_of, render
 from celltune.search.results.ranking import (
     RankedSearch,
+    Row,
     Selection,
     SortOrder,
     fingerprint,
@@ -83,11 +85,7 @@ def leaderboard(
     rows = selection.apply(ranking(searches, ranking_metric))
     drawn = render(rows, chosen)
     _warn_about_different_data(searches)
-    if not rows:
-        typer.echo(
-            "There is no trial to show." if where is None else "No trial matches the filter.",
-            err=True,
-        )
+    _explain_no_rows(rows, where)
     if output is not None:
         outputs.write(output, _content(drawn), overwrite)
         typer.echo(f"Wrote {output}")
@@ -111,6 +109,11 @@ def _content(drawn: Rendered) -> str | bytes:
             console.print(drawn)
         return captured.get()
     return f"{drawn}\n" if isinstance(drawn, str) else drawn
+
+
+def _explain_no_rows(rows: Sequence[Row], where: str | None) -> None:
+    if not rows:
+        typer.echo(f"No trial {'matches the filter' if where else 'has started yet'}.", err=True)
 
 
 def _warn_about_different_data(searches: list[RankedSearch]) -> None:

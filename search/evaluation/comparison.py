@@ -57,7 +57,7 @@ class PublishedModel:
     config: SearchConfig
     published: Published
     uses_stand_in: bool
-    """True if other data replace those of the source because its files are missing."""
+    """True if other data replaces that of the source because its files are missing."""
     scale: float
     """Share of the documents that is used."""
     experiment: Experiment
