@@ -103,7 +103,8 @@ def load_published_models(
     for name in only:
         if name not in by_name:
             raise OptionError(
-                f"There is no config '{name}' in {path}. {closest_match(name, by_name)}"
+                f"`only` is '{name}', which is no config in '{path}'. "
+                f"{closest_match(name, by_name)}"
             )
     compared = open_storage(storage) / COMPARED
     selected = [by_name[name] for name in dict.fromkeys(only)] or files

@@ -159,7 +159,7 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return (
-        f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else single_line(str(value))
+        f"{value:,}" if isinstance(value, int) and abs(value) >= 1000 else single_line(str(value))
     )
 
 

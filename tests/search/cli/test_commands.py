@@ -13,6 +13,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     ("command", "message", "shown"),
     [
         ("launch", "Set `warm_start` or `overrides`.", "Set --from or --set."),
+        ("compare", "`only` is 'a'.", "--only is 'a'."),
         ("resume", "`max_epochs` is 3.", "--max-epochs is 3."),
         ("evaluate", "`baselines` needs scikit-learn.", "--baselines needs scikit-learn."),
         ("leaderboard", "Set `output`; `names` is empty.", "Set --output; NAME is empty."),

@@ -20,7 +20,7 @@ from tests.search.simulated_search import RAW, make_config, make_controller, ste
 
 
 def experiment(storage: Path, name: str, reports: int, **data: Any) -> LocalExperiment:
-    """An experiment of so many reports, whose data are there."""
+    """Create an experiment whose ledger contains this number of reports."""
     config = make_config(name=name, data={**RAW["data"], **data})
     folder = LocalExperiment(storage / name)
     folder.create(config, ExperimentCreated(at=1.0, fingerprint="f"))

@@ -115,7 +115,7 @@ def test_empty_folder_and_unknown_name_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"contains no \.yaml file.*configs/seeds"):
         load_published_models(tmp_path, scale=1.0)
     write_config(tmp_path)
-    with pytest.raises(OptionError, match=r"no config 'odl' in .*Did you mean 'old'"):
+    with pytest.raises(OptionError, match=r"`only` is 'odl', .*Did you mean 'old'"):
         load_published_models(tmp_path, scale=1.0, only=["odl"])
 
 

@@ -19,7 +19,13 @@ from celltune.registry import ExtensionError
 from celltune.search.errors import OptionError
 from celltune.search.extensions import LEADERBOARD_FORMATS
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.results.formats import Rendered, check_format, format_of, render
+from celltune.search.results.formats import (
+    Rendered,
+    check_format,
+    format_of,
+    readable_table,
+    render,
+)
 from celltune.search.results.ranking import RankedSearch, ranking
 from celltune.testing.leaderboard_format import LeaderboardFormatContract, leaderboard_rows
 from tests.search.results.test_ranking import MIXED, state_of
@@ -228,3 +234,8 @@ def test_unknown_format_is_rejected() -> None:
     with pytest.raises(OptionError, match=r"'xls' is not a format. Allowed: table, json\."):
         check_format("xls", ("table", "json"))
     assert check_format("json", ("table", "json")) == "json"
+
+
+def test_integers_from_1000_have_a_thousands_separator() -> None:
+    table = readable_table([{"parameters": 999}, {"parameters": 7969}, {"parameters": 39257}])
+    assert [cells[0] for cells in table.rows] == ["999", "7,969", "39,257"]
