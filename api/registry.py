@@ -73,9 +73,10 @@ class Registry(Generic[T]):
         """
         if name not in self:
             article = "an" if self.kind[0] in "aeiou" else "a"
-            raise ExtensionError(
-                f"'{name}' is not {article} {self.kind}. {closest_match(name, self.names())}"
-            )
+            hint = closest_match(name, self.names())
+            if not hint.startswith("Did you mean"):
+                hint = f"{hint} If another package provides it, install that package."
+            raise ExtensionError(f"'{name}' is not {article} {self.kind}. {hint}")
         return name
 
     def load(self, name: str) -> T:

@@ -59,7 +59,7 @@ def _summary(folder: Experiment) -> tuple[str, str, str, str]:
     try:
         summary = summarize(folder)
     except InputError:
-        return ("damaged", "", "", f"see: celltune status {arguments_for(folder)}")
+        return ("unreadable", "", "", f"see: celltune status {arguments_for(folder)}")
     updated = datetime.fromtimestamp(summary.state.updated_at).astimezone()
     return (
         summary.status,

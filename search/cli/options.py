@@ -109,7 +109,7 @@ def describe_data(config: SearchConfig) -> str:
     counts = survey(config.data)
     classes = ", ".join(f"{name}: {count:,}" for name, count in counts.items())
     documents = counted(sum(counts.values()), "document")
-    return f"Data: {documents} for training and validation ({classes})."
+    return f"Data: {documents} before they are split ({classes})."
 
 
 def describe_plan(config: SearchConfig) -> str:

@@ -179,8 +179,10 @@ def _print_result(result: RunResult) -> None:
     folder, config, state = result.experiment, result.config, result.state
     arguments = arguments_for(folder)
     if state.ranked(config.metric):
-        typer.echo(f"\nLeaderboard of {folder.name}, by {config.metric}:")
-        make_console().print(as_table(ranking_of(config, state)[:10]))
+        rows = ranking_of(config, state)
+        shown = f" (best 10 of {len(rows)})" if len(rows) > 10 else ""
+        typer.echo(f"\nLeaderboard of {folder.name}, by {config.metric}{shown}:")
+        make_console().print(as_table(rows[:10]))
     failed = [trial for trial in state.trials if trial.status == "failed"]
     if failed:
         typer.echo(f"{counted(len(failed), 'trial')} failed. First error: {failed[0].error}")

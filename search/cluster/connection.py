@@ -45,6 +45,10 @@ def connected(address: str | None = None) -> Iterator[None]:
         )
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise _unreachable(address, error) from error
+    except BaseException:
+        # After Ctrl-C, threads of a half-started Ray would crash the process at its exit.
+        ray.shutdown()
+        raise
     try:
         yield
     finally:

@@ -133,8 +133,10 @@ def _row_style(row: Row) -> str:
 
 
 def _params_to_show(rows: Sequence[Row]) -> list[str]:
-    """Return the hyperparameters that identify the architecture or differ between rows."""
+    """Return the hyperparameters that identify the architecture or differ; all of a single row."""
     known = [name for name in (rows[0] if rows else ()) if name in hyperparameters()]
+    if len(rows) == 1:
+        return known
     return [name for name in known if name in NAMING or len({row[name] for row in rows}) > 1]
 
 

@@ -114,7 +114,7 @@ def test_validate_reads_the_data(
 ) -> None:
     code, out, _ = run(capsys, monkeypatch, "validate", "demo.yaml")
     assert code == 0
-    assert "Data: 40 documents for training and validation" in out
+    assert "Data: 40 documents before they are split" in out
     assert "demo.yaml is valid." in out
 
 
@@ -150,7 +150,7 @@ def test_list_shows_every_experiment_including_damaged_ones(
     code, out, _ = run(capsys, monkeypatch, "list")
     assert code == 0
     broken, demo, without = (
-        line for line in out.splitlines() if "/12" in line or "damaged" in line
+        line for line in out.splitlines() if "/12" in line or "unreadable" in line
     )
     assert "broken" in broken
     assert "headless" in without

@@ -88,3 +88,16 @@ def test_trial_slots_count_nodes_that_an_autoscaler_may_add(
     assert trial_slots(Resources(gpus_per_trial=0.5, concurrent_trials=2)) == 2
     with pytest.raises(ResourceError, match="nodes have 4 CPUs and 1 GPUs, 0 CPUs"):
         trial_slots(Resources(cpus_per_trial=8))
+
+
+@pytest.mark.usefixtures("_not_connected")
+def test_an_interrupted_start_shuts_ray_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(**_: Any) -> None:
+        raise KeyboardInterrupt
+
+    calls: list[None] = []
+    monkeypatch.setattr(ray, "init", interrupt)
+    monkeypatch.setattr(ray, "shutdown", lambda: calls.append(None))
+    with pytest.raises(KeyboardInterrupt), connected():
+        pass
+    assert calls == [None]

@@ -239,3 +239,10 @@ def test_unknown_format_is_rejected() -> None:
 def test_integers_from_1000_have_a_thousands_separator() -> None:
     table = readable_table([{"parameters": 999}, {"parameters": 7969}, {"parameters": 39257}])
     assert [cells[0] for cells in table.rows] == ["999", "7,969", "39,257"]
+
+
+def test_a_single_row_shows_all_hyperparameters() -> None:
+    rows = ranking([RankedSearch("one", MIXED)], "valid_accuracy")
+    row = {**rows[0], "dropout": 0.25}
+    assert "dropout 0.25" in printed(render([row], "table"))
+    assert "dropout" not in printed(render([row, row], "table"))
