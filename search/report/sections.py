@@ -245,10 +245,9 @@ def costs(snapshot: Snapshot) -> Section | None:
     return Section("Cost", [paragraphs(spent, saved)])
 
 
-_MEASURES = (
-    *("rank", "trial", "status", "epochs", "valid_accuracy", "valid_loss"),
-    *("last_valid_accuracy", "train_accuracy", "parameters", "seconds"),
-)
+_RESULTS = ("rank", "trial", "status", "epochs", "valid_accuracy", "valid_loss")
+_DETAILS = ("parameters", "seconds", "last_valid_accuracy", "train_accuracy", "stopped", "error")
+"""Columns after the hyperparameters, where a narrow window has to be scrolled."""
 
 
 def leaderboard(snapshot: Snapshot) -> Section | None:
@@ -257,7 +256,7 @@ def leaderboard(snapshot: Snapshot) -> Section | None:
     if not rows:
         return None
     searched = snapshot.config.space.searched
-    candidates = (*_MEASURES, snapshot.config.metric, *searched, "stopped", "error")
+    candidates = (*_RESULTS, snapshot.config.metric, *searched, *_DETAILS)
     columns = [
         name
         for name in dict.fromkeys(candidates)
