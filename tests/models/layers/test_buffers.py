@@ -23,7 +23,7 @@ def test_no_buffer_is_lent_twice(events: list[tuple[int, int]]) -> None:
             borrowed.pop(user)[0].close()
         else:
             buffers = BorrowedBuffers(torch.float32, pool)
-            borrowed[user] = (buffers, buffers.take(count))
+            borrowed[user] = (buffers, buffers.borrow(count))
         addresses = [values.data_ptr() for _, values in borrowed.values()]
         assert len(set(addresses)) == len(addresses)
     assert free_bytes(pool) <= MAX_FREE_BUFFERS * 50 * 4
@@ -33,7 +33,7 @@ def test_buffer_is_reused_and_grows_to_the_largest_request() -> None:
     pool = BufferPool()
     for count in (10, 20, 15, 20):
         buffers = BorrowedBuffers(torch.float32, pool)
-        assert buffers.take(count).shape == (count,)
+        assert buffers.borrow(count).shape == (count,)
         buffers.close()
     assert free_bytes(pool) == 20 * 4
 
@@ -41,9 +41,9 @@ def test_buffer_is_reused_and_grows_to_the_largest_request() -> None:
 def test_buffers_of_different_types_are_separate() -> None:
     pool = BufferPool()
     buffers = BorrowedBuffers(torch.float64, pool)
-    buffers.take(8)
+    buffers.borrow(8)
     buffers.close()
-    assert BorrowedBuffers(torch.float32, pool).take(2, 2).dtype == torch.float32
+    assert BorrowedBuffers(torch.float32, pool).borrow(2, 2).dtype == torch.float32
     assert free_bytes(pool) == 64 + 16
 
 
