@@ -97,7 +97,7 @@ def test_a_hanging_trial_is_retried_and_the_search_finishes(
 ) -> None:
     before = set(workers_of(address))
     config = write_config(
-        tmp_path / "c.yaml", trial_timeout="10s", resources={"concurrent_trials": 1}
+        tmp_path / "c.yaml", trial_timeout="7s", resources={"concurrent_trials": 1}
     )
     process = start(env, "launch", config, "--address", address)
     folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
@@ -110,7 +110,7 @@ def test_a_hanging_trial_is_retried_and_the_search_finishes(
     assert state.count("failed") == 0
     lost = [event for event in read(folder.ledger) if isinstance(event, WorkerLost)]
     assert [(event.cause, event.error) for event in lost] == [
-        ("hung", "The trial reported no epoch within 10s (trial_timeout).")
+        ("hung", "The trial reported no epoch within 7s (trial_timeout).")
     ]
     assert "Traceback" not in output
 
