@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from pathlib import Path
 
 import pytest
@@ -73,11 +74,15 @@ def test_data_outlives_the_process_that_published_it(tmp_path: Path) -> None:
             store.acquire(data)
             return store.DataHandle(data.fingerprint)
 
+        def block(self) -> None:
+            threading.Event().wait()
+
     publisher = Publisher.remote()
     handle = ray.get(publisher.publish.remote(tmp_path))
     ray.kill(publisher)
     with pytest.raises(ray.exceptions.RayActorError, match="died"):
-        ray.get(publisher.publish.remote(tmp_path))
+        # Not `publish`: it could acquire the data again before the process dies.
+        ray.get(publisher.block.remote())
     assert len(store.open_handle(handle).train) == 160
     store.release(handle.fingerprint)
 
