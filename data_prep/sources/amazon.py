@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.io.files import files_digest, reading
-from celltune.data_prep.sources.base import TRAIN, Document, Provenance, Source, Split
-from celltune.data_prep.sources.paths import existing_file
+from celltune.data_prep.io.files import reading
+from celltune.data_prep.sources.base import TRAIN, Document, Provenance, Split
+from celltune.data_prep.sources.files import FileSource
 from celltune.data_prep.types import Progress
 
 if TYPE_CHECKING:
@@ -57,19 +57,11 @@ class PlainUnpickler(pickle.Unpickler):
 
 
 @dataclass(frozen=True)
-class AmazonSource(Source):
-    """The reviews of one or two pickles.
-
-    Attributes:
-        path: file of the training split.
-        test_path: file of the test split.
-    """
+class AmazonSource(FileSource):
+    """The reviews of one or two pickles."""
 
     required_keys = ("path",)
     optional_keys = ("test_path", "test_size")
-
-    path: Path
-    test_path: Path | None = None
 
     @classmethod
     def from_config(
@@ -84,11 +76,7 @@ class AmazonSource(Source):
         Raises:
             DataError: a file is missing or is a folder.
         """
-        test_path = config.test_path
-        return cls(
-            existing_file("path", config.path or Path()),
-            None if test_path is None else existing_file("test_path", test_path),
-        )
+        return cls(*cls.existing_files(config))
 
     @classmethod
     def provenance(cls, config: DataConfig) -> Provenance:  # noqa: ARG003
@@ -104,15 +92,6 @@ class AmazonSource(Source):
         """`("neg", "pos")`."""
         return CLASSES
 
-    @property
-    def splits(self) -> tuple[Split, ...]:
-        """The training split, and the test split if it has a file of its own."""
-        return ("train", "test") if self.test_path else TRAIN
-
-    def digest(self, splits: Sequence[Split] = TRAIN) -> str:
-        """Return the SHA-256 of the split's file, or of the digests of both files."""
-        return files_digest(self._file(split) for split in splits)
-
     def documents(self, splits: Sequence[Split] = TRAIN) -> Iterator[Document]:
         """Yield negative before positive reviews, by sorted category, in the order of the file.
 
@@ -121,16 +100,13 @@ class AmazonSource(Source):
                 review is empty.
         """
         for split in splits:
-            path = self._file(split)
+            path = self.file_of(split)
             positive, negative = _load(path)
             for label, by_category in enumerate((negative, positive)):
                 for category in sorted(by_category):
                     for number, review in enumerate(by_category[category]):
                         name = f"{CLASSES[label]}/{category}/{number}"
                         yield Document(name, _text(path, name, review), label, None, split)
-
-    def _file(self, split: Split) -> Path:
-        return self.test_path if split == "test" and self.test_path else self.path
 
 
 def _load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.io.files import files_digest, reading
+from celltune.data_prep.io.files import reading
 from celltune.data_prep.sources.base import (
     OWN_DATA_TERMS,
     TRAIN,
     Document,
     Provenance,
-    Source,
     Split,
 )
-from celltune.data_prep.sources.paths import existing_file
+from celltune.data_prep.sources.files import FileSource
 from celltune.data_prep.sources.table_readers import FORMATS, Cells, Column
 from celltune.data_prep.types import Progress
 
@@ -55,8 +54,8 @@ class Columns:
         return [Column(key, name) for key, name in names.items() if name is not None]
 
 
-@dataclass(frozen=True)
-class TableSource(Source):
+@dataclass(frozen=True, kw_only=True)
+class TableSource(FileSource):
     """Documents of a table, and of a second one for the test split.
 
     Attributes:
@@ -79,10 +78,8 @@ class TableSource(Source):
     )
 
     format: str
-    path: Path
     columns: Columns
     classes: tuple[str, ...] = field(default=DEFAULT_CLASSES)
-    test_path: Path | None = None
 
     @classmethod
     def from_config(
@@ -97,15 +94,13 @@ class TableSource(Source):
         Raises:
             DataError: a file is missing or is a folder.
         """
-        test_path = config.test_path
         return cls(
+            *cls.existing_files(config),
             format=config.source,
-            path=existing_file("path", config.path or Path()),
             columns=Columns(
                 config.text_column, config.label_column, config.id_column, config.group_column
             ),
             classes=config.classes or DEFAULT_CLASSES,
-            test_path=None if test_path is None else existing_file("test_path", test_path),
         )
 
     @classmethod
@@ -113,15 +108,6 @@ class TableSource(Source):
         """Return the format and name of the file; its terms are unknown."""
         name = f" named `{config.path.name}`" if config.path else ""
         return Provenance(f"a {config.source} file{name}", OWN_DATA_TERMS)
-
-    @property
-    def splits(self) -> tuple[Split, ...]:
-        """The training split, and the test split if it has a file of its own."""
-        return ("train", "test") if self.test_path else TRAIN
-
-    def digest(self, splits: Sequence[Split] = TRAIN) -> str:
-        """Return the SHA-256 of the split's file, or of the digests of both files."""
-        return files_digest(self._file(split) for split in splits)
 
     def documents(self, splits: Sequence[Split] = TRAIN) -> Iterator[Document]:
         """Yield the documents in the order of the rows.
@@ -132,7 +118,7 @@ class TableSource(Source):
                 that occurred before.
         """
         for split in splits:
-            yield from self._read(self._file(split), split)
+            yield from self._read(self.file_of(split), split)
 
     def cells(self, path: Path, columns: Sequence[Column]) -> Cells:
         """Read the cells of a file; a subclass for another format overrides it.
@@ -145,9 +131,6 @@ class TableSource(Source):
             DataError: the file is invalid or lacks a column.
         """
         return FORMATS[self.format](path, columns)
-
-    def _file(self, split: Split) -> Path:
-        return self.test_path if split == "test" and self.test_path else self.path
 
     def _read(self, path: Path, split: Split) -> Iterator[Document]:
         labels = {name: index for index, name in enumerate(self.classes)}

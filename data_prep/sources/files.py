@@ -1,0 +1,54 @@
+"""Sources whose splits are files: one for training and, optionally, one for the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from celltune.data_prep.io.files import files_digest
+from celltune.data_prep.sources.base import TRAIN, Source, Split
+from celltune.data_prep.sources.paths import existing_file
+
+if TYPE_CHECKING:
+    from celltune.data_prep.config import DataConfig
+
+
+@dataclass(frozen=True)
+class FileSource(Source):
+    """Base class of sources with one file per split.
+
+    Attributes:
+        path: file of the training split.
+        test_path: file of the test split, or None.
+    """
+
+    path: Path
+    test_path: Path | None = None
+
+    @staticmethod
+    def existing_files(config: DataConfig) -> tuple[Path, Path | None]:
+        """Return the files of a config: training and test split.
+
+        Raises:
+            DataError: a file is missing or is a folder.
+        """
+        test_path = config.test_path
+        return (
+            existing_file("path", config.path or Path()),
+            None if test_path is None else existing_file("test_path", test_path),
+        )
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The training split, and the test split if it has a file of its own."""
+        return ("train", "test") if self.test_path else TRAIN
+
+    def digest(self, splits: Sequence[Split] = TRAIN) -> str:
+        """Return the SHA-256 of the split's file, or of the digests of both files."""
+        return files_digest(self.file_of(split) for split in splits)
+
+    def file_of(self, split: Split) -> Path:
+        """Return the file that contains a split."""
+        return self.test_path if split == "test" and self.test_path else self.path
