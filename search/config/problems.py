@@ -43,7 +43,7 @@ _CLAUSES = {
     "model_type": "a mapping of keys to values",
     "model_attributes_type": "a mapping of keys to values",
 }
-"""What a value must be, by the type of the pydantic error, with the fields of its context."""
+"""Requirement on the value, by the type of the pydantic error; braces are fields of its context."""
 
 _VALUE_ERROR = "Value error, "
 _VERBS = ("is", "must", "has", "contains", "cannot", "needs")
