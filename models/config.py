@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -92,3 +92,31 @@ class TrainingConfig(_Config):
     precision: Precision = "float32"
     """Precision of products on a GPU: float32, tf32, or bfloat16 or float16 with float32 weights.
     With float16 the loss is scaled. The CPU always computes in float32."""
+
+
+PER_TRIAL = frozenset(
+    {
+        "dropout",
+        "layer_dropout",
+        "embedding_std",
+        "learning_rate",
+        "gradient_clip",
+        "weight_decay",
+        "momentum",
+    }
+)
+"""Hyperparameters in which packed trials may differ; all others define their common shape."""
+
+PackShape: TypeAlias = tuple[tuple[str, Any], ...]
+"""The hyperparameters that packed trials have in common, as (name, value), ordered by name."""
+
+
+def pack_shape(model: ModelConfig, training: TrainingConfig) -> PackShape:
+    """Return the shape of a trial: trials of equal shape can be trained as one batched model.
+
+    Args:
+        model: the architecture.
+        training: the settings of the training.
+    """
+    values = {**model.model_dump(), **training.model_dump()}
+    return tuple(sorted((name, value) for name, value in values.items() if name not in PER_TRIAL))
