@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 
 from celltune.search.config.space import CONDITIONS, Choice, Range, Space
 from celltune.search.extensions import SAMPLERS
@@ -68,6 +69,21 @@ class SamplerContract:
         fixed = {"cell": "gru", "learning_rate": 0.01}
         assert self.make(space=fixed).propose(0) == fixed
 
+    def test_given_values_are_kept(self) -> None:
+        config = self.config()
+        for given in _GIVEN:
+            first, second = self.make(), self.make()
+            if not first.proposes_given:
+                with pytest.raises(NotImplementedError, match="cannot propose trials with given"):
+                    first.propose_given(0, given)
+                return
+            for number in range(TRIALS):
+                params = first.propose_given(number, given)
+                check_within(config.space, params)
+                # A given value is ignored if its hyperparameter is inactive.
+                assert all(params[n] == value for n, value in given.items() if n in params)
+                assert params == second.propose_given(number, given)
+
     def test_proposals_are_reproducible(self) -> None:
         random.seed(1)
         np.random.seed(1)  # noqa: NPY002 - the global state must not matter
@@ -105,6 +121,14 @@ _PRIOR: Mapping[str, Any] = {
     "learning_rate": 0.01,
     "batch_size": 16,
 }
+
+
+_GIVEN: tuple[Mapping[str, Any], ...] = (
+    {},
+    {"cell": "lstm", "hidden_size": 12, "num_layers": 1, "batch_size": 24},
+    {"num_layers": 2, "layer_dropout": 0.3},
+    {"num_layers": 1, "layer_dropout": 0.3},
+)
 
 
 def check_within(space: Space, params: Mapping[str, Any]) -> None:

@@ -89,13 +89,23 @@ class Space:
     fixed: Mapping[str, ParameterValue]
     searched: Mapping[str, Dimension]
 
-    def suggest(self, source: ValueSource) -> dict[str, ParameterValue]:
-        """Return all active hyperparameters: searched ones from `source`, and the fixed ones."""
+    def suggest(
+        self, source: ValueSource, given: Mapping[str, ParameterValue] | None = None
+    ) -> dict[str, ParameterValue]:
+        """Return all active hyperparameters.
+
+        Args:
+            source: provides the values of the searched hyperparameters.
+            given: values of searched hyperparameters for which `source` is not asked.
+        """
+        given = given or {}
         params: dict[str, ParameterValue] = {}
         for name in _OWNERS:
             if not _is_active(name, params):
                 continue
-            if name in self.searched:
+            if name in self.searched and name in given:
+                params[name] = given[name]
+            elif name in self.searched:
                 params[name] = _suggest(source, name, self.searched[name])
             elif name in self.fixed:
                 params[name] = self.fixed[name]

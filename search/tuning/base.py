@@ -57,10 +57,14 @@ class Sampler(ABC):
           hyperparameters, including the fixed ones.
         - Trials run concurrently: `propose` may be called while earlier trials are unfinished.
           A finished trial may continue later (more epochs); then the search is replayed first.
+        - Packed trials (several in one worker) need `propose_given`; its values count as any other
+          proposal. The state of a search does not tell by which method a trial was proposed.
     """
 
     Settings: ClassVar[type[SamplerSettings]] = SamplerSettings
     """Model of the keys of `sampler` in a config."""
+    proposes_given: ClassVar[bool] = False
+    """Whether the sampler implements `propose_given`."""
 
     @abstractmethod
     def __init__(self, problem: SearchProblem, settings: Any) -> None:
@@ -80,8 +84,26 @@ class Sampler(ABC):
         """Return the hyperparameters of a new trial.
 
         Args:
-            number: the trial's number: 0, 1, 2, ... in the order of the calls.
+            number: the trial's number: 0, 1, 2, ... in the order of the calls, which also counts
+                the calls of `propose_given`.
         """
+
+    def propose_given(
+        self, number: int, given: Mapping[str, ParameterValue]
+    ) -> dict[str, ParameterValue]:
+        """Return the hyperparameters of a new trial, some of which have given values.
+
+        It is called only if `proposes_given` is true.
+
+        Args:
+            number: the trial's number.
+            given: values of searched hyperparameters, all within the space. Those that are inactive
+                in the proposal are ignored.
+
+        Raises:
+            NotImplementedError: the sampler does not implement this.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot propose trials with given values.")
 
     def report(self, number: int, epoch: int, value: float) -> None:  # noqa: B027 (optional)
         """Receive the metric of an unfinished trial after an epoch; ignored by default.

@@ -32,6 +32,7 @@ from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.storage.snapshot import with_budget
 from celltune.search.tuning.base import make_rule, make_sampler
+from celltune.search.tuning.packing import PackShape, ShapeIndex, given_values
 from celltune.search.tuning.stopping import SearchEnd, end_reason, no_new_trials_reason
 from celltune.search.types import EpochReport, ParameterValue
 
@@ -61,16 +62,26 @@ class SearchController:
         sampler: the sampler that proposes hyperparameters.
     """
 
-    def __init__(self, config: SearchConfig, ledger: Ledger, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: SearchConfig,
+        ledger: Ledger,
+        *,
+        clock: Callable[[], float],
+        trials_per_worker: int = 1,
+    ) -> None:
         """Restore the search from the ledger.
 
         Args:
             config: the experiment's config.
             ledger: the experiment's ledger, open for writing.
             clock: returns the seconds since 1970, for the events' time stamps.
+            trials_per_worker: the maximum number of trials that a worker trains together; above 1,
+                the sampler must pass `packing.check_sampler_packs`.
         """
         self.state = ExperimentState(ledger)
         self._config = config = with_budget(config, self.state)
+        self._packed = trials_per_worker > 1
         self._ledger = ledger
         self._clock = clock
         self._observers: list[Observer] = []
@@ -79,6 +90,7 @@ class SearchController:
         self._rule = make_rule(config)
         self._end_interrupted(self._replay_rule())
         self.sampler.replay(self.state)
+        self._shapes = ShapeIndex(self.state)
         self._waiting = deque(t.number for t in self.state.trials if t.status == "unfinished")
 
     def observe(self, observer: Observer) -> None:
@@ -116,18 +128,28 @@ class SearchController:
         """The reason why the search has ended; None while trials run or wait."""
         return end_reason(self._config, self.state)
 
-    def next(self) -> Assignment | None:
+    def next(self, shape: PackShape | None = None) -> Assignment | None:
         """Return the next trial to train; None if there is none at the moment.
 
         Unfinished trials come first, then new ones. A new trial is recorded in the ledger before
         it is returned.
+
+        Args:
+            shape: the shape that the trial must have, which is the shape of an earlier trial; None
+                for any shape. With a shape, None is also returned if no further trial of this shape
+                should start now; the worker then asks without a shape when its trials have ended.
         """
-        if self._waiting:
-            return self._assignment(self.state.trials[self._waiting.popleft()])
+        waiting = self._take_waiting(shape)
+        if waiting is not None:
+            return self._assignment(self.state.trials[waiting])
         if no_new_trials_reason(self._config, self.state):
             return None
         number = len(self.state.trials)
-        params = self.sampler.propose(number)
+        if shape is None and not self._packed:
+            params = self.sampler.propose(number)
+        else:
+            given = {} if shape is None else given_values(self._config.space, shape)
+            params = self.sampler.propose_given(number, given)
         self._record(
             TrialCreated(
                 at=self._clock(),
@@ -199,6 +221,14 @@ class SearchController:
             WorkerLost(at=self._clock(), number=number, error=error, cause=cause, details=details)
         )
         self._waiting.append(number)
+
+    def _take_waiting(self, shape: PackShape | None) -> int | None:
+        """Remove and return the first waiting trial, of a shape if one is given."""
+        for number in self._waiting:
+            if shape is None or self._shapes.shape(number) == shape:
+                self._waiting.remove(number)
+                return number
+        return None
 
     def _record(self, *events: Event) -> None:
         self._ledger.append(*events)

@@ -7,6 +7,7 @@ failed one is FAIL, and an unfinished one is RUNNING.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import optuna
@@ -16,7 +17,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from celltune.search.config.space import Choice, Dimension, Space
@@ -31,6 +32,9 @@ _STATES = {
     "failed": TrialState.FAIL,
 }
 
+_HIDDEN_VALUES = "tpe:relative_params"
+"""Prefix of the attributes in which Optuna's TPE stores a running trial's proposal."""
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
@@ -42,6 +46,12 @@ def distribution(dimension: Dimension) -> BaseDistribution:
         low, high, step = int(dimension.low), int(dimension.high), int(dimension.step or 1)
         return IntDistribution(low, high, log=dimension.log, step=step)
     return FloatDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+
+
+def _partly_fixed(given: Mapping[str, ParameterValue], sampler: BaseSampler) -> BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return PartialFixedSampler(dict(given), sampler)
 
 
 class StudyMirror:
@@ -68,9 +78,13 @@ class StudyMirror:
         self._space = space
         self._metric = metric
         self._running: dict[int, optuna.Trial] = {}
+        self._storage = optuna.storages.InMemoryStorage()
         self.study = optuna.create_study(
-            direction="maximize" if sign(metric) > 0 else "minimize", sampler=sampler_of(0)
+            storage=self._storage,
+            direction="maximize" if sign(metric) > 0 else "minimize",
+            sampler=sampler_of(0),
         )
+        self._study_id = self._storage.get_study_id_from_name(self.study.study_name)
         self.study.add_trials([self._frozen_prior(trial) for trial in prior])
 
     def replay(self, state: ExperimentState) -> None:
@@ -84,10 +98,21 @@ class StudyMirror:
             else:
                 self.study.add_trial(self._frozen_trial(trial))
 
-    def ask(self, number: int) -> dict[str, ParameterValue]:
-        """Start trial `number` with hyperparameters that its Optuna sampler proposes."""
+    def ask(
+        self, number: int, given: Mapping[str, ParameterValue] | None = None
+    ) -> dict[str, ParameterValue]:
+        """Start trial `number` with hyperparameters that its Optuna sampler proposes.
+
+        Args:
+            number: the trial's number.
+            given: values of searched hyperparameters that are not proposed. If it is not None, even
+                if it is empty, the proposal depends on nothing but the ledger and the seed.
+        """
         # Also when a trial is replayed: TPE stores hidden values of a running trial's proposal.
         self.study.sampler = self._sampler_of(number)
+        if given is not None:
+            self._forget_hidden_values()
+            self.study.sampler = _partly_fixed(given, self.study.sampler)
         trial = self.study.ask()
         if trial.number != self._num_prior + number:
             raise RuntimeError(
@@ -107,6 +132,20 @@ class StudyMirror:
         value = self._value(trial) if state == TrialState.COMPLETE else None
         self.study.tell(self._num_prior + trial.number, value, state=state)
         del self._running[trial.number]
+
+    def _forget_hidden_values(self) -> None:
+        """Remove the values that TPE stores for inactive hyperparameters of running trials.
+
+        They depend on the trials that had ended when the running one was proposed, so they cannot
+        be restored from a ledger.
+        """
+        for number in self._running:
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(
+                self._study_id, self._num_prior + number
+            )
+            for key in list(self._storage.get_trial_system_attrs(trial_id)):
+                if key.startswith(_HIDDEN_VALUES):
+                    self._storage.set_trial_system_attr(trial_id, key, "")
 
     def _value(self, trial: TrialRecord) -> float | None:
         if trial.status == "completed":

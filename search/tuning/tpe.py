@@ -7,6 +7,7 @@ multivariate variant.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -35,6 +36,7 @@ class TPESampler(Sampler):
     """
 
     Settings = TPESettings
+    proposes_given = True
 
     def __init__(self, problem: SearchProblem, settings: TPESettings) -> None:
         """Create a study that contains only the trials of a warm start."""
@@ -59,6 +61,16 @@ class TPESampler(Sampler):
     def propose(self, number: int) -> dict[str, ParameterValue]:
         """Return the hyperparameters of a new trial, which is RUNNING in the study."""
         return self._mirror.ask(number)
+
+    def propose_given(
+        self, number: int, given: Mapping[str, ParameterValue]
+    ) -> dict[str, ParameterValue]:
+        """Return the hyperparameters of a new trial; TPE proposes those that are not given.
+
+        The estimators of TPE are those of all trials in the dimensions that are not given: a value
+        that was good with another shape is a candidate for this one, too.
+        """
+        return self._mirror.ask(number, given)
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Add an intermediate value to a running trial."""

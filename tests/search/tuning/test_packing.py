@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from celltune.models.config import PER_TRIAL
+from celltune.search.config.space import hyperparameters
+from celltune.search.errors import ConfigError
+from celltune.search.extensions import SAMPLERS
+from celltune.search.ledger.events import Event
+from celltune.search.ledger.ledger import Ledger
+from celltune.search.tuning.base import Sampler
+from celltune.search.tuning.controller import SearchController
+from celltune.search.tuning.packing import (
+    PackShape,
+    check_sampler_packs,
+    given_values,
+    shape_of,
+)
+from celltune.search.types import EpochReport, ParameterValue
+from tests.search.simulated_search import formula, make_config, start_ledger
+
+LANES, PER_WORKER, TRIALS = 2, 3, 18
+CONFIG = make_config(budget={"trials": TRIALS, "max_epochs": 4})
+Step = tuple[str, int]
+
+
+def make_packed(ledger: Ledger) -> SearchController:
+    return SearchController(CONFIG, ledger, clock=lambda: 1.0, trials_per_worker=PER_WORKER)
+
+
+class Workers:
+    """Workers that train up to `PER_WORKER` trials of one shape each."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ledger = start_ledger(path)
+        self.controller = make_packed(self._ledger)
+        self.lanes: list[dict[int, dict[str, ParameterValue]]] = [{} for _ in range(LANES)]
+        self.assigned: list[int] = []
+
+    def shape(self, lane: int) -> PackShape | None:
+        return next((shape_of(params) for params in self.lanes[lane].values()), None)
+
+    def take(self, lane: int) -> bool:
+        """Give a worker another trial; return whether there is one."""
+        shape = self.shape(lane)
+        assignment = self.controller.next(shape) if len(self.lanes[lane]) < PER_WORKER else None
+        if assignment is None:
+            return False
+        assert shape in (None, shape_of(assignment.params))
+        self.lanes[lane][assignment.number] = assignment.params
+        self.assigned.append(assignment.number)
+        return True
+
+    def report(self, lane: int, *, fails: bool = False) -> None:
+        """Let the trial of a worker that has trained the least end its epoch."""
+        if not self.lanes[lane]:
+            return
+        trials = self.controller.state.trials
+        number = min(self.lanes[lane], key=lambda n: (trials[n].epochs_done, n))
+        epoch = trials[number].epochs_done + 1
+        if fails:
+            self.controller.fail(number, "it broke")
+            del self.lanes[lane][number]
+            return
+        report = EpochReport(epoch, formula(self.lanes[lane][number], epoch), f"epoch-{epoch}")
+        if not self.controller.report(number, [report]):
+            del self.lanes[lane][number]
+
+    def resume(self) -> None:
+        """Replace the controller by one that knows only the ledger."""
+        self.close()
+        self._ledger = Ledger(self._path)
+        self.controller = make_packed(self._ledger)
+        running = {n: params for lane in self.lanes for n, params in lane.items()}
+        again = [self.controller.next(shape_of(params)) for params in running.values()]
+        assert {a.number: a.params for a in again if a is not None} == running
+
+    def close(self) -> list[Event]:
+        self._ledger.close()
+        return list(self._ledger.events)
+
+
+def run(path: Path, steps: Sequence[Step]) -> tuple[list[int], list[Event]]:
+    """Carry out steps, then finish the search; return the assigned trials and the events."""
+    workers = Workers(path)
+    for action, lane in steps:
+        if action == "take":
+            workers.take(lane)
+        elif action == "resume":
+            workers.resume()
+        else:
+            workers.report(lane, fails=action == "fail")
+    while any(workers.take(lane) or workers.lanes[lane] for lane in range(LANES)):
+        for lane in range(LANES):
+            while workers.take(lane):
+                pass
+            workers.report(lane)
+    assert workers.controller.end_reason is not None
+    return workers.assigned, workers.close()
+
+
+actions = st.sampled_from(["take", "take", "report", "report", "report", "resume", "fail"])
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=st.lists(st.tuples(actions, st.integers(0, LANES - 1)), min_size=10, max_size=60))
+def test_a_packed_search_continues_after_interruptions_as_without_them(
+    steps: list[Step], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("packed")
+    assigned, events = run(folder / "cut.jsonl", steps)
+    uncut = [step for step in steps if step[0] != "resume"]
+    assert run(folder / "uncut.jsonl", uncut) == (assigned, events)
+    assert assigned == list(range(len(assigned))), "no trial is assigned twice"
+    assert len(assigned) <= TRIALS
+
+
+def test_a_waiting_trial_of_the_shape_comes_before_new_ones(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    with start_ledger(path) as ledger:
+        controller = make_packed(ledger)
+        first = [controller.next() for _ in range(3)]
+    shapes = [shape_of(assignment.params) for assignment in first if assignment is not None]
+    assert len(set(shapes)) == 3
+    with Ledger(path) as ledger:
+        controller = make_packed(ledger)
+        again = [controller.next(shapes[1]), controller.next(), controller.next()]
+        assert [a.number for a in again if a is not None] == [1, 0, 2]
+        fourth = controller.next(shapes[2])
+        assert fourth is not None
+        assert fourth.number == 3
+        assert shape_of(fourth.params) == shapes[2]
+
+
+def test_packed_trials_differ_in_what_the_shape_leaves_free(tmp_path: Path) -> None:
+    with start_ledger(tmp_path / "ledger.jsonl") as ledger:
+        controller = make_packed(ledger)
+        leader = controller.next()
+        assert leader is not None
+        follower = controller.next(shape_of(leader.params))
+        assert follower is not None
+    different = {n for n in leader.params if leader.params[n] != follower.params.get(n)}
+    assert "learning_rate" in different
+    assert different <= PER_TRIAL
+
+
+def test_the_shape_has_every_other_hyperparameter() -> None:
+    shape = shape_of({"cell": "gru", "hidden_size": 12, "learning_rate": 0.1})
+    assert dict(shape)["num_layers"] == 1, "defaults count"
+    assert {name for name, _ in shape} == {*hyperparameters()} - PER_TRIAL
+    assert given_values(CONFIG.space, shape) == {"cell": "gru", "hidden_size": 12, "num_layers": 1}
+
+
+class Unaware(Sampler):
+    """A sampler that was written before packed trials."""
+
+    def __init__(self, problem: Any, settings: Any) -> None:
+        pass
+
+    def replay(self, state: Any) -> None:
+        pass
+
+    def propose(self, number: int) -> dict[str, ParameterValue]:
+        return {}
+
+
+def test_a_sampler_that_cannot_pack_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_sampler_packs(CONFIG)
+    samplers: Mapping[str, type[Sampler]] = {"tpe": Unaware}
+    monkeypatch.setattr(type(SAMPLERS), "load", lambda self, name: samplers[name])
+    message = (
+        "sampler.name is 'tpe', a sampler that cannot propose trials of a given shape, which "
+        "packed trials need. Set resources.trials_per_worker to 1, or use the sampler tpe."
+    )
+    with pytest.raises(ConfigError) as raised:
+        check_sampler_packs(CONFIG)
+    assert str(raised.value) == message
+    with pytest.raises(NotImplementedError, match="Unaware cannot propose trials with given"):
+        Unaware(None, None).propose_given(0, {})
