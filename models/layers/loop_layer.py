@@ -1,7 +1,9 @@
 """A recurrent layer over a padded batch, with a hand-written backward pass (`StepLoop`).
 
 Shapes: T time, S step (= T), B batch, I input features, H hidden, D directions (1 or 2),
-P rows of an input projection (a multiple of H), R rows of a recurrent product.
+P rows of an input projection (a multiple of H), R rows of a recurrent product, N networks that run
+side by side (1 for a single network). A loop sees N * D rows: row `n * D + d` is direction `d` of
+network `n`.
 
 Activations are feature-major, (..., H, B). The rows of one gate are one contiguous block, so a
 step is a small number of long vector operations.
@@ -43,10 +45,25 @@ def outer_sum(left: Tensor, right: Tensor) -> Tensor:
     Returns:
         (D, R, K).
     """
+    if one_product_is_faster(left):
+        rows = left.transpose(1, 2).flatten(2)  # (D, R, S * B)
+        columns = right.transpose(2, 3).flatten(1, 2)  # (D, S * B, K)
+        return torch.bmm(rows, columns)
     total = left.new_zeros(left.shape[0], left.shape[2], right.shape[2])
     for direction in range(left.shape[0]):
         total[direction].addbmm_(left[direction], right[direction].transpose(1, 2))
     return total
+
+
+def one_product_is_faster(values: Tensor) -> bool:
+    """Return whether a product over all steps is better computed as one large product.
+
+    It needs a copy in another layout, but `addbmm` launches one kernel per step on a GPU.
+
+    Args:
+        values: an operand of the product.
+    """
+    return values.is_cuda
 
 
 def run_loop_layer(
@@ -63,6 +80,24 @@ def run_loop_layer(
     Returns:
         (T, D * H, B), the states in time order. Values at padding are unspecified. The result is
         read-only: it may share memory with tensors that the backward pass needs.
+    """
+    masks = None if mask is None else mask.unsqueeze(0)
+    return run_loop_layers(loop, inputs.unsqueeze(0), masks, weights).squeeze(0)
+
+
+def run_loop_layers(
+    loop: StepLoop, inputs: Tensor, mask: Tensor | None, weights: LoopWeights
+) -> Tensor:
+    """Run the same layer of N networks with weights of their own; see `run_loop_layer`.
+
+    Args:
+        loop: the recurrence of the cell.
+        inputs: (N, T, I, B), contiguous or a transposed view of (N, T, B, I).
+        mask: (N, T, 1, B) bool, False at padding, which comes last; None if there is no padding.
+        weights: as arranged by `loop`, with N * D instead of D rows.
+
+    Returns:
+        (N, T, D * H, B).
     """
     output: Tensor = _LoopLayer.apply(  # type: ignore[no-untyped-call]
         loop, inputs, mask, weights.input_weight, weights.input_bias, *weights.recurrent
@@ -81,21 +116,23 @@ class _LoopLayer(torch.autograd.Function):
         input_bias: Tensor | None,
         *weights: Tensor,
     ) -> Tensor:
-        padding = None if mask is None else ~mask.flip(0)  # (S, 1, B), steps of direction 1
+        networks = len(inputs)
+        padding = None if mask is None else ~mask.flip(1)  # (N, S, 1, B), steps of direction 1
         projected = _project(inputs, input_weight, input_bias)
         size = projected.shape[2] // loop.blocks
-        if padding is not None and len(projected) == 2:
+        directions = len(projected) // networks
+        if padding is not None and directions == 2:
             block, value = loop.padding_input
             rows = slice(block * size, (block + 1) * size)
-            projected[1, :, rows].masked_fill_(padding, value)
-        hidden = _zero_state(projected, size, padding)
+            projected[1::2, :, rows].masked_fill_(padding, value)
+        hidden = _zero_state(projected, size, padding if directions == 2 else None)
         saved = loop.forward(projected, hidden, weights)
         if mask is not None and loop.unbounded:
             # States at padding may be infinite, and infinity times a zero gradient is NaN.
-            hidden[0, 1:, :size].masked_fill_(~mask, 0)
+            hidden[::directions, 1:, :size].masked_fill_(~mask, 0)
         ctx.loop, ctx.padding, ctx.counts = loop, padding, (len(weights), input_bias)
         ctx.save_for_backward(inputs, input_weight, hidden, *weights, *saved)
-        return _time_order(hidden[:, 1:, :size])
+        return _time_order(hidden[:, 1:, :size], networks)
 
     @staticmethod
     @once_differentiable
@@ -103,40 +140,32 @@ class _LoopLayer(torch.autograd.Function):
         inputs, input_weight, hidden, *rest = ctx.saved_tensors
         count, input_bias = ctx.counts
         weights, saved = tuple(rest[:count]), tuple(rest[count:])
-        grad = _step_order(grad_output, len(hidden))
+        directions = len(hidden) // len(inputs)
+        grad = _step_order(grad_output, directions)
         grad_projected, grad_weights = ctx.loop.backward(grad, hidden, saved, weights)
-        if ctx.padding is not None and len(hidden) == 2 and ctx.loop.padding_input.value == 0:
+        if ctx.padding is not None and directions == 2 and ctx.loop.padding_input.value == 0:
             # Without a gate, the slope of the activation at padding is 1 (tanh), not 0.
-            grad_projected[1].masked_fill_(ctx.padding, 0)
-        grad_input_weight = torch.stack(
-            [
-                torch.addbmm(weight.new_zeros(()), grad_steps, steps.transpose(1, 2), beta=0)
-                for weight, grad_steps, steps in zip(
-                    input_weight, grad_projected, _by_direction(inputs, len(hidden)), strict=True
-                )
-            ]
-        )
+            grad_projected[1::2].masked_fill_(ctx.padding, 0)
         grad_bias = None
         if input_bias is not None:
             grad_bias = grad_projected[:, :, : input_bias.shape[1]].sum((1, 3))
-        grad_inputs = None
-        if ctx.needs_input_grad[1]:
-            grad_inputs = _project_back(
-                grad_projected, input_weight, batch_major=_is_batch_major(inputs)
-            )
+        compute = _grads_in_one_product if one_product_is_faster(inputs) else _grads_by_step
+        grad_inputs, grad_input_weight = compute(
+            grad_projected, inputs, input_weight, ctx.needs_input_grad[1]
+        )
         return None, grad_inputs, None, grad_input_weight, grad_bias, *grad_weights
 
 
 def _is_batch_major(inputs: Tensor) -> bool:
-    """Return whether (T, I, B) is a transposed view of contiguous (T, B, I) memory."""
-    return inputs.stride(1) == 1 and inputs.stride(2) != 1
+    """Return whether (N, T, I, B) is a transposed view of contiguous (N, T, B, I) memory."""
+    return inputs.stride(2) == 1 and inputs.stride(3) != 1
 
 
 def _flip_time(inputs: Tensor) -> Tensor:
     """Reverse the time axis and keep the memory layout."""
     if _is_batch_major(inputs):
-        return inputs.transpose(1, 2).flip(0).transpose(1, 2)
-    return inputs.flip(0)
+        return inputs.transpose(2, 3).flip(1).transpose(2, 3)
+    return inputs.flip(1)
 
 
 def _by_direction(inputs: Tensor, directions: int) -> list[Tensor]:
@@ -145,16 +174,85 @@ def _by_direction(inputs: Tensor, directions: int) -> list[Tensor]:
 
 
 def _project(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Compute the input projection of all steps: (T, I, B) -> (D, S, P, B)."""
-    steps, _, batch = inputs.shape
-    directions, rows, columns = weight.shape
-    projected = inputs.new_empty(directions, steps, rows, batch)
-    for direction, ordered in enumerate(_by_direction(inputs, directions)):
-        shared = weight[direction].expand(steps, rows, columns)
-        torch.bmm(shared, ordered, out=projected[direction])
+    """Compute the input projection of all steps: (N, T, I, B) -> (N * D, S, P, B)."""
+    networks, steps, _, batch = inputs.shape
+    rows, size, columns = weight.shape
+    directions = rows // networks
+    projected = inputs.new_empty(rows, steps, size, batch)
+    if one_product_is_faster(inputs):
+        tokens = _features_of_tokens(inputs)
+        for direction in range(directions):
+            products = torch.bmm(weight[direction::directions], tokens)  # (N, P, T * B)
+            ordered = products.unflatten(2, (steps, batch)).transpose(1, 2)
+            projected[direction::directions] = ordered.flip(1) if direction else ordered
+    else:
+        for direction, ordered in enumerate(_by_direction(inputs, directions)):
+            for network in range(networks):
+                row = network * directions + direction
+                shared = weight[row].expand(steps, size, columns)
+                torch.bmm(shared, ordered[network], out=projected[row])
     if bias is not None:
         projected[:, :, : bias.shape[1]] += bias[:, None, :, None]
     return projected
+
+
+def _features_of_tokens(values: Tensor) -> Tensor:
+    """Convert (N, T, I, B) to (N, I, T * B), a view if the memory is batch-major."""
+    return values.transpose(1, 2).reshape(len(values), values.shape[2], -1)
+
+
+def _grads_by_step(
+    grad_projected: Tensor, inputs: Tensor, weight: Tensor, needs_inputs: bool
+) -> tuple[Tensor | None, Tensor]:
+    """Return the gradients of the inputs (N, T, I, B) and the input weights (N * D, P, I)."""
+    directions = len(weight) // len(inputs)
+    ordered = _by_direction(inputs, directions)
+    grads = [
+        torch.addbmm(
+            weight.new_zeros(()),
+            grad_projected[row],
+            ordered[row % directions][row // directions].transpose(1, 2),
+            beta=0,
+        )
+        for row in range(len(weight))
+    ]
+    if not needs_inputs:
+        return None, torch.stack(grads)
+    by_network = [
+        _project_back(
+            grad_projected[first : first + directions],
+            weight[first : first + directions],
+            batch_major=_is_batch_major(inputs),
+        )
+        for first in range(0, len(weight), directions)
+    ]
+    if len(by_network) == 1:
+        return by_network[0].unsqueeze(0), torch.stack(grads)
+    return torch.stack(by_network), torch.stack(grads)
+
+
+def _grads_in_one_product(
+    grad_projected: Tensor, inputs: Tensor, weight: Tensor, needs_inputs: bool
+) -> tuple[Tensor | None, Tensor]:
+    """Return the same as `_grads_by_step`, with one batched product for all steps and networks."""
+    networks, steps, _, batch = inputs.shape
+    directions = len(weight) // networks
+    tokens = _features_of_tokens(inputs).transpose(1, 2)  # (N, T * B, I)
+    weight_grads, total = [], None
+    for direction in range(directions):
+        grad = grad_projected[direction::directions]
+        by_token = _features_of_tokens(grad.flip(1) if direction else grad)  # (N, P, T * B)
+        weight_grads.append(torch.bmm(by_token, tokens))
+        if needs_inputs:
+            shared = weight[direction::directions]
+            if total is None:
+                total = torch.bmm(by_token.transpose(1, 2), shared)  # (N, T * B, I)
+            else:
+                total = torch.baddbmm(total, by_token.transpose(1, 2), shared)
+    weight_grad = torch.stack(weight_grads, dim=1).flatten(0, 1)
+    if total is None:
+        return None, weight_grad
+    return total.unflatten(1, (steps, batch)).transpose(2, 3), weight_grad
 
 
 def _project_back(grad_projected: Tensor, weight: Tensor, *, batch_major: bool) -> Tensor:
@@ -174,26 +272,32 @@ def _project_back(grad_projected: Tensor, weight: Tensor, *, batch_major: bool) 
 
 
 def _zero_state(projected: Tensor, size: int, padding: Tensor | None) -> Tensor:
-    """Allocate all states (D, S + 1, H + 1, B) with a zero initial state and the bias row."""
-    directions, steps, _, batch = projected.shape
-    hidden = projected.new_empty(directions, steps + 1, size + 1, batch)
+    """Allocate all states (N * D, S + 1, H + 1, B) with a zero initial state and the bias row.
+
+    Args:
+        projected: (N * D, S, P, B).
+        size: H.
+        padding: (N, S, 1, B) of direction 1; None if nothing is padded or there is no direction 1.
+    """
+    rows, steps, _, batch = projected.shape
+    hidden = projected.new_empty(rows, steps + 1, size + 1, batch)
     hidden[:, 0] = 0
     hidden[:, :, size] = 1
-    if padding is not None and directions == 2:
-        hidden[1, :-1, size].masked_fill_(padding[:, 0], 0)
+    if padding is not None:
+        hidden[1::2, :-1, size].masked_fill_(padding[:, :, 0], 0)
     return hidden
 
 
-def _time_order(states: Tensor) -> Tensor:
-    """Convert states (D, S, H, B) in step order to (T, D * H, B) in time order."""
-    if len(states) == 1:
-        return states[0]
-    return torch.cat([states[0], states[1].flip(0)], dim=1)
+def _time_order(states: Tensor, networks: int) -> Tensor:
+    """Convert states (N * D, S, H, B) in step order to (N, T, D * H, B) in time order."""
+    if len(states) == networks:
+        return states
+    return torch.cat([states[::2], states[1::2].flip(1)], dim=2)
 
 
 def _step_order(grad: Tensor, directions: int) -> Tensor:
-    """Convert gradients (T, D * H, B) in time order to (D, S, H, B) in step order."""
+    """Convert gradients (N, T, D * H, B) in time order to (N * D, S, H, B) in step order."""
     if directions == 1:
-        return grad.unsqueeze(0)
-    forwards, backwards = grad.chunk(2, dim=1)
-    return torch.stack([forwards, backwards.flip(0)])
+        return grad
+    forwards, backwards = grad.chunk(2, dim=2)
+    return torch.stack([forwards, backwards.flip(1)], dim=1).flatten(0, 1)
