@@ -34,7 +34,13 @@ from celltune.models.denormals import denormals_as_zero
 from celltune.models.errors import CheckpointError, DivergedError
 from celltune.models.network.classifier import TextClassifier
 from celltune.models.network.input_checks import check_split
-from celltune.models.training.device_split import DeviceSplit
+from celltune.models.training.device_split import shared_split
+from celltune.models.training.losses import (
+    correct_labels,
+    first_not_finite,
+    loss_sum,
+    means,
+)
 from celltune.models.training.precision import effective_precision, mixed_precision, tf32_products
 from celltune.models.training.state import config_matches, pack_state, unpack_state
 from celltune.models.training.updater import Updater
@@ -91,6 +97,8 @@ class Trainer:
     Attributes:
         model: the classifier.
         optimizer: the PyTorch optimizer of its weights.
+        updater: applies gradients with it.
+        training: the settings of the training.
     """
 
     def __init__(
@@ -122,17 +130,17 @@ class Trainer:
         """
         for name, split in (("train", data.train), ("valid", data.valid)):
             check_split(split, name, data.vocabulary_size, data.num_classes)
-        self._training, self._train, self._valid = training, data.train, data.valid
+        self.training, self._train, self._valid = training, data.train, data.valid
         self._seed, self._device, self._clock = seed, torch.device(device), clock
         self._precision = effective_precision(self._device.type, training.precision)
         self._epoch = 0
         if keep_on_device is None:
             keep_on_device = self._device.type != "cpu"
         stored = (data.train, data.valid) if keep_on_device else ()
-        self._device_splits = {id(split): DeviceSplit(split, self._device) for split in stored}
+        self._device_splits = {id(split): shared_split(split, self._device) for split in stored}
         self.model = self._create_model(model, data)
-        self._updater = Updater(self.model, training, scaled=self._precision == "float16")
-        self.optimizer = self._updater.optimizer
+        self.updater = Updater(self.model, training, scaled=self._precision == "float16")
+        self.optimizer = self.updater.optimizer
         self._configs: dict[str, BaseModel] = {"model": model, "training": training}
         self._identity: dict[str, JSON] = {
             "vocabulary_size": data.vocabulary_size,
@@ -170,20 +178,23 @@ class Trainer:
         """
         start = self._clock()
         with tf32_products(self._precision):
-            train_loss, train_accuracy = self.train_epoch()
-            valid_loss, valid_accuracy = self.evaluate(self._valid, predictions)
-        seconds = self._clock() - start
+            training = self.train_epoch()
+            validation = self.evaluate(self._valid, predictions)
+        return self.metrics(training, validation, self._clock() - start)
+
+    def metrics(
+        self, training: tuple[float, float], validation: tuple[float, float], seconds: float
+    ) -> EpochMetrics:
+        """Return the metrics of the last epoch.
+
+        Args:
+            training: mean loss and accuracy of the training.
+            validation: mean loss and accuracy on the validation split.
+            seconds: wall-clock time of both.
+        """
         tokens = len(self._train.ids) + len(self._valid.ids)
         speed = tokens / seconds if seconds > 0 else 0.0
-        return EpochMetrics(
-            epoch=self._epoch,
-            train_loss=train_loss,
-            train_accuracy=train_accuracy,
-            valid_loss=valid_loss,
-            valid_accuracy=valid_accuracy,
-            seconds=seconds,
-            tokens_per_second=speed,
-        )
+        return EpochMetrics(self._epoch, *training, *validation, seconds, speed)
 
     @denormals_as_zero()
     def train_epoch(self) -> tuple[float, float]:
@@ -195,30 +206,49 @@ class Trainer:
         Raises:
             DivergedError: a loss is NaN or infinite; `epoch` is not increased.
         """
-        self.model.train()
-        self.model.generator.manual_seed(_derive_seed(self._seed, self._epoch + 1))
-        plan = training_plan(
-            self._train,
-            self._training.batch_size,
-            seed=self._seed,
-            epoch=self._epoch,
-            token_budget=self._training.batch_tokens,
-        )
         losses: list[Tensor] = []
         correct: list[Tensor] = []
         try:
-            batches = self._batches(self._train, plan)
+            batches = self._batches(self._train, self.start_epoch())
             for step, (ids, lengths, labels) in enumerate(batches, start=1):
                 batch_loss, batch_correct = self._step(ids, lengths, labels)
                 losses.append(batch_loss)
                 correct.append(batch_correct)
                 if step % CHECK_EVERY == 0 and self._device.type == "cpu":
-                    self._check_finite(losses, "training")
+                    self._check_finite(torch.stack(losses), "training")
         finally:
-            self._updater.flush()
+            self.updater.flush()
+        return self.finish_training(torch.stack(losses), torch.stack(correct))
+
+    def start_epoch(self) -> list[DocumentIndices]:
+        """Seed dropout for the next epoch and return the documents of each of its batches."""
+        self.model.train()
+        self.model.generator.manual_seed(_derive_seed(self._seed, self._epoch + 1))
+        return training_plan(
+            self._train,
+            self.training.batch_size,
+            seed=self._seed,
+            epoch=self._epoch,
+            token_budget=self.training.batch_tokens,
+        )
+
+    def finish_training(self, losses: Tensor, correct: Tensor) -> tuple[float, float]:
+        """Count the epoch as completed and return its mean loss and accuracy.
+
+        Args:
+            losses: the sum of the losses of each step.
+            correct: the number of correct labels of each step.
+
+        Raises:
+            DivergedError: a loss is NaN or infinite; `epoch` is not increased.
+        """
         self._check_finite(losses, "training")
         self._epoch += 1
-        return _means(losses, correct, len(self._train))
+        return means(losses, correct, len(self._train))
+
+    def finish_validation(self, losses: Tensor, correct: Tensor) -> tuple[float, float]:
+        """Return the mean loss and accuracy on the validation split; see `finish_training`."""
+        return self._finish_evaluation(losses, correct, len(self._valid))
 
     @denormals_as_zero()
     def evaluate(
@@ -243,18 +273,23 @@ class Trainer:
         losses: list[Tensor] = []
         correct: list[Tensor] = []
         with torch.inference_mode():
-            size, budget = self._training.batch_size, self._training.batch_tokens
+            size, budget = self.training.batch_size, self.training.batch_tokens
             plan = evaluation_plan(split, size, token_budget=budget)
             for ids, lengths, labels in self._batches(split, plan):
                 with mixed_precision(self._precision, self._device.type):
                     logits = self.model(ids, lengths)
-                losses.append(_loss_sum(logits, labels))
-                correct.append(_count_correct(logits, labels))
+                losses.append(loss_sum(logits, labels))
+                correct.append(correct_labels(logits, labels).sum())
                 if predictions is not None:
                     predictions.labels.append(labels)
                     predictions.logits.append(logits.clone())  # May be a reused buffer.
+        return self._finish_evaluation(torch.stack(losses), torch.stack(correct), len(split))
+
+    def _finish_evaluation(
+        self, losses: Tensor, correct: Tensor, documents: int
+    ) -> tuple[float, float]:
         self._check_finite(losses, "evaluation")
-        return _means(losses, correct, len(split))
+        return means(losses, correct, documents)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
         """Return the training state: weights and optimizer as tensors, the rest as JSON.
@@ -266,7 +301,7 @@ class Trainer:
         tensors = pack_state(self.model, self.optimizer)
         position: dict[str, JSON] = {
             "epoch": self._epoch,
-            "loss_scale": self._updater.loss_scale.state(),
+            "loss_scale": self.updater.loss_scale.state(),
         }
         return tensors, {**position, **configs, **self._identity}
 
@@ -288,10 +323,10 @@ class Trainer:
                 "state that Trainer.state() returned."
             )
         scale = meta.get("loss_scale")
-        self._updater.loss_scale.validate(scale)
+        self.updater.loss_scale.validate(scale)
         unpack_state(self.model, self.optimizer, tensors)
-        self._updater.loss_scale.load(scale)
-        self._updater.reload()
+        self.updater.loss_scale.load(scale)
+        self.updater.reload()
         self._epoch = epoch
 
     def _check_identity(self, meta: dict[str, JSON]) -> None:
@@ -310,12 +345,12 @@ class Trainer:
 
     def _step(self, ids: Tensor, lengths: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Train on one batch; return the sum of its losses and the number of correct labels."""
-        rows = self._updater.gather_rows(ids)
+        rows = self.updater.gather_rows(ids)
         with mixed_precision(self._precision, self._device.type):
             logits = self.model(ids, lengths, rows)
-        loss = _loss_sum(logits, labels)
-        self._updater.step(loss / len(labels), rows)
-        return loss.detach(), _count_correct(logits.detach(), labels)
+        loss = loss_sum(logits, labels)
+        self.updater.step(loss / len(labels), rows)
+        return loss.detach(), correct_labels(logits.detach(), labels).sum()
 
     def _batches(
         self, split: TensorizedSplit, plan: list[DocumentIndices]
@@ -334,40 +369,20 @@ class Trainer:
             )
             yield ids, lengths, labels
 
-    def _check_finite(self, losses: list[Tensor], phase: str) -> None:
-        diverged = (~torch.isfinite(torch.stack(losses))).nonzero()
-        if len(diverged):
+    def _check_finite(self, losses: Tensor, phase: str) -> None:
+        step = first_not_finite(losses)
+        if step is not None:
             epoch = self._epoch + (1 if phase == "training" else 0)
-            clip = self._training.gradient_clip
+            clip = self.training.gradient_clip
             clip_advice = ", or a gradient_clip of at most 1.0" if clip is None or clip > 1 else ""
             raise DivergedError(
                 f"The {phase} loss is NaN or infinite at epoch {epoch}, step "
-                f"{int(diverged[0]) + 1}, with learning rate {self._training.learning_rate:g} and "
+                f"{step + 1}, with learning rate {self.training.learning_rate:g} and "
                 f"gradient_clip {clip}. Try a learning rate ten times smaller{clip_advice}."
             )
-
-
-def _means(losses: list[Tensor], correct: list[Tensor], documents: int) -> tuple[float, float]:
-    """Return the mean loss and the accuracy from the sums of each batch."""
-    loss = float(torch.stack(losses).double().sum()) / documents
-    return loss, int(torch.stack(correct).sum()) / documents
 
 
 def _derive_seed(seed: int, epoch: int) -> int:
     """Return an independent 63-bit seed of an epoch; 0 is the seed of the initial values."""
     words = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))
-
-
-def _loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the sum of the cross-entropies of a batch with (B,) or (B, C) logits."""
-    if logits.dim() == 1:
-        targets = labels.to(logits.dtype)
-        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
-    return functional.cross_entropy(logits, labels, reduction="sum")
-
-
-def _count_correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the number of documents of a batch whose predicted label is correct."""
-    predicted = (logits > 0).long() if logits.dim() == 1 else logits.argmax(1)
-    return (predicted == labels).sum()

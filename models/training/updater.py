@@ -82,8 +82,16 @@ class Updater:
             rows: the rows from which the model computed the loss.
         """
         self.optimizer.zero_grad(set_to_none=True)
+        self.loss_scale.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.apply(rows)
+
+    def apply(self, rows: EmbeddingRows | None = None) -> None:
+        """Update the weights with the gradients that they already have.
+
+        Args:
+            rows: see `step`.
+        """
         scaler = self.loss_scale.scaler
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         clipped = self._clipped if rows is None else [*self._clipped, rows.table]
         if self._clip is not None:
             scaler.unscale_(self.optimizer)

@@ -94,7 +94,7 @@ def test_epoch_reads_no_value_before_its_end(
     trainer = make_trainer(cell, readout, keep_on_device=keep_on_device)
     monkeypatch.setattr(trainer, "_check_finite", lambda losses, phase: None)
     monkeypatch.setattr(
-        "celltune.models.training.trainer._means",
+        "celltune.models.training.trainer.means",
         lambda losses, correct, documents: (len(losses), 0),
     )
     with BlockingCopies() as copies:
