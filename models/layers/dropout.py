@@ -28,10 +28,29 @@ def dropout(
     """
     if not training or rate == 0.0:
         return values
-    draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64, device=values.device)
-    draws.random_(-(1 << 63), None, generator=generator)
-    levels = draws.view(torch.int16)[: values.numel()]
-    dropped_levels = min(LEVELS - 1, round(rate * LEVELS))
-    factors = (levels >= dropped_levels - LEVELS // 2).to(values.dtype)
-    factors.mul_(LEVELS / (LEVELS - dropped_levels))
+    draws = torch.empty(draws_for(values.numel()), dtype=torch.int64, device=values.device)
+    draw(draws, generator)
+    threshold, scale = threshold_and_scale(rate)
+    factors = (draws.view(torch.int16)[: values.numel()] >= threshold).to(values.dtype)
+    factors.mul_(scale)
     return values * factors.view(values.shape)
+
+
+def draws_for(count: int) -> int:
+    """Return the number of 64-bit draws that decide `count` values."""
+    return -(-count // 4)
+
+
+def draw(draws: Tensor, generator: torch.Generator | None) -> None:
+    """Fill an int64 tensor with random bits."""
+    draws.random_(-(1 << 63), None, generator=generator)
+
+
+def threshold_and_scale(rate: float) -> tuple[int, float]:
+    """Return the smallest level, a signed 16-bit number, that is not dropped, and its factor.
+
+    Args:
+        rate: probability of a zero, in [0, 1).
+    """
+    dropped_levels = min(LEVELS - 1, round(rate * LEVELS))
+    return dropped_levels - LEVELS // 2, LEVELS / (LEVELS - dropped_levels)

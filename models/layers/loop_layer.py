@@ -183,7 +183,7 @@ def _project(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         tokens = _features_of_tokens(inputs)
         for direction in range(directions):
             products = torch.bmm(weight[direction::directions], tokens)  # (N, P, T * B)
-            ordered = products.unflatten(2, (steps, batch)).transpose(1, 2)
+            ordered = products.view(networks, size, steps, batch).transpose(1, 2)
             projected[direction::directions] = ordered.flip(1) if direction else ordered
     else:
         for direction, ordered in enumerate(_by_direction(inputs, directions)):
@@ -252,7 +252,7 @@ def _grads_in_one_product(
     weight_grad = torch.stack(weight_grads, dim=1).flatten(0, 1)
     if total is None:
         return None, weight_grad
-    return total.unflatten(1, (steps, batch)).transpose(2, 3), weight_grad
+    return total.view(networks, steps, batch, -1).transpose(2, 3), weight_grad
 
 
 def _project_back(grad_projected: Tensor, weight: Tensor, *, batch_major: bool) -> Tensor:

@@ -5,6 +5,7 @@ Shapes: T time, B batch, I input features, H hidden, D directions (1 or 2).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import torch
@@ -77,9 +78,17 @@ class RecurrentStack(nn.Module):
     def _graphed_loop(self) -> GraphedLoop | None:
         return None if self.cell.loop is None else GraphedLoop(self.cell.loop)
 
-    def layer_weights(self) -> list[list[LayerWeights]]:
-        """Return the parameters of each direction of each layer."""
-        parameters = dict(self.named_parameters(recurse=False))
+    def layer_weights(
+        self, parameters: Mapping[str, Tensor] | None = None
+    ) -> list[list[LayerWeights]]:
+        """Return the parameters of each direction of each layer.
+
+        Args:
+            parameters: values by name in place of the stack's own, such as those of several stacks
+                of the same shape along a new first axis.
+        """
+        if parameters is None:
+            parameters = dict(self.named_parameters(recurse=False))
         return [
             [
                 LayerWeights(

@@ -1,0 +1,119 @@
+"""Dropout of several trials, each with its own rate and its own random numbers.
+
+Shapes: N trials; other axes as in the tensors that `layers.dropout` receives in a single run.
+
+A trial draws exactly the numbers of its single run, in the same order. Only the draws are separate
+calls; everything else is one operation for all trials.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from celltune.models.layers.dropout import draw, draws_for, threshold_and_scale
+
+Shape = tuple[int, ...]
+
+
+class PackedDropout:
+    """Dropout at one place of N models."""
+
+    def __init__(
+        self, rates: Sequence[float], generators: Sequence[torch.Generator], device: torch.device
+    ) -> None:
+        """Store the settings of each trial.
+
+        Args:
+            rates: probability of a zero, in [0, 1).
+            generators: on the device.
+            device: the device of the values.
+        """
+        self._rates, self._generators = tuple(rates), tuple(generators)
+        settings = [threshold_and_scale(rate) for rate in rates]
+        thresholds = [threshold for threshold, _ in settings]
+        self._thresholds = torch.tensor(thresholds, dtype=torch.int16, device=device)
+        self._scales = torch.tensor([scale for _, scale in settings], device=device)
+
+    def __call__(self, values: Tensor, shapes: Sequence[Shape]) -> Tensor:
+        """Drop values whose positions are those of the single run, padded at the end of each axis.
+
+        Args:
+            values: (N, ...).
+            shapes: the shape of each trial's values in its single run.
+
+        Returns:
+            A tensor like `values`. Values outside of `shapes` are unspecified.
+        """
+        if not any(self._rates):
+            return values
+        padded = tuple(values.shape[1:])
+        draws, levels = self._empty(values, padded)
+        for trial, (shape, row) in enumerate(zip(shapes, draws, strict=True)):
+            count = math.prod(shape)
+            if not self._rates[trial] or not count:
+                continue
+            if shape[1:] == padded[1:]:
+                draw(row[: draws_for(count)], self._generators[trial])
+            else:
+                own = torch.empty(draws_for(count), dtype=torch.int64, device=values.device)
+                draw(own, self._generators[trial])
+                target = levels[trial][tuple(map(slice, shape))]
+                target.copy_(own.view(torch.int16)[:count].view(shape))
+        return self._apply(values, levels)
+
+    def by_token(self, values: Tensor, tokens: Sequence[int], positions: Tensor) -> Tensor:
+        """Drop states, like a single run whose layers read packed documents (`cudnn_layers`).
+
+        Args:
+            values: (N, T, S, B) with S state features.
+            tokens: number of tokens of each trial.
+            positions: (N, T, B), the position of each token in the packed documents.
+
+        Returns:
+            A tensor like `values`. Values at padding are unspecified.
+        """
+        if not any(self._rates):
+            return values
+        trials, steps, features, batch = values.shape
+        draws, levels = self._empty(values, (steps * batch, features))
+        for trial, (count, row) in enumerate(zip(tokens, draws, strict=True)):
+            if self._rates[trial] and count:
+                draw(row[: draws_for(count * features)], self._generators[trial])
+        rows = torch.arange(trials, device=values.device)[:, None, None]
+        return self._apply(values, levels[rows, positions].transpose(2, 3))
+
+    def _empty(self, values: Tensor, shape: Shape) -> tuple[Sequence[Tensor], Tensor]:
+        """Return the memory of the draws: int64 rows, and the same as int16 (N, *shape)."""
+        count = math.prod(shape)
+        draws = torch.empty(
+            (len(values), draws_for(count)), dtype=torch.int64, device=values.device
+        )
+        return draws.unbind(0), draws.view(torch.int16)[:, :count].view(len(values), *shape)
+
+    def _apply(self, values: Tensor, levels: Tensor) -> Tensor:
+        axes = (-1, *(1,) * (values.dim() - 1))
+        kept = levels >= self._thresholds.view(axes)
+        scales = self._scales.to(values.dtype).view(axes)
+        return values * torch.where(kept, scales, scales.new_zeros(()))
+
+
+def packed_positions(sizes: Tensor, steps: int) -> Tensor:
+    """Return the position of each token in packed documents, as `cudnn_layers` orders them.
+
+    Args:
+        sizes: (N, B) number of tokens, 0 for missing documents.
+        steps: T.
+
+    Returns:
+        (N, T, B), below T * B; arbitrary at padding.
+    """
+    order = sizes.argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(dim=1)  # (N, B)
+    times = torch.arange(steps, device=sizes.device)[:, None]
+    counts = (times < sizes[:, None]).sum(2)  # (N, T)
+    before = counts.cumsum(1) - counts
+    return (before[:, :, None] + rank[:, None]).clamp_(max=steps * sizes.shape[1] - 1)

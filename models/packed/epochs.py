@@ -1,0 +1,129 @@
+"""Training and validation epochs of several trials in lockstep.
+
+Shapes: N trials, S steps, B batch, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from celltune.data_prep.dataset.batching import evaluation_plan
+from celltune.models.denormals import denormals_as_zero
+from celltune.models.packed.batches import PackedBatch, PackedPlans
+from celltune.models.packed.network import PackedNetwork
+from celltune.models.packed.updates import make_update
+from celltune.models.training.device_split import DeviceSplit
+from celltune.models.training.losses import correct_labels, document_losses
+from celltune.models.training.precision import effective_precision, mixed_precision
+from celltune.models.training.trainer import Predictions, Trainer
+
+
+class PackedEpochs:
+    """Runs the epochs of trials of one shape. The weights of their trainers become views.
+
+    An epoch reads no value from a GPU before its end.
+    """
+
+    def __init__(self, trainers: Sequence[Trainer], train: DeviceSplit, valid: DeviceSplit) -> None:
+        """Stack the weights.
+
+        Args:
+            trainers: at least one, all of one shape and on the device of the splits.
+            train: the training documents.
+            valid: the validation documents.
+        """
+        self._trainers, self._train, self._valid = tuple(trainers), train, valid
+        training = trainers[0].training
+        self._sizes = training.batch_size, training.batch_tokens
+        self._device = train.device.type
+        self._precision = effective_precision(self._device, training.precision)
+        self._network = PackedNetwork([trainer.model for trainer in trainers])
+        self._update = make_update(self._trainers, self._network.stacks)
+
+    @denormals_as_zero()
+    def train(self) -> list[tuple[Tensor, Tensor]]:
+        """Train for one epoch.
+
+        Returns:
+            For each trial, on the CPU: the sum of the losses and the number of correct labels of
+            each of its steps, for `Trainer.finish_training`.
+        """
+        plans = [trainer.start_epoch() for trainer in self._trainers]
+        losses: list[Tensor] = []
+        correct: list[Tensor] = []
+        batches = self._batches(self._train, plans)
+        self._update.start(list(map(len, plans)))
+        for batch in batches:
+            batch_losses, batch_correct = self._step(batch)
+            losses.append(batch_losses)
+            correct.append(batch_correct)
+        self._update.finish()
+        by_trial = zip(*(torch.stack(values, 1).cpu() for values in (losses, correct)), strict=True)
+        return [
+            (own_losses[: len(plan)], own_correct[: len(plan)])
+            for plan, (own_losses, own_correct) in zip(plans, by_trial, strict=True)
+        ]
+
+    @denormals_as_zero()
+    def evaluate(self, predictions: Sequence[Predictions | None]) -> list[tuple[Tensor, Tensor]]:
+        """Evaluate on the validation split.
+
+        Args:
+            predictions: for each trial, the object that receives its predictions.
+
+        Returns:
+            For each trial, on the CPU: the sum of the losses and the number of correct labels of
+            each batch, for `Trainer.finish_validation`.
+        """
+        size, budget = self._sizes
+        plan = evaluation_plan(self._valid.split, size, token_budget=budget)
+        losses: list[Tensor] = []
+        correct: list[Tensor] = []
+        with torch.inference_mode():
+            for one in self._batches(self._valid, [plan]):
+                batch = one.repeated(len(self._trainers))
+                logits = self._forward(batch, training=False)
+                batch_losses, batch_correct = _measure(logits, batch)
+                losses.append(batch_losses)
+                correct.append(batch_correct)
+                for trial, receiver in enumerate(predictions):
+                    if receiver is not None:
+                        documents = batch.documents[trial]
+                        receiver.labels.append(batch.labels[trial, :documents])
+                        receiver.logits.append(logits[trial, :documents].clone())
+            stacked = (torch.stack(values, 1).cpu() for values in (losses, correct))
+        return list(zip(*stacked, strict=True))
+
+    def _batches(self, split: DeviceSplit, plans: Sequence[Sequence[object]]) -> PackedPlans:
+        return PackedPlans(
+            split,
+            plans,  # type: ignore[arg-type]
+            step_multiple=self._network.step_multiple,
+            batch_multiple=self._network.batch_multiple,
+        )
+
+    def _forward(self, batch: PackedBatch, *, training: bool) -> Tensor:
+        with mixed_precision(self._precision, self._device):
+            return self._network.forward(batch, training=training)
+
+    def _step(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+        """Train on one batch of each trial; return (N,) sums of losses and correct labels."""
+        losses, correct = _measure(self._forward(batch, training=True), batch)
+        # A trial without documents in this batch has a sum and gradients of zero.
+        means = losses / batch.present.sum(1).clamp(min=1)
+        self._network.stacks.clear_gradients()
+        self._update.scale(means).sum().backward()  # type: ignore[no-untyped-call]
+        self._network.clear_padding_gradient()
+        self._update.step([documents > 0 for documents in batch.documents])
+        return losses.detach(), correct
+
+
+def _measure(logits: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:
+    """Return (N,) sums of the losses and numbers of correct labels."""
+    flat, labels, present = logits.flatten(0, 1), batch.labels.flatten(), batch.present
+    losses = document_losses(flat, labels).view(present.shape)
+    correct = correct_labels(flat.detach(), labels).view(present.shape)
+    return torch.where(present, losses, 0).sum(1), (correct & present).sum(1)

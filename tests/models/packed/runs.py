@@ -1,0 +1,89 @@
+"""Packs and single runs of the same trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from celltune.data_prep.dataset.tensorized import PreparedData
+from celltune.models.config import ModelConfig, TrainingConfig
+from celltune.models.errors import DivergedError
+from celltune.models.packed.trainer import PackedTrainer
+from celltune.models.training.trainer import EpochMetrics, Trainer
+from tests.models.random_data import make_data, make_split
+
+LOSS_BOUND, STATE_BOUND = 1e-6, 1e-4
+"""Largest relative differences between a batched and a single run of a few epochs, of losses and
+of the values of a tensor relative to its largest one."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Hyperparameters in which the trials of a pack differ."""
+
+    seed: int
+    model: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+SETTINGS = (
+    Setting(1, {"dropout": 0.3}, {"learning_rate": 1e-2, "weight_decay": 0.01}),
+    Setting(2, {"layer_dropout": 0.2}, {"learning_rate": 3e-3, "gradient_clip": None}),
+    Setting(
+        3,
+        {"dropout": 0.1, "layer_dropout": 0.0, "embedding_std": 1.0},
+        {"gradient_clip": 0.05, "momentum": 0.5},
+    ),
+)
+
+
+def data(classes: int = 2, **options: Any) -> PreparedData:
+    train, valid = (make_split(n, n, classes=classes) for n in (44, 23))
+    return make_data(train, valid, classes=classes, **options)
+
+
+def configs(setting: Setting, shape: dict[str, Any]) -> tuple[ModelConfig, TrainingConfig]:
+    """Return the configs of a trial; `shape` has the fields of both that all trials share."""
+    fields = {"cell": "gru", "hidden_size": 5, "embedding_size": 4, "batch_size": 8, **shape}
+    in_training = {k: v for k, v in fields.items() if k in TrainingConfig.model_fields}
+    in_model = {k: v for k, v in fields.items() if k in ModelConfig.model_fields}
+    model = ModelConfig(**{**in_model, **setting.model})
+    return model, TrainingConfig(**{**in_training, **setting.training})
+
+
+def make_pack(
+    prepared: PreparedData, settings: Sequence[Setting] = SETTINGS, **shape: Any
+) -> PackedTrainer:
+    pack = PackedTrainer(prepared)
+    for setting in settings:
+        pack.add(*configs(setting, shape), seed=setting.seed)
+    return pack
+
+
+def make_trainer(prepared: PreparedData, setting: Setting, **shape: Any) -> Trainer:
+    return Trainer(*configs(setting, shape), prepared, seed=setting.seed)
+
+
+def values(metrics: EpochMetrics | DivergedError) -> list[float]:
+    """Return the metrics that are not times."""
+    assert isinstance(metrics, EpochMetrics), metrics
+    accuracies = [metrics.train_accuracy, metrics.valid_accuracy]
+    return [metrics.epoch, *accuracies, metrics.train_loss, metrics.valid_loss]
+
+
+def difference(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
+    """Return the largest difference of two states, relative to the largest value of a tensor."""
+    assert left.keys() == right.keys()
+    return max(
+        float((left[name] - right[name]).abs().max() / right[name].abs().max().clamp(min=1e-12))
+        for name in right
+    )
+
+
+def assert_equal_states(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in right)
