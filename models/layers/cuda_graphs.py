@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from celltune.models.layers.base import LayerWeights, LoopWeights, StepLoop
 from celltune.models.layers.loop_layer import run_loop_layer
+from celltune.models.layers.tf32 import float32_products
 
 STEP_MULTIPLE, BATCH_MULTIPLE = 32, 16
 """T and B are padded to multiples of these."""
@@ -133,10 +134,9 @@ class GraphedLoop:
     def _replay(self, name: str, run: Callable[..., Tensors], inputs: Tensors) -> Tensors | None:
         """Return new tensors with the results of a pass, or None if it cannot be captured."""
         # A graph contains the GPU kernels that were selected when it was captured.
-        allow_tf32 = torch.backends.cuda.matmul.allow_tf32
         shapes = tuple((values.shape, values.dtype, values.device) for values in inputs)
         with self._lock, torch.inference_mode(False), torch.no_grad():
-            captured = self._find_or_capture((name, allow_tf32, *shapes), run, inputs)
+            captured = self._find_or_capture((name, float32_products(), *shapes), run, inputs)
             if captured is None:
                 return None
             for target, values in zip(captured.inputs, inputs, strict=True):

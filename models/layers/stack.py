@@ -5,7 +5,7 @@ Shapes: T time, B batch, I input features, H hidden, D directions (1 or 2).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from celltune.models.layers.autograd_layer import run_autograd_layer
 from celltune.models.layers.base import Cell, LayerWeights
 from celltune.models.layers.cuda_graphs import GraphedLoop, run_graphed_layer
-from celltune.models.layers.cudnn_layers import run_cudnn_layers
+from celltune.models.layers.cudnn_layers import flatten_weights, run_cudnn_layers
 from celltune.models.layers.dropout import dropout
 from celltune.models.layers.loop_layer import run_loop_layer
 from celltune.models.layers.native_layer import run_native_layer
@@ -73,6 +73,14 @@ class RecurrentStack(nn.Module):
         for name, shape in shapes.items():
             values = torch.empty(shape).uniform_(-bound, bound, generator=generator)
             self.register_parameter(f"{name}_{suffix}", nn.Parameter(values))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RecurrentStack:
+        """Move or convert the parameters; PyTorch calls this in `to` and similar methods."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.cell.torch_function is not None:
+            for layer in self.layer_weights():
+                flatten_weights(self.cell.torch_function, layer)
+        return self
 
     @cached_property
     def _graphed_loop(self) -> GraphedLoop | None:

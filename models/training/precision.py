@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 
 from celltune.models.config import Precision
+from celltune.models.layers.tf32 import float32_products, products_in, set_float32_products
 
 _HALF_TYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -33,13 +34,12 @@ def tf32_products(precision: Precision) -> Iterator[None]:
         precision: `tf32` allows it, and so do `bfloat16` and `float16` for the remaining float32
             products.
     """
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = precision != "float32"
+    before = float32_products()
+    set_float32_products(products_in(tf32=precision != "float32"))
     try:
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        set_float32_products(before)
 
 
 def mixed_precision(precision: Precision, device: str) -> AbstractContextManager[object]:

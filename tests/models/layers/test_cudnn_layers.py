@@ -8,7 +8,7 @@ from torch import Tensor
 
 from celltune.models.layers.base import Cell
 from celltune.models.layers.cells import GruCell, LstmCell, RnnCell
-from celltune.models.layers.cudnn_layers import run_cudnn_layers
+from celltune.models.layers.cudnn_layers import is_bfloat16, run_cudnn_layers, torch_layer
 from celltune.models.layers.stack import RecurrentStack
 
 LENGTHS = torch.tensor([6, 1, 4, 6])
@@ -64,3 +64,24 @@ def test_dropout_is_applied_only_between_layers() -> None:
     layers = run_cudnn_layers("gru", torch.zeros(6, 4, 4).double(), LENGTHS, weights, drop)
     assert [values.shape for values in seen] == [(17, 3), (17, 3)]  # 17 tokens without padding
     assert layers[0].any()
+
+
+@pytest.mark.parametrize("name", CUDNN_CELLS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_torch_layer_has_the_same_parameters(name: str, bidirectional: bool) -> None:
+    stack = make_stack(CUDNN_CELLS[name], 1, bidirectional)
+    module = torch_layer(stack.cell.torch_function, stack.layer_weights()[0])
+    assert {id(values) for values in module.parameters()} == set(map(id, stack.parameters()))
+    inputs = torch.ones(3, 4, 2, dtype=torch.float64)
+    torch.testing.assert_close(
+        module(inputs.transpose(1, 2))[0].transpose(1, 2), stack(inputs, None), rtol=0, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_bfloat16_is_recognized(dtype: torch.dtype) -> None:
+    assert not is_bfloat16("cpu")
+    with torch.autocast("cpu", dtype):
+        assert is_bfloat16("cpu") == (dtype == torch.bfloat16)
+        with torch.autocast("cpu", enabled=False):
+            assert not is_bfloat16("cpu")

@@ -7,22 +7,42 @@ import torch
 
 from celltune.models.config import ModelConfig, Precision
 from celltune.models.extensions import CELLS
+from celltune.models.layers import tf32
+from celltune.models.layers.tf32 import float32_products, products_in, set_float32_products
 from celltune.models.network.classifier import TextClassifier
 from celltune.models.training.precision import mixed_precision, tf32_products
 
 
 @pytest.mark.parametrize("allowed", [False, True])
 def test_tf32_setting_is_restored(allowed: bool) -> None:
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
+    before = float32_products()
     try:
-        matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+        set_float32_products(products_in(tf32=allowed))
         for precision, inside in (("float32", False), ("tf32", True), ("bfloat16", True)):
             with tf32_products(precision):
-                assert (matmul.allow_tf32, cudnn.allow_tf32) == (inside, inside)
-            assert (matmul.allow_tf32, cudnn.allow_tf32) == (allowed, allowed)
+                assert float32_products() == products_in(tf32=inside)
+            assert float32_products() == products_in(tf32=allowed)
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        set_float32_products(before)
+
+
+def test_older_names_of_the_tf32_setting_can_be_read_after_an_epoch() -> None:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    with tf32_products("tf32"):
+        pass
+    with tf32_products("float32"):
+        pass
+    assert (matmul.allow_tf32, cudnn.allow_tf32) == before
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_tf32_setting_of_older_pytorch_is_a_boolean(
+    by_name: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tf32, "_BY_NAME", by_name)
+    assert products_in(tf32=True) == (("tf32", "tf32") if by_name else (True, True))
+    assert products_in(tf32=False) == (("ieee", "ieee") if by_name else (False, False))
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
