@@ -1,0 +1,1 @@
+"""The sections of `benchmarks/gpu.py`. Tests run them on the CPU."""

@@ -1,0 +1,22 @@
+"""Results and speed of celltune on one NVIDIA GPU.
+
+Usage: python benchmarks/gpu.py [--minutes 8] [--sections 1,2,3] [--quick] [--imdb FILE] [--out DIR]
+
+FILE is a csv or csv.gz with the columns label and text; without it, synthetic documents with the
+lengths and word frequencies of IMDB are used. Each section prints a table and writes
+gpu-<section>.json to DIR (benchmarks/results) while it runs. docs/gpu.md explains the figures.
+Sections:
+  1 numerics  cells, layers, directions, readouts and precisions against float64 on the CPU;
+              resumed and repeated trainings
+  2 cells     time of each cell relative to cuDNN through torch.nn
+  3 epoch     an epoch on IMDB: speed, memory, synchronisations, next to a plain script
+"""
+
+from __future__ import annotations
+
+import sys
+
+from _gpu.runner import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""The sections of `benchmarks/gpu.py` on the CPU, with small sizes."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks._gpu import cells, documents, epoch, numerics, runner
+from benchmarks._gpu.common import Deadline, Options, Report, summary
+from celltune.models.extensions import CELLS, READOUTS
+
+CPU = Options(torch.device("cpu"), quick=True)
+
+
+def later() -> Deadline:
+    return Deadline.after(60)
+
+
+def test_cases_cover_every_cell_readout_and_precision() -> None:
+    cases = list(numerics.all_cases())
+    assert {case.cell for case in cases} == set(CELLS.names())
+    assert {case.readout for case in cases} == set(READOUTS.names())
+    assert len(cases) == len(set(cases)) == 5 * 4 * (2 * 3 + 2 * 4)
+    assert [case.precision for case in cases[:70]] == ["float32"] * 70
+
+
+@pytest.mark.parametrize("cell", CELLS.names())
+def test_case_in_float32_is_close_to_float64(cell: str) -> None:
+    case = numerics.Case(cell, 1, True, "mean", "float32")
+    reference = numerics.compute(case, torch.device("cpu"), torch.float64)
+    row = numerics.check_case(case, torch.device("cpu"), reference)
+    assert row["passed"]
+    assert 0 < row["logits"] < 1e-5
+    assert 0 < row["gradients"] < 1e-5
+    assert row["padding"] == 0
+
+
+def test_wrong_results_do_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = numerics.Case("gru", 1, False, "final", "float32")
+    reference = numerics.compute(case, torch.device("cpu"), torch.float64)
+    wrong = reference.gradients | {"embedding": reference.gradients["embedding"] * math.nan}
+    monkeypatch.setattr(
+        numerics, "compute", lambda *_: numerics.Outcome(reference.logits, wrong, reference.logits)
+    )
+    assert not numerics.check_case(case, torch.device("cpu"), reference)["passed"]
+
+
+def test_failing_case_is_reported_and_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> numerics.Outcome:
+        raise RuntimeError("no kernel image\nis available\nfor this card")
+
+    monkeypatch.setattr(numerics, "compute", broken)
+    report = Report()
+    numerics.check_cases(list(numerics.all_cases(("float32",)))[:3], CPU, later(), report)
+    assert report.figures == {"numerics_cases": 3, "numerics_passed": 0}
+    assert len(report.errors) == 3
+    expected = (
+        "FAILED gru, 1 layers, one direction, final, float32: "
+        "RuntimeError: no kernel image | is available"
+    )
+    assert expected in capsys.readouterr().out
+
+
+def test_lost_context_ends_the_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> numerics.Outcome:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(numerics, "compute", broken)
+    report = Report()
+    numerics.check_cases(list(numerics.all_cases(("float32",)))[:5], CPU, later(), report)
+    assert report.figures["numerics_cases"] == 1
+    assert report.left_out == ["4 cases after a lost CUDA context"]
+
+
+def test_states_are_compared_bitwise() -> None:
+    first = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor(3.0)}
+    assert numerics.compare_states(first, first) == (1.0, 0.0)
+    second = {"a": torch.tensor([1.0, 2.5]), "b": torch.tensor(3.0)}
+    assert numerics.compare_states(first, second) == (2 / 3, 0.5)
+
+
+def test_trainings_are_repeated_and_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numerics, "CELL_ORDER", ("gru",))
+    report = Report()
+    numerics.check_trainings(CPU, later(), report)
+    assert report.errors == []
+    assert report.figures == {
+        "deterministic_share": 1,
+        "repeat_difference": 0,
+        "resume_share": 1,
+        "resume_difference": 0,
+    }
+
+
+def test_cells_are_compared_with_torch() -> None:
+    report = Report()
+    cells.measure(CPU, later(), report)
+    assert report.errors == []
+    rows = report.details["rows"]
+    assert [row["cell"] for row in rows] == list(cells.CELL_ORDER)
+    assert all(row["ratio"] > 0 for row in rows)
+    assert {report.figures[cell] for cell in cells.CELL_ORDER} == {row["ratio"] for row in rows}
+
+
+def test_figures_of_cells_are_the_worst_ratios_in_float32() -> None:
+    rows = [
+        {"cell": "gru", "precision": precision, "ratio": ratio}
+        for precision, ratio in (("float32", 1.0), ("float32", 3.0), ("tf32", 9.0))
+    ]
+    assert cells.figures_of(rows) == {"gru": 3.0, "gru_median": 2.0}
+
+
+def test_shapes_without_time_are_left_out() -> None:
+    report = Report()
+    cells.measure(CPU, Deadline.after(-1), report)
+    assert report.figures == {}
+    assert report.left_out == ["1 of 1 shapes: from hidden  16 batch  16 steps  24"]
+
+
+def test_epoch_is_compared_with_the_plain_script() -> None:
+    report = Report()
+    epoch.measure(CPU, later(), report)
+    assert report.errors == []
+    assert report.left_out == ["host_syncs and gpu_busy_share, which need a GPU"]
+    figures = report.figures
+    assert figures["epoch_vs_plain"] == pytest.approx(
+        figures["epoch_seconds"] / figures["plain_epoch_seconds"]
+    )
+    assert figures["tokens_per_second"] > 0
+
+
+@pytest.mark.parametrize(
+    ("intervals", "length"),
+    [([], 0), ([(0, 2), (5, 6)], 3), ([(5, 6), (0, 4), (1, 2), (3, 5.5)], 6)],
+)
+def test_union_of_intervals(intervals: list[tuple[float, float]], length: float) -> None:
+    assert epoch.covered(intervals) == length
+
+
+def test_synthetic_documents_have_the_lengths_of_imdb() -> None:
+    lengths = documents.draw_lengths(np.random.default_rng(3), 100_000, 10_000)
+    assert np.median(lengths) == pytest.approx(201, rel=0.02)
+    assert np.quantile(lengths, 0.9) == pytest.approx(546, rel=0.02)
+    assert lengths.mean() == pytest.approx(274, rel=0.02)
+    data = documents.synthetic_data(50, 20, words=300, max_tokens=90)
+    assert (len(data.train), len(data.valid), data.vocabulary_size) == (50, 20, 302)
+    assert data.train.lengths.max() == 90
+    assert 2 <= data.train.ids.min() <= data.train.ids.max() < 302
+    assert set(data.train.labels) == {0, 1}
+
+
+def test_reviews_of_a_file_are_prepared(tmp_path: Path) -> None:
+    file = tmp_path / "reviews.csv"
+    rows = [f"{number % 2},word{number} film number {number}" for number in range(3000)]
+    file.write_text("label,text\n" + "\n".join(rows) + "\n")
+    data = documents.imdb_data(file, tmp_path / "cache", quick=True)
+    assert (len(data.train), len(data.valid)) == (1280, 128)
+
+
+def test_sections_are_named_or_numbered() -> None:
+    assert runner.section_names("2, numerics,") == ["cells", "numerics"]
+    with pytest.raises(ValueError, match=r"--sections contains '9'\. The sections are 1 \(nume"):
+        runner.section_names("1,9")
+
+
+def test_time_is_divided_among_the_remaining_sections() -> None:
+    assert runner.allot(["numerics", "cells", "epoch"], 70) == 20
+    assert runner.allot(["epoch"], 50) == 50
+
+
+def test_section_writes_its_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def section(options: Options, deadline: Deadline, report: Report) -> None:
+        report.figures["speed"] = 2.0
+        report.save()
+        raise OSError("The disk is full.")
+
+    monkeypatch.setitem(runner.SECTIONS, "numerics", section)
+    runner.run_section("numerics", CPU, 5, tmp_path)
+    record = json.loads((tmp_path / "gpu-numerics.json").read_text())
+    assert record["figures"] == {"speed": 2.0}
+    assert record["errors"] == ["numerics: OSError: The disk is full."]
+    assert record["machine"]["torch"] == torch.__version__
+    figures, left_out, errors = runner.collect(["numerics", "cells"], tmp_path)
+    assert (figures, left_out, len(errors)) == ({"speed": 2.0}, ["section cells"], 1)
+
+
+def test_exceptions_are_summarized_in_one_line() -> None:
+    assert summary(ValueError("first\n\nsecond\nthird")) == "ValueError: first | second"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_machine_without_a_gpu_is_told_what_is_needed() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+    command = [sys.executable, str(script), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("benchmarks/gpu.py needs an NVIDIA GPU with its driver and a")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--minutes", "0"], "--minutes is 0.0. It must be above 0"),
+        (["--imdb", "missing.csv"], "--imdb is missing.csv, which is no file."),
+        (["--sections", "speed"], "--sections contains 'speed'."),
+    ],
+)
+def test_invalid_options_are_rejected(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        runner.parse(arguments)
+    assert message in capsys.readouterr().err
