@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,7 +20,7 @@ class Float32Products(NamedTuple):
 
 def float32_products() -> Float32Products:
     """Return the current setting of this process."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    matmul, cudnn = _backends()
     if _BY_NAME:
         return Float32Products(matmul.fp32_precision, cudnn.rnn.fp32_precision)
     return Float32Products(matmul.allow_tf32, cudnn.allow_tf32)
@@ -28,7 +28,7 @@ def float32_products() -> Float32Products:
 
 def set_float32_products(setting: Float32Products) -> None:
     """Apply a setting to this process."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    matmul, cudnn = _backends()
     if _BY_NAME:
         matmul.fp32_precision, cudnn.rnn.fp32_precision = setting
     else:
@@ -40,3 +40,8 @@ def products_in(*, tf32: bool) -> Float32Products:
     if _BY_NAME:
         return Float32Products(*(["tf32" if tf32 else "ieee"] * 2))
     return Float32Products(tf32, tf32)
+
+
+def _backends() -> tuple[Any, Any]:
+    # PyTorch declares the types of some of the names that it defines.
+    return torch.backends.cuda.matmul, torch.backends.cudnn
