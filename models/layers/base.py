@@ -112,6 +112,56 @@ class StepLoop(Protocol):
         ...
 
 
+class SpanLoop(StepLoop, Protocol):
+    """A `StepLoop` that can skip steps. The leading axis may have any length.
+
+    A packed layer runs several trials: the leading axis is trials x directions, with different
+    weights and documents of different length for each index.
+    """
+
+    def forward(
+        self,
+        projected: Tensor,
+        hidden: Tensor,
+        weights: tuple[Tensor, ...],
+        spans: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Run all steps, see `StepLoop.forward`.
+
+        Args:
+            projected: (D, S, P, B). Only the last axis must be contiguous.
+            hidden: (D, S + 1, H + 1, B). The last axis must be contiguous. If the memory has the
+                order (D, H + 1, S + 1, B), the weight gradients need no copy of the states.
+            weights: as for `StepLoop.forward`.
+            spans: (D, 2) int32 on the device, for each index of the leading axis the first step
+                and the end of the steps to run; None: all. The states of other steps become zero,
+                and the first step of a span that does not start at 0 reads a zero state.
+        """
+        ...
+
+    def backward(
+        self,
+        grad: Tensor,
+        hidden: Tensor,
+        saved: tuple[Tensor, ...],
+        weights: tuple[Tensor, ...],
+        spans: Tensor | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run the backward pass of all steps, see `StepLoop.backward`.
+
+        Args:
+            grad: as for `StepLoop.backward`; ignored outside of the spans.
+            hidden: as for `StepLoop.backward`.
+            saved: as for `StepLoop.backward`.
+            weights: as for `StepLoop.backward`.
+            spans: the spans that `forward` received. Gradients outside of them are zero.
+
+        Returns:
+            As `StepLoop.backward`. The gradient of `projected` may have any strides.
+        """
+        ...
+
+
 class Recurrence(IntEnum):
     """The recurrences in `native/loops.cpp`; the enum there has the same names and values."""
 
@@ -149,6 +199,11 @@ class OnnxOperator:
     activations: tuple[str, ...] = ()
 
 
+PersistentName: TypeAlias = Literal[
+    "rnn_tanh", "rnn_relu", "lstm", "gru", "gru_reset_before", "mgu"
+]
+"""The recurrences that have GPU kernels, see `persistent`."""
+
 TorchFunction: TypeAlias = Literal["rnn_tanh", "rnn_relu", "lstm", "gru"]
 """A function of `torch` that runs a whole layer."""
 
@@ -157,8 +212,9 @@ class Cell(ABC):
     """A recurrent cell. Subclasses define `gates` and `step`; everything else is optional.
 
     `step` is the definition of the cell and is enough to train it: PyTorch computes the gradients.
-    The other implementations (`loop`, `native`, `torch_function`) exist for speed and must compute
-    the same. A cell object has no parameters and no state, and can be copied and pickled.
+    The other implementations (`loop`, `native`, `persistent`, `torch_function`) exist for speed and
+    must compute the same. A cell object has no parameters and no state, and can be copied and
+    pickled.
     """
 
     gates: ClassVar[tuple[str, ...]]
@@ -172,6 +228,8 @@ class Cell(ABC):
     """The recurrence with a hand-written backward pass."""
     native: NativeCell | None = None
     """The C++ implementation of `loop`."""
+    persistent: PersistentName | None = None
+    """The GPU kernels of `loop`, which keep the recurrent weights on the chip for all steps."""
     torch_function: TorchFunction | None = None
     """The PyTorch function that computes this cell (cuDNN on a GPU, oneDNN on the CPU)."""
     onnx: OnnxOperator | None = None

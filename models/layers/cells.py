@@ -35,6 +35,7 @@ class RnnCell(Cell):
         self._activation = torch.relu if relu else torch.tanh
         self.loop = RnnLoop(relu=relu)
         self.native = NativeCell(recurrence, gradient_blocks=1, saves_values=False)
+        self.persistent = "rnn_relu" if relu else "rnn_tanh"
         self.torch_function = "rnn_relu" if relu else "rnn_tanh"
         self.onnx = OnnxOperator("RNN", ((0, 1),), activations=("Relu",) if relu else ())
 
@@ -63,6 +64,7 @@ class LstmCell(Cell):
 
     loop = LstmLoop()
     native = NativeCell(Recurrence.LSTM, gradient_blocks=4)
+    persistent = "lstm"
     torch_function = "lstm"
     onnx = OnnxOperator("LSTM", ((0, 1), (3, 1), (1, 1), (2, 1)))
 
@@ -88,6 +90,7 @@ class GruCell(Cell):
 
     loop = GruLoop()
     native = NativeCell(Recurrence.GRU, gradient_blocks=4)
+    persistent = "gru"
     torch_function = "gru"
     onnx = OnnxOperator("GRU", ((1, 1), (0, 1), (2, 1)), (("linear_before_reset", 1),))
 
@@ -113,6 +116,7 @@ class GruResetBeforeCell(Cell):
 
     loop = GruResetBeforeLoop()
     native = NativeCell(Recurrence.GRU_RESET_BEFORE, gradient_blocks=3, two_products=True)
+    persistent = "gru_reset_before"
     onnx = OnnxOperator("GRU", ((1, 1), (0, 1), (2, 1)))
 
     def step(
@@ -140,6 +144,7 @@ class MguCell(Cell):
 
     loop = MguLoop()
     native = NativeCell(Recurrence.MGU, gradient_blocks=2, two_products=True)
+    persistent = "mgu"
     # The ONNX GRU with the same weights for both gates. Its update gate is 1 - f, and
     # sigmoid(-x) = 1 - sigmoid(x).
     onnx = OnnxOperator("GRU", ((0, -1), (0, 1), (1, 1)))

@@ -58,7 +58,7 @@ def outer_sum(left: Tensor, right: Tensor) -> Tensor:
 def one_product_is_faster(values: Tensor) -> bool:
     """Return whether a product over all steps is better computed as one large product.
 
-    It needs a copy in another layout, but `addbmm` launches one kernel per step on a GPU.
+    It may need a copy in another layout, but `addbmm` launches one kernel per step on a GPU.
 
     Args:
         values: an operand of the product.
@@ -280,7 +280,11 @@ def _zero_state(projected: Tensor, size: int, padding: Tensor | None) -> Tensor:
         padding: (N, S, 1, B) of direction 1; None if nothing is padded or there is no direction 1.
     """
     rows, steps, _, batch = projected.shape
-    hidden = projected.new_empty(rows, steps + 1, size + 1, batch)
+    if one_product_is_faster(projected):
+        # In this order of memory, `outer_sum` copies nothing.
+        hidden = projected.new_empty(rows, size + 1, steps + 1, batch).transpose(1, 2)
+    else:
+        hidden = projected.new_empty(rows, steps + 1, size + 1, batch)
     hidden[:, 0] = 0
     hidden[:, :, size] = 1
     if padding is not None:

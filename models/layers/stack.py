@@ -19,6 +19,7 @@ from celltune.models.layers.dropout import dropout
 from celltune.models.layers.loop_layer import run_loop_layer
 from celltune.models.layers.native_layer import run_native_layer
 from celltune.models.layers.onednn_lstm import onednn_is_faster, run_onednn_lstm
+from celltune.models.layers.persistent.selection import persistent_loop
 from celltune.models.native import library as native
 
 
@@ -168,6 +169,9 @@ class RecurrentStack(nn.Module):
         if cell.torch_function == "lstm" and onednn_is_faster(inputs, self.hidden_size, directions):
             return run_onednn_lstm(inputs, mask, weights)
         arranged = cell.loop.arrange(weights)
+        fused = persistent_loop(cell, self.hidden_size, inputs.dtype, inputs.device)
+        if fused is not None:
+            return run_loop_layer(fused, inputs, mask, arranged)
         if inputs.is_cuda and self._graphed_loop is not None:
             return run_graphed_layer(self._graphed_loop, inputs, mask, arranged)
         return run_loop_layer(cell.loop, inputs, mask, arranged)

@@ -1,0 +1,115 @@
+"""Which layers run on persistent kernels.
+
+The kernels need a GPU, Triton (part of PyTorch's CUDA packages) and a C compiler, which Triton uses
+to build its launcher. Layers run on other implementations where one of them is missing, where the
+weights do not fit on the chip, or with `CELLTUNE_PERSISTENT=0`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import torch
+
+from celltune.models.layers.base import Cell, PersistentName, SpanLoop
+
+if TYPE_CHECKING:
+    from celltune.models.layers.persistent.launch import Mode, PersistentLoop
+
+SWITCH = "CELLTUNE_PERSISTENT"
+"""The environment variable that switches the kernels off."""
+
+_enabled: ContextVar[bool] = ContextVar("celltune_persistent_enabled", default=True)
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def disabled() -> Iterator[None]:
+    """Use no persistent kernels inside the context, for comparisons."""
+    token = _enabled.set(False)
+    try:
+        yield
+    finally:
+        _enabled.reset(token)
+
+
+def persistent_loop(
+    cell: Cell, hidden_size: int, dtype: torch.dtype, device: torch.device
+) -> SpanLoop | None:
+    """Return a loop that runs each pass as one kernel, or None if a layer cannot.
+
+    The first call for a size compiles the kernels and tries them on the device; if that fails, it
+    logs one warning.
+
+    Args:
+        cell: the cell of the layer.
+        hidden_size: H.
+        dtype: the type of weights and states; only float32 is supported.
+        device: where they are.
+    """
+    if cell.persistent is None or cell.loop is None or not _enabled.get():
+        return None
+    if device.type != "cuda" or dtype != torch.float32 or not _has_triton():
+        return None
+    from celltune.models.layers.persistent import launch
+
+    index = torch.cuda.current_device() if device.index is None else device.index
+    kernels, mode = launch.KERNELS[cell.persistent], launch.product_mode(dtype)
+    if launch.shared_bytes(kernels, hidden_size, mode) > _shared_memory(index):
+        return None
+    loop = launch.PersistentLoop(cell.loop, kernels)
+    height = launch.padded_height(hidden_size)
+    return loop if _runs(cell.persistent, height, mode, index, loop) else None
+
+
+@functools.lru_cache(maxsize=1)
+def _has_triton() -> bool:
+    return os.environ.get(SWITCH) != "0" and importlib.util.find_spec("triton") is not None
+
+
+@functools.lru_cache
+def _shared_memory(index: int) -> int:
+    """Return the bytes of shared memory that one program can use."""
+    properties = torch.cuda.get_device_properties(index)
+    return int(getattr(properties, "shared_memory_per_block_optin", 48 * 1024))
+
+
+_tried: dict[tuple[PersistentName, int, Mode, int], bool] = {}
+
+
+def _runs(name: PersistentName, height: int, mode: Mode, index: int, loop: PersistentLoop) -> bool:
+    """Return whether both passes run on a GPU; each size is tried once per process."""
+    key = (name, height, mode, index)
+    if key not in _tried:
+        try:
+            _try(loop, height, torch.device("cuda", index))
+        except Exception as error:  # noqa: BLE001 (compilers and drivers raise errors of any type)
+            _log.warning(
+                "The GPU kernels of the cell '%s' with %d hidden units cannot run here, so its "
+                "layers are slower: %s",
+                name,
+                height,
+                str(error).strip().split("\n")[0] or type(error).__name__,
+            )
+            _tried[key] = False
+        else:
+            _tried[key] = True
+    return _tried[key]
+
+
+def _try(loop: PersistentLoop, size: int, device: torch.device) -> None:
+    """Run both passes on zeros."""
+    with torch.inference_mode(False), torch.no_grad():
+        hidden = torch.zeros(1, 2, size + 1, 16, device=device)
+        projected = torch.zeros(1, 1, loop.blocks * size, 16, device=device)
+        weights = loop.zero_weights(size, device)
+        saved = loop.forward(projected, hidden, weights)
+        loop.backward(projected[:, :, :size], hidden, saved, weights)
+        torch.cuda.synchronize(device)
