@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias, TypeGuard
 
 from torch import Tensor
 
@@ -119,6 +119,9 @@ class SpanLoop(StepLoop, Protocol):
     weights and documents of different length for each index.
     """
 
+    skips_steps: Literal[True]
+    """Distinguishes it from a `StepLoop`, see `skips_steps`."""
+
     def forward(
         self,
         projected: Tensor,
@@ -160,6 +163,11 @@ class SpanLoop(StepLoop, Protocol):
             As `StepLoop.backward`. The gradient of `projected` may have any strides.
         """
         ...
+
+
+def skips_steps(loop: StepLoop) -> TypeGuard[SpanLoop]:
+    """Return whether a loop is a `SpanLoop`; `isinstance` takes as long as starting a kernel."""
+    return getattr(loop, "skips_steps", False)
 
 
 class Recurrence(IntEnum):

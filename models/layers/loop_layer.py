@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from celltune.models.layers.base import LoopWeights, StepLoop
+from celltune.models.layers.base import LoopWeights, StepLoop, skips_steps
 
 SATURATING_LOGIT = 1e4
 """A logit whose sigmoid is exactly 1 (0 if negated) in float32 and float64."""
@@ -126,11 +126,16 @@ class _LoopLayer(torch.autograd.Function):
             rows = slice(block * size, (block + 1) * size)
             projected[1::2, :, rows].masked_fill_(padding, value)
         hidden = _zero_state(projected, size, padding if directions == 2 else None)
-        saved = loop.forward(projected, hidden, weights)
+        spans = _spans(loop, mask, directions)
+        if skips_steps(loop):
+            saved = loop.forward(projected, hidden, weights, spans)
+        else:
+            saved = loop.forward(projected, hidden, weights)
         if mask is not None and loop.unbounded:
             # States at padding may be infinite, and infinity times a zero gradient is NaN.
             hidden[::directions, 1:, :size].masked_fill_(~mask, 0)
         ctx.loop, ctx.padding, ctx.counts = loop, padding, (len(weights), input_bias)
+        ctx.spans = spans
         ctx.save_for_backward(inputs, input_weight, hidden, *weights, *saved)
         return _time_order(hidden[:, 1:, :size], networks)
 
@@ -142,7 +147,11 @@ class _LoopLayer(torch.autograd.Function):
         weights, saved = tuple(rest[:count]), tuple(rest[count:])
         directions = len(hidden) // len(inputs)
         grad = _step_order(grad_output, directions)
-        grad_projected, grad_weights = ctx.loop.backward(grad, hidden, saved, weights)
+        if skips_steps(ctx.loop):
+            passed = ctx.loop.backward(grad, hidden, saved, weights, ctx.spans)
+        else:
+            passed = ctx.loop.backward(grad, hidden, saved, weights)
+        grad_projected, grad_weights = passed
         if ctx.padding is not None and directions == 2 and ctx.loop.padding_input.value == 0:
             # Without a gate, the slope of the activation at padding is 1 (tanh), not 0.
             grad_projected[1::2].masked_fill_(ctx.padding, 0)
@@ -269,6 +278,28 @@ def _project_back(grad_projected: Tensor, weight: Tensor, *, batch_major: bool) 
     if total is None:
         raise ValueError("A recurrent layer has 1 or 2 directions, not 0.")
     return total.transpose(1, 2) if batch_major else total
+
+
+def _spans(loop: StepLoop, mask: Tensor | None, directions: int) -> Tensor | None:
+    """Return the steps of the longest document of each network for a `SpanLoop`, else None.
+
+    Args:
+        loop: the recurrence.
+        mask: (N, T, 1, B) bool, False at padding, or None.
+        directions: D.
+
+    Returns:
+        (N * D, 2) int32, first step and end. A single network needs all steps.
+    """
+    if mask is None or len(mask) == 1 or not skips_steps(loop):
+        return None
+    steps = mask.shape[1]
+    longest = mask.any(3).sum(1, dtype=torch.int32)  # (N, 1)
+    spans = torch.cat([torch.zeros_like(longest), longest], 1)
+    if directions == 2:
+        reversed_spans = torch.cat([steps - longest, torch.full_like(longest, steps)], 1)
+        spans = torch.stack([spans, reversed_spans], 1).flatten(0, 1)
+    return spans
 
 
 def _zero_state(projected: Tensor, size: int, padding: Tensor | None) -> Tensor:

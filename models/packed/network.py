@@ -16,6 +16,7 @@ from celltune.data_prep.dataset.tensorized import PAD
 from celltune.models.layers.base import LayerWeights, LoopWeights, StepLoop
 from celltune.models.layers.cuda_graphs import BATCH_MULTIPLE, STEP_MULTIPLE, GraphedLoop
 from celltune.models.layers.loop_layer import run_loop_layers
+from celltune.models.layers.persistent.selection import persistent_loop
 from celltune.models.network.classifier import TextClassifier
 from celltune.models.packed.batches import PackedBatch
 from celltune.models.packed.dropout import PackedDropout, packed_positions
@@ -49,11 +50,14 @@ class PackedNetwork:
             )
         self._models, self.stacks = tuple(models), StackedParameters(models)
         device = first.embedding.device
-        graphed = device.type == "cuda"
-        self._loop: StepLoop = GraphedLoop(loop) if graphed else loop
+        on_gpu = device.type == "cuda"
+        size, dtype = first.config.hidden_size, first.embedding.dtype
+        fused = persistent_loop(first.recurrent.cell, size, dtype, device)
+        graphed = on_gpu and fused is None
+        self._loop: StepLoop = fused or (GraphedLoop(loop) if graphed else loop)
         self.step_multiple = STEP_MULTIPLE if graphed else 1
         self.batch_multiple = BATCH_MULTIPLE if graphed else 1
-        self._packs_documents = graphed and first.recurrent.cell.torch_function is not None
+        self._packs_documents = on_gpu and first.recurrent.cell.torch_function is not None
         words = len(first.embedding)
         self._first_rows = torch.arange(len(models), device=device)[:, None, None] * words
         generators = [model.generator for model in models]

@@ -106,6 +106,8 @@ def shared_bytes(kernels: Kernels, size: int, mode: Mode) -> int:
 class PersistentLoop:
     """A `SpanLoop` on the kernels of a cell. It computes the same as the cell's `loop`."""
 
+    skips_steps: Literal[True] = True
+
     def __init__(self, loop: StepLoop, kernels: Kernels) -> None:
         """Combine a loop and its kernels.
 

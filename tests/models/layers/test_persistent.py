@@ -14,7 +14,7 @@ from celltune.models.extensions import CELLS
 from celltune.models.layers.autograd_layer import run_autograd_layer
 from celltune.models.layers.base import Cell
 from celltune.models.layers.cells import RnnCell
-from celltune.models.layers.loop_layer import run_loop_layer
+from celltune.models.layers.loop_layer import run_loop_layer, run_loop_layers
 from celltune.models.layers.persistent import selection
 from celltune.models.layers.persistent.selection import disabled, persistent_loop
 from celltune.models.layers.stack import RecurrentStack
@@ -169,6 +169,34 @@ def test_layer_with_padding_equals_the_definition_of_the_cell(cell: str) -> None
     definition = make_cell(cell)
     ours = run_layer(definition, [3, 1, 2], make_loop(definition))
     assert_near(ours, run_layer(definition, [3, 1, 2], None), TOLERANCE)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", ["rnn_relu", "lstm", "gru_reset_before"])
+def test_layers_of_networks_with_documents_of_different_length_equal_the_loop(
+    cell: str, bidirectional: bool
+) -> None:
+    definition, directions = make_cell(cell), 2 if bidirectional else 1
+    generator = torch.Generator().manual_seed(1)
+    stacks = [
+        RecurrentStack(definition, 3, 4, generator=generator, bidirectional=bidirectional)
+        for _ in range(3)
+    ]
+    lengths = torch.tensor([[4, 2], [2, 1], [1, 0]])  # of three networks
+    inputs = torch.randn(3, 4, 3, 2, generator=generator, dtype=torch.float64)
+    mask = (torch.arange(4)[:, None, None] < lengths[:, None, None, :]).to(DEVICE)
+    results = []
+    for loop in (make_loop(definition), definition.loop):
+        dtype = EXACT if loop is not definition.loop else torch.float64
+        leaf = inputs.to(DEVICE, dtype).requires_grad_()
+        layers = [stack.to(DEVICE, dtype).layer_weights()[0] for stack in stacks]
+        weights = loop.arrange([direction for layer in layers for direction in layer])
+        states = run_loop_layers(loop, leaf, mask, weights).masked_fill(~mask, 0)
+        assert states.shape == (3, 4, directions * 4, 2)
+        parameters = [values for stack in stacks for values in stack.parameters()]
+        grads = torch.autograd.grad(states.pow(2).sum(), [leaf, *parameters])
+        results.append([states.detach(), *grads])
+    assert_near(results[0], results[1], TOLERANCE)
 
 
 def test_infinite_and_undefined_inputs_reach_the_states() -> None:
