@@ -71,7 +71,13 @@ def stock(trials: int, *, reuse: bool) -> dict[str, Any]:
     return {"seconds": seconds, "trials": len(results), "epochs": epochs}
 
 
-def no_work(task: Any, data: Any) -> Iterator[Any]:  # noqa: ARG001 (required signature)
+def no_work(task: Any) -> Any:  # noqa: ARG001 (required signature)
+    from celltune.search.tuning.trial_group import SeparateTrials
+
+    return SeparateTrials(no_training)
+
+
+def no_training(task: Any) -> Iterator[Any]:
     """Yield the metrics of a real epoch without training and without checkpoint files."""
     from celltune.search.types import EpochReport
 
@@ -128,7 +134,9 @@ def search(
             controller = SearchController(config, ledger, clock=time.time)
             controller.observe(CheckpointRetention(experiment, config.metric))
             controller.observe(observer)
-            engine = TuneEngine(config, experiment, None, CONCURRENT_TRIALS, lambda: None, no_work)
+            engine = TuneEngine(
+                config, experiment, None, CONCURRENT_TRIALS, lambda: None, work=no_work
+            )
             engine.run(controller, should_stop)
         seconds = time.perf_counter() - started
         state = experiment.state()

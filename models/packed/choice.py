@@ -1,12 +1,12 @@
-"""Which trials can be computed as one batched model, and where this is faster."""
+"""Which trials can be computed as one batched model, and where this is faster.
+
+torch is imported only when the answer depends on the cell, because the driver of a search asks.
+"""
 
 from __future__ import annotations
 
-import torch
-
 from celltune.models.config import ModelConfig
 from celltune.models.extensions import CELLS
-from celltune.models.native import library as native
 
 FASTER_UP_TO_HIDDEN = 32
 """On a CPU without native loops, packing is faster up to this size of a state (docs/models.md)."""
@@ -22,11 +22,12 @@ def runs_batched(model: ModelConfig, device: str) -> bool:
         model: the shape of the trials.
         device: a PyTorch device name.
     """
+    from celltune.models.native import library as native
+
     cell = CELLS.load(model.cell).from_config(model)
     if cell.loop is None:
         return False
-    on_cpu = torch.device(device).type == "cpu"
-    return not (on_cpu and cell.native is not None and native.available())
+    return not (_is_cpu(device) and cell.native is not None and native.available())
 
 
 def packing_is_faster(model: ModelConfig, device: str) -> bool:
@@ -39,6 +40,10 @@ def packing_is_faster(model: ModelConfig, device: str) -> bool:
         model: the shape of the trials.
         device: a PyTorch device name.
     """
-    if not runs_batched(model, device):
+    if _is_cpu(device) and model.hidden_size > FASTER_UP_TO_HIDDEN:
         return False
-    return torch.device(device).type != "cpu" or model.hidden_size <= FASTER_UP_TO_HIDDEN
+    return runs_batched(model, device)
+
+
+def _is_cpu(device: str) -> bool:
+    return device.partition(":")[0] == "cpu"

@@ -155,7 +155,8 @@ class PackedTrainer:
 
         Returns:
             The metrics of each member, or the error of its divergence. If the members are computed
-            as one model, `seconds` is the time of the whole pack.
+            as one model, `seconds` is an equal share of the pack's time, so that the sum over all
+            trials of a search is the time of its workers.
         """
         if not self._members:
             return {}
@@ -201,7 +202,7 @@ class PackedTrainer:
                 except DivergedError as error:
                     results[member] = error
         self._remove_all(results)
-        seconds = self._clock() - start
+        seconds = (self._clock() - start) / len(members)
         for member, validation in validated.items():
             results[member] = member.trainer.metrics(trained[member], validation, seconds)
         return {member: results[member] for member in members}

@@ -35,7 +35,9 @@ from celltune.search.wording import (
 )
 
 _ROWS = 12
-"""Trials in the live table."""
+"""Trials in the live table, if at most half of them are running."""
+_OTHER_LINES = 4
+"""Lines of the live view without the rows of its table."""
 
 _STAGES = {
     "download": "Downloading",
@@ -170,11 +172,20 @@ class LiveView(SilentView):
         """Draw the search until the context exits."""
         self._close_bars()
         start = self._clock()
-        return self._live(lambda: drawing(experiment, config, state, self._clock() - start))
+        return self._live(
+            lambda: drawing(
+                experiment, config, state, self._clock() - start, lines=self._console.height
+            )
+        )
 
 
 def drawing(
-    folder: Experiment, config: SearchConfig, state: ExperimentState, seconds: float
+    folder: Experiment,
+    config: SearchConfig,
+    state: ExperimentState,
+    seconds: float,
+    *,
+    lines: int = 24,
 ) -> Group:
     """Draw a running search: a headline, then its running and its best trials.
 
@@ -183,6 +194,7 @@ def drawing(
         config: with the budget in force.
         state: of the experiment.
         seconds: since the run started.
+        lines: height of the terminal, which limits how many running trials are shown.
     """
     ended = len(state.trials) - state.count("unfinished")
     ranked = state.ranked(config.metric)
@@ -195,7 +207,7 @@ def drawing(
         f"  {clock_duration(seconds)}",
     )
     hint = Text("Ctrl-C stops cleanly; all progress shown here is saved", style="dim")
-    return Group(headline, _table(config, state, ranked), hint)
+    return Group(headline, _table(config, state, ranked, lines), hint)
 
 
 _COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
@@ -206,15 +218,19 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
 )
 
 
-def _table(config: SearchConfig, state: ExperimentState, ranked: list[TrialRecord]) -> Table:
+def _table(
+    config: SearchConfig, state: ExperimentState, ranked: list[TrialRecord], lines: int
+) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False)
     for name, justify, width in _COLUMNS:
         table.add_column(name, justify=justify, width=width, no_wrap=True)
     # The cells do not wrap, but the column may: rich shrinks only columns that may wrap.
     table.add_column("parameters")
-    running = [trial for trial in state.trials if trial.status == "unfinished"][-_ROWS // 2 :]
+    half = _ROWS // 2
+    unfinished = [trial for trial in state.trials if trial.status == "unfinished"]
+    running = unfinished[-max(half, lines - _OTHER_LINES - half) :]
     leading = [trial for trial in ranked if trial.status != "unfinished"]
-    for trial in [*running, *leading[: _ROWS - len(running)]]:
+    for trial in [*running, *leading[: max(half, _ROWS - len(running))]]:
         table.add_row(*_cells(config, trial), style=_style(trial, ranked))
     return table
 

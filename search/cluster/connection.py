@@ -87,38 +87,49 @@ def _unreachable(address: str | None, error: Exception) -> ResourceError:
     )
 
 
-def trial_slots(resources: Resources) -> int:
-    """Return how many trials the connected cluster runs at the same time, once it is fully scaled.
+def trial_slots(resources: Resources, trials_per_worker: int = 1) -> int:
+    """Return how many workers the connected cluster runs at the same time, once it is fully scaled.
+
+    Args:
+        resources: resources of a trial, or of a worker that trains several trials.
+        trials_per_worker: number of trials that a worker trains at the same time.
 
     Raises:
-        ResourceError: no node can run a single trial.
+        ResourceError: no node can run a single worker.
     """
     nodes = _nodes()
-    slots = sum(count * trials_per_node(node, resources) for node, count in nodes)
+    slots = sum(n * trials_per_node(node, resources, trials_per_worker) for node, n in nodes)
     if slots == 0:
         offers = ", ".join(_describe(node, resources) for node, _ in nodes)
-        request = _describe(trial_bundle(resources), resources)
+        request = _describe(trial_bundle(resources, trials_per_worker), resources)
+        several = trials_per_worker > 1
+        worker = f"A worker of {trials_per_worker} trials" if several else "A trial"
         raise ResourceError(
-            f"A trial needs {request} (resources.cpus_per_trial, resources.gpus_per_trial, "
-            "resources.memory_per_trial_gb), but no node of the cluster has that much. Its nodes "
-            f"have {offers}. Lower the resources of a trial, or set `address` to a larger cluster."
+            f"{worker} needs {request} (resources.cpus_per_trial, "
+            "resources.gpus_per_trial, resources.memory_per_trial_gb), but no node of the cluster "
+            f"has that much. Its nodes have {offers}. Lower the resources of a trial, or set "
+            "`address` to a larger cluster."
         )
-    return min(slots, resources.concurrent_trials or slots)
+    limit = resources.concurrent_trials
+    return slots if limit is None else min(slots, max(1, limit // trials_per_worker))
 
 
-def trial_bundle(resources: Resources) -> dict[str, float]:
-    """Return the resources that one trial occupies, without those of which it needs none."""
+def trial_bundle(resources: Resources, trials_per_worker: int = 1) -> dict[str, float]:
+    """Return the resources that one worker occupies, without those of which it needs none.
+
+    The trials of a worker share its CPUs and GPUs, but each needs memory of its own.
+    """
     needed = {
         "CPU": resources.cpus_per_trial,
         "GPU": resources.gpus_per_trial,
-        "memory": int((resources.memory_per_trial_gb or 0) * 1e9),
+        "memory": int((resources.memory_per_trial_gb or 0) * trials_per_worker * 1e9),
     }
     return {name: amount for name, amount in needed.items() if amount > 0}
 
 
-def trials_per_node(node: Amounts, resources: Resources) -> int:
-    """Return how many trials fit on a node with these resources."""
-    bundle = trial_bundle(resources)
+def trials_per_node(node: Amounts, resources: Resources, trials_per_worker: int = 1) -> int:
+    """Return how many workers, of one or several trials, fit on a node with these resources."""
+    bundle = trial_bundle(resources, trials_per_worker)
     return min(int(node.get(name, 0) / amount + 1e-9) for name, amount in bundle.items())
 
 

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from celltune.data_prep.cache.ray_store import DataHandle
 from celltune.errors import CelltuneError
 from celltune.search.ledger.events import Cause
 from celltune.search.tuning.trial import TrialTask
+from celltune.search.tuning.trial_group import TrialGroup
 from celltune.search.types import EpochReport
-
-Work = Callable[[TrialTask, DataHandle], Iterator[EpochReport]]
-"""Trains a trial and yields each epoch's result until the caller stops iterating."""
 
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """A trial that the driver assigns to a worker."""
+    """The trials with which a worker starts, and how it trains them."""
 
-    trial: TrialTask
-    max_epochs: int
+    trials: tuple[TrialTask, ...]
     data: DataHandle
     work: Work
     """Importable in the worker."""
+    threads: int = 1
+    """Number of torch threads."""
+    memory_gb: float | None = None
+    """Memory limit of the worker in GB (1e9 bytes); see `Resources.memory_per_trial_gb`."""
 
-    @property
-    def number(self) -> int:
-        """Number of the trial."""
-        return self.trial.number
+
+Work = Callable[[WorkerTask], TrialGroup]
+"""Prepares a worker and returns the empty group to which its trials are added."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,19 @@ class WorkerFailure:
 
 
 @dataclass(frozen=True)
-class WorkerReport:
-    """Report of a worker to the driver after one step."""
+class TrialReport:
+    """What happened to one trial of a worker in a step."""
 
+    number: int
     epochs: tuple[EpochReport, ...]
     """Epochs finished since the last report, in order."""
     failure: WorkerFailure | None = None
     """Error that occurred after these epochs."""
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """Report of a worker to the driver after one step."""
+
+    trials: tuple[TrialReport, ...]
+    """In the order in which the trials were added to the worker."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ray import tune
 
 from celltune.data_prep.cache.ray_store import DataHandle
+from celltune.search.cluster.assignments import Assignments
 from celltune.search.cluster.connection import trial_bundle
 from celltune.search.cluster.messages import Work, WorkerTask
 from celltune.search.cluster.ray_internals import tune_environment
@@ -24,7 +25,7 @@ from celltune.search.cluster.tune_adapters import (
     StopperAdapter,
 )
 from celltune.search.cluster.watchdog import HangWatchdog
-from celltune.search.cluster.worker import TrialWorker, train
+from celltune.search.cluster.worker import TrialWorker, train_packed, train_separately
 from celltune.search.config.schema import SearchConfig
 from celltune.search.storage.base import Experiment
 from celltune.search.tuning.controller import Assignment, SearchController
@@ -41,11 +42,13 @@ class TuneEngine:
     data: DataHandle
     """Prepared data, published in the cluster."""
     slots: int
-    """Number of trials that run at the same time."""
+    """Number of workers that run at the same time."""
     republish_data: Callable[[], None]
     """Publishes the data again after it was lost together with a node."""
-    work: Work = train
-    """Trains a trial in a worker."""
+    trials_per_worker: int = 1
+    """Number of trials of one shape that a worker trains at the same time."""
+    work: Work | None = None
+    """Trains the trials of a worker; `None`: separately if there is one, else packed."""
 
     def run(self, controller: SearchController, should_stop: Callable[[], bool]) -> None:
         """Run trials until the controller ends the search or a stop is requested.
@@ -60,20 +63,26 @@ class TuneEngine:
             StorageError: a checkpoint cannot be written.
         """
         watchdog = HangWatchdog(self.config.trial_timeout, time.monotonic)
-        scheduler = SchedulerAdapter(controller, watchdog, self.republish_data)
+        assignments = Assignments(
+            controller,
+            self._trial_task,
+            workers=self.slots,
+            trials_per_worker=self.trials_per_worker,
+        )
+        scheduler = SchedulerAdapter(controller, assignments, watchdog, self.republish_data)
         with _snapshot_folder(self.experiment) as snapshots, tune_environment():
             try:
                 tune.run(
                     TrialWorker,
                     name=self.experiment.name,
                     storage_path=snapshots,
-                    search_alg=SearcherAdapter(controller, self._make_task),
+                    search_alg=SearcherAdapter(controller, assignments, self._worker_task),
                     scheduler=scheduler,
                     stop=StopperAdapter(controller, watchdog, should_stop),
                     num_samples=-1,
                     max_concurrent_trials=self.slots,
                     resources_per_trial=tune.PlacementGroupFactory(
-                        [trial_bundle(self.config.resources)]
+                        [trial_bundle(self.config.resources, self.trials_per_worker)]
                     ),
                     reuse_actors=True,
                     raise_on_failed_trial=False,
@@ -84,20 +93,29 @@ class TuneEngine:
             except Exception as error:
                 raise scheduler.error or error from error
 
-    def _make_task(self, assignment: Assignment) -> WorkerTask:
-        resources = self.config.resources
-        trial = TrialTask(
+    def _trial_task(self, assignment: Assignment) -> TrialTask:
+        return TrialTask(
             number=assignment.number,
             params=assignment.params,
             seed=self.config.seed,
             checkpoints=self.experiment.checkpoints(assignment.number),
             restore_from=assignment.checkpoints,
             metrics=self.config.reported_metrics,
-            device="cuda" if resources.gpus_per_trial > 0 else "cpu",
-            threads=max(1, int(resources.cpus_per_trial)),
-            memory_gb=resources.memory_per_trial_gb,
+            device="cuda" if self.config.resources.gpus_per_trial > 0 else "cpu",
+            max_epochs=assignment.max_epochs,
+            alone=assignment.alone,
         )
-        return WorkerTask(trial, assignment.max_epochs, self.data, self.work)
+
+    def _worker_task(self, trials: tuple[TrialTask, ...]) -> WorkerTask:
+        resources, packed = self.config.resources, self.trials_per_worker > 1
+        memory_gb = resources.memory_per_trial_gb
+        return WorkerTask(
+            trials=trials,
+            data=self.data,
+            work=self.work or (train_packed if packed else train_separately),
+            threads=max(1, int(resources.cpus_per_trial)),
+            memory_gb=None if memory_gb is None else memory_gb * self.trials_per_worker,
+        )
 
 
 @contextmanager

@@ -4,56 +4,85 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ray import tune
 
 from celltune.data_prep.cache import ray_store
+from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.errors import DataLostError
 from celltune.errors import InputError
 from celltune.models.errors import TrialError
 from celltune.search.cluster.memory_limit import is_out_of_memory, limit_memory
-from celltune.search.cluster.messages import WorkerFailure, WorkerReport, WorkerTask
+from celltune.search.cluster.messages import (
+    TrialReport,
+    WorkerFailure,
+    WorkerReport,
+    WorkerTask,
+)
 from celltune.search.errors import StorageError
 from celltune.search.ledger.events import Cause
+from celltune.search.tuning.pack import Pack
 from celltune.search.tuning.trial import TrialTask, run_trial
+from celltune.search.tuning.trial_group import SeparateTrials, TrialGroup
 from celltune.search.types import EpochReport
 
 _BATCHING_SECONDS = 0.005
 """Epochs that finish within this time are sent in one report."""
 
 
-def train(task: TrialTask, data: ray_store.DataHandle) -> Iterator[EpochReport]:
-    """Train a trial on published data (see `celltune.search.tuning.trial.run_trial`)."""
+def train_separately(task: WorkerTask) -> TrialGroup:
+    """Return a group that trains each trial on its own, on published data."""
+    return SeparateTrials(partial(run_trial, data=_prepared_process(task)))
+
+
+def train_packed(task: WorkerTask) -> TrialGroup:
+    """Return a group that trains its trials as one batched model, on published data."""
+    return Pack(_prepared_process(task), device=task.trials[0].device)
+
+
+def _prepared_process(task: WorkerTask) -> PreparedData:
+    """Apply the limits of a task to this process and open its data."""
     import torch
 
     torch.set_num_threads(task.threads)
     if task.memory_gb is not None:
         limit_memory(task.memory_gb)
-    yield from run_trial(task, ray_store.open_handle(data))
+    return ray_store.open_handle(task.data)
 
 
 class TrialWorker(tune.Trainable):  # type: ignore[misc]
-    """Ray Tune trainable that trains one trial after another in the same process."""
-
-    _epochs: Iterator[EpochReport]
-    _max_epochs: int
+    """Ray Tune trainable that trains one group of trials after another in the same process."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Start the trial of `config["task"]`, a `WorkerTask`."""
+        """Start with the trials of `config["task"]`, a `WorkerTask`."""
         self._start(config["task"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Start another trial in this process."""
+        """Start with other trials in this process."""
         self._start(new_config["task"])
         return True
 
     def _start(self, task: WorkerTask) -> None:
-        # `work` returns a generator: its first statement runs in `step`, where errors are reported.
-        # An exception here would kill the worker.
-        self._epochs = task.work(task.trial, task.data)
-        self._max_epochs = task.max_epochs
+        # Everything that can fail is done in `step`, where errors are reported: an exception here
+        # would kill the worker.
+        self._task = task
+        self._group: TrialGroup | None = None
+        self._trials: dict[int, TrialTask] = {}
+        self._removed: list[int] = []
+        self._added = list(task.trials)
+
+    def replace_trials(self, removed: Sequence[int], added: Sequence[TrialTask]) -> None:
+        """Replace trials of the group before the next step.
+
+        Args:
+            removed: numbers of the trials that have ended.
+            added: the trials that take their places.
+        """
+        self._removed += removed
+        self._added += added
 
     def step(self) -> dict[str, Any]:
         """Train at least one epoch and return `{"reports": [WorkerReport]}`.
@@ -66,26 +95,81 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         return {"reports": [self._next_report()]}
 
     def _next_report(self) -> WorkerReport:
-        epochs: list[EpochReport] = []
+        report = _ReportBuilder()
         started = time.monotonic()
-        while not epochs or (
-            time.monotonic() - started < _BATCHING_SECONDS and epochs[-1].epoch < self._max_epochs
-        ):
+        try:
+            group = self._updated_group(report)
+            while not report.any_ended and (
+                report.is_empty or time.monotonic() - started < _BATCHING_SECONDS
+            ):
+                for number, outcome in group.run_epoch().items():
+                    report.add(self._trials[number], outcome)
+        except Exception as error:  # noqa: BLE001 (any error ends the trials, not the worker)
+            for trial in (*self._trials.values(), *self._added):
+                report.add(trial, error)
+        return report.build()
+
+    def _updated_group(self, report: _ReportBuilder) -> TrialGroup:
+        """Remove the trials that have ended and add new ones; report those that cannot be added."""
+        if self._group is None:
+            self._group = self._task.work(self._task)
+        while self._removed:
+            number = self._removed.pop()
+            if self._trials.pop(number, None) is not None:
+                self._group.remove(number)
+        while self._added:
+            trial = self._added[0]
             try:
-                epochs.append(next(self._epochs))
-            except Exception as error:  # noqa: BLE001 (any error ends the trial, not the worker)
-                return WorkerReport(tuple(epochs), _failure(error))
-        return WorkerReport(tuple(epochs))
+                self._group.add(trial)
+            except Exception as error:  # noqa: BLE001 (the other trials go on)
+                report.add(trial, error)
+            else:
+                self._trials[trial.number] = trial
+            del self._added[0]
+        return self._group
+
+
+class _ReportBuilder:
+    """Collects the outcomes of a step."""
+
+    def __init__(self) -> None:
+        self._epochs: dict[int, list[EpochReport]] = {}
+        self._failures: dict[int, WorkerFailure] = {}
+        self.any_ended = False
+        """True if a trial has failed or used all of its epochs, so that the driver has to know."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._epochs
+
+    def add(self, trial: TrialTask, outcome: EpochReport | Exception) -> None:
+        """Add an epoch of a trial, or its first error."""
+        epochs = self._epochs.setdefault(trial.number, [])
+        if isinstance(outcome, EpochReport):
+            epochs.append(outcome)
+            self.any_ended |= trial.max_epochs is not None and outcome.epoch >= trial.max_epochs
+        else:
+            self._failures.setdefault(trial.number, _failure(outcome))
+            self.any_ended = True
+
+    def build(self) -> WorkerReport:
+        return WorkerReport(
+            tuple(
+                TrialReport(number, tuple(epochs), self._failures.get(number))
+                for number, epochs in self._epochs.items()
+            )
+        )
 
 
 def _failure(error: Exception) -> WorkerFailure:
-    """Describe an exception for a worker report; call it inside `except`."""
+    """Describe an exception for a worker report."""
     if isinstance(error, DataLostError):
         return WorkerFailure(str(error), cause="lost", data_lost=True)
     if isinstance(error, (StorageError, InputError)):
         return WorkerFailure(str(error), ends_run=type(error))
     message = str(error) or type(error).__name__
-    return WorkerFailure(message, cause=_retry_cause(error), details=traceback.format_exc())
+    details = "".join(traceback.format_exception(error))
+    return WorkerFailure(message, cause=_retry_cause(error), details=details)
 
 
 def _retry_cause(error: Exception) -> Cause | None:

@@ -31,6 +31,7 @@ from celltune.search.storage.locate import find_experiment, new_experiment, open
 from celltune.search.storage.snapshot import with_budget
 from celltune.search.tracking.trackers import track_search
 from celltune.search.tuning.budget_changes import Changes, budget_event, config_after
+from celltune.search.tuning.pack_size import trials_per_worker
 from celltune.search.tuning.stopping import end_reason
 from celltune.search.tuning.warm_start import describe_warm_start, warm_start_event
 from celltune.search.version import VERSION, library_versions
@@ -67,7 +68,9 @@ class _Run:
     config: SearchConfig
     """Without the changes of the budget that the ledger records."""
     data: PreparedData
-    slots: int
+    workers: int
+    """Number of workers that can run at the same time."""
+    trials_per_worker: int
     view: View
     clock: Clock
 
@@ -102,11 +105,14 @@ def launch(
     """
     view = view or SilentView()
     resolved = resolve_for_run(config, overrides, name)
+    packed = trials_per_worker(resolved)
     root = open_storage(storage)
     experiment = new_experiment(resolved.name, root)
     prior, prior_fingerprint = _prior_trials(resolved, warm_start, root, clock)
     _check_data_files(resolved)
-    with connected_cluster(resolved.resources, root, address, view) as slots:
+    with connected_cluster(
+        resolved.resources, root, address, view, trials_per_worker=packed
+    ) as workers:
         data = _prepare(resolved, view)
         _check_vectors(resolved, data)
         events: list[Event] = [
@@ -121,7 +127,8 @@ def launch(
             events.append(prior)
         experiment.create(resolved, *events)
         with experiment.locked():
-            return _search(_Run(experiment, resolved, data, slots, view, clock), Changes())
+            run = _Run(experiment, resolved, data, workers, packed, view, clock)
+            return _search(run, Changes())
 
 
 def resume(
@@ -165,11 +172,15 @@ def resume(
         no_change = budget_event(config, (), state, changes, clock()) is None
         if no_change and (reason := end_reason(changed, state)) is not None:
             return RunResult(experiment, changed, state, reason)
+        packed = trials_per_worker(changed)
         _check_data_files(changed)
-        with connected_cluster(changed.resources, experiment.storage, address, view) as slots:
+        with connected_cluster(
+            changed.resources, experiment.storage, address, view, trials_per_worker=packed
+        ) as workers:
             data = _prepare(changed, view)
             check_same_data(experiment, state, data)
-            return _search(_Run(experiment, config, data, slots, view, clock), changes)
+            run = _Run(experiment, config, data, workers, packed, view, clock)
+            return _search(run, changes)
 
 
 def _prior_trials(
@@ -238,8 +249,9 @@ def _search(run: _Run, changes: Changes) -> RunResult:
                 config,
                 experiment,
                 handle,
-                run.slots,
+                run.workers,
                 republish_data=lambda: ray_store.acquire(run.data, limit=data_limit),
+                trials_per_worker=run.trials_per_worker,
             )
             engine.run(controller, stop)
         reason: EndReason = controller.end_reason or stop.reason or "interrupted"
@@ -250,10 +262,15 @@ def _search(run: _Run, changes: Changes) -> RunResult:
 def _make_controller(run: _Run, ledger: Ledger, changes: Changes) -> SearchController:
     from celltune.search.tuning.controller import SearchController
 
+    def make() -> SearchController:
+        return SearchController(
+            run.config, ledger, clock=run.clock, trials_per_worker=run.trials_per_worker
+        )
+
     # Replaying the ledger may append the ends of trials, which the budget event has to follow.
-    controller = SearchController(run.config, ledger, clock=run.clock)
+    controller = make()
     event = budget_event(run.config, ledger, controller.state, changes, run.clock())
     if event is None:
         return controller
     ledger.append(event)
-    return SearchController(run.config, ledger, clock=run.clock)
+    return make()

@@ -77,21 +77,27 @@ def _check_trackers(config: SearchConfig) -> SearchConfig:
 
 @contextmanager
 def connected_cluster(
-    resources: Resources, storage: Storage, address: str | None, view: View
+    resources: Resources,
+    storage: Storage,
+    address: str | None,
+    view: View,
+    *,
+    trials_per_worker: int = 1,
 ) -> Iterator[int]:
     """Connect to a cluster and check that trials can run there.
 
     Args:
-        resources: resources of one trial.
+        resources: resources of the trials.
         storage: storage that every node has to reach.
         address: address of a running Ray cluster; `None` starts a local one.
         view: shows the progress.
+        trials_per_worker: number of trials that a worker trains at the same time.
 
     Yields:
-        The number of trials that can run at the same time.
+        The number of workers that can run at the same time.
 
     Raises:
-        ResourceError: no cluster answers, no node can run a trial, or a node cannot use the
+        ResourceError: no cluster answers, no node can run a worker, or a node cannot use the
             storage.
         ExperimentError: the storage cannot be written.
     """
@@ -102,7 +108,7 @@ def connected_cluster(
         f"Connecting to the Ray cluster at {address}" if address else "Starting a local Ray cluster"
     )
     with connected(address):
-        slots = trial_slots(resources)
+        slots = trial_slots(resources, trials_per_worker)
         check_storage_shared(storage)
         yield slots
 

@@ -49,6 +49,9 @@ class Assignment:
     max_epochs: int
     checkpoints: tuple[str, ...]
     """Names of the recorded checkpoints, the newest first; empty for a new trial."""
+    alone: bool = False
+    """True if no other trial may share the worker, because this is the last retry of a trial that
+    lost its workers, possibly due to another trial."""
 
 
 class SearchController:
@@ -160,38 +163,66 @@ class SearchController:
         )
         return self._assignment(self.state.trials[number])
 
-    def report(self, number: int, reports: Sequence[EpochReport]) -> bool:
-        """Record finished epochs of a trial, in their order, with a single write to the ledger.
+    @property
+    def trials_to_start(self) -> int:
+        """Number of trials that wait for a worker, or that the budget allows to create."""
+        return len(self._waiting) + max(0, self._config.budget.trials - len(self.state.trials))
 
-        Epochs that the ledger already holds are skipped: a trial that was restored from an older
-        checkpoint repeats them with the same metrics. Epochs after the one that ends the trial are
-        skipped too.
+    def report(self, number: int, reports: Sequence[EpochReport]) -> bool:
+        """Record finished epochs of one trial; see `report_together`.
 
         Args:
             number: the trial's number.
-            reports: the epochs.
+            reports: the epochs, in their order.
 
         Returns:
             True if the trial continues, False if it has ended.
         """
-        trial = self.state.trials[number]
-        events: list[EpochReported] = []
-        outcome = None
+        return number not in self.report_together({number: reports})
+
+    def report_together(self, reports: Mapping[int, Sequence[EpochReport]]) -> set[int]:
+        """Record finished epochs of the trials of a worker with a single write to the ledger.
+
+        A crash leaves all or none of them in the ledger, so that the trials stay in step. Epochs
+        that the ledger already holds are skipped: a trial that was restored from an older
+        checkpoint repeats them with the same metrics. Epochs after the one that ends a trial are
+        skipped too.
+
+        Args:
+            reports: the epochs of each trial, in their order, by the trial's number.
+
+        Returns:
+            The numbers of the trials that have ended.
+        """
+        events = [
+            event
+            for number, epochs in reports.items()
+            for event in self._decide(self.state.trials[number], epochs)
+        ]
+        if not events:
+            return set()
+        self._record(*events)
+        for event in events:
+            if isinstance(event, EpochReported):
+                value = event.metrics[self._config.metric]
+                self.sampler.report(event.number, event.epoch, value)
+            else:
+                self.sampler.finish(self.state.trials[event.number])
+        return {event.number for event in events if isinstance(event, TrialStopped)}
+
+    def _decide(
+        self, trial: TrialRecord, reports: Sequence[EpochReport]
+    ) -> list[EpochReported | TrialStopped]:
+        """Return the events that result from finished epochs of a trial."""
+        events: list[EpochReported | TrialStopped] = []
         for report in reports:
-            if report.epoch > trial.epochs_done and outcome is None:
-                event = self._epoch_event(number, report)
+            if report.epoch > trial.epochs_done:
+                event = self._epoch_event(trial.number, report)
                 events.append(event)
                 outcome = self._outcome(trial, report.epoch, self._continues(event))
-        if events and outcome is not None:
-            ended = TrialStopped(at=events[-1].at, number=number, reason=outcome)
-            self._record(*events, ended)
-        elif events:
-            self._record(*events)
-        for event in events:
-            self.sampler.report(number, event.epoch, event.metrics[self._config.metric])
-        if outcome is not None:
-            self.sampler.finish(trial)
-        return outcome is None
+                if outcome is not None:
+                    return [*events, TrialStopped(at=event.at, number=trial.number, reason=outcome)]
+        return events
 
     def fail(self, number: int, error: str, details: str = "") -> None:
         """Record that a trial has failed.
@@ -225,10 +256,17 @@ class SearchController:
     def _take_waiting(self, shape: PackShape | None) -> int | None:
         """Remove and return the first waiting trial, of a shape if one is given."""
         for number in self._waiting:
-            if shape is None or self._shapes.shape(number) == shape:
+            if shape is None or self._may_join(number, shape):
                 self._waiting.remove(number)
                 return number
         return None
+
+    def _may_join(self, number: int, shape: PackShape) -> bool:
+        alone = self._trains_alone(self.state.trials[number])
+        return not alone and self._shapes.shape(number) == shape
+
+    def _trains_alone(self, trial: TrialRecord) -> bool:
+        return self._packed and 0 < trial.losses >= self._config.retries
 
     def _record(self, *events: Event) -> None:
         self._ledger.append(*events)
@@ -240,7 +278,9 @@ class SearchController:
     def _assignment(self, trial: TrialRecord) -> Assignment:
         newest_first = reversed(trial.epochs)
         names = tuple(epoch.checkpoint for epoch in newest_first if epoch.checkpoint is not None)
-        return Assignment(trial.number, dict(trial.params), trial.max_epochs, names)
+        return Assignment(
+            trial.number, dict(trial.params), trial.max_epochs, names, self._trains_alone(trial)
+        )
 
     def _epoch_event(self, number: int, report: EpochReport) -> EpochReported:
         return EpochReported(

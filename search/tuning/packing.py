@@ -18,7 +18,14 @@ from celltune.search.extensions import SAMPLERS
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.types import ParameterValue
 
-__all__ = ["PackShape", "ShapeIndex", "check_sampler_packs", "given_values", "shape_of"]
+__all__ = [
+    "PackShape",
+    "ShapeIndex",
+    "check_sampler_packs",
+    "given_values",
+    "sampler_packs",
+    "shape_of",
+]
 
 
 def shape_of(params: Mapping[str, ParameterValue]) -> PackShape:
@@ -50,13 +57,18 @@ class ShapeIndex:
         return self._shapes[number]
 
 
+def sampler_packs(config: SearchConfig) -> bool:
+    """Return whether the sampler of a config can propose trials of a given shape."""
+    return bool(SAMPLERS.load(config.sampler.name).proposes_given)
+
+
 def check_sampler_packs(config: SearchConfig) -> None:
     """Check that the sampler of a config can propose trials of a given shape.
 
     Raises:
         ConfigError: it cannot.
     """
-    if not SAMPLERS.load(config.sampler.name).proposes_given:
+    if not sampler_packs(config):
         raise ConfigError(
             f"sampler.name is '{config.sampler.name}', a sampler that cannot propose trials of a "
             "given shape, which packed trials need. Set resources.trials_per_worker to 1, or use "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -22,7 +22,12 @@ from celltune.search.storage.checkpoints import Checkpoints
 from celltune.search.types import EpochReport, ParameterValue
 
 if TYPE_CHECKING:
-    from celltune.models.training.trainer import Trainer
+    from torch import Tensor
+
+    from celltune.data_prep.types import JSON
+    from celltune.models.config import ModelConfig, TrainingConfig
+    from celltune.models.training.checkpoint import State
+    from celltune.models.training.trainer import EpochMetrics, Predictions, Trainer
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,32 @@ class TrialTask:
     metrics: tuple[str, ...] = ()
     """Metrics that are reported in addition to those of the trainer."""
     device: str = "cpu"
-    threads: int = 1
-    """Number of torch threads."""
-    memory_gb: float | None = None
-    """Memory limit in GB (1e9 bytes); see `Resources.memory_per_trial_gb`."""
+    max_epochs: int | None = None
+    """Epoch that ends the trial, so that a worker reports it at once; None: unknown."""
+    alone: bool = False
+    """True if no other trial may share the worker."""
+
+
+class Trained(Protocol):
+    """A model in training, as checkpoints need it: a `Trainer`, or a member of a pack."""
+
+    @property
+    def epoch(self) -> int:
+        """Number of completed epochs."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+
+    def state(self) -> State:
+        """Return the training state."""
+
+    def load_state(self, tensors: dict[str, Tensor], meta: dict[str, JSON]) -> None:
+        """Continue from a state.
+
+        Raises:
+            CheckpointError: the state does not match.
+        """
 
 
 def checkpoint_name(epoch: int) -> str:
@@ -73,10 +100,22 @@ def make_trainer(
     # Importing torch takes seconds, and a worker may be stopped before it trains.
     from celltune.models.training.trainer import Trainer
 
+    return Trainer(*trial_configs(params, data), data, seed=seed, device=device)
+
+
+def trial_configs(
+    params: Mapping[str, ParameterValue], data: PreparedData
+) -> tuple[ModelConfig, TrainingConfig]:
+    """Return the configs of a trial's model and of its training.
+
+    Args:
+        params: all active hyperparameters.
+        data: word vectors determine the embedding size, unless it is a hyperparameter.
+    """
     model, training = model_and_training(params)
     if data.vectors is not None and "embedding_size" not in params:
         model = model.model_copy(update={"embedding_size": data.vectors.shape[1]})
-    return Trainer(model, training, data, seed=seed, device=device)
+    return model, training
 
 
 def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochReport]:
@@ -92,11 +131,10 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochReport]:
     """
     seed = trial_seed(task.seed, task.number)
     trainer = make_trainer(task.params, data, seed=seed, device=task.device)
-    warnings = _restore(trainer, task)
+    warnings = restore(trainer, task)
     while True:
         metrics = train_epoch(trainer, task.metrics)
-        metrics["parameters"] = float(trainer.parameters)
-        yield EpochReport(trainer.epoch, metrics, _save(trainer, task), warnings)
+        yield report_epoch(trainer, task, metrics, warnings)
         warnings = ()
 
 
@@ -111,39 +149,89 @@ def train_epoch(trainer: Trainer, metrics: Sequence[str] = ()) -> dict[str, floa
     Raises:
         TrialError: a loss or a metric is not finite.
     """
-    from celltune.models.training.trainer import EpochMetrics, Predictions
+    from celltune.models.training.trainer import Predictions
 
-    missing = [name for name in metrics if name not in EpochMetrics.__dataclass_fields__]
-    predictions = Predictions() if missing else None
-    epoch = asdict(trainer.run_epoch(predictions))
-    values = {name: float(value) for name, value in epoch.items() if name != "epoch"}
+    predictions = Predictions() if missing_metrics(metrics) else None
+    return epoch_metrics(trainer.run_epoch(predictions), metrics, predictions)
+
+
+def missing_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
+    """Return the metrics that are computed from predictions, because trainers do not report them.
+
+    Args:
+        metrics: names of metrics in `METRICS`.
+    """
+    from celltune.models.training.trainer import EpochMetrics
+
+    return tuple(name for name in metrics if name not in EpochMetrics.__dataclass_fields__)
+
+
+def epoch_metrics(
+    epoch: EpochMetrics, metrics: Sequence[str], predictions: Predictions | None
+) -> dict[str, float]:
+    """Return the metrics of a trained epoch by name: the trainer's and the requested ones.
+
+    Args:
+        epoch: the metrics that the trainer reports.
+        metrics: names of metrics in `METRICS`.
+        predictions: predictions for the validation split, needed for `missing_metrics(metrics)`.
+
+    Raises:
+        TrialError: a metric is not finite.
+    """
+    values = {name: float(value) for name, value in asdict(epoch).items() if name != "epoch"}
     if predictions is not None:
         labels, log_probabilities = predictions.arrays()
-        for name in missing:
+        for name in missing_metrics(metrics):
             values[name] = float(objective_metric(name).compute(labels, log_probabilities))
             if not math.isfinite(values[name]):
                 raise TrialError(
-                    f"The metric {name} is {values[name]} after epoch {trainer.epoch}. It must be "
+                    f"The metric {name} is {values[name]} after epoch {epoch.epoch}. It must be "
                     "a finite number: fix the package that defines it, or use another metric."
                 )
     return values
 
 
-def _save(trainer: Trainer, task: TrialTask) -> str:
-    name = checkpoint_name(trainer.epoch)
+def report_epoch(
+    trained: Trained, task: TrialTask, metrics: dict[str, float], warnings: tuple[str, ...]
+) -> EpochReport:
+    """Write the checkpoint of an epoch and return the report that names it.
+
+    Args:
+        trained: the model after the epoch.
+        task: the trial.
+        metrics: the metrics of the epoch; `parameters` is added.
+        warnings: sentences to log.
+
+    Raises:
+        StorageError: the checkpoint cannot be written.
+    """
+    metrics = {**metrics, "parameters": float(trained.parameters)}
+    name = checkpoint_name(trained.epoch)
     try:
-        task.checkpoints.save(trainer.state(), name)
+        task.checkpoints.save(trained.state(), name)
     except OSError as error:
         raise _storage_error(task, "write", name, error) from error
-    return name
+    return EpochReport(trained.epoch, metrics, name, warnings)
 
 
-def _restore(trainer: Trainer, task: TrialTask) -> tuple[str, ...]:
-    """Load the first usable checkpoint; return a warning for each one that is not."""
+def restore(trained: Trained, task: TrialTask) -> tuple[str, ...]:
+    """Load the first usable checkpoint of `task.restore_from`, if there is one.
+
+    Args:
+        trained: the model, untrained.
+        task: the trial.
+
+    Returns:
+        A warning for each checkpoint that is not usable.
+
+    Raises:
+        StorageError: a checkpoint cannot be read.
+    """
     warnings: list[str] = []
     for name in task.restore_from:
         try:
-            trainer.load_state(*task.checkpoints.load(name))
+            trained.load_state(*task.checkpoints.load(name))
         except CheckpointError as error:
             warnings.append(
                 f"Trial {task.number} skips the checkpoint {name}. {error}{_set_aside(task, name)} "

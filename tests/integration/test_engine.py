@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from celltune.search.cluster.messages import WorkerTask
 from celltune.search.cluster.tune_engine import TuneEngine
 from celltune.search.config.loading import parse_config
 from celltune.search.errors import ExperimentError, LedgerError, ResourceError, StorageError
@@ -19,6 +20,8 @@ from celltune.search.ledger.ledger import Ledger
 from celltune.search.runs.launch import RunResult, launch, resume
 from celltune.search.storage.locate import new_experiment
 from celltune.search.tuning.controller import SearchController
+from celltune.search.tuning.trial import TrialTask
+from celltune.search.tuning.trial_group import SeparateTrials
 from celltune.search.types import EpochReport
 from tests.search.assertions import assert_all_ended
 
@@ -141,9 +144,12 @@ def test_an_unwritable_ledger_ends_the_run_with_its_error(
 
 
 def test_very_short_epochs_share_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_work(task: Any, data: Any) -> Iterator[EpochReport]:
+    def no_training(task: TrialTask) -> Iterator[EpochReport]:
         for epoch in range(1, 1000):
             yield EpochReport(epoch, {"valid_accuracy": 0.5 + task.number / 10}, f"epoch-{epoch}")
+
+    def no_work(task: WorkerTask) -> SeparateTrials:
+        return SeparateTrials(no_training)
 
     config = parse_config({**CONFIG, "budget": {"trials": 3, "max_epochs": 50}})
     folder = new_experiment("demo", tmp_path)
@@ -158,7 +164,7 @@ def test_very_short_epochs_share_a_report(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Ledger, "append", append)
     with folder.open_ledger() as ledger:
         controller = SearchController(config, ledger, clock=time.time)
-        engine = TuneEngine(config, folder, None, 2, lambda: None, no_work)
+        engine = TuneEngine(config, folder, None, 2, lambda: None, work=no_work)
         engine.run(controller, lambda: False)
     assert [trial.epochs_done for trial in folder.state().trials] == [50, 50, 50]
     assert folder.state().count("completed") == 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from celltune.search.ledger.events import TrialCreated
 from celltune.search.ledger.ledger import read
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import open_storage
-from tests.integration.conftest import Run, start, workers_of
+from tests.integration.conftest import Run, start, wait_until, workers_of
 from tests.search.assertions import assert_all_ended
 
 CONFIG: dict[str, Any] = {
@@ -50,7 +49,7 @@ def launch_and_signal(
     folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        if folder.ledger.exists() and _epochs(folder) >= epochs:
+        if folder.ledger.exists() and epochs_done(folder) >= epochs:
             break
         time.sleep(0.02)
     process.send_signal(number)
@@ -58,7 +57,8 @@ def launch_and_signal(
     return folder, process.returncode, output
 
 
-def _epochs(folder: LocalExperiment) -> int:
+def epochs_done(folder: LocalExperiment) -> int:
+    """Return the number of recorded epochs of all trials."""
     return sum(trial.epochs_done for trial in folder.state().trials)
 
 
@@ -141,7 +141,7 @@ def test_a_trial_is_retried_after_its_worker_was_killed(
 ) -> None:
     process = start(env, "launch", write_config(tmp_path / "c.yaml"), "--address", address)
     folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
-    _wait(lambda: folder.ledger.exists() and _epochs(folder) >= 2)
+    wait_until(lambda: folder.ledger.exists() and epochs_done(folder) >= 2)
     os.kill(workers_of(address)[0], signal.SIGKILL)
     output, _ = process.communicate(timeout=120)
     state = folder.state()
@@ -151,13 +151,6 @@ def test_a_trial_is_retried_after_its_worker_was_killed(
     assert sum(trial.losses for trial in state.trials) == 1
     assert "continues from its checkpoint because its worker died" in output
     assert "Traceback" not in output
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_the_next_commands_name_the_storage(command: Run, tmp_path: Path) -> None:

@@ -90,6 +90,21 @@ def test_trial_slots_count_nodes_that_an_autoscaler_may_add(
         trial_slots(Resources(cpus_per_trial=8))
 
 
+def test_trials_of_a_worker_share_its_cpus_but_need_memory_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = {"Alive": True, "Resources": {"CPU": 4.0, "memory": 8e9}}
+    monkeypatch.setattr(ray, "nodes", lambda: [node])
+    monkeypatch.setattr(connection, "autoscaler_node_groups", list)
+    assert trial_slots(Resources(), 8) == 4
+    limited = Resources(memory_per_trial_gb=1)
+    assert trial_slots(limited, 4) == 2
+    assert trial_slots(Resources(concurrent_trials=11), 4) == 2
+    message = "A worker of 16 trials needs 1 CPUs and 0 GPUs and 16 GB of memory"
+    with pytest.raises(ResourceError, match=message):
+        trial_slots(limited, 16)
+
+
 @pytest.mark.usefixtures("_not_connected")
 def test_an_interrupted_start_shuts_ray_down(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(**_: Any) -> None:

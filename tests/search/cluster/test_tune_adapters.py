@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,7 +15,8 @@ from ray.tune.search import Searcher
 from celltune.data_prep.errors import DataError
 from celltune.errors import CelltuneError
 from celltune.search.cluster import watchdog
-from celltune.search.cluster.messages import WorkerFailure, WorkerReport, WorkerTask
+from celltune.search.cluster.assignments import Assignments
+from celltune.search.cluster.messages import TrialReport, WorkerFailure, WorkerReport, WorkerTask
 from celltune.search.cluster.tune_adapters import (
     SchedulerAdapter,
     SearcherAdapter,
@@ -22,10 +24,16 @@ from celltune.search.cluster.tune_adapters import (
 )
 from celltune.search.cluster.watchdog import HangWatchdog
 from celltune.search.errors import LedgerError, StorageError
-from celltune.search.tuning.controller import SearchController
+from celltune.search.tuning.controller import Assignment, SearchController
+from celltune.search.tuning.packing import PackShape, shape_of
+from celltune.search.tuning.trial import TrialTask
 from celltune.search.types import EpochReport
 
+NOTHING = cast("Any", None)
 EPOCH = EpochReport(1, {"valid_accuracy": 0.5}, "epoch-1")
+
+
+PARAMS = {"cell": "gru", "hidden_size": 4}
 
 
 class RecordingController:
@@ -34,14 +42,25 @@ class RecordingController:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.goes_on = True
+        self.waiting: list[int] = []
+        self.alone = False
         self.end_reason: str | None = None
 
-    def next(self) -> Any:
-        return None
+    def next(self, shape: PackShape | None = None) -> Assignment | None:
+        assert shape in (None, shape_of(PARAMS))
+        self.calls.append(("next",) if shape is None else ("next of shape",))
+        if not self.waiting:
+            return None
+        return Assignment(self.waiting.pop(0), dict(PARAMS), 3, (), self.alone)
 
-    def report(self, number: int, reports: Any) -> bool:
-        self.calls.append(("report", number, list(reports)))
-        return self.goes_on
+    @property
+    def trials_to_start(self) -> int:
+        return len(self.waiting)
+
+    def report_together(self, reports: Mapping[int, Any]) -> set[int]:
+        if reports:
+            self.calls.append(("report", {n: list(epochs) for n, epochs in reports.items()}))
+        return set() if self.goes_on else set(reports)
 
     def fail(self, *arguments: Any) -> None:
         self.calls.append(("fail", *arguments))
@@ -60,13 +79,17 @@ class Clock:
 class TrialStub:
     """The attributes of a Ray Tune trial that the adapters use."""
 
-    def __init__(self, error: str | None = None) -> None:
-        nothing = cast("Any", None)
-        task = WorkerTask(cast("Any", SimpleNamespace(number=7)), 3, nothing, nothing)
-        self.config = {"task": task}
+    def __init__(self, error: str | None = None, numbers: tuple[int, ...] = (7,)) -> None:
+        trials = tuple(TrialTask(number, PARAMS, 1, NOTHING) for number in numbers)
+        self.config = {"task": WorkerTask(trials, NOTHING, NOTHING)}
         self.status = Trial.RUNNING
-        self.temporary_state = SimpleNamespace(ray_actor="actor")
+        self.replaced: list[tuple[list[int], list[int]]] = []
+        method = SimpleNamespace(remote=self._replace)
+        self.temporary_state = SimpleNamespace(ray_actor=SimpleNamespace(replace_trials=method))
         self._error = error
+
+    def _replace(self, removed: Sequence[int], added: Sequence[TrialTask]) -> None:
+        self.replaced.append((list(removed), [task.number for task in added]))
 
     def get_error(self) -> str | None:
         return self._error
@@ -85,20 +108,52 @@ def republished() -> list[str]:
     return []
 
 
-@pytest.fixture
-def scheduler(controller: RecordingController, republished: list[str]) -> SchedulerAdapter:
+def assignments_of(
+    controller: RecordingController, trials_per_worker: int = 1, workers: int = 1
+) -> Assignments:
+    def make_task(assignment: Assignment) -> TrialTask:
+        number, params = assignment.number, assignment.params
+        return TrialTask(number, params, 1, NOTHING, alone=assignment.alone)
+
+    return Assignments(
+        cast("SearchController", controller),
+        make_task,
+        workers=workers,
+        trials_per_worker=trials_per_worker,
+    )
+
+
+def make_scheduler(
+    controller: RecordingController,
+    republished: list[str],
+    trials_per_worker: int = 1,
+    watch: HangWatchdog | None = None,
+) -> SchedulerAdapter:
     return SchedulerAdapter(
         cast("SearchController", controller),
-        HangWatchdog(None, Clock()),
+        assignments_of(controller, trials_per_worker),
+        watch or HangWatchdog(None, Clock()),
         lambda: republished.append("data"),
     )
+
+
+@pytest.fixture
+def scheduler(controller: RecordingController, republished: list[str]) -> SchedulerAdapter:
+    return make_scheduler(controller, republished)
 
 
 def handle(
     scheduler: SchedulerAdapter, epochs: tuple[EpochReport, ...], failure: WorkerFailure | None
 ) -> str:
-    result = {"reports": [WorkerReport(epochs, failure)]}
-    decision = scheduler.on_trial_result(None, TrialStub(), result)
+    """Pass the report of trial 7, which is alone in its worker, to the scheduler."""
+    trial = TrialStub()
+    scheduler.on_trial_add(None, trial)
+    return handle_all(scheduler, trial, TrialReport(7, epochs, failure))
+
+
+def handle_all(scheduler: SchedulerAdapter, trial: TrialStub, *reports: TrialReport) -> str:
+    result = {"reports": [WorkerReport(reports)]}
+    decision = scheduler.on_trial_result(None, trial, result)
     assert result == {"reports": []}
     return decision
 
@@ -109,7 +164,7 @@ def test_epochs_are_reported_and_the_controller_decides(
     assert handle(scheduler, (EPOCH,), None) == TrialScheduler.CONTINUE
     controller.goes_on = False
     assert handle(scheduler, (EPOCH, EPOCH), None) == TrialScheduler.STOP
-    assert controller.calls == [("report", 7, [EPOCH]), ("report", 7, [EPOCH, EPOCH])]
+    assert controller.calls == [("report", {7: [EPOCH]}), ("report", {7: [EPOCH, EPOCH]})]
 
 
 def test_warnings_of_epochs_are_logged(
@@ -146,7 +201,7 @@ def test_a_failure_after_the_last_epoch_of_a_stopped_trial_is_ignored(
 ) -> None:
     controller.goes_on = False
     assert handle(scheduler, (EPOCH,), WorkerFailure("late")) == TrialScheduler.STOP
-    assert controller.calls == [("report", 7, [EPOCH])]
+    assert controller.calls == [("report", {7: [EPOCH]})]
 
 
 @pytest.mark.parametrize("error", [StorageError, DataError, LedgerError])
@@ -161,10 +216,10 @@ def test_a_failure_that_ends_the_run_is_raised_in_its_own_class(
 def test_an_error_of_the_controller_is_kept(
     scheduler: SchedulerAdapter, controller: RecordingController, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> bool:
+    def fail(*_: Any) -> set[int]:
         raise LedgerError("cannot be written")
 
-    monkeypatch.setattr(controller, "report", fail)
+    monkeypatch.setattr(controller, "report_together", fail)
     with pytest.raises(LedgerError, match="cannot be written"):
         handle(scheduler, (EPOCH,), None)
     assert isinstance(scheduler.error, LedgerError)
@@ -189,7 +244,9 @@ def test_a_lost_worker_retries_its_trial(
     scheduler: SchedulerAdapter,
     controller: RecordingController,
 ) -> None:
-    scheduler.on_trial_error(None, TrialStub(error))
+    trial = TrialStub(error)
+    scheduler.on_trial_add(None, trial)
+    scheduler.on_trial_error(None, trial)
     assert controller.calls == [("retry", 7, cause, message)]
 
 
@@ -200,21 +257,22 @@ def test_a_hanging_trial_is_killed_once_and_retried(
     monkeypatch.setattr(watchdog.ray, "kill", killed.append)
     clock, trial = Clock(), TrialStub("killed")
     watch = HangWatchdog(10.0, clock)
-    scheduler = SchedulerAdapter(cast("SearchController", controller), watch, lambda: None)
-    watch.add(trial)
+    scheduler = make_scheduler(controller, [], watch=watch)
+    scheduler.on_trial_add(None, trial)
     for clock.now in (0.0, 9.0):
         watch.check()
     watch.reset(trial)
     for clock.now in (19.0, 19.1, 30.0):
         watch.check()
-    assert killed == ["actor"]
+    assert killed == [trial.temporary_state.ray_actor]
     scheduler.on_trial_error(None, trial)
     reason = "The trial reported no epoch within 10s (trial_timeout)."
     assert controller.calls == [("retry", 7, "hung", reason)]
 
 
 def test_the_searcher_is_finished_when_the_search_is(controller: RecordingController) -> None:
-    searcher = SearcherAdapter(cast("SearchController", controller), cast("Any", None))
+    assignments = assignments_of(controller)
+    searcher = SearcherAdapter(cast("SearchController", controller), assignments, NOTHING)
     assert searcher.suggest("id") is None
     controller.end_reason = "finished"
     assert searcher.suggest("id") == Searcher.FINISHED
@@ -234,3 +292,148 @@ def test_the_run_stops_on_request_or_when_the_search_is_over(
     controller.end_reason = None
     requested.append(True)
     assert stopper.stop_all() is True
+
+
+def suggested(controller: RecordingController, trials_per_worker: int) -> list[int]:
+    """Return the numbers of the trials that a free worker gets."""
+    assignments = assignments_of(controller, trials_per_worker)
+
+    def make_task(trials: tuple[TrialTask, ...]) -> WorkerTask:
+        return WorkerTask(trials, NOTHING, NOTHING)
+
+    searcher = SearcherAdapter(cast("SearchController", controller), assignments, make_task)
+    return [task.number for task in searcher.suggest("id")["task"].trials]
+
+
+def test_a_worker_gets_trials_of_one_shape_until_it_is_full(
+    controller: RecordingController,
+) -> None:
+    controller.waiting = [3, 4, 5, 6, 7]
+    assert suggested(controller, 3) == [3, 4, 5]
+    assert controller.calls == [("next",), ("next of shape",), ("next of shape",)]
+    assert suggested(controller, 3) == [6, 7]
+
+
+def test_too_few_trials_are_distributed_among_the_free_workers(
+    controller: RecordingController,
+) -> None:
+    assignments = assignments_of(controller, trials_per_worker=4, workers=3)
+    controller.waiting = list(range(7))
+    counts = [len(assignments.start_worker()) for _ in range(4)]
+    assert counts == [3, 2, 2, 0]
+    controller.waiting = list(range(9))
+    for _ in range(2):
+        assignments.worker_ended()
+    assert len(assignments.start_worker()) == 4
+
+
+def test_a_trial_that_must_be_alone_gets_a_worker_of_its_own(
+    packed: SchedulerAdapter, controller: RecordingController
+) -> None:
+    controller.waiting, controller.alone = [3, 4], True
+    assert suggested(controller, 3) == [3]
+    trial = TrialStub()
+    task = TrialTask(3, PARAMS, 1, NOTHING, alone=True)
+    trial.config = {"task": WorkerTask((task,), NOTHING, NOTHING)}
+    packed.on_trial_add(None, trial)
+    assert handle_all(packed, trial, TrialReport(3, (EPOCH,))) == TrialScheduler.CONTINUE
+    assert trial.replaced == []
+
+
+def test_a_worker_of_one_trial_never_asks_for_a_shape(controller: RecordingController) -> None:
+    controller.waiting = [3, 4]
+    assert suggested(controller, 1) == [3]
+    assert controller.calls == [("next",)]
+
+
+@pytest.fixture
+def packed(controller: RecordingController, republished: list[str]) -> SchedulerAdapter:
+    """A scheduler whose workers train up to three trials."""
+    return make_scheduler(controller, republished, 3)
+
+
+def started(scheduler: SchedulerAdapter, *numbers: int, error: str | None = None) -> TrialStub:
+    trial = TrialStub(error, numbers)
+    scheduler.on_trial_add(None, trial)
+    return trial
+
+
+def test_trials_that_end_are_replaced_in_the_same_worker(
+    packed: SchedulerAdapter, controller: RecordingController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = started(packed, 1, 2, 3)
+    controller.waiting = [8]
+    monkeypatch.setattr(controller, "report_together", lambda reports: reports.keys() & {2})
+    reports = [TrialReport(number, (EPOCH,)) for number in (1, 2, 3)]
+    assert handle_all(packed, trial, *reports) == TrialScheduler.CONTINUE
+    assert trial.replaced == [([2], [8])]
+    assert handle_all(packed, trial, TrialReport(1, (EPOCH,))) == TrialScheduler.CONTINUE
+    assert trial.replaced == [([2], [8])]
+
+
+def test_free_places_are_filled_as_soon_as_there_are_trials(
+    packed: SchedulerAdapter, controller: RecordingController
+) -> None:
+    trial = started(packed, 1)
+    assert handle_all(packed, trial, TrialReport(1, (EPOCH,))) == TrialScheduler.CONTINUE
+    assert trial.replaced == []
+    controller.waiting = [4, 5, 6]
+    assert handle_all(packed, trial, TrialReport(1, (EPOCH,))) == TrialScheduler.CONTINUE
+    assert trial.replaced == [([], [4, 5])]
+    assert controller.waiting == [6]
+
+
+def test_a_worker_whose_trials_have_all_ended_asks_for_any_shape(
+    packed: SchedulerAdapter, controller: RecordingController
+) -> None:
+    trial = started(packed, 1, 2)
+    controller.waiting, controller.goes_on = [4], False
+    reports = [TrialReport(number, (EPOCH,)) for number in (1, 2)]
+    assert handle_all(packed, trial, *reports) == TrialScheduler.STOP
+    assert trial.replaced == []
+    assert controller.waiting == [4]
+
+
+def test_a_failed_trial_leaves_its_neighbours_alone(
+    packed: SchedulerAdapter, controller: RecordingController
+) -> None:
+    trial = started(packed, 1, 2, 3)
+    reports = (TrialReport(1, (EPOCH,)), TrialReport(2, (), WorkerFailure("diverged")))
+    assert handle_all(packed, trial, *reports) == TrialScheduler.CONTINUE
+    assert trial.replaced == [([2], [])]
+    assert controller.calls[:2] == [("report", {1: [EPOCH]}), ("fail", 2, "diverged", "")]
+
+
+def test_lost_data_is_republished_once_for_all_trials(
+    packed: SchedulerAdapter, controller: RecordingController, republished: list[str]
+) -> None:
+    failure = WorkerFailure("gone", "lost", data_lost=True)
+    reports = [TrialReport(number, (), failure) for number in (1, 2)]
+    assert handle_all(packed, started(packed, 1, 2), *reports) == TrialScheduler.STOP
+    assert republished == ["data"]
+    assert controller.calls == [("retry", n, "lost", "gone", "") for n in (1, 2)]
+
+
+def test_epochs_of_all_trials_are_recorded_before_an_error_ends_the_run(
+    packed: SchedulerAdapter, controller: RecordingController
+) -> None:
+    failure = WorkerFailure("disk is full", ends_run=StorageError)
+    reports = (
+        TrialReport(1, (), WorkerFailure("diverged")),
+        TrialReport(2, (), failure),
+        TrialReport(3, (EPOCH,)),
+    )
+    with pytest.raises(StorageError, match="disk is full"):
+        handle_all(packed, started(packed, 1, 2, 3), *reports)
+    assert controller.calls == [("report", {3: [EPOCH]})]
+
+
+def test_a_lost_worker_retries_each_trial_that_it_trained_once(
+    packed: SchedulerAdapter, controller: RecordingController
+) -> None:
+    trial = started(packed, 1, 2, error="The worker died.")
+    controller.waiting = [5, 6]
+    handle_all(packed, trial, TrialReport(1, (), WorkerFailure("diverged")))
+    controller.calls.clear()
+    packed.on_trial_error(None, trial)
+    assert controller.calls == [("retry", n, "lost", "The worker died.") for n in (2, 5, 6)]

@@ -233,6 +233,38 @@ def test_a_trial_that_loses_its_worker_is_retried_then_fails(tmp_path: Path) -> 
         assert controller.next() is None
 
 
+def test_epochs_of_several_trials_are_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[list[str]] = []
+    original = Ledger.append
+
+    def append(self: Ledger, *events: Event) -> None:
+        writes.append([f"{event.event} {getattr(event, 'number', '')}" for event in events])
+        original(self, *events)
+
+    with start_ledger(tmp_path / "ledger.jsonl") as ledger:
+        config = make_config(budget={"trials": 2, "max_epochs": 2}, early_stopping=None)
+        controller = make_controller(config, ledger)
+        assert controller.trials_to_start == 2
+        for _ in range(2):
+            controller.next()
+        assert controller.trials_to_start == 0
+        first, second = (
+            [EpochReport(n, {"valid_accuracy": 0.5 + n / 10}, f"epoch-{n}") for n in epochs]
+            for epochs in ([1], [1, 2, 3])
+        )
+        monkeypatch.setattr(Ledger, "append", append)
+        assert controller.report_together({0: first, 1: second}) == {1}
+        assert controller.report_together({0: first}) == set()
+        assert controller.report_together({}) == set()
+        states = [trial.state for trial in study_of(controller).trials]
+    assert writes == [
+        ["epoch_reported 0", "epoch_reported 1", "epoch_reported 1", "trial_stopped 1"]
+    ]
+    assert states == [TrialState.RUNNING, TrialState.COMPLETE]
+
+
 def test_epochs_that_were_recorded_before_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     with start_ledger(path) as ledger:

@@ -186,3 +186,23 @@ def test_a_sampler_that_cannot_pack_is_rejected(monkeypatch: pytest.MonkeyPatch)
     assert str(raised.value) == message
     with pytest.raises(NotImplementedError, match="Unaware cannot propose trials with given"):
         Unaware(None, None).propose_given(0, {})
+
+
+def test_the_last_retry_of_a_trial_shares_its_worker_with_no_other(tmp_path: Path) -> None:
+    with start_ledger(tmp_path / "ledger.jsonl") as ledger:
+        controller = make_packed(ledger)
+        first = controller.next()
+        assert first is not None
+        shape = shape_of(first.params)
+        controller.retry_or_fail(0, "raised", "it broke")
+        assert controller.trials_to_start == TRIALS
+        again = controller.next(shape)
+        assert again is not None
+        assert (again.number, again.alone) == (0, False)
+        controller.retry_or_fail(0, "raised", "it broke")
+        other = controller.next(shape)
+        assert other is not None
+        assert (other.number, other.alone) == (1, False)
+        last = controller.next()
+        assert last is not None
+        assert (last.number, last.alone) == (0, True)
