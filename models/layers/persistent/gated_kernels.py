@@ -16,6 +16,7 @@ from celltune.models.layers.persistent.tiles import (
     INTEGERS,
     at,
     clear_outside,
+    column_scale,
     gate_weights,
     load_block,
     load_row,
@@ -117,15 +118,17 @@ def gru_backward(
         next_state = load_block(at(h, s - 1, h_s), 0, size, h_r, rows, columns, more)
         by_n = carry * (1 - z) * (1 - n * n)
         by_z = carry * (state - n) * z * (1 - z)
-        inner = product(n_high, n_low, by_n, tl.full((HEIGHT, WIDTH), 0, carry.dtype), MODE)
+        scale, inverse = column_scale(carry, MODE)
+        nothing = tl.full((HEIGHT, WIDTH), 0, carry.dtype)
+        inner = product(n_high, n_low, by_n * scale, nothing, MODE) * inverse
         by_r = inner * state * r * (1 - r)
         to = at(out, s, out_s)
         store_block(to, 0, size, out_r, rows, columns, mask, by_r)
         store_block(to, 1, size, out_r, rows, columns, mask, by_z)
         store_block(to, 2, size, out_r, rows, columns, mask, by_n)
-        carry = next_grad + carry * z + inner * r
-        carry = product(z_high, z_low, by_z, carry, MODE)
-        carry = product(r_high, r_low, by_r, carry, MODE)
+        passed = product(z_high, z_low, by_z * scale, nothing, MODE)
+        passed = product(r_high, r_low, by_r * scale, passed, MODE)
+        carry = next_grad + carry * z + inner * r + passed * inverse
 
 
 @triton.jit(do_not_specialize=INTEGERS)
@@ -208,10 +211,12 @@ def mgu_backward(
         next_n = load_block(to, 1, size, v_r, rows, columns, more)
         next_state = load_block(at(h, s - 1, h_s), 0, size, h_r, rows, columns, more)
         by_n = carry * f * (1 - n * n)
-        inner = product(n_high, n_low, by_n, tl.full((HEIGHT, WIDTH), 0, carry.dtype), MODE)
+        scale, inverse = column_scale(carry, MODE)
+        nothing = tl.full((HEIGHT, WIDTH), 0, carry.dtype)
+        inner = product(n_high, n_low, by_n * scale, nothing, MODE) * inverse
         by_f = (carry * (n - state) + inner * state) * f * (1 - f)
         to = at(out, s, out_s)
         store_block(to, 0, size, out_r, rows, columns, mask, by_f)
         store_block(to, 1, size, out_r, rows, columns, mask, by_n)
-        carry = next_grad + carry * (1 - f) + inner * f
-        carry = product(f_high, f_low, by_f, carry, MODE)
+        passed = product(f_high, f_low, by_f * scale, nothing, MODE)
+        carry = next_grad + carry * (1 - f) + inner * f + passed * inverse

@@ -14,6 +14,7 @@ from celltune.models.layers.persistent.tiles import (
     INTEGERS,
     at,
     clear_outside,
+    column_scale,
     gate_weights,
     load_block,
     load_row,
@@ -124,7 +125,9 @@ def backward(
         store_block(to, 1, size, out_r, rows, columns, mask, by_r)
         store_block(to, 2, size, out_r, rows, columns, mask, by_z)
         store_block(to, 3, size, out_r, rows, columns, mask, by_q)
-        carry = next_grad + carry * z
-        carry = product(q_high, q_low, by_q, carry, MODE)
-        carry = product(r_high, r_low, by_r, carry, MODE)
-        carry = product(z_high, z_low, by_z, carry, MODE)
+        scale, inverse = column_scale(carry, MODE)
+        passed = tl.full((HEIGHT, WIDTH), 0, carry.dtype)
+        passed = product(q_high, q_low, by_q * scale, passed, MODE)
+        passed = product(r_high, r_low, by_r * scale, passed, MODE)
+        passed = product(z_high, z_low, by_z * scale, passed, MODE)
+        carry = next_grad + carry * z + passed * inverse

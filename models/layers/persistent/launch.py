@@ -29,9 +29,14 @@ from celltune.models.layers.persistent import (
 )
 from celltune.models.layers.tf32 import float32_products
 
-Mode: TypeAlias = Literal["tf32", "tf32x3", "ieee"]
-"""How products are computed: with 10 bits of mantissa, as a sum of three such products with an
-error close to float32, or in the type of the values."""
+Mode: TypeAlias = Literal["tf32", "float16", "tf32x3", "float16x3", "ieee"]
+"""How products are computed: with 10 bits of mantissa (the first two), as a sum of three such
+products with an error close to float32, or in the type of the values."""
+
+WEIGHT_BYTES: dict[Mode, int] = {"tf32": 4, "float16": 2, "tf32x3": 8, "float16x3": 4}
+"""Bytes on the chip per weight."""
+H100_SHARED_BYTES = 227 * 1024
+"""Shared memory that a program can use on an H100 or H200."""
 
 MIN_HEIGHT = 16
 """The smallest tile of a matrix product on tensor cores."""
@@ -59,6 +64,14 @@ class Kernels:
     relu: bool = False
 
 
+@dataclass(frozen=True)
+class _Job:
+    size: int
+    mode: Mode
+    relu: bool
+    spans: Tensor | None
+
+
 KERNELS = {
     "rnn_tanh": Kernels(rnn_kernels.forward, rnn_kernels.backward, 1, 0, 1, (slice(0, 1),)),
     "rnn_relu": Kernels(rnn_kernels.forward, rnn_kernels.backward, 1, 0, 1, (slice(0, 1),), True),
@@ -75,15 +88,32 @@ KERNELS = {
 block times the state."""
 
 
-def product_mode(dtype: torch.dtype) -> Mode:
-    """Return how to compute products: as PyTorch's settings for a GPU allow.
+def product_mode(
+    kernels: Kernels, size: int, dtype: torch.dtype, shared_memory: int
+) -> Mode | None:
+    """Return how to compute products: as PyTorch's settings for a GPU allow and memory permits.
+
+    float16 needs half the memory of TF32, but has a smaller range, so it is the second choice, and
+    none for the unbounded states of ReLU.
 
     Args:
+        kernels: the kernels of the cell.
+        size: H.
         dtype: float32, or float64, which only the interpreter of Triton can process.
+        shared_memory: bytes of shared memory that a program can use.
+
+    Returns:
+        The mode, or None if the weights do not fit.
     """
     if dtype != torch.float32:
         return "ieee"
-    return "tf32" if float32_products().matmul in ("tf32", True) else "tf32x3"
+    modes: tuple[Mode, ...] = ("tf32x3", "float16x3")
+    if float32_products().matmul in ("tf32", True):
+        modes = ("tf32", "float16")
+    if kernels.relu:
+        modes = modes[:1]
+    fitting = [mode for mode in modes if shared_bytes(kernels, size, mode) <= shared_memory]
+    return fitting[0] if fitting else None
 
 
 def padded_height(size: int) -> int:
@@ -97,10 +127,10 @@ def shared_bytes(kernels: Kernels, size: int, mode: Mode) -> int:
     Args:
         kernels: the kernels of the cell.
         size: H.
-        mode: tf32x3 needs each weight in two parts.
+        mode: a key of `WEIGHT_BYTES`.
     """
-    height, parts = padded_height(size), 2 if mode == "tf32x3" else 1
-    return 4 * height * (parts * kernels.gates * height + 4 * WIDTH)
+    height = padded_height(size)
+    return height * (WEIGHT_BYTES[mode] * kernels.gates * height + 16 * WIDTH)
 
 
 class PersistentLoop:
@@ -108,14 +138,17 @@ class PersistentLoop:
 
     skips_steps: Literal[True] = True
 
-    def __init__(self, loop: StepLoop, kernels: Kernels) -> None:
+    def __init__(
+        self, loop: StepLoop, kernels: Kernels, shared_memory: int = H100_SHARED_BYTES
+    ) -> None:
         """Combine a loop and its kernels.
 
         Args:
             loop: the recurrence on PyTorch operations, which arranges the weights.
             kernels: an entry of `KERNELS`.
+            shared_memory: bytes of shared memory that a program can use.
         """
-        self._loop, self._kernels = loop, kernels
+        self._loop, self._kernels, self._shared_memory = loop, kernels, shared_memory
         self.blocks, self.unbounded = loop.blocks, loop.unbounded
         self.padding_input = loop.padding_input
 
@@ -154,7 +187,7 @@ class PersistentLoop:
         size = rows // self.blocks
         saved = projected.new_empty(directions, steps, self._kernels.saved_blocks * size, batch)
         tensors = (_dense(projected), hidden, saved)
-        _launch(self._kernels, "forward", tensors, weights, (size, spans))
+        _launch(self._kernels.forward, tensors, weights, self._job(size, projected.dtype, spans))
         return (saved,) if self._kernels.saved_blocks else ()
 
     def backward(
@@ -172,7 +205,8 @@ class PersistentLoop:
         memory = grad.new_empty(directions, kernels.gradient_blocks * size, steps, batch)
         result = memory.transpose(1, 2)
         values = saved[0] if saved else hidden
-        _launch(kernels, "backward", (_dense(grad), hidden, values, result), weights, (size, spans))
+        job = self._job(size, grad.dtype, spans)
+        _launch(kernels.backward, (_dense(grad), hidden, values, result), weights, job)
         factors = [hidden[:, :-1]]
         if len(kernels.products) == 2:
             factors.append(_gated_states(values[:, :, :size], hidden))
@@ -181,6 +215,16 @@ class PersistentLoop:
             for blocks, factor in zip(kernels.products, factors, strict=True)
         )
         return result[:, :, : self.blocks * size], weight_grads
+
+    def _job(self, size: int, dtype: torch.dtype, spans: Tensor | None) -> _Job:
+        mode = product_mode(self._kernels, size, dtype, self._shared_memory)
+        if mode is None:
+            raise ValueError(
+                f"The recurrent weights for {size} hidden units do not fit into the "
+                f"{self._shared_memory} bytes of shared memory of a GPU processor. Run the layer "
+                "on another loop."
+            )
+        return _Job(size, mode, self._kernels.relu, spans)
 
 
 def _gated_states(gates: Tensor, hidden: Tensor) -> Tensor:
@@ -205,22 +249,19 @@ def _weight(weight: Tensor) -> Tensor:
 
 
 def _launch(
-    kernels: Kernels,
-    name: Literal["forward", "backward"],
+    kernel: Any,
     tensors: tuple[Tensor, ...],
     weights: tuple[Tensor, ...],
-    job: tuple[int, Tensor | None],
+    job: _Job,
 ) -> None:
-    """Run the kernel of a pass.
+    """Run a kernel.
 
     Args:
-        kernels: the kernels of the cell.
-        name: the pass.
+        kernel: the kernel of a pass.
         tensors: each (D, steps, rows, B), in the order of the arguments of the kernel.
         weights: one or two recurrent weights.
-        job: H, and the spans or None.
+        job: the other arguments.
     """
-    size, spans = job
     first = tensors[0]
     directions, steps, _, batch = first.shape
     if first.numel() == 0:
@@ -238,21 +279,21 @@ def _launch(
     arranged = [_weight(weight) for weight in weights]
     for weight in (arranged[0], arranged[-1]):
         arguments += [weight, weight.stride(0)]
-    height = padded_height(size)
+    height = padded_height(job.size)
     grid = (directions, -(-batch // WIDTH))
     with _on_device(first):
-        getattr(kernels, name)[grid](
+        kernel[grid](
             *arguments,
-            first if spans is None else spans,
+            first if job.spans is None else job.spans,
             steps,
-            size,
+            job.size,
             batch // unit,
             UNIT=unit,
             HEIGHT=height,
             WIDTH=WIDTH,
-            MODE=product_mode(first.dtype),
-            HAS_SPANS=spans is not None,
-            RELU=kernels.relu,
+            MODE=job.mode,
+            HAS_SPANS=job.spans is not None,
+            RELU=job.relu,
             num_warps=height // MIN_HEIGHT,
             num_stages=1,
         )

@@ -13,6 +13,7 @@ from celltune.models.layers.persistent.tiles import (
     INTEGERS,
     at,
     clear_outside,
+    column_scale,
     gate_weights,
     load_block,
     load_row,
@@ -135,7 +136,10 @@ def backward(
         store_block(to, 1, size, out_r, rows, columns, mask, by_i)
         store_block(to, 2, size, out_r, rows, columns, mask, by_f)
         store_block(to, 3, size, out_r, rows, columns, mask, by_g)
-        carry = product(o_high, o_low, by_o, next_grad, MODE)
-        carry = product(i_high, i_low, by_i, carry, MODE)
-        carry = product(f_high, f_low, by_f, carry, MODE)
-        carry = product(g_high, g_low, by_g, carry, MODE)
+        scale, inverse = column_scale(tl.maximum(tl.abs(carry), tl.abs(by_cell)), MODE)
+        passed = tl.full((HEIGHT, WIDTH), 0, carry.dtype)
+        passed = product(o_high, o_low, by_o * scale, passed, MODE)
+        passed = product(i_high, i_low, by_i * scale, passed, MODE)
+        passed = product(f_high, f_low, by_f * scale, passed, MODE)
+        passed = product(g_high, g_low, by_g * scale, passed, MODE)
+        carry = next_grad + passed * inverse

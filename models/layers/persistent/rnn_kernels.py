@@ -9,6 +9,7 @@ from celltune.models.layers.persistent.tiles import (
     INTEGERS,
     at,
     clear_outside,
+    column_scale,
     gate_weights,
     load_block,
     load_row,
@@ -85,4 +86,6 @@ def backward(
         else:
             grad = carry * (1 - state * state)
         store_block(at(out, s, out_s), 0, size, out_r, rows, columns, mask, grad)
-        carry = product(high, low, grad, next_grad, MODE)
+        scale, inverse = column_scale(grad, MODE)
+        passed = product(high, low, grad * scale, tl.full((HEIGHT, WIDTH), 0, grad.dtype), MODE)
+        carry = next_grad + passed * inverse

@@ -61,10 +61,11 @@ def persistent_loop(
     from celltune.models.layers.persistent import launch
 
     index = torch.cuda.current_device() if device.index is None else device.index
-    kernels, mode = launch.KERNELS[cell.persistent], launch.product_mode(dtype)
-    if launch.shared_bytes(kernels, hidden_size, mode) > _shared_memory(index):
+    kernels, shared_memory = launch.KERNELS[cell.persistent], _shared_memory(index)
+    mode = launch.product_mode(kernels, hidden_size, dtype, shared_memory)
+    if mode is None:
         return None
-    loop = launch.PersistentLoop(cell.loop, kernels)
+    loop = launch.PersistentLoop(cell.loop, kernels, shared_memory)
     height = launch.padded_height(hidden_size)
     return loop if _runs(cell.persistent, height, mode, index, loop) else None
 

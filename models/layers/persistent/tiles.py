@@ -23,6 +23,8 @@ INTEGERS = (
 MANTISSA_MASK = tl.constexpr(-8192)
 """Selects sign, exponent and the upper 10 bits of the mantissa of a float32: a TF32 number."""
 HALF_TF32_STEP = tl.constexpr(4096)
+LOW_FACTOR = tl.constexpr(2048.0)
+"""2^11: what rounding to float16 cuts off is a normal float16 after this factor."""
 
 
 @triton.jit
@@ -52,6 +54,8 @@ def high_part(values, MODE: tl.constexpr):
     elif MODE == "tf32x3":
         bits = values.to(tl.int32, bitcast=True)
         high = (bits & MANTISSA_MASK).to(tl.float32, bitcast=True)
+    elif MODE == "float16" or MODE == "float16x3":
+        high = values.to(tl.float16)
     else:
         high = values
     return high
@@ -59,9 +63,11 @@ def high_part(values, MODE: tl.constexpr):
 
 @triton.jit
 def low_part(values, high, MODE: tl.constexpr):
-    """Return what `high_part` cut off; only tf32x3 reads it."""
+    """Return what `high_part` cut off; only the modes with three products read it."""
     if MODE == "tf32x3":
         low = values - high
+    elif MODE == "float16x3":
+        low = ((values - high.to(tl.float32)) * LOW_FACTOR).to(tl.float16)
     else:
         low = high
     return low
@@ -71,11 +77,18 @@ def low_part(values, high, MODE: tl.constexpr):
 def product(high, low, values, total, MODE: tl.constexpr):
     """Return `total` plus the product of a weight, given in two parts, and values.
 
-    tf32x3 adds three products of TF32 numbers; the fourth, low times low, is below the precision
-    of float32 (Ootomo & Yokota 2022).
+    tf32x3 and float16x3 add three products of parts; the fourth, low times low, is below the
+    precision of float32 (Ootomo & Yokota 2022).
     """
     if MODE == "ieee":
         total = tl.dot(high, values, total, input_precision="ieee", out_dtype=total.dtype)
+    elif MODE == "float16":
+        total = tl.dot(high, high_part(values, MODE), total)
+    elif MODE == "float16x3":
+        upper = high_part(values, MODE)
+        rest = tl.dot(low, upper)
+        rest = tl.dot(high, low_part(values, upper, MODE), rest)
+        total = tl.dot(high, upper, total) + rest * (1 / LOW_FACTOR)
     else:
         upper = high_part(values, MODE)
         if MODE == "tf32x3":
@@ -83,6 +96,30 @@ def product(high, low, values, total, MODE: tl.constexpr):
             total = tl.dot(high, low_part(values, upper, MODE), total, input_precision="tf32")
         total = tl.dot(high, upper, total, input_precision="tf32")
     return total
+
+
+@triton.jit
+def _larger(left, right):
+    return tl.maximum(left, right)
+
+
+@triton.jit
+def column_scale(values, MODE: tl.constexpr):
+    """Return powers of two that bring gradients into the range of float16, and their inverses.
+
+    The largest value of each column of `values` gets a magnitude between 1 and 2. Gradients can be
+    far below the smallest float16; states and weights are not.
+    """
+    if MODE == "float16" or MODE == "float16x3":
+        exponent = tl.reduce(tl.abs(values), 0, _larger).to(tl.int32, bitcast=True) >> 23
+        # Zero and subnormal columns, and infinity, have exponents whose inverse does not exist.
+        exponent = tl.minimum(tl.maximum(exponent, 1), 253)
+        scale = ((254 - exponent) << 23).to(tl.float32, bitcast=True)[None, :]
+        inverse = (exponent << 23).to(tl.float32, bitcast=True)[None, :]
+    else:
+        scale = 1.0
+        inverse = 1.0
+    return scale, inverse
 
 
 @triton.jit

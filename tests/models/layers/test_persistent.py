@@ -144,6 +144,39 @@ def test_precision_follows_the_setting_for_products(cell: str, precision: str) -
     assert_near(actual, job.expected(), 2e-5 if precision == "float32" else 5e-3)
 
 
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "gru_reset_before", "mgu"])
+def test_weights_that_do_not_fit_are_stored_in_float16(cell: str, precision: str) -> None:
+    definition = make_cell(cell)
+    kernels = launch.KERNELS[definition.persistent]
+    mode: launch.Mode = "float16x3" if precision == "float32" else "float16"
+    memory = launch.shared_bytes(kernels, 20, mode)
+    job = Job(definition, (1, 3, 20, 4))
+    job.grad *= 1e-9  # Zero in float16.
+    loop = launch.PersistentLoop(definition.loop, kernels, memory)
+    with tf32_products(precision):
+        assert launch.product_mode(kernels, 20, torch.float32, memory) == mode
+        hidden, *grads = job.actual(loop, torch.float32)
+    expected_hidden, *expected = job.expected()
+    tolerance = 2e-5 if precision == "float32" else 5e-3
+    assert_near([hidden], [expected_hidden], tolerance)
+    assert_near([grad * 1e9 for grad in grads], [grad * 1e9 for grad in expected], tolerance)
+
+
+def test_weights_that_do_not_fit_at_all_are_rejected() -> None:
+    cell = make_cell("lstm")
+    loop = launch.PersistentLoop(cell.loop, launch.KERNELS["lstm"], 1000)
+    job = Job(cell, (1, 1, 20, 4))
+    with pytest.raises(ValueError, match="for 20 hidden units do not fit into the 1000 bytes"):
+        job.actual(loop, torch.float32)
+
+
+def test_relu_states_are_never_rounded_to_float16() -> None:
+    kernels = launch.KERNELS["rnn_relu"]
+    memory = launch.shared_bytes(kernels, 20, "float16x3")
+    assert launch.product_mode(kernels, 20, torch.float32, memory) is None
+
+
 def run_layer(cell: Cell, lengths: list[int], loop: launch.PersistentLoop | None) -> list[Tensor]:
     """Return states and gradients of a bidirectional layer; without a loop, by `Cell.step`."""
     stack = RecurrentStack(
