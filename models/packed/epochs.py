@@ -82,8 +82,9 @@ class PackedEpochs:
         plan = evaluation_plan(self._valid.split, size, token_budget=budget)
         losses: list[Tensor] = []
         correct: list[Tensor] = []
+        batches = self._batches(self._valid, [plan])
         with torch.inference_mode():
-            for one in self._batches(self._valid, [plan]):
+            for one in batches:
                 batch = one.repeated(len(self._trainers))
                 logits = self._forward(batch, training=False)
                 batch_losses, batch_correct = _measure(logits, batch)

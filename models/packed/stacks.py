@@ -57,12 +57,16 @@ class StackedParameters:
                 values.grad = row
 
 
-def own_memory(model: nn.Module) -> None:
-    """Copy the parameters of a model out of the stacked tensors, which can then be freed.
+def own_memory(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Copy the weights and moments of a model out of stacked tensors, which can then be freed.
 
     Args:
         model: a model whose parameters may be views of stacked tensors.
+        optimizer: its optimizer, whose moments may be views, too.
     """
     for values in model.parameters():
         values.data = values.detach().clone()
         values.grad = None
+    for state in optimizer.state.values():
+        for name, moment in state.items():
+            state[name] = moment.clone() if isinstance(moment, Tensor) else moment

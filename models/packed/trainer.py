@@ -140,7 +140,7 @@ class PackedTrainer:
             )
         self._members = tuple(other for other in self._members if other is not member)
         self._stacked = None
-        own_memory(member.trainer.model)
+        own_memory(member.trainer.model, member.trainer.optimizer)
 
     def run_epoch(
         self, predictions: Mapping[PackedMember, Predictions] = {}

@@ -5,6 +5,9 @@ Shapes: N trials.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -13,6 +16,8 @@ from torch import Tensor
 
 from celltune.models.packed.stacks import StackedParameters
 from celltune.models.training.trainer import Trainer
+
+_log = logging.getLogger(__name__)
 
 
 class PackedUpdate(Protocol):
@@ -78,4 +83,29 @@ def make_update(trainers: Sequence[Trainer], stacks: StackedParameters) -> Packe
         trainers: the trials.
         stacks: their weights.
     """
+    device = stacks.tensors["output_weight"].device
+    scaled = trainers[0].updater.loss_scale.scaler.is_enabled()
+    if device.type == "cuda" and not scaled and fused_updates_run(device):
+        from celltune.models.packed.fused_update import FusedUpdate
+
+        return FusedUpdate(trainers, stacks)
     return OneByOne(trainers, stacks)
+
+
+@functools.lru_cache
+def fused_updates_run(device: torch.device) -> bool:
+    """Return whether Triton is installed and can compile and run the kernel on a device."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    from celltune.models.packed.fused_update import try_update
+
+    try:
+        try_update(device)
+    except Exception as error:  # noqa: BLE001 (compilers and drivers raise errors of any type)
+        _log.warning(
+            "The optimizer kernel of packed trials cannot run here, so each trial is updated on "
+            "its own, which is slower: %s",
+            str(error).strip().split("\n")[0] or type(error).__name__,
+        )
+        return False
+    return True
