@@ -187,14 +187,10 @@ def _project(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     networks, steps, _, batch = inputs.shape
     rows, size, columns = weight.shape
     directions = rows // networks
-    projected = inputs.new_empty(rows, steps, size, batch)
     if one_product_is_faster(inputs):
-        tokens = _features_of_tokens(inputs)
-        for direction in range(directions):
-            products = torch.bmm(weight[direction::directions], tokens)  # (N, P, T * B)
-            ordered = products.view(networks, size, steps, batch).transpose(1, 2)
-            projected[direction::directions] = ordered.flip(1) if direction else ordered
+        projected = _project_in_one_product(inputs, weight)
     else:
+        projected = inputs.new_empty(rows, steps, size, batch)
         for direction, ordered in enumerate(_by_direction(inputs, directions)):
             for network in range(networks):
                 row = network * directions + direction
@@ -203,6 +199,20 @@ def _project(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if bias is not None:
         projected[:, :, : bias.shape[1]] += bias[:, None, :, None]
     return projected
+
+
+def _project_in_one_product(inputs: Tensor, weight: Tensor) -> Tensor:
+    """Return the projection without bias; the order of its memory is (N * D, P, S, B)."""
+    networks, steps, _, batch = inputs.shape
+    directions, tokens = len(weight) // networks, _features_of_tokens(inputs)
+    products = [
+        torch.bmm(weight[direction::directions], tokens).view(networks, -1, steps, batch)
+        for direction in range(directions)
+    ]
+    if directions == 1:
+        return products[0].transpose(1, 2)
+    rows = torch.stack([products[0], products[1].flip(2)], dim=1).flatten(0, 1)
+    return rows.transpose(1, 2)
 
 
 def _features_of_tokens(values: Tensor) -> Tensor:

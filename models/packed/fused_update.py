@@ -123,7 +123,8 @@ class FusedUpdate:
             return torch.ones_like(self._limits)
         norms = [torch.linalg.vector_norm(grad.flatten(1), dim=1) for grad in grads]
         total = torch.linalg.vector_norm(torch.stack(norms), dim=0)
-        return (self._limits / (total + NORM_EPS)).clamp_(max=1)
+        factors: Tensor = self._limits / (total + NORM_EPS)
+        return factors.clamp_(max=1)
 
 
 def step_settings(

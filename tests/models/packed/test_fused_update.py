@@ -49,8 +49,13 @@ def _fused(monkeypatch: pytest.MonkeyPatch) -> Any:
         yield
 
 
-@pytest.mark.parametrize("shape", [{}, {"batch_tokens": 40}, {"optimizer": "sgd"}], ids=str)
+# The interpreter needs milliseconds for each program, so the epochs have few steps.
+BATCH = {"batch_size": 22}
+
+
+@pytest.mark.parametrize("shape", [{}, {"batch_tokens": 150}, {"optimizer": "sgd"}], ids=str)
 def test_numbers_equal_those_of_single_runs(shape: dict[str, Any]) -> None:
+    shape = {**BATCH, **shape}
     prepared, settings = data(), (*SETTINGS, NO_MOMENTUM)
     pack = make_pack(prepared, settings, **shape)
     singles = [make_trainer(prepared, setting, **shape) for setting in settings]
@@ -65,7 +70,7 @@ def test_numbers_equal_those_of_single_runs(shape: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_states_are_adopted_and_handed_over(optimizer: str) -> None:
-    prepared, shape, setting = data(), {"optimizer": optimizer}, SETTINGS[0]
+    prepared, shape, setting = data(), {**BATCH, "optimizer": optimizer}, SETTINGS[0]
     single = make_trainer(prepared, setting, **shape)
     single.run_epoch()
     pack = make_pack(prepared, **shape)
@@ -102,12 +107,12 @@ def test_states_are_adopted_and_handed_over(optimizer: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered:RuntimeWarning")
 def test_diverged_trial_leaves_the_others() -> None:
-    pack = make_pack(data(), (Setting(8, {}, {"learning_rate": 3e38}), *SETTINGS))
+    pack = make_pack(data(), (Setting(8, {}, {"learning_rate": 3e38}), *SETTINGS), **BATCH)
     others = pack.members[1:]
     pack.run_epoch()
     assert pack.members == others
     for member, setting in zip(others, SETTINGS, strict=True):
-        single = make_trainer(data(), setting)
+        single = make_trainer(data(), setting, **BATCH)
         single.run_epoch()
         assert difference(member.state()[0], single.state()[0]) < STATE_BOUND
 
