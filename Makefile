@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev search check test faults bench docs clean
+.PHONY: help install install-dev search check test faults gpu bench docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,10 @@ test: install-dev ## run the tests
 
 faults: install-dev ## run the tests that kill processes, fill disks and cut links
 	$(BIN)/python -m pytest tests/faults -m "faults or not faults"
+
+gpu: install-dev ## run the tests and the benchmark that need an NVIDIA GPU
+	$(BIN)/python -m pytest tests/gpu
+	$(BIN)/python benchmarks/gpu.py
 
 bench: install-dev ## run every benchmark (long)
 	@set -e; for file in benchmarks/[a-z]*.py; do \

@@ -73,8 +73,10 @@ def count_syncs(trainer: Trainer) -> tuple[Counter[str], int]:
     in_steps: Counter[str] = Counter()
     at_end = 0
 
-    def record(*_: Any, **__: Any) -> None:
+    def record(message: Warning | str, *_: Any, **__: Any) -> None:
         nonlocal at_end
+        if "synchronizing" not in str(message):
+            return
         frames = traceback.extract_stack()[:-1]
         if any(frame.name in END_OF_EPOCH for frame in frames):
             at_end += 1
@@ -126,6 +128,8 @@ def busy_share(trainer: Trainer, device: torch.device) -> dict[str, float]:
     calls: Counter[str] = Counter()
     for event in profile.events():
         if event.device_type == torch.autograd.DeviceType.CUDA:
+            if event.name.startswith("Optimizer.") or getattr(event, "is_user_annotation", False):
+                continue  # a range that contains kernels
             kernels.append((event.time_range.start, event.time_range.end))
         elif event.name.startswith("cuda") or event.name.startswith("cu"):
             calls[event.name] += 1

@@ -47,6 +47,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--imdb", type=Path, help="csv or csv.gz with the columns label and text")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON files")
     parser.add_argument("--cache", type=Path, default=Path(".gpu-cache"), help="prepared data")
+    parser.add_argument("--device", default="cuda", help="cpu: try the program out, with --quick")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if not options.minutes > 0:
@@ -160,11 +161,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     parsed = parse(given)
-    problem = no_gpu()
+    problem = no_gpu() if parsed.device == "cuda" else None
     if problem is not None:
         print(problem, file=sys.stderr)
         return 2
-    options = Options(torch.device("cuda"), parsed.quick, parsed.imdb, parsed.cache)
+    options = Options(torch.device(parsed.device), parsed.quick, parsed.imdb, parsed.cache)
     if parsed.child:
         name, seconds = parsed.child.rsplit(":", 1)
         run_section(name, options, float(seconds), parsed.out)

@@ -1,0 +1,95 @@
+"""Classifiers and trainings on a GPU."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from benchmarks._gpu.documents import synthetic_data
+from benchmarks._gpu.epoch import count_syncs
+from benchmarks._gpu.numerics import PRECISIONS, Case, check_case, compare_states, compute
+from celltune.models.config import ModelConfig, Precision, TrainingConfig
+from celltune.models.extensions import CELLS, READOUTS
+from celltune.models.layers.cudnn_layers import torch_layer
+from celltune.models.layers.stack import RecurrentStack
+from celltune.models.training.trainer import Trainer
+
+pytestmark = pytest.mark.gpu
+
+GPU = torch.device("cuda")
+
+
+def make_trainer(cell: str, precision: Precision = "float32", **model: object) -> Trainer:
+    config = ModelConfig(cell=cell, hidden_size=24, num_layers=2, bidirectional=True, dropout=0.2)
+    return Trainer(
+        config.model_copy(update=model),
+        TrainingConfig(batch_size=16, precision=precision),
+        synthetic_data(60, 20, words=200, max_tokens=40),
+        seed=1,
+        device="cuda",
+    )
+
+
+@pytest.mark.parametrize("cell", CELLS.names())
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("layers", "bidirectional"), [(1, False), (2, True)])
+def test_logits_and_gradients_are_close_to_float64(
+    cell: str, precision: Precision, layers: int, bidirectional: bool
+) -> None:
+    case = Case(cell, layers, bidirectional, "mean", precision)
+    reference = compute(case, torch.device("cpu"), torch.float64)
+    row = check_case(case, GPU, reference)
+    assert row["passed"], row
+
+
+@pytest.mark.parametrize("readout", READOUTS.names())
+def test_readouts_are_close_to_float64(readout: str) -> None:
+    case = Case("gru", 2, True, readout, "float32")
+    row = check_case(case, GPU, compute(case, torch.device("cpu"), torch.float64))
+    assert row["passed"], row
+
+
+@pytest.mark.parametrize("cell", CELLS.names())
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_epoch_has_a_finite_loss(cell: str, precision: Precision) -> None:
+    metrics = make_trainer(cell, precision).run_epoch()
+    assert math.isfinite(metrics.train_loss)
+    assert math.isfinite(metrics.valid_loss)
+
+
+@pytest.mark.parametrize("cell", CELLS.names())
+def test_resumed_training_continues_where_it_was(cell: str) -> None:
+    whole = make_trainer(cell)
+    for _ in range(2):
+        whole.run_epoch()
+    first = make_trainer(cell)
+    first.run_epoch()
+    resumed = make_trainer(cell)
+    resumed.load_state(*first.state())
+    resumed.run_epoch()
+    _, difference = compare_states(whole.state()[0], resumed.state()[0])
+    assert difference < 1e-3
+
+
+@pytest.mark.parametrize("cell", CELLS.names())
+def test_steps_of_an_epoch_do_not_wait_for_the_gpu(cell: str) -> None:
+    trainer = make_trainer(cell, readout="max")
+    trainer.train_epoch()  # compiles and captures kernels
+    in_steps, _ = count_syncs(trainer)
+    assert not in_steps
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm", "rnn"])
+def test_weights_of_a_layer_are_one_block_of_memory(name: str) -> None:
+    stack = RecurrentStack(
+        CELLS.load(name)(), 5, 6, generator=torch.Generator().manual_seed(1), bidirectional=True
+    ).to(GPU)
+    blocks = {values.untyped_storage().data_ptr() for values in stack.parameters()}
+    assert len(blocks) == 1
+    module = torch_layer(stack.cell.torch_function, stack.layer_weights()[0])
+    inputs = torch.ones(7, 3, 5, device=GPU)
+    lengths = torch.full((3,), 7)
+    states = stack(inputs.transpose(1, 2), None, lengths=lengths).transpose(1, 2)
+    torch.testing.assert_close(states, module(inputs)[0], rtol=0, atol=1e-6)
