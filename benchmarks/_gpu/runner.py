@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from . import cells, epoch, numerics
+from . import cells, epoch, numerics, packed, search
 from .common import Deadline, Options, Report, machine, write_json
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -32,6 +32,8 @@ SECTIONS: dict[str, Section] = {
     "numerics": numerics.measure,
     "cells": cells.measure,
     "epoch": epoch.measure,
+    "search": search.measure,
+    "packed": packed.measure,
 }
 """The sections in order of importance; their numbers start at 1."""
 WEIGHTS = {"numerics": 2.0, "cells": 3.0, "epoch": 2.0, "search": 5.0, "packed": 3.0}

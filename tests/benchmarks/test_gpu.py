@@ -7,14 +7,20 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks._gpu import cells, documents, epoch, numerics, runner
+from benchmarks._gpu import cells, documents, epoch, numerics, packed, runner, search
 from benchmarks._gpu.common import Deadline, Options, Report, summary
+from benchmarks._gpu.documents import synthetic_data
+from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.models.extensions import CELLS, READOUTS
+from celltune.search.config.schema import SearchConfig
+from celltune.search.ledger.events import EpochReported, Event, ExperimentCreated, TrialStopped
 
 CPU = Options(torch.device("cpu"), quick=True)
 
@@ -221,3 +227,55 @@ def test_invalid_options_are_rejected(
     with pytest.raises(SystemExit):
         runner.parse(arguments)
     assert message in capsys.readouterr().err
+
+
+def events_of_search() -> list[Event]:
+    created = ExperimentCreated(at=100, fingerprint="f")
+    epochs = [
+        EpochReported(at=at, number=number, epoch=1, metrics={"seconds": seconds}, checkpoint=None)
+        for at, number, seconds in ((130, 0, 20.0), (140, 1, 25.0), (160, 0, 15.0))
+    ]
+    ends = [TrialStopped(at=165, number=number, reason="completed") for number in range(2)]
+    return [created, *epochs, *ends]
+
+
+def test_share_of_busy_slots_is_that_of_all_epochs() -> None:
+    figures, missing = search.figures_of(events_of_search(), trials=2, slots=2)
+    assert missing == ""
+    assert figures["slots_busy_share"] == 60 / (2 * 50)  # from 110 to 160
+    assert figures["search_minutes"] == 65 / 60
+    assert (figures["search_trials"], figures["search_epochs"]) == (2, 3)
+
+
+def test_search_that_ran_out_of_time_has_no_duration() -> None:
+    figures, missing = search.figures_of(events_of_search(), trials=64, slots=2)
+    assert "search_minutes" not in figures
+    assert missing == "62 of 64 trials of the search"
+    assert search.figures_of([], 64, 4) == ({}, "the search reported no epoch")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_config_of_the_search_is_valid(device: str, tmp_path: Path) -> None:
+    options = Options(torch.device(device), imdb=tmp_path / "reviews.csv")
+    for given in (options, Options(torch.device(device))):
+        config = SearchConfig.model_validate(search.config_of(given, 100))
+        assert config.budget.trials == 64
+        assert config.resources.gpus_per_trial == (0.25 if device == "cuda" else 0)
+
+
+def test_packed_trials_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def measure_packed(data: PreparedData, **settings: Any) -> dict[str, float]:
+        seen.append(settings)
+        return {"packed_2": 1.5, "packed_vs_processes": 2.0, "documents_per_second_packed_2": 7}
+
+    module = SimpleNamespace(
+        measure_packed=measure_packed, imdb_like_data=lambda count: synthetic_data(count, 5)
+    )
+    monkeypatch.setitem(sys.modules, "_gpu_packed", module)
+    report = Report()
+    packed.measure(CPU, later(), report)
+    assert report.figures == {"packed_2": 1.5, "packed_vs_processes": 2.0}
+    assert report.details == {"hidden 64": measure_packed(synthetic_data(5, 5))}
+    assert 0 < seen[0]["seconds"] < 10
