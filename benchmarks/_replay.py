@@ -5,6 +5,14 @@ that its search has not used yet. The nearest configuration has the same categor
 is left: the fewest different ones) and the smallest Euclidean distance in the unit cube of the
 ranges (logarithmic where the space is). A search thus never gets a curve twice, and every curve was
 recorded for a neighbour of the proposal.
+
+Packed trials: the workers' throughput is divided equally among lanes. A lane trains up to
+`per_lane` trials of one shape in lockstep: the epochs of its trials start and end together. With
+equal throughput, an epoch of a lane takes the sum of the recorded seconds of its trials, divided by
+the lane's share of the workers; a lane that is not full costs only what it trains. If `idle_slots`
+cost time, it takes as long as if all slots were in use (by the mean of the recorded seconds of its
+trials, as trials of one shape take the same time). An unpacked search with the same parallelism has
+as many trials running as there are slots, each of them slower by the number of slots per worker.
 """
 
 from __future__ import annotations
@@ -20,6 +28,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from celltune.search.config.space import Choice, Range, Space
+from celltune.search.tuning.packing import PackShape, shape_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,16 @@ class Curve:
     valid_accuracy: list[float]
     valid_loss: list[float]
     seconds: list[float]
+
+
+class PackedMethod(Protocol):
+    """A search strategy that packs trials."""
+
+    def next(self, shape: PackShape | None) -> tuple[int, Mapping[str, Any]] | None:
+        """Return the number and the hyperparameters of a new trial, of a shape if one is given."""
+
+    def report(self, number: int, epoch: int, metrics: dict[str, float]) -> bool:
+        """Report an epoch (from 1); return whether the trial continues."""
 
 
 class Method(Protocol):
@@ -94,6 +113,8 @@ class Replay:
     """(seconds, best validation accuracy so far) at each improvement."""
     trials: int
     epochs: int
+    filled: float = 1.0
+    """Share of the slots of lanes that trained a trial, over all epochs of lanes."""
 
     def time_to(self, target: float, budget: float) -> float:
         """Return the seconds until the best accuracy reaches `target`, at most `budget`."""
@@ -104,8 +125,26 @@ class Replay:
         return max((best for time, best in self.steps if time <= seconds), default=0.0)
 
 
-def replay(method: Method, table: Table, *, workers: int, budget: float) -> Replay:
-    """Simulate a search until its budget or the configurations are used up."""
+def _metrics(curve: Curve, epoch: int) -> dict[str, float]:
+    return {
+        "valid_accuracy": curve.valid_accuracy[epoch - 1],
+        "valid_loss": curve.valid_loss[epoch - 1],
+        "seconds": curve.seconds[epoch - 1],
+    }
+
+
+def replay(
+    method: Method, table: Table, *, workers: int, budget: float, slowness: float = 1.0
+) -> Replay:
+    """Simulate a search until its budget or the configurations are used up.
+
+    Args:
+        method: the strategy.
+        table: the recorded configurations.
+        workers: number of trials that run at the same time.
+        budget: seconds on the virtual clock.
+        slowness: factor by which an epoch takes longer than when it was recorded.
+    """
     unused = list(range(len(table.curves)))
     epoch_ends: list[tuple[float, int, int, int]] = []  # (time, trial, configuration, epoch)
     steps: list[tuple[float, float]] = []
@@ -116,7 +155,8 @@ def replay(method: Method, table: Table, *, workers: int, budget: float) -> Repl
         if unused:
             index = table.nearest(method.propose(trials), unused)
             unused.remove(index)
-            heapq.heappush(epoch_ends, (now + table.curves[index].seconds[0], trials, index, 1))
+            seconds = slowness * table.curves[index].seconds[0]
+            heapq.heappush(epoch_ends, (now + seconds, trials, index, 1))
             trials += 1
 
     for _ in range(workers):
@@ -127,13 +167,88 @@ def replay(method: Method, table: Table, *, workers: int, budget: float) -> Repl
         accuracy = curve.valid_accuracy[epoch - 1]
         if not steps or accuracy > steps[-1][1]:
             steps.append((now, accuracy))
-        metrics = {
-            "valid_accuracy": accuracy,
-            "valid_loss": curve.valid_loss[epoch - 1],
-            "seconds": curve.seconds[epoch - 1],
-        }
-        if method.report(number, epoch, metrics) and epoch < table.epochs:
-            heapq.heappush(epoch_ends, (now + curve.seconds[epoch], number, index, epoch + 1))
+        if method.report(number, epoch, _metrics(curve, epoch)) and epoch < table.epochs:
+            seconds = slowness * curve.seconds[epoch]
+            heapq.heappush(epoch_ends, (now + seconds, number, index, epoch + 1))
         else:
             start_trial(now)
     return Replay(steps, trials, epochs)
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """How a packed search shares the throughput of its workers."""
+
+    count: int
+    per_lane: int
+    workers: int
+    idle_slots: bool
+    """Whether idle slots cost time."""
+
+    def seconds(self, recorded: list[float]) -> float:
+        """Return the seconds of an epoch of a lane whose trials took `recorded` seconds."""
+        slots = self.per_lane if self.idle_slots else len(recorded)
+        return slots * float(np.mean(recorded)) * self.count / self.workers
+
+
+class _Lane:
+    def __init__(self, method: PackedMethod, table: Table, unused: list[int]) -> None:
+        self._method, self._table, self._unused = method, table, unused
+        self._shape: PackShape | None = None
+        self.trials: dict[int, tuple[Curve, int]] = {}
+        """Curves and the epochs being trained, by the numbers of trials."""
+
+    def fill(self, slots: int) -> int:
+        """Start trials while there are free slots; return how many."""
+        before = len(self.trials)
+        while len(self.trials) < slots and self._unused:
+            started = self._method.next(self._shape if self.trials else None)
+            if started is None:
+                break
+            number, params = started
+            if not self.trials:
+                self._shape = shape_of(params)
+            index = self._table.nearest(params, self._unused)
+            self._unused.remove(index)
+            self.trials[number] = self._table.curves[index], 1
+        return len(self.trials) - before
+
+    def end_epoch(self) -> float:
+        """Report the epoch of all trials; return the best accuracy."""
+        results = {n: curve.valid_accuracy[epoch - 1] for n, (curve, epoch) in self.trials.items()}
+        for number, (curve, epoch) in list(self.trials.items()):
+            if self._method.report(number, epoch, _metrics(curve, epoch)):
+                self.trials[number] = curve, epoch + 1
+            else:
+                del self.trials[number]
+        return max(results.values())
+
+
+def replay_packed(
+    method: PackedMethod, table: Table, lanes: Lanes, *, budget: float, target: float
+) -> Replay:
+    """Simulate a packed search until it reaches the target or its budget is used up."""
+    unused = list(range(len(table.curves)))
+    running = [_Lane(method, table, unused) for _ in range(lanes.count)]
+    epoch_ends: list[tuple[float, int]] = []  # (time, lane)
+    steps: list[tuple[float, float]] = []
+    trials = epochs = lane_epochs = 0
+
+    def start_epoch(now: float, number: int) -> None:
+        nonlocal trials
+        lane = running[number]
+        trials += lane.fill(lanes.per_lane)
+        if lane.trials:
+            recorded = [curve.seconds[epoch - 1] for curve, epoch in lane.trials.values()]
+            heapq.heappush(epoch_ends, (now + lanes.seconds(recorded), number))
+
+    for number in range(lanes.count):
+        start_epoch(0.0, number)
+    while epoch_ends and epoch_ends[0][0] <= budget and (not steps or steps[-1][1] < target):
+        now, number = heapq.heappop(epoch_ends)
+        epochs, lane_epochs = epochs + len(running[number].trials), lane_epochs + 1
+        accuracy = running[number].end_epoch()
+        if not steps or accuracy > steps[-1][1]:
+            steps.append((now, accuracy))
+        start_epoch(now, number)
+    return Replay(steps, trials, epochs, epochs / max(1, lane_epochs * lanes.per_lane))

@@ -17,6 +17,7 @@ from celltune.search.config.space import Choice, Dimension, Space
 from celltune.search.ledger.events import Event, ExperimentCreated
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.tuning.controller import SearchController
+from celltune.search.tuning.packing import PackShape
 from celltune.search.types import EpochReport
 
 
@@ -92,10 +93,16 @@ class DiscardedLedger:
 class Celltune:
     """celltune's controller with a ledger in memory."""
 
-    def __init__(self, config: SearchConfig) -> None:
+    def __init__(self, config: SearchConfig, trials_per_worker: int = 1) -> None:
         ledger = Ledger(DiscardedLedger())
         ledger.append(ExperimentCreated(at=0.0, fingerprint="curves"))
-        self._controller = SearchController(config, ledger, clock=lambda: 0.0)
+        self._controller = SearchController(
+            config, ledger, clock=lambda: 0.0, trials_per_worker=trials_per_worker
+        )
+
+    def next(self, shape: PackShape | None) -> tuple[int, Mapping[str, Any]] | None:
+        assignment = self._controller.next(shape)
+        return None if assignment is None else (assignment.number, assignment.params)
 
     def propose(self, number: int) -> Mapping[str, Any]:
         assignment = self._controller.next()

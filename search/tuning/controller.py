@@ -32,7 +32,7 @@ from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.storage.snapshot import with_budget
 from celltune.search.tuning.base import make_rule, make_sampler
-from celltune.search.tuning.packing import PackShape, ShapeIndex, given_values
+from celltune.search.tuning.packing import PackShape, ShapePlanner
 from celltune.search.tuning.stopping import SearchEnd, end_reason, no_new_trials_reason
 from celltune.search.types import EpochReport, ParameterValue
 
@@ -93,7 +93,7 @@ class SearchController:
         self._rule = make_rule(config)
         self._end_interrupted(self._replay_rule())
         self.sampler.replay(self.state)
-        self._shapes = ShapeIndex(self.state)
+        self._planner = ShapePlanner(config, self.state)
         self._waiting = deque(t.number for t in self.state.trials if t.status == "unfinished")
 
     def observe(self, observer: Observer) -> None:
@@ -147,12 +147,13 @@ class SearchController:
             return self._assignment(self.state.trials[waiting])
         if no_new_trials_reason(self._config, self.state):
             return None
+        if shape is not None and not self._planner.continues(shape):
+            return None
         number = len(self.state.trials)
         if shape is None and not self._packed:
             params = self.sampler.propose(number)
         else:
-            given = {} if shape is None else given_values(self._config.space, shape)
-            params = self.sampler.propose_given(number, given)
+            params = self.sampler.propose_given(number, self._planner.given(shape))
         self._record(
             TrialCreated(
                 at=self._clock(),
@@ -263,7 +264,7 @@ class SearchController:
 
     def _may_join(self, number: int, shape: PackShape) -> bool:
         alone = self._trains_alone(self.state.trials[number])
-        return not alone and self._shapes.shape(number) == shape
+        return not alone and self._planner.shape(number) == shape
 
     def _trains_alone(self, trial: TrialRecord) -> bool:
         return self._packed and 0 < trial.losses >= self._config.retries

@@ -8,11 +8,14 @@ resumed search decides like an uninterrupted one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from celltune.models.config import PackShape, pack_shape
+from celltune.models.config import PER_TRIAL, PackShape, pack_shape
 from celltune.search.config.schema import SearchConfig
-from celltune.search.config.space import Space, model_and_training
+from celltune.search.config.space import Choice, Space, model_and_training
 from celltune.search.errors import ConfigError
 from celltune.search.extensions import SAMPLERS
 from celltune.search.ledger.state import ExperimentState
@@ -20,7 +23,7 @@ from celltune.search.types import ParameterValue
 
 __all__ = [
     "PackShape",
-    "ShapeIndex",
+    "ShapePlanner",
     "check_sampler_packs",
     "given_values",
     "sampler_packs",
@@ -42,19 +45,112 @@ def given_values(space: Space, shape: PackShape) -> dict[str, ParameterValue]:
     return {name: value for name, value in shape if name in space.searched}
 
 
-class ShapeIndex:
-    """The shapes of the trials of a search, each computed once."""
+class ShapePlanner:
+    """Decides which shapes the new trials of a packed search have.
 
-    def __init__(self, state: ExperimentState) -> None:
-        """Create an index of the trials of `state`, including those created later."""
+    The first shapes are drawn at random, because the trials of one shape teach the sampler nothing
+    about others. A worker gets trials of its shape in groups of `GROUP`; only the shape of the best
+    trial goes on, as long as this trial is among the last `PATIENCE` of its shape. Decision 34
+    contains the measurements.
+    """
+
+    GROUP: ClassVar[int] = 8
+    """Number of trials of a shape that start whatever their results are."""
+    FIRST_SHAPES: ClassVar[int] = 4
+    """Number of different shapes before the sampler chooses shapes and before one is preferred."""
+    PATIENCE: ClassVar[int] = 16
+    """Number of trials of the best shape after which one of them must have become the best."""
+
+    def __init__(self, config: SearchConfig, state: ExperimentState) -> None:
+        """Create a planner for the trials of `state`, including those created later."""
+        self._config = config
         self._state = state
         self._shapes: list[PackShape] = []
+        self._known = {
+            shape_of({**config.space.fixed, **trial.params})
+            for trial in (state.prior.trials if state.prior else ())
+        }
+        self._possible = _count_shapes(config.space)
 
     def shape(self, number: int) -> PackShape:
         """Return the shape of a trial."""
-        for trial in self._state.trials[len(self._shapes) : number + 1]:
-            self._shapes.append(shape_of(trial.params))
+        self._update()
         return self._shapes[number]
+
+    def given(self, shape: PackShape | None) -> dict[str, ParameterValue]:
+        """Return the values that the sampler has to use for the next new trial.
+
+        Args:
+            shape: the shape that the trial must have; None for any shape.
+        """
+        space = self._config.space
+        if shape is None and not self._knows_shapes():
+            source = _RandomShape([self._config.seed, len(self._state.trials), 1])
+            shape = shape_of(space.suggest(source))
+        return {} if shape is None else given_values(space, shape)
+
+    def continues(self, shape: PackShape) -> bool:
+        """Return whether another trial of a shape should start while others of it are trained."""
+        self._update()
+        mine = [number for number, other in enumerate(self._shapes) if other == shape]
+        if self._possible == 1 or len(mine) % self.GROUP:
+            return True
+        best = self._state.ranked(self._config.metric)[:1]
+        return self._knows_shapes() and any(t.number in mine[-self.PATIENCE :] for t in best)
+
+    def _knows_shapes(self) -> bool:
+        self._update()
+        return len(self._known) >= min(self.FIRST_SHAPES, self._possible)
+
+    def _update(self) -> None:
+        new = self._state.trials[len(self._shapes) :]
+        shapes = [shape_of(trial.params) for trial in new]
+        self._shapes.extend(shapes)
+        self._known.update(shapes)
+
+
+def _count_shapes(space: Space) -> int:
+    """Return the number of shapes in a space."""
+    searched = {n: d for n, d in space.searched.items() if n not in PER_TRIAL}
+    return math.prod(
+        len(d.values) if isinstance(d, Choice) else int((d.high - d.low) // (d.step or 1)) + 1
+        for d in searched.values()
+    )
+
+
+@dataclass(frozen=True)
+class _RandomShape:
+    """Draws the values of a shape at random (see `space.ValueSource`)."""
+
+    seed: list[int]
+
+    def _draw(self, name: str) -> float:
+        """Return a number in [0, 1) that depends on the seed and the hyperparameter only."""
+        import numpy as np
+
+        return float(np.random.default_rng([*self.seed, *name.encode()]).random())
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Return one of the choices."""
+        return choices[int(self._draw(name) * len(choices))]
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
+        """Return an integer from `low` to `high`."""
+        if log:
+            return min(high, int(low * ((high + 1) / low) ** self._draw(name)))
+        return low + step * int(self._draw(name) * ((high - low) // step + 1))
+
+    def suggest_float(
+        self,
+        name: str,  # noqa: ARG002
+        low: float,
+        high: float,  # noqa: ARG002
+        *,
+        step: float | None,  # noqa: ARG002
+        log: bool,  # noqa: ARG002
+    ) -> float:
+        """Return `low`: a shape has no real numbers, so nothing has to be drawn."""
+        return low
 
 
 def sampler_packs(config: SearchConfig) -> bool:

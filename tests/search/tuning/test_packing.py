@@ -12,12 +12,20 @@ from celltune.models.config import PER_TRIAL
 from celltune.search.config.space import hyperparameters
 from celltune.search.errors import ConfigError
 from celltune.search.extensions import SAMPLERS
-from celltune.search.ledger.events import Event
+from celltune.search.ledger.events import (
+    EpochReported,
+    Event,
+    PriorTrial,
+    TrialCreated,
+    WarmStarted,
+)
 from celltune.search.ledger.ledger import Ledger
+from celltune.search.ledger.state import ExperimentState
 from celltune.search.tuning.base import Sampler
 from celltune.search.tuning.controller import SearchController
 from celltune.search.tuning.packing import (
     PackShape,
+    ShapePlanner,
     check_sampler_packs,
     given_values,
     shape_of,
@@ -110,7 +118,7 @@ actions = st.sampled_from(["take", "take", "report", "report", "report", "resume
 
 
 @settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=st.lists(st.tuples(actions, st.integers(0, LANES - 1)), min_size=10, max_size=60))
 def test_a_packed_search_continues_after_interruptions_as_without_them(
@@ -206,3 +214,108 @@ def test_the_last_retry_of_a_trial_shares_its_worker_with_no_other(tmp_path: Pat
         last = controller.next()
         assert last is not None
         assert (last.number, last.alone) == (0, True)
+
+
+def make_planner(
+    shapes: Sequence[tuple[str, float | None]], **changes: Any
+) -> tuple[ShapePlanner, ExperimentState]:
+    """Return a planner after trials with these cells and accuracies."""
+    config = make_config(**changes)
+    state = ExperimentState()
+    for number, (cell, accuracy) in enumerate(shapes):
+        params: dict[str, ParameterValue] = {"cell": cell, "hidden_size": 12, "num_layers": 1}
+        state.apply(TrialCreated(at=0.0, number=number, params=params, max_epochs=4))
+        if accuracy is not None:
+            metrics = {"valid_accuracy": accuracy}
+            state.apply(
+                EpochReported(at=0.0, number=number, epoch=1, metrics=metrics, checkpoint=None)
+            )
+    return ShapePlanner(config, state), state
+
+
+GROUP = ShapePlanner.GROUP
+GRU, LSTM, RNN, MGU = (
+    shape_of({"cell": cell, "hidden_size": 12}) for cell in ("gru", "lstm", "rnn", "mgu")
+)
+
+
+def test_trials_of_a_shape_start_in_groups() -> None:
+    trials: list[tuple[str, float | None]] = [("gru", 0.6)]
+    for _ in range(GROUP - 1):
+        planner, _ = make_planner(trials)
+        assert planner.continues(GRU)
+        trials.append(("gru", 0.5))
+    planner, state = make_planner(trials)
+    assert not planner.continues(GRU), "too few shapes are known to prefer one"
+    created = TrialCreated(at=0.0, number=GROUP, params=state.trials[0].params, max_epochs=4)
+    state.apply(created)
+    assert planner.continues(GRU), "a later trial of this shape starts another group"
+
+
+def test_the_shape_of_the_best_trial_goes_on_while_it_improves() -> None:
+    others: list[tuple[str, float | None]] = [("lstm", 0.6), ("rnn", 0.6), ("mgu", None)]
+    first: list[tuple[str, float | None]] = [*others, *[("gru", 0.5)] * (GROUP - 1), ("gru", 0.7)]
+    planner, _ = make_planner(first)
+    assert planner.continues(GRU)
+    planner, _ = make_planner([*first, *[("lstm", 0.6)] * (GROUP - 1)])
+    assert not planner.continues(LSTM), "it has the second-best trial"
+    planner, _ = make_planner([*first, *[("gru", 0.6)] * GROUP])
+    assert planner.continues(GRU)
+    planner, _ = make_planner([*first, *[("gru", 0.6)] * 2 * GROUP])
+    assert ShapePlanner.PATIENCE == 2 * GROUP
+    assert not planner.continues(GRU), "the best trial is too long ago"
+
+
+def test_the_only_shape_of_a_space_always_goes_on() -> None:
+    space = {"cell": "gru", "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
+    trials: list[tuple[str, float | None]] = [("gru", None)] * GROUP
+    planner, _ = make_planner(trials, space=space)
+    assert planner.continues(planner.shape(0))
+    assert planner.given(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("cells", "hidden", "known"), [(4, {"low": 4, "high": 64, "log": True}, 4), (2, 12, 2)]
+)
+def test_the_first_shapes_are_drawn_at_random(cells: int, hidden: Any, known: int) -> None:
+    names = ["gru", "lstm", "rnn", "mgu"][:cells]
+    space = {"cell": names, "hidden_size": hidden, "learning_rate": {"low": 0.1, "high": 0.2}}
+    for count in range(known):
+        planner, _ = make_planner([(name, 0.5) for name in names[:count]], space=space)
+        given = planner.given(None)
+        assert given
+        assert set(given) <= {"cell", "hidden_size"}
+        assert given["cell"] in names
+        assert given == planner.given(None)
+    planner, _ = make_planner([(name, 0.5) for name in names], space=space)
+    assert planner.given(None) == {}
+    assert planner.given(GRU)["cell"] == "gru"
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=50, deadline=None)
+def test_random_shapes_are_within_the_space(seed: int) -> None:
+    sizes = {"low": 16, "high": 31, "log": True}
+    space = {"cell": ["gru", "rnn"], "hidden_size": sizes, "embedding_size": {"low": 4, "high": 16}}
+    space["batch_size"] = {"low": 8, "high": 24, "step": 8}
+    planner, _ = make_planner([], space=space, seed=seed)
+    values = planner.given(None)
+    assert values["cell"] in ("gru", "rnn")
+    assert values["hidden_size"] in range(16, 32)
+    assert values["embedding_size"] in range(4, 17)
+    assert values["batch_size"] in (8, 16, 24)
+
+
+def test_shapes_of_a_warm_start_are_known() -> None:
+    config, state = make_config(), ExperimentState()
+    prior = [
+        PriorTrial(
+            number=n,
+            params={**dict(given_values(config.space, shape))},
+            status="pruned",
+            values={1: 0.5},
+        )
+        for n, shape in enumerate((GRU, LSTM, RNN, MGU))
+    ]
+    state.apply(WarmStarted(at=0.0, origin="o", trials=prior, outside=0, parameters_left_out=[]))
+    assert ShapePlanner(config, state).given(None) == {}
