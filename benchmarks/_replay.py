@@ -92,6 +92,10 @@ class Table:
         weight = 1 + math.sqrt(len(self._ranges))
         return unused[int((mismatches * weight + distances).argmin())]
 
+    def same_choices(self, params: Mapping[str, Any], index: int) -> bool:
+        """Return whether a configuration has the categorical values of `params`."""
+        return list(self._chosen[index]) == self._choice(params)
+
     def best(self, count: int) -> float:
         """Return the mean of the best validation accuracies of the `count` best configurations."""
         return float(np.mean(sorted(max(c.valid_accuracy) for c in self.curves)[-count:]))
@@ -115,6 +119,8 @@ class Replay:
     epochs: int
     filled: float = 1.0
     """Share of the slots of lanes that trained a trial, over all epochs of lanes."""
+    same_choices: int = 0
+    """Number of trials whose recorded configuration has the categorical values proposed."""
 
     def time_to(self, target: float, budget: float) -> float:
         """Return the seconds until the best accuracy reaches `target`, at most `budget`."""
@@ -133,8 +139,18 @@ def _metrics(curve: Curve, epoch: int) -> dict[str, float]:
     }
 
 
+def _reached(steps: list[tuple[float, float]], target: float) -> bool:
+    return bool(steps) and steps[-1][1] >= target
+
+
 def replay(
-    method: Method, table: Table, *, workers: int, budget: float, slowness: float = 1.0
+    method: Method,
+    table: Table,
+    *,
+    workers: int,
+    budget: float,
+    slowness: float = 1.0,
+    target: float = math.inf,
 ) -> Replay:
     """Simulate a search until its budget or the configurations are used up.
 
@@ -144,16 +160,19 @@ def replay(
         workers: number of trials that run at the same time.
         budget: seconds on the virtual clock.
         slowness: factor by which an epoch takes longer than when it was recorded.
+        target: accuracy at which the search ends.
     """
     unused = list(range(len(table.curves)))
     epoch_ends: list[tuple[float, int, int, int]] = []  # (time, trial, configuration, epoch)
     steps: list[tuple[float, float]] = []
-    trials = epochs = 0
+    trials = epochs = same = 0
 
     def start_trial(now: float) -> None:
-        nonlocal trials
+        nonlocal trials, same
         if unused:
-            index = table.nearest(method.propose(trials), unused)
+            params = method.propose(trials)
+            index = table.nearest(params, unused)
+            same += table.same_choices(params, index)
             unused.remove(index)
             seconds = slowness * table.curves[index].seconds[0]
             heapq.heappush(epoch_ends, (now + seconds, trials, index, 1))
@@ -161,7 +180,7 @@ def replay(
 
     for _ in range(workers):
         start_trial(0.0)
-    while epoch_ends and epoch_ends[0][0] <= budget:
+    while epoch_ends and epoch_ends[0][0] <= budget and not _reached(steps, target):
         now, number, index, epoch = heapq.heappop(epoch_ends)
         curve, epochs = table.curves[index], epochs + 1
         accuracy = curve.valid_accuracy[epoch - 1]
@@ -172,7 +191,7 @@ def replay(
             heapq.heappush(epoch_ends, (now + seconds, number, index, epoch + 1))
         else:
             start_trial(now)
-    return Replay(steps, trials, epochs)
+    return Replay(steps, trials, epochs, same_choices=same)
 
 
 @dataclass(frozen=True)
@@ -197,6 +216,7 @@ class _Lane:
         self._shape: PackShape | None = None
         self.trials: dict[int, tuple[Curve, int]] = {}
         """Curves and the epochs being trained, by the numbers of trials."""
+        self.same_choices = 0
 
     def fill(self, slots: int) -> int:
         """Start trials while there are free slots; return how many."""
@@ -209,6 +229,7 @@ class _Lane:
             if not self.trials:
                 self._shape = shape_of(params)
             index = self._table.nearest(params, self._unused)
+            self.same_choices += self._table.same_choices(params, index)
             self._unused.remove(index)
             self.trials[number] = self._table.curves[index], 1
         return len(self.trials) - before
@@ -244,11 +265,12 @@ def replay_packed(
 
     for number in range(lanes.count):
         start_epoch(0.0, number)
-    while epoch_ends and epoch_ends[0][0] <= budget and (not steps or steps[-1][1] < target):
+    while epoch_ends and epoch_ends[0][0] <= budget and not _reached(steps, target):
         now, number = heapq.heappop(epoch_ends)
         epochs, lane_epochs = epochs + len(running[number].trials), lane_epochs + 1
         accuracy = running[number].end_epoch()
         if not steps or accuracy > steps[-1][1]:
             steps.append((now, accuracy))
         start_epoch(now, number)
-    return Replay(steps, trials, epochs, epochs / max(1, lane_epochs * lanes.per_lane))
+    filled = epochs / max(1, lane_epochs * lanes.per_lane)
+    return Replay(steps, trials, epochs, filled, sum(lane.same_choices for lane in running))

@@ -43,6 +43,8 @@ from celltune.search.config.schema import SearchConfig
 
 WORKERS = 4
 SLOTS = 16
+FULL = ("random", "stock", "ours")
+"""The searches that use all of the budget."""
 POINTS_BELOW = 0.5
 BEST_OF = 5
 
@@ -57,19 +59,28 @@ def load(curves: Path) -> tuple[Table, SearchConfig]:
 
 
 def unpacked(
-    table: Table, config: SearchConfig, budget: float
+    table: Table, config: SearchConfig, budget: float, target: float
 ) -> dict[str, Callable[[int], Replay]]:
     """Return the searches without packed trials, as functions of the seed."""
 
-    def search(method: Method, workers: int = WORKERS) -> Replay:
-        slowness = workers / WORKERS
-        return replay(method, table, workers=workers, budget=budget, slowness=slowness)
+    def search(method: Method) -> Replay:
+        return replay(method, table, workers=WORKERS, budget=budget)
+
+    def search_with_slots(seed: int) -> Replay:
+        return replay(
+            Celltune(seeded(config, seed)),
+            table,
+            workers=SLOTS,
+            budget=budget,
+            slowness=SLOTS / WORKERS,
+            target=target,
+        )
 
     return {
         "random": lambda seed: search(Random(config.space, seed)),
         "stock": lambda seed: search(Stock(config.space, seed, table.epochs)),
         "ours": lambda seed: search(Celltune(seeded(config, seed))),
-        "ours_16": lambda seed: search(Celltune(seeded(config, seed)), SLOTS),
+        "ours_16": search_with_slots,
     }
 
 
@@ -114,6 +125,11 @@ def summary(
         "regret_points": regret(searches, table, budget),
         "trials": round(float(np.mean([search.trials for search in searches])), 1),
         "epochs": round(float(np.mean([search.epochs for search in searches])), 1),
+        "same_choices": round(
+            sum(search.same_choices for search in searches)
+            / sum(search.trials for search in searches),
+            2,
+        ),
         "filled": round(float(np.mean([search.filled for search in searches])), 2),
         "seconds": [round(float(value), 1) for value in times],
     }
@@ -168,12 +184,12 @@ def main() -> None:
         "budget_seconds": budget,
     }
     times: dict[str, np.ndarray] = {}
-    runs = {**unpacked(table, config, budget), **packed(table, config, budget, target)}
+    runs = {**unpacked(table, config, budget, target), **packed(table, config, budget, target)}
     for name, run in runs.items():
         searches = [run(seed) for seed in seeds]
         times[name] = np.array([search.time_to(target, budget) for search in searches])
         details[name] = summary(searches, times[name], table, budget)
-        if name.startswith("packed"):
+        if name not in FULL:
             del details[name]["regret_points"]  # these searches end at the target
         shown = {key: value for key, value in details[name].items() if key != "seconds"}
         print(f"{name}: {shown}", flush=True)
