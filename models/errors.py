@@ -1,8 +1,12 @@
-"""Errors of a single trial. The tree of all errors is in `celltune.errors`."""
+"""Errors of training. The tree of all errors is in `celltune.errors`."""
 
 from __future__ import annotations
 
-from celltune.errors import CelltuneError
+from celltune.errors import CelltuneError, InputError
+
+
+class DeviceError(InputError):
+    """Raised if torch cannot train on the device, or the device lacks a precision."""
 
 
 class TrialError(CelltuneError):

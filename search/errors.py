@@ -26,7 +26,7 @@ class LedgerError(InputError):
 
 
 class ResourceError(InputError):
-    """Raised if a trial needs more resources than any node of the cluster has."""
+    """Raised if a cluster cannot be used, or has no node whose resources a trial can train on."""
 
 
 class StorageError(CelltuneError):

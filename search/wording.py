@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from celltune.search.objective import objective_metric
@@ -116,6 +116,12 @@ def counted(number: float, noun: str, plural: str | None = None) -> str:
     """
     digits = f"{number:,}" if isinstance(number, int) else f"{number:g}"
     return f"{digits} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listed(texts: Sequence[str], conjunction: str = "and") -> str:
+    """Join texts to a list in a sentence: `a, b and c`."""
+    *first, last = texts
+    return f" {conjunction} ".join(filter(None, [", ".join(first), last]))
 
 
 def single_line(text: str) -> str:

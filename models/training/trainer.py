@@ -35,6 +35,7 @@ from celltune.models.errors import CheckpointError, DivergedError
 from celltune.models.network.classifier import TextClassifier
 from celltune.models.network.input_checks import check_split
 from celltune.models.training.device_split import shared_split
+from celltune.models.training.devices import check_device
 from celltune.models.training.losses import (
     correct_labels,
     first_not_finite,
@@ -126,8 +127,10 @@ class Trainer:
         Raises:
             DataError: a split is empty, has an empty document, or an id or label out of range; or
                 the word vectors have another size than the embedding.
+            DeviceError: torch cannot use the GPU, or the GPU cannot compute in the precision.
             TrialError: the model cannot be built, for example because it has too few layers.
         """
+        check_device(torch.device(device), training.precision)
         for name, split in (("train", data.train), ("valid", data.valid)):
             check_split(split, name, data.vocabulary_size, data.num_classes)
         self.training, self._train, self._valid = training, data.train, data.valid

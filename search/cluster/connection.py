@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import ray
@@ -13,11 +13,18 @@ from celltune.data_prep.cache import ray_store
 from celltune.search.cluster.ray_internals import autoscaler_node_groups, isolated_job_config
 from celltune.search.config.schema import Resources
 from celltune.search.errors import ResourceError
+from celltune.search.wording import counted, listed
 
 CONNECT_SECONDS = 5.0
 
 Amounts = Mapping[str, float]
 """Amount of each resource by Ray's name of it: CPU, GPU, memory (bytes)."""
+
+_KEYS = {
+    "CPU": "resources.cpus_per_trial",
+    "GPU": "resources.gpus_per_trial",
+    "memory": "resources.memory_per_trial_gb",
+}
 
 
 @contextmanager
@@ -97,19 +104,10 @@ def trial_slots(resources: Resources, trials_per_worker: int = 1) -> int:
     Raises:
         ResourceError: no node can run a single worker.
     """
-    nodes = _nodes()
+    nodes = node_kinds()
     slots = sum(n * trials_per_node(node, resources, trials_per_worker) for node, n in nodes)
     if slots == 0:
-        offers = ", ".join(_describe(node, resources) for node, _ in nodes)
-        request = _describe(trial_bundle(resources, trials_per_worker), resources)
-        several = trials_per_worker > 1
-        worker = f"A worker of {trials_per_worker} trials" if several else "A trial"
-        raise ResourceError(
-            f"{worker} needs {request} (resources.cpus_per_trial, "
-            "resources.gpus_per_trial, resources.memory_per_trial_gb), but no node of the cluster "
-            f"has that much. Its nodes have {offers}. Lower the resources of a trial, or set "
-            "`address` to a larger cluster."
-        )
+        raise _too_small([node for node, _ in nodes], resources, trials_per_worker)
     limit = resources.concurrent_trials
     return slots if limit is None else min(slots, max(1, limit // trials_per_worker))
 
@@ -133,14 +131,42 @@ def trials_per_node(node: Amounts, resources: Resources, trials_per_worker: int 
     return min(int(node.get(name, 0) / amount + 1e-9) for name, amount in bundle.items())
 
 
-def _describe(amounts: Amounts, resources: Resources) -> str:
-    text = f"{amounts.get('CPU', 0):g} CPUs and {amounts.get('GPU', 0):g} GPUs"
-    if resources.memory_per_trial_gb is None:
-        return text
-    return f"{text} and {amounts.get('memory', 0) / 1e9:.3g} GB of memory"
+def _too_small(
+    nodes: Sequence[Amounts], resources: Resources, trials_per_worker: int
+) -> ResourceError:
+    """Return the error that no node can run a worker; it names only what a worker needs."""
+    bundle = trial_bundle(resources, trials_per_worker)
+    worker = f"A worker of {trials_per_worker} trials" if trials_per_worker > 1 else "A trial"
+    if "GPU" in bundle and not any(node.get("GPU") for node in nodes):
+        return ResourceError(
+            f"{worker} needs {counted(bundle['GPU'], 'GPU')} (resources.gpus_per_trial), but no "
+            "node of the cluster has a GPU. Set resources.gpus_per_trial to 0 to train on CPUs, or "
+            "set `address` to a cluster with GPUs."
+        )
+    # If each amount exists somewhere, the combination of all is what no node has.
+    scarce = [name for name in bundle if all(node.get(name, 0) < bundle[name] for node in nodes)]
+    keys = [_KEYS[name] for name in scarce or bundle]
+    if "memory" in (scarce or bundle) and trials_per_worker > 1:
+        keys.append("resources.trials_per_worker")
+    offers = "; ".join(dict.fromkeys(_describe(node, bundle) for node in nodes))
+    return ResourceError(
+        f"{worker} needs {_describe(bundle, bundle)}, but no node of the cluster has that much. "
+        f"Its nodes have: {offers}. Lower {listed(keys, 'or')}, or set `address` to a larger "
+        "cluster."
+    )
 
 
-def _nodes() -> list[tuple[Amounts, int]]:
+def _describe(amounts: Amounts, names: Iterable[str]) -> str:
+    """Return amounts of the named resources: `4 CPUs and 1 GPU`."""
+    texts = {
+        "CPU": counted(amounts.get("CPU", 0.0), "CPU"),
+        "GPU": counted(amounts.get("GPU", 0.0), "GPU"),
+        "memory": f"{amounts.get('memory', 0) / 1e9:,.1f} GB of memory",
+    }
+    return listed([texts[name] for name in names])
+
+
+def node_kinds() -> list[tuple[Amounts, int]]:
     """Return the kinds of nodes and their maximum count: running, or startable by an autoscaler."""
     running: list[tuple[Amounts, int]] = [
         (node["Resources"], 1) for node in ray.nodes() if node["Alive"]

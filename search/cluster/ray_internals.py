@@ -15,8 +15,7 @@ from typing import Any
 READ_AT_IMPORT = {
     # The raylet's messages go to Ray's log files instead of the driver's output.
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
-    # Keeps the present behaviour (a trial without GPUs sees none) without the warning that the
-    # default will change.
+    # A task without GPUs sees those of its node (see `gpu_checks`). Ray warns if this is unset.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 

@@ -29,11 +29,18 @@ from celltune.search.config.settings import (
 )
 from celltune.search.config.space import Space, parse_space
 from celltune.search.objective import objective_metric
+from celltune.search.wording import counted
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Pattern of an experiment's name, which is also the name of its folder."""
 NAME_RULE = "Use up to 100 letters, digits, '.', '_' and '-', starting with a letter or digit."
 """The pattern in words, for messages."""
+
+SMALLEST_SHARE = 0.0001
+"""Smallest amount of a resource that Ray can assign."""
+UNUSED_SHARE = 0.02
+"""Largest share of a GPU that a fraction may leave unused; 0.33 leaves 0.01."""
+_ROUNDING = 1e-9
 
 
 class Budget(BaseModel):
@@ -65,8 +72,9 @@ class Resources(BaseModel):
     """CPUs per trial: a whole number, or a fraction below 1 to run several trials on one CPU. The
     trials of a worker (see trials_per_worker) share them."""
     gpus_per_trial: float = Field(0.0, ge=0)
-    """GPUs per trial: a whole number, or a fraction below 1; 0.25 runs four trials on one GPU. The
-    trials of a worker (see trials_per_worker) share them."""
+    """GPUs per trial: a whole number, or a fraction below 1 that divides a GPU; 0.25 runs four
+    trials on one GPU. Of several GPUs, a trial uses the first. The trials of a worker (see
+    trials_per_worker) share them."""
     memory_per_trial_gb: float | None = Field(None, gt=0)
     """Memory per trial in GB (1e9 bytes), in addition to the memory of the worker process and of
     the shared data. A node runs only as many trials as fit into its memory. A trial that exceeds
@@ -106,6 +114,34 @@ class Resources(BaseModel):
                 "concurrent_trials."
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_fraction_divides(self) -> Resources:
+        share = self.gpus_per_trial
+        if not 0 < share < 1:
+            return self
+        if share < SMALLEST_SHARE:
+            raise ValueError(
+                f"resources.gpus_per_trial is {share:g}. It must be at least {SMALLEST_SHARE:g}, "
+                "or 0 for trials on the CPU."
+            )
+        workers = int(1 / share + _ROUNDING)
+        unused = 1 - workers * share
+        if unused > UNUSED_SHARE + _ROUNDING:
+            fixes = " or ".join(
+                f"{gpu_share(count):g} ({counted(count, 'worker')} per GPU)"
+                for count in (workers + 1, workers)
+            )
+            raise ValueError(
+                f"resources.gpus_per_trial is {share:g}, which leaves {100 * unused:.0f} % of each "
+                f"GPU unused. Set it to {fixes}."
+            )
+        return self
+
+
+def gpu_share(workers: int) -> float:
+    """Return the `gpus_per_trial` with which a number of workers shares a GPU, rounded down."""
+    return round(int(1 / workers / SMALLEST_SHARE + _ROUNDING) * SMALLEST_SHARE, 4)
 
 
 class Tracking(BaseModel):

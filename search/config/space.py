@@ -11,6 +11,7 @@ Each hyperparameter of `models.ModelConfig` and `models.TrainingConfig` can be s
 
 from __future__ import annotations
 
+import itertools
 import types
 import typing
 from collections import Counter
@@ -111,10 +112,52 @@ class Space:
                 params[name] = self.fixed[name]
         return params
 
+    def largest(self) -> Iterator[dict[str, ParameterValue]]:
+        """Yield the hyperparameters of trials, one of which is the largest model of the space.
+
+        They have the highest value of each number (none counts as the highest) and flag, with each
+        combination of the other choices, such as cells.
+        """
+        names = {
+            name: dimension.values
+            for name, dimension in self.searched.items()
+            if isinstance(dimension, Choice) and isinstance(dimension.values[0], str)
+        }
+        for values in itertools.product(*names.values()):
+            yield self.suggest(_Highest(), dict(zip(names, values, strict=True)))
+
+    def values(self, name: str) -> tuple[ParameterValue, ...]:
+        """Return all values of a hyperparameter that is not a range."""
+        dimension = self.searched.get(name)
+        if isinstance(dimension, Choice):
+            return dimension.values
+        return (self.fixed.get(name, defaults().get(name)),)
+
     def to_yaml(self) -> dict[str, Any]:
         """Return the space in the form in which a YAML file contains it."""
         searched = {name: _dimension_to_yaml(value) for name, value in self.searched.items()}
         return {**self.fixed, **searched}
+
+
+class _Highest:
+    """Provides the highest number or flag of each hyperparameter."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # noqa: ARG002
+        return None if None in choices else max(choices)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:  # noqa: ARG002
+        return high
+
+    def suggest_float(
+        self,
+        name: str,  # noqa: ARG002
+        low: float,  # noqa: ARG002
+        high: float,
+        *,
+        step: float | None,  # noqa: ARG002
+        log: bool,  # noqa: ARG002
+    ) -> float:
+        return high
 
 
 def _is_active(name: str, params: Mapping[str, ParameterValue]) -> bool:

@@ -27,7 +27,12 @@ from celltune.search.ledger.events import (
 )
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.runs.session import check_same_data, connected_cluster, resolve_for_run
+from celltune.search.runs.session import (
+    check_same_data,
+    connected_cluster,
+    resolve_for_run,
+    usable_gpus,
+)
 from celltune.search.runs.stop_requests import StopRequests, stop_signals
 from celltune.search.runs.view import SilentView, View
 from celltune.search.storage.base import Experiment, Storage
@@ -37,6 +42,7 @@ from celltune.spelling import closest_match
 
 if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest
+    from celltune.search.cluster.gpu_checks import GpuNode
     from celltune.search.cluster.task_pool import Job
 
 COMPARED = "compared"
@@ -192,30 +198,38 @@ def _train(models: Sequence[PublishedModel], address: str | None, view: View) ->
     def job(model: PublishedModel) -> Job:
         name = model.config.name
         try:
-            yield from _training(model, active, view)
+            yield from _training(model, active, gpus, view)
         except InputError as error:
             errors[name] = str(error)
             view.message(f"{name} cannot be trained: {error}")
 
+    precisions = {value for model in models for value in model.config.space.values("precision")}
     resources, storage = models[0].config.resources, models[0].experiment.storage
     with (
         connected_cluster(resources, storage, address, view) as slots,
         stop_signals() as signalled,
     ):
+        gpus = usable_gpus(resources, precisions, view)
         run_jobs(map(job, models), slots, StopRequests(active, signalled, None, view))
     return errors
 
 
-def _training(model: PublishedModel, active: list[Experiment], view: View) -> Job:
+def _training(
+    model: PublishedModel, active: list[Experiment], gpus: Sequence[GpuNode], view: View
+) -> Job:
     """Prepare the data and train a model.
 
     Args:
         model: the model.
         active: experiments that are locked; contains the model's while it is trained.
+        gpus: the nodes whose GPUs train.
         view: shows the progress.
     """
+    from celltune.search.cluster.gpu_checks import check_gpu_memory
+
     view.stage(f"Preparing {model.config.name}")
     data, test = _prepare_data(model, view)
+    check_gpu_memory(gpus, model.config.resources, [model.config.space.fixed], data)
     experiment = model.experiment
     if not experiment.is_complete():
         created = ExperimentCreated(at=time.time(), fingerprint=data.fingerprint)

@@ -20,7 +20,12 @@ from celltune.search.evaluation.checkpoints import remove_used_checkpoints
 from celltune.search.evaluation.summaries import best_ended_trials
 from celltune.search.ledger.events import EvaluationReported
 from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.runs.session import check_same_data, config_for_run, connected_cluster
+from celltune.search.runs.session import (
+    check_same_data,
+    config_for_run,
+    connected_cluster,
+    usable_gpus,
+)
 from celltune.search.runs.stop_requests import StopRequests, stop_signals
 from celltune.search.runs.view import SilentView, View
 from celltune.search.storage.base import Experiment
@@ -157,6 +162,7 @@ def evaluate(
             from celltune.search.cluster.task_pool import run_jobs
             from celltune.search.evaluation.evaluator import Evaluator
 
+            _check_gpus(plan, config, data, view)
             view.stage(
                 f"Evaluating {counted(len(plan), 'model')} on "
                 f"{counted(len(test.split), 'test document')}"
@@ -176,6 +182,15 @@ def _prepare_data(
     data = pipeline.prepare(config.data, progress=view.progress)
     check_same_data(experiment, state, data)
     return data, test
+
+
+def _check_gpus(plan: EvaluationPlan, config: SearchConfig, data: PreparedData, view: View) -> None:
+    from celltune.search.cluster.gpu_checks import check_gpu_memory
+
+    models = [trial.params for trial, _ in plan.retrainings]
+    precisions = {params.get("precision", "float32") for params in models}
+    gpus = usable_gpus(config.resources, precisions, view)
+    check_gpu_memory(gpus, config.resources, models, data)
 
 
 def _counted(jobs: Iterator[Job], total: int, view: View) -> Generator[Job, None, None]:

@@ -23,6 +23,7 @@ from celltune.search.runs.session import (
     config_for_run,
     connected_cluster,
     resolve_for_run,
+    usable_gpus,
 )
 from celltune.search.runs.stop_requests import StopRequests, stop_signals
 from celltune.search.runs.view import SilentView, View
@@ -38,6 +39,7 @@ from celltune.search.version import VERSION, library_versions
 
 if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData
+    from celltune.search.cluster.gpu_checks import GpuNode
     from celltune.search.tuning.controller import SearchController
 
 Clock = Callable[[], float]
@@ -113,8 +115,10 @@ def launch(
     with connected_cluster(
         resolved.resources, root, address, view, trials_per_worker=packed
     ) as workers:
+        gpus = usable_gpus(resolved.resources, resolved.space.values("precision"), view)
         data = _prepare(resolved, view)
         _check_vectors(resolved, data)
+        _check_gpu_memory(resolved, gpus, data, packed)
         events: list[Event] = [
             ExperimentCreated(
                 at=clock(), fingerprint=data.fingerprint, valid_reviews=len(data.valid)
@@ -177,8 +181,10 @@ def resume(
         with connected_cluster(
             changed.resources, experiment.storage, address, view, trials_per_worker=packed
         ) as workers:
+            gpus = usable_gpus(changed.resources, changed.space.values("precision"), view)
             data = _prepare(changed, view)
             check_same_data(experiment, state, data)
+            _check_gpu_memory(changed, gpus, data, packed)
             run = _Run(experiment, config, data, workers, packed, view, clock)
             return _search(run, changes)
 
@@ -204,6 +210,15 @@ def _prepare(config: SearchConfig, view: View) -> PreparedData:
     from celltune.data_prep.preparation.pipeline import prepare
 
     return prepare(config.data, progress=view.progress)
+
+
+def _check_gpu_memory(
+    config: SearchConfig, gpus: Sequence[GpuNode], data: PreparedData, packed: int
+) -> None:
+    from celltune.search.cluster.gpu_checks import check_gpu_memory
+
+    models = config.space.largest()
+    check_gpu_memory(gpus, config.resources, models, data, trials_per_worker=packed)
 
 
 def _check_vectors(config: SearchConfig, data: PreparedData) -> None:

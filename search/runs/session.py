@@ -7,7 +7,7 @@ resume rejects are in `celltune.search.tuning.budget_changes`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,11 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
 from celltune.search.storage.base import Experiment, Storage
 from celltune.search.tracking.trackers import check_installed
+from celltune.search.types import ParameterValue
 
 if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData
+    from celltune.search.cluster.gpu_checks import GpuNode
 
 CHANGEABLE_KEYS = ("data", "resources", "retries", "trial_timeout", "max_failed", "budget.time")
 """Config keys that a later run may set. The others define what the metrics mean, or were used when
@@ -97,13 +99,16 @@ def connected_cluster(
         The number of workers that can run at the same time.
 
     Raises:
-        ResourceError: no cluster answers, no node can run a worker, or a node cannot use the
-            storage.
+        ResourceError: no cluster answers, no node can run a worker, a node cannot use the storage,
+            or trials need a GPU and the torch of a local cluster has no CUDA.
         ExperimentError: the storage cannot be written.
     """
     from celltune.search.cluster.connection import connected, trial_slots
+    from celltune.search.cluster.gpu_checks import check_own_torch
     from celltune.search.cluster.storage_check import check_storage_shared
 
+    if address is None:
+        check_own_torch(resources)
     view.stage(
         f"Connecting to the Ray cluster at {address}" if address else "Starting a local Ray cluster"
     )
@@ -111,6 +116,32 @@ def connected_cluster(
         slots = trial_slots(resources, trials_per_worker)
         check_storage_shared(storage)
         yield slots
+
+
+def usable_gpus(
+    resources: Resources, precisions: Collection[ParameterValue], view: View
+) -> list[GpuNode]:
+    """Check that the GPUs of the connected cluster can train; return the nodes that have them.
+
+    If trials do not use the GPUs of the cluster, the view says so.
+
+    Args:
+        resources: resources of one trial.
+        precisions: all values that space.precision may have.
+        view: shows the progress.
+
+    Raises:
+        ResourceError: torch cannot use the GPUs of a node, or they lack a precision.
+    """
+    from celltune.search.cluster.gpu_checks import check_devices, find_gpu_nodes, unused_gpus
+
+    if message := unused_gpus(resources):
+        view.message(message)
+    if resources.gpus_per_trial > 0:
+        view.stage("Checking the GPUs of the cluster")
+    nodes = find_gpu_nodes(resources)
+    check_devices(nodes, resources, [str(value) for value in precisions])
+    return nodes
 
 
 def check_same_data(experiment: Experiment, state: ExperimentState, data: PreparedData) -> None:

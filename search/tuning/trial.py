@@ -96,6 +96,7 @@ def make_trainer(
 
     Raises:
         DataError: the data cannot be used with these hyperparameters.
+        DeviceError: the device cannot train this model.
     """
     # Importing torch takes seconds, and a worker may be stopped before it trains.
     from celltune.models.training.trainer import Trainer

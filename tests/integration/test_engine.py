@@ -118,8 +118,8 @@ def test_a_storage_error_ends_the_run_without_failing_trials(
 
 def test_resources_that_no_node_has_are_rejected_before_the_start(tmp_path: Path) -> None:
     for resources, text in (
-        ({"gpus_per_trial": 1}, "needs 1 CPUs and 1 GPUs .*nodes have 2 CPUs and 0 GPUs"),
-        ({"cpus_per_trial": 64}, "needs 64 CPUs"),
+        ({"gpus_per_trial": 1}, "needs 1 GPU .*no node of the cluster has a GPU"),
+        ({"cpus_per_trial": 64}, "needs 64 CPUs, but .*nodes have: 2 CPUs"),
     ):
         with pytest.raises(ResourceError, match=text):
             launch({**CONFIG, "resources": resources}, storage=tmp_path)

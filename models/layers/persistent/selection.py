@@ -61,13 +61,29 @@ def persistent_loop(
     from celltune.models.layers.persistent import launch
 
     index = torch.cuda.current_device() if device.index is None else device.index
-    kernels, shared_memory = launch.KERNELS[cell.persistent], _shared_memory(index)
-    mode = launch.product_mode(kernels, hidden_size, dtype, shared_memory)
+    kernels, available = launch.KERNELS[cell.persistent], shared_memory(index)
+    mode = launch.product_mode(kernels, hidden_size, dtype, available)
     if mode is None:
         return None
-    loop = launch.PersistentLoop(cell.loop, kernels, shared_memory)
+    loop = launch.PersistentLoop(cell.loop, kernels, available)
     height = launch.padded_height(hidden_size)
     return loop if _runs(cell.persistent, height, mode, index, loop) else None
+
+
+def fits_on_chip(cell: Cell, hidden_size: int, memory: int) -> bool:
+    """Return whether a layer has kernels for float32 and its weights fit on the chip of a GPU.
+
+    Args:
+        cell: the cell of the layer.
+        hidden_size: H.
+        memory: the shared memory in bytes that one program can use.
+    """
+    if cell.persistent is None or cell.loop is None or not _has_triton():
+        return False
+    from celltune.models.layers.persistent import launch
+
+    kernels = launch.KERNELS[cell.persistent]
+    return launch.product_mode(kernels, hidden_size, torch.float32, memory) is not None
 
 
 @functools.lru_cache(maxsize=1)
@@ -76,7 +92,7 @@ def _has_triton() -> bool:
 
 
 @functools.lru_cache
-def _shared_memory(index: int) -> int:
+def shared_memory(index: int) -> int:
     """Return the bytes of shared memory that one program can use."""
     properties = torch.cuda.get_device_properties(index)
     return int(getattr(properties, "shared_memory_per_block_optin", 48 * 1024))

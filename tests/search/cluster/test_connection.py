@@ -86,7 +86,7 @@ def test_trial_slots_count_nodes_that_an_autoscaler_may_add(
     shared = Resources(gpus_per_trial=0.5)
     assert trial_slots(shared) == 6
     assert trial_slots(Resources(gpus_per_trial=0.5, concurrent_trials=2)) == 2
-    with pytest.raises(ResourceError, match="nodes have 4 CPUs and 1 GPUs, 0 CPUs"):
+    with pytest.raises(ResourceError, match="Its nodes have: 4 CPUs; 0 CPUs"):
         trial_slots(Resources(cpus_per_trial=8))
 
 
@@ -100,9 +100,65 @@ def test_trials_of_a_worker_share_its_cpus_but_need_memory_of_their_own(
     limited = Resources(memory_per_trial_gb=1)
     assert trial_slots(limited, 4) == 2
     assert trial_slots(Resources(concurrent_trials=11), 4) == 2
-    message = "A worker of 16 trials needs 1 CPUs and 0 GPUs and 16 GB of memory"
+    message = (
+        r"A worker of 16 trials needs 1 CPU and 16\.0 GB of memory, but .* Lower "
+        r"resources\.memory_per_trial_gb or resources\.trials_per_worker, or set"
+    )
     with pytest.raises(ResourceError, match=message):
         trial_slots(limited, 16)
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        (
+            {"gpus_per_trial": 4, "memory_per_trial_gb": 8},
+            "A trial needs 1 CPU, 4 GPUs and 8.0 GB of memory, but no node of the cluster has that "
+            "much. Its nodes have: 16 CPUs, 0 GPUs and 32.0 GB of memory; 4 CPUs, 2 GPUs and 64.0 "
+            "GB of memory. Lower resources.gpus_per_trial, or set `address` to a larger cluster.",
+        ),
+        (
+            {"memory_per_trial_gb": 5000},
+            "A trial needs 1 CPU and 5,000.0 GB of memory, but no node of the cluster has that "
+            "much. Its nodes have: 16 CPUs and 32.0 GB of memory; 4 CPUs and 64.0 GB of memory. "
+            "Lower resources.memory_per_trial_gb, or set `address` to a larger cluster.",
+        ),
+        (
+            {"cpus_per_trial": 8, "gpus_per_trial": 0.5},
+            "A trial needs 8 CPUs and 0.5 GPUs, but no node of the cluster has that much. Its "
+            "nodes have: 16 CPUs and 0 GPUs; 4 CPUs and 2 GPUs. Lower resources.cpus_per_trial or "
+            "resources.gpus_per_trial, or set `address` to a larger cluster.",
+        ),
+    ],
+)
+def test_a_trial_that_fits_on_no_node_is_rejected(
+    resources: dict[str, float], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster_of(
+        monkeypatch,
+        {"CPU": 16.0, "memory": 32e9},
+        {"CPU": 4.0, "GPU": 2.0, "memory": 64e9},
+    )
+    with pytest.raises(ResourceError) as raised:
+        trial_slots(Resources(**resources))
+    assert str(raised.value) == message
+
+
+def test_a_cluster_without_gpus_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster_of(monkeypatch, {"CPU": 16.0})
+    with pytest.raises(ResourceError) as raised:
+        trial_slots(Resources(cpus_per_trial=32, gpus_per_trial=0.25))
+    assert str(raised.value) == (
+        "A trial needs 0.25 GPUs (resources.gpus_per_trial), but no node of the cluster has a GPU. "
+        "Set resources.gpus_per_trial to 0 to train on CPUs, or set `address` to a cluster with "
+        "GPUs."
+    )
+
+
+def cluster_of(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float]) -> None:
+    alive = [{"Alive": True, "Resources": node} for node in nodes]
+    monkeypatch.setattr(ray, "nodes", lambda: alive)
+    monkeypatch.setattr(connection, "autoscaler_node_groups", list)
 
 
 @pytest.mark.usefixtures("_not_connected")

@@ -1,0 +1,196 @@
+"""Estimate of the GPU memory that a training needs, without a GPU.
+
+Shapes: T time, B batch, E embedding, S = D * H state features of a layer, G gates.
+
+The sizes of weights, gradients, moments and splits are exact. Those of activations count the
+tensors that `cudnn_layers.py`, `loop_layer.py` and `cuda_graphs.py` keep for the largest batch, in
+float32, since 16-bit products keep copies of both types. The tests compare them with the tensors of
+a training on the CPU. What cuDNN, cuBLAS and CUDA allocate themselves is not visible there, and was
+not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+
+from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
+from celltune.models.config import ModelConfig, TrainingConfig
+from celltune.models.extensions import CELLS
+from celltune.models.layers.base import Cell
+from celltune.models.layers.cuda_graphs import BATCH_MULTIPLE, MAX_GRAPHS, STEP_MULTIPLE
+from celltune.models.layers.persistent.selection import fits_on_chip
+from celltune.models.network.classifier import TextClassifier
+from celltune.models.training.precision import tf32_products
+
+CONTEXT_BYTES = 500_000_000
+"""CUDA context and loaded kernels of one process. They depend on card, driver and CUDA: about 0.5
+GB."""
+Implementation: TypeAlias = Literal["cudnn", "autograd", "persistent", "graphs"]
+_FLOAT = 4
+_GRAPHS_PER_SHAPE = 2  # One for the forward pass, one for the backward pass.
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Bytes of GPU memory of one process, by use."""
+
+    context: int = 0
+    splits: int = 0
+    """The documents, which all trials of the process share."""
+    weights: int = 0
+    gradients: int = 0
+    moments: int = 0
+    """State of the optimizer."""
+    activations: int = 0
+    """Tensors of one step on the largest batch, at the peak."""
+    graphs: int = 0
+    """Memory of CUDA graphs, which keep it between steps: packed trials and cells without cuDNN,
+    if their weights do not fit on the chip."""
+
+    @property
+    def total(self) -> int:
+        """Sum of all uses."""
+        return sum(getattr(self, field.name) for field in fields(self))
+
+
+class MemoryEstimator:
+    """Estimates the memory of trainings on one data set."""
+
+    def __init__(self, data: PreparedData) -> None:
+        """Read the lengths of the documents.
+
+        Args:
+            data: training and validation split.
+        """
+        self._data = data
+        lengths = np.concatenate([data.train.lengths, data.valid.lengths])
+        self._longest = int(lengths.max())
+        self._documents = max(len(data.train), len(data.valid))
+        self._steps = np.unique(-(-lengths // STEP_MULTIPLE)) * STEP_MULTIPLE
+
+    def estimate(
+        self,
+        model: ModelConfig,
+        training: TrainingConfig,
+        *,
+        trials: int = 1,
+        shared_memory: int = 0,
+    ) -> TrainingMemory:
+        """Estimate the memory of a process that trains on a GPU.
+
+        Args:
+            model: the architecture.
+            training: the settings of the training.
+            trials: number of trials that the process trains as one batched model.
+            shared_memory: bytes that one program can use on the GPU, on which the implementation of
+                a layer depends; 0: none, for which the estimate is the largest.
+
+        Raises:
+            TrialError: the model cannot be built.
+        """
+        sizes = self._parameters(model)
+        weights = _FLOAT * sum(sizes.values())
+        frozen = self._data.vectors is not None and not self._data.vectors_tuned
+        gradients = weights - (_FLOAT * sizes["embedding"] if frozen else 0)
+        cell = CELLS.load(model.cell).from_config(model)
+        with tf32_products(training.precision):
+            on_chip = fits_on_chip(cell, model.hidden_size, shared_memory)
+        implementation = _implementation(cell, packed=trials > 1, on_chip=on_chip)
+        graphs = self._graphs(model, training, cell) if implementation == "graphs" else 0
+        return TrainingMemory(
+            context=CONTEXT_BYTES,
+            splits=sum(_stored_bytes(split) for split in (self._data.train, self._data.valid)),
+            weights=trials * weights,
+            gradients=trials * gradients,
+            moments=trials * gradients * _moments(training),
+            activations=trials * self._activations(model, training, cell, implementation),
+            graphs=trials * graphs,
+        )
+
+    def _parameters(self, model: ModelConfig) -> Mapping[str, int]:
+        """Return the number of values of each parameter, without allocating them."""
+        with torch.device("meta"):
+            built = TextClassifier(
+                model, self._data.vocabulary_size, self._data.num_classes, torch.Generator("cpu")
+            )
+        return {name: values.numel() for name, values in built.named_parameters()}
+
+    def _activations(
+        self,
+        model: ModelConfig,
+        training: TrainingConfig,
+        cell: Cell,
+        implementation: Implementation,
+    ) -> int:
+        """Return the bytes of the tensors of a step, at the start of the last layer's backward."""
+        features, gates = _state_features(model), len(cell.gates)
+        dropout, between = model.dropout > 0, model.between_layers > 0
+        # Vectors of the words, those of the words in packed order, and factors of dropout.
+        embedded = (1 + 2 * dropout + (implementation == "cudnn")) * model.embedding_size
+        kept = {
+            # Saved by cuDNN: gates and states of each step; its result, packed and in time order.
+            "cudnn": gates + len(cell.states) + 2,
+            # Saved by autograd: some three results of each gate, and the states.
+            "autograd": 3 * gates + 4,
+            # Saved by a loop: the gates, the gated states or cells, the states in time order.
+            "persistent": gates + 3,
+            "graphs": gates + 3,
+        }[implementation]
+        layers = model.num_layers * kept + 2 * between * (model.num_layers - 1)
+        readout = 1
+        # Gradients of the states, in two orders, of the gates and of the inputs of the layer.
+        backward = (gates + 2) * features + max(model.embedding_size, features)
+        values = embedded + (layers + readout) * features + backward
+        ids = 8 * 2 + 1  # Ids and positions of 8 bytes, and the mask.
+        return _positions(training, self._longest, self._documents) * (_FLOAT * values + ids)
+
+    def _graphs(self, model: ModelConfig, training: TrainingConfig, cell: Cell) -> int:
+        """Return the bytes of all graphs: one of each pass for each padded shape of a batch."""
+        gates = len(cell.gates)
+        # Forward: projection, states, gates, gated states. Backward: all but the first of them,
+        # the gradients of states and projection, and temporary values of a step.
+        values = (2 * gates + 2) + (2 * gates + 3)
+        longest = self._steps[-(MAX_GRAPHS // _GRAPHS_PER_SHAPE) :]
+        batches = [
+            _positions(training, int(steps), self._documents, multiple=BATCH_MULTIPLE)
+            for steps in longest
+        ]
+        return sum(batches) * values * _state_features(model) * _FLOAT
+
+
+def _implementation(cell: Cell, *, packed: bool, on_chip: bool) -> Implementation:
+    """Return which implementation of `RecurrentStack` or `PackedNetwork` runs a cell on a GPU."""
+    if cell.torch_function is not None and not packed:
+        return "cudnn"
+    if cell.loop is None:
+        return "autograd"
+    return "persistent" if on_chip else "graphs"
+
+
+def _state_features(model: ModelConfig) -> int:
+    return model.hidden_size * (2 if model.bidirectional else 1)
+
+
+def _moments(training: TrainingConfig) -> int:
+    """Return how many values the optimizer keeps for each weight."""
+    if training.optimizer == "adam":
+        return 2
+    return 1 if training.momentum else 0
+
+
+def _positions(training: TrainingConfig, steps: int, documents: int, *, multiple: int = 1) -> int:
+    """Return the number of ids, with padding, of the largest batch of documents of a length."""
+    batch = min(training.batch_size, documents)
+    if training.batch_tokens is not None:
+        batch = max(1, min(batch, training.batch_tokens // steps))
+    return steps * -(-batch // multiple) * multiple
+
+
+def _stored_bytes(split: TensorizedSplit) -> int:
+    """Return the size of a `DeviceSplit`."""
+    return split.ids.nbytes + split.labels.nbytes
