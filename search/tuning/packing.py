@@ -49,17 +49,15 @@ class ShapePlanner:
     """Decides which shapes the new trials of a packed search have.
 
     The first shapes are drawn at random, because the trials of one shape teach the sampler nothing
-    about others. A worker gets trials of its shape in groups of `GROUP`; only the shape of the best
-    trial goes on, as long as this trial is among the last `PATIENCE` of its shape. Decision 34
-    contains the measurements.
+    about others. A shape gets trials in groups. The next group starts at once if the last one
+    contains the best trial of the search; otherwise the worker ends its trials and starts with
+    another shape. Decision 34 contains the measurements.
     """
 
-    GROUP: ClassVar[int] = 8
+    GROUP: ClassVar[int] = 16
     """Number of trials of a shape that start whatever their results are."""
     FIRST_SHAPES: ClassVar[int] = 4
     """Number of different shapes before the sampler chooses shapes and before one is preferred."""
-    PATIENCE: ClassVar[int] = 16
-    """Number of trials of the best shape after which one of them must have become the best."""
 
     def __init__(self, config: SearchConfig, state: ExperimentState) -> None:
         """Create a planner for the trials of `state`, including those created later."""
@@ -96,7 +94,7 @@ class ShapePlanner:
         if self._possible == 1 or len(mine) % self.GROUP:
             return True
         best = self._state.ranked(self._config.metric)[:1]
-        return self._knows_shapes() and any(t.number in mine[-self.PATIENCE :] for t in best)
+        return self._knows_shapes() and any(t.number in mine[-self.GROUP :] for t in best)
 
     def _knows_shapes(self) -> bool:
         self._update()

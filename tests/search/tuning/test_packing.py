@@ -122,8 +122,11 @@ actions = st.sampled_from(["take", "take", "report", "report", "report", "resume
 )
 @given(steps=st.lists(st.tuples(actions, st.integers(0, LANES - 1)), min_size=10, max_size=60))
 def test_a_packed_search_continues_after_interruptions_as_without_them(
-    steps: list[Step], tmp_path_factory: pytest.TempPathFactory
+    steps: list[Step],
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(ShapePlanner, "GROUP", PER_WORKER)  # several groups in a short search
     folder = tmp_path_factory.mktemp("packed")
     assigned, events = run(folder / "cut.jsonl", steps)
     uncut = [step for step in steps if step[0] != "resume"]
@@ -252,18 +255,17 @@ def test_trials_of_a_shape_start_in_groups() -> None:
     assert planner.continues(GRU), "a later trial of this shape starts another group"
 
 
-def test_the_shape_of_the_best_trial_goes_on_while_it_improves() -> None:
+def test_a_group_with_the_best_trial_is_followed_by_another() -> None:
     others: list[tuple[str, float | None]] = [("lstm", 0.6), ("rnn", 0.6), ("mgu", None)]
-    first: list[tuple[str, float | None]] = [*others, *[("gru", 0.5)] * (GROUP - 1), ("gru", 0.7)]
+    first: list[tuple[str, float | None]] = [*others, ("gru", 0.7), *[("gru", 0.5)] * (GROUP - 1)]
     planner, _ = make_planner(first)
     assert planner.continues(GRU)
-    planner, _ = make_planner([*first, *[("lstm", 0.6)] * (GROUP - 1)])
+    planner, _ = make_planner([*first, *[("lstm", 0.65)] * (GROUP - 1)])
     assert not planner.continues(LSTM), "it has the second-best trial"
     planner, _ = make_planner([*first, *[("gru", 0.6)] * GROUP])
+    assert not planner.continues(GRU), "the second group has not improved on the first"
+    planner, _ = make_planner([*first, *[("gru", 0.8)] * GROUP])
     assert planner.continues(GRU)
-    planner, _ = make_planner([*first, *[("gru", 0.6)] * 2 * GROUP])
-    assert ShapePlanner.PATIENCE == 2 * GROUP
-    assert not planner.continues(GRU), "the best trial is too long ago"
 
 
 def test_the_only_shape_of_a_space_always_goes_on() -> None:
@@ -292,7 +294,7 @@ def test_the_first_shapes_are_drawn_at_random(cells: int, hidden: Any, known: in
     assert planner.given(GRU)["cell"] == "gru"
 
 
-@given(seed=st.integers(0, 2**32))
+@given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=50, deadline=None)
 def test_random_shapes_are_within_the_space(seed: int) -> None:
     sizes = {"low": 16, "high": 31, "log": True}
