@@ -19,6 +19,7 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
 from celltune.search.storage.base import Experiment, Storage
 from celltune.search.tracking.trackers import check_installed
+from celltune.search.tuning.packing import check_sampler_packs
 from celltune.search.types import ParameterValue
 
 if TYPE_CHECKING:
@@ -35,12 +36,13 @@ def resolve_for_run(
     overrides: Sequence[str] = (),
     name: str | None = None,
 ) -> SearchConfig:
-    """Resolve a config and check that the libraries of its trackers are installed.
+    """Resolve a config and check what its own models cannot: installed libraries and packs.
 
     Raises:
-        ConfigError: the config is invalid, or a tracker's library is missing.
+        ConfigError: the config is invalid, a tracker's library is missing, or the sampler cannot
+            propose the packed trials that the config requests.
     """
-    return _check_trackers(resolve(config, overrides, name))
+    return _checked(resolve(config, overrides, name))
 
 
 def config_for_run(experiment: Experiment, overrides: Sequence[str]) -> SearchConfig:
@@ -56,7 +58,7 @@ def config_for_run(experiment: Experiment, overrides: Sequence[str]) -> SearchCo
         return config
     plain = config.model_dump(mode="json")
     changed = parse_config(plain, origin=f"'{experiment.name}'", overrides=overrides)
-    return _check_trackers(anchored(changed))
+    return _checked(anchored(changed))
 
 
 def _check_changeable(key: str) -> None:
@@ -72,8 +74,10 @@ def _check_changeable(key: str) -> None:
     raise ConfigError(message)
 
 
-def _check_trackers(config: SearchConfig) -> SearchConfig:
+def _checked(config: SearchConfig) -> SearchConfig:
     check_installed(config.tracking)
+    if (config.resources.trials_per_worker or 1) > 1:
+        check_sampler_packs(config)
     return config
 
 

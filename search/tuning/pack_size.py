@@ -6,7 +6,7 @@ from celltune.models.config import ModelConfig
 from celltune.models.packed.choice import packing_is_faster
 from celltune.search.config.schema import SearchConfig
 from celltune.search.config.space import Choice, Range, Space
-from celltune.search.tuning.packing import check_sampler_packs, sampler_packs
+from celltune.search.tuning.packing import sampler_packs
 
 AUTOMATIC_TRIALS = 8
 """Trials of a worker if the config does not say how many, and packed trials are faster."""
@@ -21,14 +21,9 @@ def trials_per_worker(config: SearchConfig) -> int:
 
     Args:
         config: the experiment's config.
-
-    Raises:
-        ConfigError: the config requests packed trials, but its sampler cannot propose them.
     """
     requested = config.resources.trials_per_worker
     if requested is not None:
-        if requested > 1:
-            check_sampler_packs(config)
         return requested
     on_gpu = config.resources.gpus_per_trial > 0
     if on_gpu or not sampler_packs(config) or not _always_faster(config.space):

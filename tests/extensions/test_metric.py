@@ -10,6 +10,7 @@ import pytest
 
 from celltune.data_prep.preparation.pipeline import prepare
 from celltune.models.errors import TrialError
+from celltune.models.native import library as native
 from celltune.search.bundles.export import export
 from celltune.search.errors import ConfigError, OptionError
 from celltune.search.leaderboard import leaderboard
@@ -21,7 +22,9 @@ from celltune.search.results.optuna_study import mirror_study
 from celltune.search.results.ranking import ranking_of
 from celltune.search.storage.checkpoints import LocalCheckpoints
 from celltune.search.storage.locate import find_experiment, new_experiment
+from celltune.search.tuning.pack import Pack
 from celltune.search.tuning.trial import TrialTask, run_trial
+from celltune.search.types import EpochReport
 from celltune.search.wording import percent_text
 from tests.extensions.page import example
 from tests.search.simulated_search import finished_search, make_config, make_controller
@@ -128,6 +131,27 @@ def test_metric_that_is_not_finite_fails_the_trial(
     monkeypatch.setattr("macro_f1.np.mean", lambda _: float("nan"))
     with pytest.raises(TrialError, match="The metric valid_macro_f1 is nan after epoch 1"):
         next(run_trial(task, prepared))
+
+
+def test_packed_trials_report_the_metric_that_they_have_alone(tmp_path: Path) -> None:
+    config = make_config(**CHANGES)
+    prepared = prepare(config.data, cache_dir=tmp_path / "cache")
+    params = {"cell": "gru", "hidden_size": 4, "embedding_size": 4}
+    wanted = ("valid_loss", "valid_macro_f1")
+    tasks = [
+        TrialTask(number, params, 1, LocalCheckpoints(tmp_path / f"{number}"), metrics=wanted)
+        for number in range(2)
+    ]
+    with native.disabled():
+        pack = Pack(prepared, device="cpu")
+        for task in tasks:
+            pack.add(task)
+        reports = pack.run_epoch()
+        for task in tasks:
+            report, expected = reports[task.number], next(run_trial(task, prepared))
+            assert isinstance(report, EpochReport)
+            value = expected.metrics["valid_macro_f1"]
+            assert report.metrics["valid_macro_f1"] == pytest.approx(value, abs=1e-6)
 
 
 @pytest.mark.parametrize(

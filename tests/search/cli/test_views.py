@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from celltune.search.cli.views import LiveView, PlainView, drawing
-from celltune.search.ledger.events import TrialCreated, TrialFailed
+from celltune.search.ledger.events import EpochReported, TrialCreated, TrialFailed, TrialStopped
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
 from celltune.search.storage.local import LocalExperiment
@@ -94,6 +94,30 @@ def test_live_view_fits_the_terminal(width: int, tmp_path: Path) -> None:
     assert "1 failed" in shown
     assert "12:34" in shown
     assert "40 running 0/4" in shown
+
+
+@pytest.mark.parametrize(("lines", "shown"), [(24, 14), (30, 20), (60, 30)])
+def test_live_view_shows_the_running_trials_that_fit_the_terminal(
+    lines: int, shown: int, tmp_path: Path
+) -> None:
+    state, config = ExperimentState(), make_config()
+    for number in range(40):
+        params = {"cell": "gru", "hidden_size": 8}
+        state.apply(TrialCreated(at=1.0, number=number, params=params, max_epochs=4))
+        if number < 10:
+            metrics = {config.metric: 0.5, "valid_loss": 0.5}
+            state.apply(
+                EpochReported(at=1.0, number=number, epoch=1, metrics=metrics, checkpoint=None)
+            )
+            state.apply(TrialStopped(at=1.0, number=number, reason="pruned"))
+    console = Console(file=io.StringIO(), width=100)
+    folder = LocalExperiment(tmp_path / "demo")
+    console.print(drawing(folder, config, state, 1.0, lines=lines))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert text.count("running") == shown
+    assert text.count(" pruned ") == 6
+    assert len(text.splitlines()) <= lines
 
 
 def test_plain_view_names_each_stage_once() -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import ExperimentCreated
-from celltune.search.runs.session import CHANGEABLE_KEYS, config_for_run
+from celltune.search.runs.session import CHANGEABLE_KEYS, config_for_run, resolve_for_run
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import new_experiment
+from celltune.search.tuning.tpe import TPESampler
 from tests.search.simulated_search import make_config
 
 CREATED = ExperimentCreated(at=1.0, fingerprint="f" * 64, valid_reviews=5)
@@ -49,3 +50,15 @@ def test_the_other_overrides_are_applied(experiment: Experiment) -> None:
     config = config_for_run(experiment, ["retries=3", "budget.time=2h"])
     assert (config.retries, config.budget.time) == (3, 7200)
     assert config_for_run(experiment, []) == experiment.config()
+
+
+def test_packed_trials_need_a_sampler_that_proposes_them(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ["resources.trials_per_worker=2"]
+    assert config_for_run(experiment, changes).resources.trials_per_worker == 2
+    monkeypatch.setattr(TPESampler, "proposes_given", False)
+    with pytest.raises(ConfigError, match=r"sampler.name is 'tpe', a sampler that cannot propose"):
+        config_for_run(experiment, changes)
+    with pytest.raises(ConfigError, match=r"Set resources.trials_per_worker to 1, or use"):
+        resolve_for_run(experiment.config(), changes)

@@ -8,7 +8,6 @@ import pytest
 
 from celltune.models.native import library as native
 from celltune.search.config.schema import SearchConfig
-from celltune.search.errors import ConfigError
 from celltune.search.tuning.pack_size import AUTOMATIC_TRIALS, trials_per_worker
 from celltune.search.tuning.tpe import TPESampler
 from tests.search.simulated_search import make_config
@@ -52,11 +51,9 @@ def test_an_automatic_pack_respects_the_limit_of_concurrent_trials() -> None:
         assert trials_per_worker(config_of(concurrent_trials=3)) == 3
 
 
-def test_a_sampler_without_shapes_is_packed_only_on_request_and_then_rejected(
+def test_trials_are_not_packed_automatically_if_the_sampler_cannot_propose_shapes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(TPESampler, "proposes_given", False)
     with native.disabled():
         assert trials_per_worker(config_of()) == 1
-    with pytest.raises(ConfigError, match=r"sampler.name is 'tpe', a sampler that cannot propose"):
-        trials_per_worker(config_of(trials_per_worker=2))
