@@ -61,13 +61,18 @@ def f1(matrices: NDArray[Any]) -> NDArray[np.float64]:
     """Return the F1 score of each confusion matrix: (..., C, C) -> (...).
 
     With two classes, it is the F1 score of class 1; with more classes, the mean over the classes
-    (macro). A class that is neither true nor predicted for any document counts as 0, as in
-    scikit-learn.
+    (macro). Classes without a document do not count: neither in the mean, nor as class 1, whose
+    place the other class takes then. A document that is assigned to such a class counts as an error
+    of its own class. This differs from scikit-learn, where such a class counts as 0.
     """
     correct = np.diagonal(matrices, axis1=-2, axis2=-1)  # (..., C)
-    total = matrices.sum(-1) + matrices.sum(-2)
+    documents = matrices.sum(-1)
+    total = documents + matrices.sum(-2)
     scores = np.divide(2 * correct, total, out=np.zeros(correct.shape), where=total > 0)
-    score = scores[..., 1] if scores.shape[-1] == 2 else scores.mean(-1)
+    counted = documents > 0
+    if counted.shape[-1] == 2:
+        counted = np.stack([counted[..., 0] & ~counted[..., 1], counted[..., 1]], axis=-1)
+    score = (scores * counted).sum(-1) / np.maximum(counted.sum(-1), 1)
     return np.asarray(score, dtype=np.float64)
 
 

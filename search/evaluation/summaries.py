@@ -74,8 +74,7 @@ def summaries(state: ExperimentState, metric: Metric) -> list[dict[str, Any]]:
         - `seeds`, `failed_seeds`, and `epochs` of the weights (one per seed).
         - `reviews`: number of documents in the test split; `classes`: their names.
         - `test_accuracy`, `test_f1`: {mean, std, low, high}; low and high are the bounds of a 95 %
-          bootstrap interval over documents and seeds. F1 is that of class 1, or the mean over more
-          than two classes.
+          bootstrap interval over documents and seeds. F1 is defined by `metrics.f1`.
         - `test_loss`, `train_accuracy`, `train_f1`, `train_loss`: {mean, std}; a loss is None if
           the model gives no probabilities.
         - `seconds_per_epoch` (None for a baseline), `seconds` (training),
@@ -227,9 +226,17 @@ def _sample_std(values: NDArray[np.float64]) -> float | None:
 def _over_seeds(
     statistic: Callable[[NDArray[np.float64]], Any], results: Results, name: str
 ) -> float | None:
-    values = [event.metrics[name] for event in results if name in event.metrics]
+    values = _values(results, name)
     value = statistic(np.array(values)) if values else None
     return None if value is None else float(value)
+
+
+def _values(results: Results, name: str) -> list[float]:
+    split, _, kind = name.partition("_")
+    if kind == "f1":
+        # Older releases stored F1 by another definition.
+        return [float(f1(np.array(getattr(event, f"{split}_confusion")))) for event in results]
+    return [event.metrics[name] for event in results if name in event.metrics]
 
 
 def _baseline_order(record: Mapping[str, Any]) -> tuple[float, str, str]:

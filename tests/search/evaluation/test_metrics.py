@@ -41,14 +41,40 @@ def test_accuracy_f1_and_confusion_matrix_equal_scikit_learn(
     assert float(accuracy(matrix)) == pytest.approx(
         sklearn_metrics.accuracy_score(labels, predicted)
     )
+    present = sorted(set(labels.tolist()))
     expected_f1 = sklearn_metrics.f1_score(
         labels,
         predicted,
-        average="binary" if num_classes == 2 else "macro",
-        labels=None if num_classes == 2 else classes,
+        average="macro",
+        labels=[1] if num_classes == 2 and 1 in present else present,
         zero_division=0,
     )
     assert float(f1(matrix)) == pytest.approx(expected_f1)
+
+
+def test_f1_leaves_out_classes_without_a_document() -> None:
+    """Class 2 has no document; one document of class 1 is assigned to it."""
+    matrix = np.array([[8, 2, 0], [1, 8, 1], [0, 0, 0]])
+    assert float(f1(matrix)) == pytest.approx((16 / 19 + 16 / 20) / 2)
+    without = np.array([[8, 2, 0], [1, 9, 0], [0, 0, 0]])
+    assert float(f1(without)) == pytest.approx((16 / 19 + 18 / 21) / 2)
+    assert f1(np.stack([matrix, without])).tolist() == [float(f1(matrix)), float(f1(without))]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ([[6, 2], [2, 4]], 8 / 12),
+        ([[6, 2], [0, 0]], 12 / 14),
+        ([[0, 0], [2, 4]], 8 / 10),
+        ([[6, 0], [0, 0]], 1.0),
+        ([[0, 0], [0, 0]], 0.0),
+    ],
+)
+def test_f1_of_two_classes_is_that_of_class_1_unless_it_has_no_document(
+    matrix: list[list[int]], expected: float
+) -> None:
+    assert float(f1(np.array(matrix))) == pytest.approx(expected)
 
 
 @given(predictions())
