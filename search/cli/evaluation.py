@@ -43,9 +43,7 @@ def evaluate(
     ] = "train",
     baselines: Annotated[
         bool,
-        typer.Option(
-            "--baselines/--no-baselines", help="Also evaluate linear models on word counts."
-        ),
+        typer.Option("--baselines/--no-baselines", help="Also evaluate linear models on n-grams."),
     ] = True,
     form: Annotated[str, typer.Option("--format", help="Output format: table or json.")] = "table",
     overrides: Overrides = None,

@@ -9,7 +9,7 @@ import pytest
 from celltune.search.cli.evaluation_tables import COLUMNS, as_table, cells, confusion_table
 from celltune.search.errors import ExperimentError, OptionError
 from celltune.search.evaluation.evaluate import EvaluationSettings, plan_evaluation
-from celltune.search.evaluation.metrics import combine_scores, score_split
+from celltune.search.evaluation.metrics import combine_scores, pack_outcomes, score_split
 from celltune.search.evaluation.summaries import best_ended_trials, summaries, verdict
 from celltune.search.ledger import events
 from celltune.search.ledger.events import (
@@ -94,11 +94,11 @@ def test_plan_omits_results_in_the_ledger() -> None:
         assert len(plan) == len(retrainings) + len(plan.baselines)
         return retrainings, list(plan.baselines)
 
-    names = ["tfidf_logistic", "nb_svm"]
+    names = ["tfidf_logistic", "nb_svm", "tfidf_char_logistic"]
     assert planned(searched()) == ([(1, 1), (1, 2), (0, 1), (0, 2)], names)
     failed = EvaluationFailed(at=3.0, number=0, seed=1, on="train", error="diverged")
     state = searched(retrained(1, 2, 350), failed, baseline("nb_svm", 340))
-    assert planned(state) == ([(1, 1), (0, 1), (0, 2)], ["tfidf_logistic"])
+    assert planned(state) == ([(1, 1), (0, 1), (0, 2)], [names[0], names[2]])
     assert planned(state, baselines=False)[1] == []
     assert planned(state, on="train+valid") == ([(1, 1), (1, 2), (0, 1), (0, 2)], names)
 
@@ -127,6 +127,28 @@ def test_summaries_contain_means_deviations_and_intervals() -> None:
     assert (second["trial"], second["test_accuracy"]["std"]) == (0, None)
     assert (fitted["kind"], fitted["name"], fitted["test_loss"]) == ("baseline", "nb_svm", None)
     assert fitted["seconds_per_epoch"] is None
+
+
+def test_f1_of_older_ledgers_is_derived_from_the_confusion_matrices() -> None:
+    """Older releases counted a class without a test document as 0."""
+    fields = result_fields(350)
+    event = EvaluationReported(
+        number=1,
+        seed=1,
+        epoch=2,
+        **{
+            **fields,
+            "classes": ["a", "b", "c"],
+            "metrics": {**fields["metrics"], "test_f1": 0.58, "train_f1": 0.59},
+            "train_confusion": [[9, 1, 0], [1, 9, 0], [0, 0, 10]],
+            "test_confusion": [[9, 1, 0], [1, 9, 0], [0, 0, 0]],
+            "test_outcomes": pack_outcomes(np.repeat([0, 1, 3, 4], [9, 1, 1, 9])),
+        },
+    )
+    (record,) = summaries(searched(event), "valid_accuracy")
+    assert record["test_f1"]["mean"] == pytest.approx(0.9)
+    assert record["test_f1"]["low"] < 0.9 < record["test_f1"]["high"]
+    assert record["train_f1"]["mean"] == pytest.approx(2.8 / 3)
 
 
 def test_no_evaluation_gives_no_summary_and_no_verdict() -> None:
