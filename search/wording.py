@@ -100,6 +100,25 @@ def approximate_duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+NOT_ABOVE_MAJORITY = "no better than the majority class"
+"""Label of a trial that classifies no better than a model which always predicts one class."""
+
+
+def describe_majority(label: str | None, accuracy: float | None) -> str:
+    """Describe the accuracy of always predicting one class, as a sentence; empty if unknown.
+
+    Args:
+        label: the class.
+        accuracy: its share of the validation split.
+    """
+    if label is None or accuracy is None:
+        return ""
+    return (
+        f"Always predicting the majority class '{single_line(label)}' has a validation accuracy of "
+        f"{percent_text(accuracy)}."
+    )
+
+
 def clock_duration(seconds: float) -> str:
     """Format a duration in hours, minutes and seconds: `1:02:03`."""
     minutes, rest = divmod(round(seconds), 60)

@@ -88,6 +88,14 @@ class PreparedData:
         """Number of ids including unk and pad."""
         return len(self.words)
 
+    def majority(self) -> tuple[str, float]:
+        """Return the training split's most frequent class, and its share of the validation split.
+
+        The share is the validation accuracy of a model that always predicts this class.
+        """
+        label = int(np.bincount(self.train.labels, minlength=self.num_classes).argmax())
+        return self.classes[label], float((self.valid.labels == label).mean())
+
     @property
     def nbytes(self) -> int:
         """Size of the arrays in bytes."""

@@ -11,14 +11,17 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.extensions import SOURCES
 from celltune.search.bundles.trial_model import TrialModel
-from celltune.search.ledger.events import EvaluationReported
+from celltune.search.ledger.events import BaselineReported, EvaluationReported
+from celltune.search.types import TRAINING_SPLITS
 from celltune.search.version import VERSION
 from celltune.search.wording import (
+    NOT_ABOVE_MAJORITY,
     counted,
     describe_architecture,
     metric_text,
     percent_range,
     percent_text,
+    points_text,
 )
 
 
@@ -92,7 +95,12 @@ def _quality_table(model: TrialModel) -> str:
         for name, (label, to_text) in formats.items()
         if name in metrics
     ]
+    created = model.created
+    if created is not None and created.majority_accuracy is not None:
+        label = f"Validation accuracy of always predicting `{created.majority_class}`"
+        rows.insert(1, (label, percent_text(created.majority_accuracy)))
     rows += _test_rows(model.evaluations)
+    rows += _baseline_rows(model.baselines)
     return "\n".join(
         ["| metric | value |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)]
     )
@@ -113,10 +121,38 @@ def _test_rows(evaluations: Sequence[EvaluationReported]) -> Iterator[tuple[str,
             yield f"{label} (mean of {len(values)} seeds, minimum to maximum)", f"{mean} ({bounds})"
 
 
+def _baseline_rows(baselines: Sequence[BaselineReported]) -> Iterator[tuple[str, str]]:
+    """Yield the test accuracy of each baseline, for each kind of training data."""
+    for event in sorted(baselines, key=lambda event: (event.on, event.name)):
+        label = f"Test accuracy of the linear baseline `{event.name}`, trained on {event.on}"
+        yield label, percent_text(event.metrics["test_accuracy"])
+
+
+def _comparison(model: TrialModel) -> Iterator[str]:
+    """Yield sentences on whether a simpler model was better."""
+    if model.beats_majority is False:
+        yield f"**The model is {NOT_ABOVE_MAJORITY}; it should not be used.**"
+    for on in TRAINING_SPLITS:
+        own = [e.metrics["test_accuracy"] for e in model.evaluations if e.on == on]
+        baselines = [event for event in model.baselines if event.on == on]
+        if not own or not baselines:
+            continue
+        best = max(baselines, key=lambda event: event.metrics["test_accuracy"])
+        difference = best.metrics["test_accuracy"] - sum(own) / len(own)
+        if difference > 0:
+            yield (
+                f"**A linear baseline was better:** trained on {on}, `{best.name}` exceeds the "
+                f"retrained model by {points_text(difference).removeprefix('+')} of test accuracy."
+            )
+    if model.evaluations and not model.baselines:
+        yield "The model was not compared with a linear baseline."
+
+
 def _limits(model: TrialModel) -> str:
     sentences = [
+        *_comparison(model),
         f"The trial and the epoch were chosen by {model.config.metric}, so the validation figures "
-        "are slightly better than the figures to expect on new texts."
+        "are slightly better than the figures to expect on new texts.",
     ]
     if not model.evaluations:
         sentences.append("The model was not evaluated on a test split.")

@@ -14,7 +14,12 @@ from celltune.models.errors import CheckpointError
 from celltune.search.bundles.bundle import build_classifier
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ModelError
-from celltune.search.ledger.events import EpochReported, EvaluationReported
+from celltune.search.ledger.events import (
+    BaselineReported,
+    EpochReported,
+    EvaluationReported,
+    ExperimentCreated,
+)
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.storage.base import Experiment
 from celltune.search.wording import counted, metric_text
@@ -41,10 +46,27 @@ class TrialModel:
     """The trial's best epoch by the experiment's metric."""
     evaluations: tuple[EvaluationReported, ...]
     """Evaluations of the trial's hyperparameters on the test split."""
-    fingerprint: str
-    """Fingerprint of the prepared data that the trial was trained on."""
+    baselines: tuple[BaselineReported, ...]
+    """Evaluations of baselines on the same test split, the latest for each training data."""
+    created: ExperimentCreated | None
+    """The event that contains the majority class; None if the ledger begins without it."""
     classifier: TextClassifier
     """Classifier with the weights of `epoch`, in evaluation mode."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the prepared data that the trial was trained on; empty if unknown."""
+        return self.created.fingerprint if self.created else ""
+
+    @property
+    def beats_majority(self) -> bool | None:
+        """Whether the validation accuracy is above that of always predicting one class.
+
+        None if the ledger does not contain the majority class.
+        """
+        majority = self.created.majority_accuracy if self.created else None
+        accuracy = self.epoch.metrics.get("valid_accuracy")
+        return None if majority is None or accuracy is None else accuracy > majority
 
     @property
     def text_rules(self) -> TextRules:
@@ -84,8 +106,16 @@ def load_trial_model(experiment: Experiment, number: int | None) -> TrialModel:
         for event in state.evaluations
         if isinstance(event, EvaluationReported) and event.number == trial.number
     )
-    fingerprint = state.created.fingerprint if state.created else ""
-    return TrialModel(experiment.name, config, trial, epoch, evaluations, fingerprint, classifier)
+    return TrialModel(
+        experiment=experiment.name,
+        config=config,
+        trial=trial,
+        epoch=epoch,
+        evaluations=evaluations,
+        baselines=tuple({(event.name, event.on): event for event in state.baselines}.values()),
+        created=state.created,
+        classifier=classifier,
+    )
 
 
 def load_data(model: TrialModel, progress: Progress | None = None) -> PreparedData:

@@ -21,12 +21,13 @@ from celltune.search.cli.options import (
     describe_plan,
     make_console,
 )
+from celltune.search.results.ranking import majority_sentence
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
 from celltune.search.runs.status import summarize
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import find_experiment, open_storage
-from celltune.search.wording import metric_text
+from celltune.search.wording import NOT_ABOVE_MAJORITY, metric_text
 
 BAD_INPUT = 2
 
@@ -86,7 +87,11 @@ def status(name: Name, storage: Storage = None) -> None:
     typer.echo(f"epochs: {summary.epochs} of at most {summary.max_epochs}")
     if (best := summary.best_trial) is not None:
         value = metric_text(metric, summary.best_value)
-        typer.echo(f"best {metric}: {value} (trial {best.number})")
+        is_above = state.beats_majority(best, metric)
+        label = f", {NOT_ABOVE_MAJORITY}" if is_above is False else ""
+        typer.echo(f"best {metric}: {value} (trial {best.number}{label})")
+    if sentence := majority_sentence(state):
+        typer.echo(sentence)
     for trial in state.trials:
         if trial.status == "failed":
             typer.echo(f"trial {trial.number} failed: {trial.error}")

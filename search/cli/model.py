@@ -21,7 +21,7 @@ from celltune.search.cli.options import (
     make_view,
 )
 from celltune.search.errors import OptionError
-from celltune.search.wording import counted, describe_params, metric_text
+from celltune.search.wording import NOT_ABOVE_MAJORITY, counted, describe_params, metric_text
 
 if TYPE_CHECKING:
     from celltune.search.bundles.predictor import TrainedModel
@@ -57,11 +57,12 @@ def export(
         name, output, trial=trial, onnx=onnx, storage=storage, progress=make_view().progress
     )
     metric = exported.config.metric
+    label = f", {NOT_ABOVE_MAJORITY}" if exported.beats_majority is False else ""
     typer.echo(
         f"Exported trial {exported.trial.number} of {name} "
         f"({describe_params(exported.trial.params)}), epoch {exported.epoch.epoch}, "
         f"to {output}: {metric} "
-        f"{metric_text(metric, exported.epoch.metrics[metric])}."
+        f"{metric_text(metric, exported.epoch.metrics[metric])}{label}."
     )
     typer.echo(
         "Next:\n"

@@ -14,7 +14,14 @@ from rich.console import Console
 
 from celltune.search.cli import output_files as outputs
 from celltune.search.cli.commands import add_command
-from celltune.search.cli.options import Name, Overwrite, Storage, make_console, make_view
+from celltune.search.cli.options import (
+    Name,
+    Overwrite,
+    Storage,
+    make_console,
+    make_view,
+    print_text,
+)
 from celltune.search.errors import OptionError
 from celltune.search.extensions import LEADERBOARD_FORMATS
 from celltune.search.results.formats import Rendered, format_of, render
@@ -24,6 +31,7 @@ from celltune.search.results.ranking import (
     Selection,
     SortOrder,
     fingerprint,
+    majority_sentence,
     ranking,
 )
 from celltune.search.results.searches import read_searches
@@ -94,7 +102,7 @@ def leaderboard(
     elif isinstance(drawn, str):
         typer.echo(drawn)
     else:
-        make_console().print(drawn)
+        _print_table(drawn, searches)
 
 
 def _format(form: str | None, output: Path | None) -> str:
@@ -109,6 +117,22 @@ def _content(drawn: Rendered) -> str | bytes:
             console.print(drawn)
         return captured.get()
     return f"{drawn}\n" if isinstance(drawn, str) else drawn
+
+
+def _print_table(table: TextTable, searches: Sequence[RankedSearch]) -> None:
+    console = make_console()
+    console.print(table)
+    for sentence in _majority_sentences(searches):
+        print_text(console, sentence)
+
+
+def _majority_sentences(searches: Sequence[RankedSearch]) -> list[str]:
+    """Return what always predicting one class achieves, once for searches with equal data."""
+    by_data = {fingerprint(search.state): search.state for search in searches}
+    sentences = {data: majority_sentence(state) for data, state in by_data.items()}
+    if len(sentences) == 1:
+        return [sentence for sentence in sentences.values() if sentence]
+    return [f"Data {data[:12]}: {sentence}" for data, sentence in sentences.items() if sentence]
 
 
 def _explain_no_rows(rows: Sequence[Row], where: str | None) -> None:

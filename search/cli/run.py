@@ -23,10 +23,11 @@ from celltune.search.cli.options import (
     describe_plan,
     make_console,
     make_view,
+    print_text,
 )
 from celltune.search.config.loading import dump_config
 from celltune.search.results.formats import as_table
-from celltune.search.results.ranking import ranking_of
+from celltune.search.results.ranking import majority_sentence, ranking_of
 from celltune.search.runs import launch as runs
 from celltune.search.runs.launch import RunResult
 from celltune.search.runs.session import resolve_for_run
@@ -182,7 +183,10 @@ def _print_result(result: RunResult) -> None:
         rows = ranking_of(config, state)
         shown = f" (best 10 of {len(rows)})" if len(rows) > 10 else ""
         typer.echo(f"\nLeaderboard of {folder.name}, by {config.metric}{shown}:")
-        make_console().print(as_table(rows[:10]))
+        console = make_console()
+        console.print(as_table(rows[:10]))
+        if sentence := majority_sentence(state):
+            print_text(console, sentence)
     failed = [trial for trial in state.trials if trial.status == "failed"]
     if failed:
         typer.echo(f"{counted(len(failed), 'trial')} failed. First error: {failed[0].error}")

@@ -24,14 +24,17 @@ from celltune.search.ledger.events import (
     WorkerLost,
 )
 from celltune.search.ledger.state import ExperimentState, TrialRecord
+from celltune.search.results.ranking import majority_sentence
 from celltune.search.runs.view import SilentView
 from celltune.search.storage.base import Experiment
 from celltune.search.wording import (
+    NOT_ABOVE_MAJORITY,
     clock_duration,
     counted,
     describe_params,
     distinguishing_params,
     metric_text,
+    percent_text,
 )
 
 _ROWS = 12
@@ -86,6 +89,8 @@ class PlainView(SilentView):
             f"{counted(config.budget.max_epochs, 'epoch')}, {done} done; "
             f"results in {experiment.location}"
         )
+        if sentence := majority_sentence(state):
+            self._write(sentence)
         return nullcontext()
 
     def event(self, event: Event, state: ExperimentState) -> None:
@@ -103,8 +108,11 @@ class PlainView(SilentView):
                 f"({event.metrics.get('seconds', 0.0):.1f} s)"
             )
         elif isinstance(event, TrialStopped):
-            best = metric_text(metric, state.trials[event.number].best_value(metric))
-            self._write(f"trial {event.number} {event.reason}: best {metric} {best}")
+            trial = state.trials[event.number]
+            best = metric_text(metric, trial.best_value(metric))
+            is_above = state.beats_majority(trial, metric)
+            label = f", {NOT_ABOVE_MAJORITY}" if is_above is False else ""
+            self._write(f"trial {event.number} {event.reason}: best {metric} {best}{label}")
         elif isinstance(event, TrialFailed):
             self._write(f"trial {event.number} failed: {event.error}")
         elif isinstance(event, WorkerLost):
@@ -204,10 +212,16 @@ def drawing(
         f"  {ended} of {counted(config.budget.trials, 'trial')} done, ",
         f"{state.count('pruned')} pruned, {state.count('failed')} failed  ",
         (f"best {best}", "bold green"),
+        _majority(state),
         f"  {clock_duration(seconds)}",
     )
     hint = Text("Ctrl-C stops cleanly; all progress shown here is saved", style="dim")
     return Group(headline, _table(config, state, ranked, lines), hint)
+
+
+def _majority(state: ExperimentState) -> str:
+    accuracy = state.created.majority_accuracy if state.created else None
+    return "" if accuracy is None else f", majority class {percent_text(accuracy)}"
 
 
 _COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (

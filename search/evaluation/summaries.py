@@ -129,7 +129,9 @@ def verdict(state: ExperimentState, metric: Metric) -> str:
     if low > 0:
         return f"The recurrent model is better than the baselines: {details}"
     if high < 0:
-        return f"The recurrent model is worse than a baseline: {details}"
+        return f"A baseline was better than the recurrent model: {details}"
+    if trial_accuracy < baseline_accuracy:
+        return f"A baseline was better than the recurrent model, but not clearly: {details}"
     return f"The recurrent model is not clearly better than the baselines: {details}"
 
 

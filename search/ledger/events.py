@@ -30,6 +30,10 @@ class ExperimentCreated(_Event):
     """Fingerprint of the prepared data. A resume with other data is rejected."""
     valid_reviews: int | None = None
     """Number of documents in the valid split; None in ledgers of older releases."""
+    majority_class: str | None = None
+    """Most frequent class of the train split; None in ledgers of older releases."""
+    majority_accuracy: float | None = None
+    """Its share of the valid split: the accuracy of a model that always predicts it."""
 
 
 class RunStarted(_Event):

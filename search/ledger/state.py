@@ -169,6 +169,21 @@ class ExperimentState:
         else:
             trial.status, trial.error, trial.details = "failed", event.error, event.details
 
+    def beats_majority(self, trial: TrialRecord, metric: Metric) -> bool | None:
+        """Return whether a trial's best epoch is better than always predicting one class.
+
+        Args:
+            trial: the trial.
+            metric: metric that chooses the best epoch; its accuracy is what is compared.
+
+        Returns:
+            None if the trial has no epoch, or the ledger does not contain the majority class.
+        """
+        best = trial.best(metric)
+        accuracy = best.metrics.get("valid_accuracy") if best else None
+        majority = self.created.majority_accuracy if self.created else None
+        return None if accuracy is None or majority is None else accuracy > majority
+
     def count(self, status: Status) -> int:
         """Return the number of trials with this status."""
         return sum(trial.status == status for trial in self.trials)

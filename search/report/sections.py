@@ -24,7 +24,7 @@ from celltune.search.report.markup import (
     scrollable,
 )
 from celltune.search.results.formats import readable_table
-from celltune.search.results.ranking import Row, ranking_of
+from celltune.search.results.ranking import Row, majority_sentence, ranking_of
 from celltune.search.storage.snapshot import Snapshot
 from celltune.search.tuning.base import make_rule
 from celltune.search.types import Metric
@@ -83,6 +83,9 @@ def _uncertainty(snapshot: Snapshot, rows: Sequence[Row]) -> list[str]:
     if tied:
         others = "Another trial" if tied == 1 else f"{tied} other trials"
         sentences.append(f"{others} reached the same value; the first of them is listed first.")
+    if rows[0]["note"]:
+        sentences.append(f"The trial is {rows[0]['note']}.")
+    sentences.append(majority_sentence(state))
     sentences.append(_confidence(snapshot.state, rows))
     if ranked > 1:
         sentences.append(
@@ -245,7 +248,7 @@ def costs(snapshot: Snapshot) -> Section | None:
     return Section("Cost", [paragraphs(spent, saved)])
 
 
-_RESULTS = ("rank", "trial", "status", "epochs", "valid_accuracy", "valid_loss")
+_RESULTS = ("rank", "trial", "status", "epochs", "valid_accuracy", "note", "valid_loss")
 _DETAILS = ("parameters", "seconds", "last_valid_accuracy", "train_accuracy", "stopped", "error")
 """Columns after the hyperparameters, where a narrow window has to be scrolled."""
 

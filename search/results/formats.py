@@ -105,8 +105,9 @@ def as_table(rows: Sequence[Row]) -> TextTable:
         params = describe_params(
             {name: row[name] for name in shown_params if row[name] is not None}
         )
-        # The error comes first because a narrow terminal cuts the end of the line.
-        last = f"{row['error']} ({params})" if row["error"] else params
+        # The error and the note come first because a narrow terminal cuts the end of the line.
+        remarks = "; ".join(text for text in (row["error"], row["note"]) if text)
+        last = f"{remarks} ({params})" if remarks else params
         cells.append([*(_terminal_cell(row, key) for key in keys), single_line(last)])
     columns = [
         Column(titles[key], right=key not in ("status", "experiment", "data")) for key in keys
@@ -127,9 +128,11 @@ def _terminal_cell(row: Row, key: str) -> str:
 
 
 def _row_style(row: Row) -> str:
-    if row["rank"] == 1:
+    if row["rank"] == 1 and not row["note"]:
         return "bold green"
-    return "red" if row["status"] == "failed" else ""
+    if row["status"] == "failed":
+        return "red"
+    return "yellow" if row["note"] else ""
 
 
 def _params_to_show(rows: Sequence[Row]) -> list[str]:

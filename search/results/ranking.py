@@ -16,6 +16,7 @@ from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.objective import sign
 from celltune.search.results.filters import parse_filter
 from celltune.search.types import Metric
+from celltune.search.wording import NOT_ABOVE_MAJORITY, describe_majority
 from celltune.spelling import closest_match
 
 Row = Mapping[str, Any]
@@ -41,7 +42,8 @@ def ranking(searches: Sequence[RankedSearch], metric: Metric) -> list[dict[str, 
     Trials with equal values share a rank and keep the order in which they were proposed; the next
     rank counts all of them (1, 1, 3). Trials without a finished epoch come last and have no rank.
     `valid_accuracy`, `valid_loss` and `train_accuracy` are those of the best epoch, `last_...`
-    those of the last epoch. `seconds` is the time for training and validation over all epochs.
+    those of the last epoch. `note` says that a trial is no better than the majority class, and is
+    None otherwise. `seconds` is the time for training and validation over all epochs.
 
     Args:
         searches: the searches to rank together. With more than one, the column `experiment` names
@@ -110,6 +112,12 @@ def fingerprint(state: ExperimentState) -> str:
     return state.created.fingerprint if state.created else ""
 
 
+def majority_sentence(state: ExperimentState) -> str:
+    """Return the accuracy of always predicting one class, as a sentence; empty if it is unknown."""
+    created = state.created
+    return describe_majority(created.majority_class, created.majority_accuracy) if created else ""
+
+
 def _row(
     rank: int | None, search: RankedSearch, trial: TrialRecord, metric: Metric, names: Sequence[str]
 ) -> dict[str, Any]:
@@ -132,6 +140,7 @@ def _row(
         "last_valid_loss": last_metrics.get("valid_loss"),
         **_metric_columns(metric, best_metrics, last_metrics),
         "train_accuracy": best_metrics.get("train_accuracy"),
+        "note": NOT_ABOVE_MAJORITY if search.state.beats_majority(trial, metric) is False else None,
         "parameters": None if parameters is None else int(parameters),
         "seconds": round(training_seconds(trial.epochs), 3),
         **{name: trial.params.get(name) for name in names},

@@ -119,11 +119,7 @@ def launch(
         data = _prepare(resolved, view)
         _check_vectors(resolved, data)
         _check_gpu_memory(resolved, gpus, data, packed)
-        events: list[Event] = [
-            ExperimentCreated(
-                at=clock(), fingerprint=data.fingerprint, valid_reviews=len(data.valid)
-            )
-        ]
+        events: list[Event] = [_created_event(data, clock())]
         if prior is not None:
             same_data = prior_fingerprint == data.fingerprint
             prior = prior.model_copy(update={"same_data": same_data})
@@ -232,6 +228,17 @@ def _check_vectors(config: SearchConfig, data: PreparedData) -> None:
             f"space.embedding_size is {'searched' if searched else size}, but the word vectors of "
             f"data.vectors have {length} dimensions. Remove embedding_size, or set it to {length}."
         )
+
+
+def _created_event(data: PreparedData, at: float) -> ExperimentCreated:
+    label, accuracy = data.majority()
+    return ExperimentCreated(
+        at=at,
+        fingerprint=data.fingerprint,
+        valid_reviews=len(data.valid),
+        majority_class=label,
+        majority_accuracy=accuracy,
+    )
 
 
 def _search(run: _Run, changes: Changes) -> RunResult:

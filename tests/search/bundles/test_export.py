@@ -24,7 +24,13 @@ from celltune.search.bundles.model_card import data_terms, model_card
 from celltune.search.bundles.trial_model import load_data, load_trial_model
 from celltune.search.config.loading import load_config
 from celltune.search.errors import ModelError
-from celltune.search.ledger.events import BudgetChanged, EvaluationFailed, EvaluationReported
+from celltune.search.ledger.events import (
+    BaselineReported,
+    BudgetChanged,
+    EvaluationFailed,
+    EvaluationReported,
+    ExperimentCreated,
+)
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.objective import VALID_ACCURACY
 from celltune.search.storage.local import LocalExperiment
@@ -249,7 +255,7 @@ def test_data_of_another_size_than_the_model_is_rejected(trained: LocalExperimen
     model = load_trial_model(trained, 0)
     other = prepare(model.config.data.model_copy(update={"min_count": 40}))
     with pytest.raises(InputError, match=r"has \d+ words and 2 classes, but the data has \d+ "):
-        load_data(replace(model, fingerprint=other.fingerprint))
+        load_data(replace(model, created=ExperimentCreated(at=1.0, fingerprint=other.fingerprint)))
 
 
 def test_search_without_an_epoch_has_no_model(tmp_path: Path, trained: LocalExperiment) -> None:
@@ -320,6 +326,46 @@ def test_model_card_reports_the_test_accuracy_over_seeds(trained: LocalExperimen
     assert "was not evaluated" not in text
 
 
+def baseline(name: str, accuracy: float, on: str = "train") -> BaselineReported:
+    fields = evaluation(accuracy, seed=1).model_dump(exclude={"event", "number", "seed", "epoch"})
+    return BaselineReported(name=name, **{**fields, "on": on})
+
+
+def test_model_card_says_when_a_baseline_was_better(trained: LocalExperiment) -> None:
+    model = load_trial_model(trained, 0)
+    data = load_data(model)
+    evaluated = replace(model, evaluations=(evaluation(0.8, seed=1), evaluation(0.9, seed=2)))
+    alone = model_card(evaluated, data, has_onnx=False)
+    assert "The model was not compared with a linear baseline." in alone
+    better = (baseline("tfidf_logistic", 0.86), baseline("nb_svm", 0.87))
+    text = model_card(replace(evaluated, baselines=better), data, has_onnx=False)
+    assert "| Test accuracy of the linear baseline `nb_svm`, trained on train | 87.00 % |" in text
+    assert (
+        "**A linear baseline was better:** trained on train, `nb_svm` exceeds the retrained model "
+        "by 2.00 points of test accuracy."
+    ) in text
+    assert "was not compared" not in text
+    for others in ((baseline("nb_svm", 0.85),), (baseline("nb_svm", 0.9, "train+valid"),)):
+        text = model_card(replace(evaluated, baselines=others), data, has_onnx=False)
+        assert "A linear baseline was better" not in text
+
+
+@pytest.mark.parametrize(("above", "labelled"), [(0.0, True), (0.01, False), (None, False)])
+def test_model_card_says_when_the_majority_class_is_as_good(
+    above: float | None, labelled: bool, trained: LocalExperiment
+) -> None:
+    model = load_trial_model(trained, 0)
+    share = None if above is None else model.epoch.metrics["valid_accuracy"] - above
+    created = ExperimentCreated(
+        at=1.0, fingerprint="f", majority_class="negative", majority_accuracy=share
+    )
+    text = model_card(replace(model, created=created), load_data(model), has_onnx=False)
+    label = "**The model is no better than the majority class; it should not be used.**"
+    assert (label in text) == labelled
+    row = "| Validation accuracy of always predicting `negative` | "
+    assert (row in text) == (share is not None)
+
+
 def test_model_card_reports_the_metric_of_another_package(
     trained: LocalExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,13 +380,18 @@ def test_model_card_reports_the_metric_of_another_package(
 def test_only_successful_evaluations_of_the_trial_are_loaded(trained: LocalExperiment) -> None:
     evaluated = shutil.copytree(trained.path, trained.path.parent / "evaluated")
     expected = evaluation(0.8, seed=1)
+    latest = baseline("nb_svm", 0.7)
     with Ledger(evaluated / "ledger.jsonl") as ledger:
         ledger.append(
             expected,
             evaluation(0.9, seed=1).model_copy(update={"number": 1}),
             EvaluationFailed(at=9.0, number=0, seed=2, on="train", error="it broke"),
+            baseline("nb_svm", 0.9),
+            latest,
         )
-    assert load_trial_model(LocalExperiment(evaluated), 0).evaluations == (expected,)
+    model = load_trial_model(LocalExperiment(evaluated), 0)
+    assert model.evaluations == (expected,)
+    assert model.baselines == (latest,)
 
 
 def evaluation(test_accuracy: float, seed: int) -> EvaluationReported:

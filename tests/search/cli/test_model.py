@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from celltune.search.storage.local import LocalExperiment
+from tests.search.cli.test_results import set_majority
 from tests.search.command_line import run
 from tests.search.simulated_search import RAW
 from tests.search.trained_experiment import PARAMS
@@ -44,6 +46,18 @@ def test_export_prints_the_model_and_the_next_command(
     code, out, _ = run(capsys, monkeypatch, "predict", "./model", GOOD)
     assert code == 0
     assert out.startswith("positive")
+
+
+def test_export_labels_a_model_that_is_no_better_than_the_majority_class(
+    trained: LocalExperiment, place: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    monkeypatch.setenv("CELLTUNE_STORAGE", str(place / "storage"))
+    copy = LocalExperiment(shutil.copytree(trained.path, place / "storage" / "small"))
+    created = copy.state().created
+    assert created is not None
+    set_majority(copy, 1.0, created.fingerprint)
+    _, out, _ = run(capsys, monkeypatch, "export", "small", "-o", "model")
+    assert re.search(r"valid_accuracy \d+\.\d\d %, no better than the majority class\.\n", out)
 
 
 def test_predict_prints_a_label_and_a_probability(

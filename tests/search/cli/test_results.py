@@ -173,3 +173,39 @@ def test_leaderboard_says_that_no_trial_matches(celltune: Celltune) -> None:
     assert code == 0
     assert len(out.splitlines()) <= 1
     assert err == "No trial matches the filter.\n"
+
+
+def set_majority(folder: LocalExperiment, accuracy: float, fingerprint: str = "f") -> None:
+    """Replace the first event of a ledger by one with a majority class."""
+    created = ExperimentCreated(
+        at=1.0, fingerprint=fingerprint, majority_class="neg", majority_accuracy=accuracy
+    )
+    lines = folder.ledger.read_bytes().splitlines(keepends=True)
+    folder.ledger.write_bytes(b"".join([encode(0, created), *lines[1:]]))
+
+
+def test_trials_that_are_no_better_than_the_majority_class_are_labelled(
+    demo: LocalExperiment, celltune: Celltune
+) -> None:
+    assert "majority" not in celltune("leaderboard", "demo")[1]
+    set_majority(demo, 1.0)
+    _, out, _ = celltune("leaderboard", "demo")
+    sentence = "Always predicting the majority class 'neg' has a validation accuracy of 100.00 %."
+    assert out.rstrip().endswith(sentence)
+    assert out.count("no better than the majority class (") == 12
+    _, out, _ = celltune("leaderboard", "demo", "--where", "note == None", "--format", "json")
+    assert json.loads(out) == []
+    _, out, _ = celltune("status", "demo")
+    assert re.search(r"best valid_accuracy: .* % \(trial \d+, no better than the majority", out)
+    assert sentence in out
+
+
+def test_majority_classes_of_different_data_are_told_apart(
+    demo: LocalExperiment, storage: Path, celltune: Celltune
+) -> None:
+    other = finished_search(storage, make_config(name="other"))
+    set_majority(demo, 0.5)
+    set_majority(other, 0.6, "g")
+    _, out, _ = celltune("leaderboard", "demo", "other")
+    assert "Data f: Always predicting the majority class 'neg' has a validation" in out
+    assert "Data g: Always predicting the majority class 'neg' has a validation" in out

@@ -7,11 +7,18 @@ import pytest
 from rich.console import Console
 
 from celltune.search.cli.views import LiveView, PlainView, drawing
-from celltune.search.ledger.events import EpochReported, TrialCreated, TrialFailed, TrialStopped
+from celltune.search.ledger.events import (
+    EpochReported,
+    ExperimentCreated,
+    TrialCreated,
+    TrialFailed,
+    TrialStopped,
+)
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.wording import describe_params, metric_text
+from tests.search.results.test_ranking import state_of
 from tests.search.simulated_search import make_config, make_controller, start_ledger, steps
 
 
@@ -138,3 +145,28 @@ def test_live_view_omits_fixed_hyperparameters(tmp_path: Path) -> None:
     assert isinstance(console.file, io.StringIO)
     assert "gru 8" in console.file.getvalue()
     assert "embedding_size" not in console.file.getvalue()
+
+
+def test_views_show_the_majority_class_and_label_trials_that_are_no_better(tmp_path: Path) -> None:
+    created = ExperimentCreated(
+        at=0.0, fingerprint="f", majority_class="neg", majority_accuracy=0.7
+    )
+    trials = state_of(({"cell": "gru"}, [0.6], ""), ({"cell": "gru"}, [0.8], "")).trials
+    state = ExperimentState([created])
+    state.trials = trials
+    lines: list[str] = []
+    view = PlainView(lines.append)
+    folder = LocalExperiment(tmp_path / "demo")
+    with view.running(folder, make_config(), state):
+        for number in range(2):
+            event = TrialStopped(at=1.0, number=number, reason="pruned")
+            state.apply(event)
+            view.event(event, state)
+    assert lines[1:] == [
+        "Always predicting the majority class 'neg' has a validation accuracy of 70.00 %.",
+        "trial 0 pruned: best valid_accuracy 60.00 %, no better than the majority class",
+        "trial 1 pruned: best valid_accuracy 80.00 %",
+    ]
+    console = Console(file=io.StringIO(), width=100)
+    console.print(drawing(folder, make_config(), state, 0.0))
+    assert "best 80.00 %, majority class 70.00 %" in console.file.getvalue()  # type: ignore[attr-defined]

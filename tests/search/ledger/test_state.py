@@ -85,3 +85,15 @@ def test_resumed_run_is_not_ended() -> None:
     started = RunStarted(at=0.0, resumed=True, celltune="1", host="h", pid=1)
     state = ExperimentState([started, RunEnded(at=0.0, reason="interrupted"), started])
     assert state.ended is None
+
+
+@pytest.mark.parametrize(("accuracy", "expected"), [(0.5, True), (0.6, False), (None, None)])
+def test_best_epoch_is_compared_with_the_majority_class(
+    accuracy: float | None, expected: bool | None
+) -> None:
+    event = ExperimentCreated(
+        at=0.0, fingerprint="f", majority_class="neg", majority_accuracy=accuracy
+    )
+    state = ExperimentState([event, created(0), created(1), epoch(0, 1, 0.4), epoch(0, 2, 0.6)])
+    assert state.beats_majority(state.trials[0], "valid_accuracy") is expected
+    assert state.beats_majority(state.trials[1], "valid_accuracy") is None

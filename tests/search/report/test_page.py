@@ -28,7 +28,7 @@ from celltune.search.report.page import page
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.snapshot import Snapshot
 from tests.search.evaluation.test_summaries import baseline, retrained, searched
-from tests.search.results.test_ranking import state_of
+from tests.search.results.test_ranking import state_of, with_majority
 from tests.search.simulated_search import finished_search, make_config
 
 
@@ -129,6 +129,15 @@ def test_headline_states_the_uncertainty(demo: LocalExperiment) -> None:
     assert re.search(
         r"400 validation documents. Its 95 % confidence interval \(.*\) is \d\d.\d to", visible
     )
+
+
+@pytest.mark.parametrize(("accuracy", "labelled"), [(0.3, False), (0.9, True)])
+def test_headline_compares_with_the_majority_class(accuracy: float, labelled: bool) -> None:
+    state = with_majority(state_of(({"cell": "gru"}, [0.6], "completed")), accuracy)
+    _, visible = read(page(snapshot(make_config(), state)))
+    assert "Always predicting the majority class 'neg' has a validation accuracy of" in visible
+    assert ("The trial is no better than the majority class." in visible) == labelled
+    assert visible.count("no better than the majority class") == (2 if labelled else 0)
 
 
 def failed_state() -> ExperimentState:

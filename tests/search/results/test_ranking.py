@@ -16,7 +16,14 @@ from celltune.search.ledger.events import (
     TrialStopped,
 )
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.results.ranking import RankedSearch, Selection, SortOrder, ranking, why_stopped
+from celltune.search.results.ranking import (
+    RankedSearch,
+    Selection,
+    SortOrder,
+    majority_sentence,
+    ranking,
+    why_stopped,
+)
 from celltune.search.types import ParameterValue
 
 Trial = tuple[dict[str, ParameterValue], list[float], str]
@@ -73,6 +80,34 @@ def test_row_contains_the_best_and_the_last_epoch() -> None:
     assert first["last_valid_loss"] == pytest.approx(0.2)
     assert first["seconds"] == 4.5
     assert board()[-1]["last_valid_accuracy"] is None
+
+
+def with_majority(state: ExperimentState, accuracy: float | None) -> ExperimentState:
+    """Return the trials of a state in an experiment whose majority class has this share."""
+    created = ExperimentCreated(
+        at=0.0, fingerprint="f", majority_class="neg", majority_accuracy=accuracy
+    )
+    copy = ExperimentState([created])
+    copy.trials = state.trials
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "labelled"), [(None, []), (0.5, []), (0.6, [2]), (0.75, [4, 2]), (0.8, [4, 2])]
+)
+def test_trials_that_are_no_better_than_the_majority_class_are_labelled(
+    accuracy: float | None, labelled: list[int]
+) -> None:
+    rows = board(with_majority(MIXED, accuracy))
+    assert column([row for row in rows if row["note"]]) == labelled
+    assert {row["note"] for row in rows} <= {"no better than the majority class", None}
+
+
+def test_majority_is_described_only_if_the_ledger_contains_it() -> None:
+    assert majority_sentence(ExperimentState()) == majority_sentence(MIXED) == ""
+    assert majority_sentence(with_majority(MIXED, 0.603)) == (
+        "Always predicting the majority class 'neg' has a validation accuracy of 60.30 %."
+    )
 
 
 @pytest.mark.parametrize("running", [True, False])
