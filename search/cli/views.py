@@ -34,13 +34,12 @@ from celltune.search.wording import (
     describe_params,
     distinguishing_params,
     metric_text,
-    percent_text,
 )
 
 _ROWS = 12
 """Trials in the live table, if at most half of them are running."""
 _OTHER_LINES = 4
-"""Lines of the live view without the rows of its table."""
+"""Lines of the live view without the rows of its table and the majority class."""
 
 _STAGES = {
     "download": "Downloading",
@@ -195,7 +194,7 @@ def drawing(
     *,
     lines: int = 24,
 ) -> Group:
-    """Draw a running search: a headline, then its running and its best trials.
+    """Draw a running search: a headline, the majority class, its running and its best trials.
 
     Args:
         folder: the experiment.
@@ -212,16 +211,12 @@ def drawing(
         f"  {ended} of {counted(config.budget.trials, 'trial')} done, ",
         f"{state.count('pruned')} pruned, {state.count('failed')} failed  ",
         (f"best {best}", "bold green"),
-        _majority(state),
         f"  {clock_duration(seconds)}",
     )
     hint = Text("Ctrl-C stops cleanly; all progress shown here is saved", style="dim")
-    return Group(headline, _table(config, state, ranked, lines), hint)
-
-
-def _majority(state: ExperimentState) -> str:
-    accuracy = state.created.majority_accuracy if state.created else None
-    return "" if accuracy is None else f", majority class {percent_text(accuracy)}"
+    sentence = majority_sentence(state)
+    majority = [Text(sentence, style="dim", no_wrap=True, overflow="ellipsis")] if sentence else []
+    return Group(headline, *majority, _table(config, state, ranked, lines - len(majority)), hint)
 
 
 _COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
