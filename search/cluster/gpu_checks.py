@@ -19,7 +19,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.models.errors import TrialError
 from celltune.search.cluster.connection import Amounts, node_kinds, trials_per_node
-from celltune.search.config.schema import Resources, gpu_share
+from celltune.search.config.gpu_shares import gpu_share
+from celltune.search.config.schema import Resources
 from celltune.search.errors import ResourceError
 from celltune.search.tuning.trial import trial_configs
 from celltune.search.types import ParameterValue

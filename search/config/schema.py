@@ -29,18 +29,11 @@ from celltune.search.config.settings import (
 )
 from celltune.search.config.space import Space, parse_space
 from celltune.search.objective import objective_metric
-from celltune.search.wording import counted
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Pattern of an experiment's name, which is also the name of its folder."""
 NAME_RULE = "Use up to 100 letters, digits, '.', '_' and '-', starting with a letter or digit."
 """The pattern in words, for messages."""
-
-SMALLEST_SHARE = 0.0001
-"""Smallest amount of a resource that Ray can assign."""
-UNUSED_SHARE = 0.02
-"""Largest share of a GPU that a fraction may leave unused; 0.33 leaves 0.01."""
-_ROUNDING = 1e-9
 
 
 class Budget(BaseModel):
@@ -114,34 +107,6 @@ class Resources(BaseModel):
                 "concurrent_trials."
             )
         return self
-
-    @model_validator(mode="after")
-    def _check_fraction_divides(self) -> Resources:
-        share = self.gpus_per_trial
-        if not 0 < share < 1:
-            return self
-        if share < SMALLEST_SHARE:
-            raise ValueError(
-                f"resources.gpus_per_trial is {share:g}. It must be at least {SMALLEST_SHARE:g}, "
-                "or 0 for trials on the CPU."
-            )
-        workers = int(1 / share + _ROUNDING)
-        unused = 1 - workers * share
-        if unused > UNUSED_SHARE + _ROUNDING:
-            fixes = " or ".join(
-                f"{gpu_share(count):g} ({counted(count, 'worker')} per GPU)"
-                for count in (workers + 1, workers)
-            )
-            raise ValueError(
-                f"resources.gpus_per_trial is {share:g}, which leaves {100 * unused:.0f} % of each "
-                f"GPU unused. Set it to {fixes}."
-            )
-        return self
-
-
-def gpu_share(workers: int) -> float:
-    """Return the `gpus_per_trial` with which a number of workers shares a GPU, rounded down."""
-    return round(int(1 / workers / SMALLEST_SHARE + _ROUNDING) * SMALLEST_SHARE, 4)
 
 
 class Tracking(BaseModel):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from celltune.search.config.gpu_shares import check_gpu_share
 from celltune.search.config.loading import anchored, parse_config, resolve
 from celltune.search.config.schema import Resources, SearchConfig
 from celltune.search.errors import ConfigError, ExperimentError
@@ -76,6 +77,7 @@ def _check_changeable(key: str) -> None:
 
 def _checked(config: SearchConfig) -> SearchConfig:
     check_installed(config.tracking)
+    check_gpu_share(config.resources.gpus_per_trial)
     if (config.resources.trials_per_worker or 1) > 1:
         check_sampler_packs(config)
     return config

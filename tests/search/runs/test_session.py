@@ -62,3 +62,18 @@ def test_packed_trials_need_a_sampler_that_proposes_them(
         config_for_run(experiment, changes)
     with pytest.raises(ConfigError, match=r"Set resources.trials_per_worker to 1, or use"):
         resolve_for_run(experiment.config(), changes)
+
+
+def test_a_fraction_that_does_not_divide_a_gpu_is_rejected_in_given_configs_only(
+    tmp_path: Path, experiment: Experiment
+) -> None:
+    changes = ["resources.gpus_per_trial=0.3"]
+    for resolve in (
+        lambda: resolve_for_run(experiment.config(), changes),
+        lambda: config_for_run(experiment, changes),
+    ):
+        with pytest.raises(ConfigError, match="which leaves 10 % of each GPU unused"):
+            resolve()
+    stored = new_experiment("stored", tmp_path)
+    stored.create(make_config(resources={"gpus_per_trial": 0.3}), CREATED)
+    assert config_for_run(stored, []).resources.gpus_per_trial == 0.3
