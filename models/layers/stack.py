@@ -144,21 +144,27 @@ class RecurrentStack(nn.Module):
             return dropout(values, self.dropout, self.training, generator)
 
         weights = self.layer_weights()
-        if inputs.is_cuda and lengths is not None and self.cell.torch_function is not None:
-            return run_cudnn_layers(self.cell.torch_function, inputs, lengths, weights, drop)
+        dtype = weights[0][0].weight_ih.dtype
+        fused = persistent_loop(self.cell, self.hidden_size, dtype, inputs.device)
+        function = self.cell.torch_function
+        if fused is None and inputs.is_cuda and lengths is not None and function is not None:
+            return run_cudnn_layers(function, inputs, lengths, weights, drop)
         states: list[Tensor] = []
         for layer in weights:
             layer_inputs = drop(states[-1]) if states else inputs
             # The loops write into buffers of one type, the type of the weights.
             with torch.autocast(inputs.device.type, enabled=False):
-                layer_inputs = layer_inputs.to(layer[0].weight_ih.dtype)
-                states.append(self._run_layer(layer_inputs, mask, layer))
+                layer_inputs = layer_inputs.to(dtype)
+                if fused is None:
+                    states.append(self._run_layer(layer_inputs, mask, layer))
+                else:
+                    states.append(run_loop_layer(fused, layer_inputs, mask, fused.arrange(layer)))
         return states
 
     def _run_layer(
         self, inputs: Tensor, mask: Tensor | None, weights: list[LayerWeights]
     ) -> Tensor:
-        """Run one layer with the fastest implementation that the cell and the machine have."""
+        """Run one layer with the fastest implementation but cuDNN and persistent kernels."""
         cell, directions = self.cell, len(weights)
         if cell.loop is None:
             return run_autograd_layer(cell, inputs, mask, weights)
@@ -169,9 +175,6 @@ class RecurrentStack(nn.Module):
         if cell.torch_function == "lstm" and onednn_is_faster(inputs, self.hidden_size, directions):
             return run_onednn_lstm(inputs, mask, weights)
         arranged = cell.loop.arrange(weights)
-        fused = persistent_loop(cell, self.hidden_size, inputs.dtype, inputs.device)
-        if fused is not None:
-            return run_loop_layer(fused, inputs, mask, arranged)
         if inputs.is_cuda and self._graphed_loop is not None:
             return run_graphed_layer(self._graphed_loop, inputs, mask, arranged)
         return run_loop_layer(cell.loop, inputs, mask, arranged)

@@ -165,11 +165,11 @@ class MemoryEstimator:
 
 def _implementation(cell: Cell, *, packed: bool, on_chip: bool) -> Implementation:
     """Return which implementation of `RecurrentStack` or `PackedNetwork` runs a cell on a GPU."""
+    if on_chip:
+        return "persistent"
     if cell.torch_function is not None and not packed:
         return "cudnn"
-    if cell.loop is None:
-        return "autograd"
-    return "persistent" if on_chip else "graphs"
+    return "autograd" if cell.loop is None else "graphs"
 
 
 def _state_features(model: ModelConfig) -> int:

@@ -171,6 +171,19 @@ def test_weights_that_do_not_fit_at_all_are_rejected() -> None:
         job.actual(loop, torch.float32)
 
 
+def test_float16_in_three_products_is_preferred_from_64_hidden_units_on() -> None:
+    with tf32_products("float32"):
+        modes = {
+            size: launch.product_mode(launch.KERNELS["gru"], size, torch.float32, 227 * 1024)
+            for size in (16, 32, 33, 64, 128)
+        }
+        relu = launch.product_mode(launch.KERNELS["rnn_relu"], 64, torch.float32, 227 * 1024)
+    assert modes == {
+        16: "tf32x3", 32: "tf32x3", 33: "float16x3", 64: "float16x3", 128: "float16x3"
+    }  # fmt: skip
+    assert relu == "tf32x3"
+
+
 def test_relu_states_are_never_rounded_to_float16() -> None:
     kernels = launch.KERNELS["rnn_relu"]
     memory = launch.shared_bytes(kernels, 20, "float16x3")
