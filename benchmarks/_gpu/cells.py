@@ -88,7 +88,7 @@ class Layers:
         ).to(self._device)
 
         def forward() -> Tensor:
-            states: Tensor = stack(self._inputs.transpose(1, 2), self._real, lengths=self._lengths)
+            states: Tensor = stack(self._inputs.transpose(1, 2), self._real)
             return states
 
         return self._gradients(forward, self._tall, stack)

@@ -212,8 +212,8 @@ PersistentName: TypeAlias = Literal[
 ]
 """The recurrences that have GPU kernels, see `persistent`."""
 
-TorchFunction: TypeAlias = Literal["rnn_tanh", "rnn_relu", "lstm", "gru"]
-"""A function of `torch` that runs a whole layer."""
+TorchFunction: TypeAlias = Literal["rnn_tanh", "lstm", "gru"]
+"""A function of `torch` that runs a whole layer. Its states are bounded (`cudnn_layers`)."""
 
 
 class Cell(ABC):

@@ -36,7 +36,7 @@ class RnnCell(Cell):
         self.loop = RnnLoop(relu=relu)
         self.native = NativeCell(recurrence, gradient_blocks=1, saves_values=False)
         self.persistent = "rnn_relu" if relu else "rnn_tanh"
-        self.torch_function = "rnn_relu" if relu else "rnn_tanh"
+        self.torch_function = None if relu else "rnn_tanh"
         self.onnx = OnnxOperator("RNN", ((0, 1),), activations=("Relu",) if relu else ())
 
     @classmethod

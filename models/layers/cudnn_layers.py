@@ -1,12 +1,15 @@
-"""The layer functions of PyTorch over packed documents, which call cuDNN on a GPU.
+"""The layer functions of PyTorch over padded documents, which call cuDNN on a GPU.
 
-Shapes: T time, B batch, I input features, H hidden, D directions (1 or 2), N tokens of the batch
-without padding.
+Shapes: T time, B batch, I input features, H hidden, D directions (1 or 2).
 
-cuDNN runs all steps of a layer in one kernel. The documents are packed, longest first, so each
-step reads only documents that have not ended. The lengths must be on the CPU, so nothing waits for
-the GPU; `torch.nn.utils.rnn.pack_padded_sequence` waits for it when it copies the sorted order.
-The same functions run on the CPU, where they are slow; the tests use this.
+cuDNN runs all steps of a layer in one kernel, but only if all documents of a batch have the same
+length; packed documents of different length take it several times as long (decision 35). So each
+direction reads all T steps. Padding comes after the tokens: direction 1 reads each document
+reversed within its length. The states that are computed at padding are never read, and have a
+gradient of zero. They are finite, because tanh bounds them.
+
+Nothing here reads a value on the CPU. The same functions run on the CPU, where they are slow; the
+tests use this.
 
 PyTorch has no bfloat16 for cuDNN's layers. With that precision they compute in float32 with TF32
 products, which have more bits of mantissa.
@@ -15,11 +18,11 @@ products, which have more bits of mantissa.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from celltune.models.layers.base import LayerWeights, TorchFunction
 
@@ -27,25 +30,15 @@ Dropout = Callable[[Tensor], Tensor]
 
 _MODULES: dict[TorchFunction, Callable[..., nn.RNNBase]] = {
     "rnn_tanh": nn.RNN,
-    "rnn_relu": partial(nn.RNN, nonlinearity="relu"),
     "lstm": nn.LSTM,
     "gru": nn.GRU,
 }
 
 
-class _Packing(NamedTuple):
-    """The token positions of a padded batch in the order of a packed batch."""
-
-    positions: Tensor
-    """(N,), on the device of the inputs: index of each packed token in the T * B positions."""
-    batch_sizes: Tensor
-    """(longest document,), on the CPU: number of documents that have a token at each step."""
-
-
 def run_cudnn_layers(
     function: TorchFunction,
     inputs: Tensor,
-    lengths: Tensor,
+    mask: Tensor | None,
     weights: Sequence[Sequence[LayerWeights]],
     dropout: Dropout,
 ) -> list[Tensor]:
@@ -54,34 +47,37 @@ def run_cudnn_layers(
     Args:
         function: the PyTorch function that computes the cell.
         inputs: (T, I, B) on any device.
-        lengths: (B,) on the CPU, each in [1, T].
+        mask: (T, 1, B) bool, False at padding, which comes last; None if there is no padding.
         weights: weights of each direction of each layer.
-        dropout: applied to the packed states (N, D * H) between two layers.
+        dropout: applied to the states (T, D * H, B) between two layers.
 
     Returns:
-        (T, D * H, B) for each layer: the states in time order, zero at padding.
+        (T, D * H, B) for each layer: the states in time order. Values at padding are unspecified
+        and finite.
     """
-    steps, _, batch = inputs.shape
     if inputs.is_cuda and is_bfloat16("cuda"):
         # Autocast would run cuDNN's layers in float16 instead, whose range needs a scaled loss.
         with torch.autocast("cuda", enabled=False):
             exact = inputs.to(weights[0][0].weight_ih.dtype)
-            return run_cudnn_layers(function, exact, lengths, weights, dropout)
-    packing = _pack(lengths, steps, inputs.device)
-    packed = inputs.transpose(1, 2).flatten(0, 1).index_select(0, packing.positions)  # (N, I)
-    outputs = []
-    for number, layer in enumerate(weights):
-        if number:
-            packed = dropout(packed)
-        packed = _run_layer(function, packed, packing.batch_sizes, layer)
-        padded = packed.new_zeros(steps * batch, packed.shape[1])
-        padded = padded.index_copy(0, packing.positions, packed)
-        outputs.append(padded.view(steps, batch, -1).transpose(1, 2))
+            return run_cudnn_layers(function, exact, mask, weights, dropout)
+    positions = None
+    if len(weights[0]) == 2:
+        positions = _reversed_positions(mask, inputs)
+    outputs: list[Tensor] = []
+    for layer in weights:
+        values = dropout(outputs[-1]) if outputs else inputs
+        by_document = values.transpose(1, 2)  # (T, B, I)
+        states = [_run_direction(function, by_document, layer[0])]
+        if positions is not None:
+            reversed_documents = _reorder(by_document, positions)
+            backwards = _run_direction(function, reversed_documents, layer[1])
+            states.append(_reorder(backwards, positions))
+        outputs.append(torch.cat(states, dim=2).transpose(1, 2))
     return outputs
 
 
 def flatten_weights(function: TorchFunction, layer: Sequence[LayerWeights]) -> None:
-    """Move the parameters of a layer on a GPU to the one block of memory that cuDNN reads.
+    """Move the parameters on a GPU to the blocks of memory that cuDNN reads, one per direction.
 
     Otherwise each pass copies them there. The parameters remain the same objects.
 
@@ -89,7 +85,8 @@ def flatten_weights(function: TorchFunction, layer: Sequence[LayerWeights]) -> N
         function: the PyTorch function that computes the cell.
         layer: parameters of each direction.
     """
-    torch_layer(function, layer).flatten_parameters()
+    for direction in layer:
+        torch_layer(function, [direction]).flatten_parameters()
 
 
 def torch_layer(function: TorchFunction, layer: Sequence[LayerWeights]) -> nn.RNNBase:
@@ -102,37 +99,52 @@ def torch_layer(function: TorchFunction, layer: Sequence[LayerWeights]) -> nn.RN
     return module
 
 
-def _pack(lengths: Tensor, steps: int, device: torch.device) -> _Packing:
-    # Only the order and the sizes are copied to the device: a copy of all positions from pageable
-    # memory is so large that it would wait for the steps before it.
-    order = lengths.argsort(descending=True, stable=True)
-    batch_sizes = (torch.arange(steps)[:, None] < lengths).sum(1)
-    batch_sizes = batch_sizes[: int(lengths.max())]  # every step of a packed batch has a token
-    copied = torch.cat([order, batch_sizes]).to(device, non_blocking=True)
-    order, sizes = copied[: len(lengths)], copied[len(lengths) :]
-    tokens = int(lengths.sum())
-    times = torch.repeat_interleave(sizes, output_size=tokens)  # (N,)
-    first_tokens = sizes.cumsum(0) - sizes
-    columns = torch.arange(tokens, device=device) - first_tokens[times]
-    return _Packing(times * len(lengths) + order[columns], batch_sizes)
-
-
 def is_bfloat16(device: str) -> bool:
     """Return whether autocast computes products in bfloat16 on a type of device."""
     return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) is torch.bfloat16
 
 
-def _run_layer(
-    function: TorchFunction, packed: Tensor, batch_sizes: Tensor, layer: Sequence[LayerWeights]
-) -> Tensor:
-    """Run one layer: (N, I) -> (N, D * H)."""
-    flat_weights = [values for direction in layer for values in direction if values is not None]
-    size, batch = layer[0].weight_hh.shape[1], int(batch_sizes[0])
-    zero = packed.new_zeros(len(layer), batch, size)
+def _reversed_positions(mask: Tensor | None, inputs: Tensor) -> Tensor:
+    """Return (T * B,), where each document reversed within its length takes its values from.
+
+    Padding stays in its place, so the reordering is its own inverse.
+    """
+    steps, _, batch = inputs.shape
+    times = torch.arange(steps, device=inputs.device)[:, None]
+    columns = torch.arange(batch, device=inputs.device)
+    if mask is None:
+        return (times.flip(0) * batch + columns).flatten()
+    last = mask.sum(0) - 1  # (1, B)
+    return (torch.where(mask[:, 0], last - times, times) * batch + columns).flatten()
+
+
+def _reorder(values: Tensor, positions: Tensor) -> Tensor:
+    """Reorder the positions of (T, B, F) by a permutation that is its own inverse."""
+    reordered: Tensor = _Reordering.apply(values, positions)  # type: ignore[no-untyped-call]
+    return reordered
+
+
+class _Reordering(torch.autograd.Function):
+    """`index_select`, whose own backward pass would add up gradients with atomic operations."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, positions: Tensor) -> Tensor:
+        ctx.save_for_backward(positions)
+        return values.flatten(0, 1).index_select(0, positions).view(values.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (positions,) = ctx.saved_tensors
+        return grad.flatten(0, 1).index_select(0, positions).view(grad.shape), None
+
+
+def _run_direction(function: TorchFunction, inputs: Tensor, weights: LayerWeights) -> Tensor:
+    """Run one direction in the order of its inputs: (T, B, I) -> (T, B, H)."""
+    flat_weights = [values for values in weights if values is not None]
+    zero = inputs.new_zeros(1, inputs.shape[1], weights.weight_hh.shape[1])
     initial = (zero, zero) if function == "lstm" else zero
     run = getattr(torch, function)
-    # The arguments after the weights: biases, layers, dropout, training, bidirectional.
-    states: Tensor = run(
-        packed, batch_sizes, initial, flat_weights, True, 1, 0.0, True, len(layer) == 2
-    )[0]
+    # The arguments after the weights: biases, layers, dropout, training, bidirectional, batch first
+    states: Tensor = run(inputs, initial, flat_weights, True, 1, 0.0, True, False, False)[0]
     return states

@@ -112,11 +112,7 @@ class RecurrentStack(nn.Module):
         ]
 
     def forward(
-        self,
-        inputs: Tensor,
-        mask: Tensor | None,
-        generator: torch.Generator | None = None,
-        lengths: Tensor | None = None,
+        self, inputs: Tensor, mask: Tensor | None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Run all layers and return the states of the last one.
 
@@ -124,19 +120,14 @@ class RecurrentStack(nn.Module):
             inputs: (T, I, B), contiguous or a transposed view of (T, B, I).
             mask: (T, 1, B) bool, False at padding, which comes last; None if there is no padding.
             generator: source of dropout; None: the global generator of PyTorch.
-            lengths: (B,) on the CPU, the lengths that `mask` encodes. cuDNN needs them.
 
         Returns:
             (T, D * H, B). Values at padding are unspecified.
         """
-        return self.all_states(inputs, mask, generator, lengths)[-1]
+        return self.all_states(inputs, mask, generator)[-1]
 
     def all_states(
-        self,
-        inputs: Tensor,
-        mask: Tensor | None,
-        generator: torch.Generator | None = None,
-        lengths: Tensor | None = None,
+        self, inputs: Tensor, mask: Tensor | None, generator: torch.Generator | None = None
     ) -> list[Tensor]:
         """Run all layers and return the states of each one; see `forward`."""
 
@@ -147,8 +138,8 @@ class RecurrentStack(nn.Module):
         dtype = weights[0][0].weight_ih.dtype
         fused = persistent_loop(self.cell, self.hidden_size, dtype, inputs.device)
         function = self.cell.torch_function
-        if fused is None and inputs.is_cuda and lengths is not None and function is not None:
-            return run_cudnn_layers(function, inputs, lengths, weights, drop)
+        if fused is None and inputs.is_cuda and function is not None:
+            return run_cudnn_layers(function, inputs, mask, weights, drop)
         states: list[Tensor] = []
         for layer in weights:
             layer_inputs = drop(states[-1]) if states else inputs

@@ -128,7 +128,7 @@ class TextClassifier(nn.Module):
         mask = _token_mask(ids, lengths, cpu_lengths)
         embedded = functional.embedding(rows.indices, rows.table, rows.padding_index)  # (T, B, E)
         embedded = self._dropout(embedded).transpose(1, 2)
-        layers = self.recurrent.all_states(embedded, mask, self.generator, cpu_lengths)
+        layers = self.recurrent.all_states(embedded, mask, self.generator)
         features = self._dropout(self.readout(layers, lengths, mask))  # (B, F)
         if self.config.output_relu:
             features = features.relu()

@@ -38,8 +38,6 @@ class PackedBatch:
     """Documents of each trial; 0 if it has completed its epoch."""
     longest: tuple[int, ...]
     """Tokens of the longest document of each trial."""
-    tokens: tuple[int, ...]
-    """Tokens of all documents of each trial."""
 
     @property
     def present(self) -> Tensor:
@@ -65,7 +63,6 @@ class PackedBatch:
             self.labels.expand(trials, -1),
             self.documents * trials,
             self.longest * trials,
-            self.tokens * trials,
         )
 
 
@@ -96,7 +93,6 @@ class PackedPlans:
         self._positions = table.to(split.device, non_blocking=True)
         self._documents = present.sum(2).tolist()
         self._longest = sizes.max(2).tolist()
-        self._tokens = sizes.sum(2).tolist()
 
     def __len__(self) -> int:
         """Return the number of batches, S."""
@@ -104,8 +100,8 @@ class PackedPlans:
 
     def __iter__(self) -> Iterator[PackedBatch]:
         """Yield the batches, each assembled on the device."""
-        for documents, longest, tokens, positions in zip(
-            self._documents, self._longest, self._tokens, self._positions, strict=True
+        for documents, longest, positions in zip(
+            self._documents, self._longest, self._positions, strict=True
         ):
             steps = -(-max(longest) // self._step_multiple) * self._step_multiple
             indices, starts, sizes = positions.unbind(0)
@@ -120,7 +116,6 @@ class PackedPlans:
                 self._split.labels[indices],
                 tuple(documents),
                 tuple(longest),
-                tuple(tokens),
             )
 
 

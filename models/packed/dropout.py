@@ -65,27 +65,6 @@ class PackedDropout:
                 target.copy_(own.view(torch.int16)[:count].view(shape))
         return self._apply(values, levels)
 
-    def by_token(self, values: Tensor, tokens: Sequence[int], positions: Tensor) -> Tensor:
-        """Drop states, like a single run whose layers read packed documents (`cudnn_layers`).
-
-        Args:
-            values: (N, T, S, B) with S state features.
-            tokens: number of tokens of each trial.
-            positions: (N, T, B), the position of each token in the packed documents.
-
-        Returns:
-            A tensor like `values`. Values at padding are unspecified.
-        """
-        if not any(self._rates):
-            return values
-        trials, steps, features, batch = values.shape
-        draws, levels = self._empty(values, (steps * batch, features))
-        for trial, (count, row) in enumerate(zip(tokens, draws, strict=True)):
-            if self._rates[trial] and count:
-                draw(row[: draws_for(count * features)], self._generators[trial])
-        rows = torch.arange(trials, device=values.device)[:, None, None]
-        return self._apply(values, levels[rows, positions].transpose(2, 3))
-
     def _empty(self, values: Tensor, shape: Shape) -> tuple[Sequence[Tensor], Tensor]:
         """Return the memory of the draws: int64 rows, and the same as int16 (N, *shape)."""
         count = math.prod(shape)
@@ -99,21 +78,3 @@ class PackedDropout:
         kept = levels >= self._thresholds.view(axes)
         scales = self._scales.to(values.dtype).view(axes)
         return values * torch.where(kept, scales, scales.new_zeros(()))
-
-
-def packed_positions(sizes: Tensor, steps: int) -> Tensor:
-    """Return the position of each token in packed documents, as `cudnn_layers` orders them.
-
-    Args:
-        sizes: (N, B) number of tokens, 0 for missing documents.
-        steps: T.
-
-    Returns:
-        (N, T, B), below T * B; arbitrary at padding.
-    """
-    order = sizes.argsort(dim=1, descending=True, stable=True)
-    rank = order.argsort(dim=1)  # (N, B)
-    times = torch.arange(steps, device=sizes.device)[:, None]
-    counts = (times < sizes[:, None]).sum(2)  # (N, T)
-    before = counts.cumsum(1) - counts
-    return (before[:, :, None] + rank[:, None]).clamp_(max=steps * sizes.shape[1] - 1)

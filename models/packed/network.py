@@ -19,7 +19,7 @@ from celltune.models.layers.loop_layer import run_loop_layers
 from celltune.models.layers.persistent.selection import persistent_loop
 from celltune.models.network.classifier import TextClassifier
 from celltune.models.packed.batches import PackedBatch
-from celltune.models.packed.dropout import PackedDropout, packed_positions
+from celltune.models.packed.dropout import PackedDropout
 from celltune.models.packed.readouts import run_readouts
 from celltune.models.packed.stacks import StackedParameters
 
@@ -57,7 +57,6 @@ class PackedNetwork:
         self._loop: StepLoop = fused or (GraphedLoop(loop) if graphed else loop)
         self.step_multiple = STEP_MULTIPLE if graphed else 1
         self.batch_multiple = BATCH_MULTIPLE if graphed else 1
-        self._packs_documents = on_gpu and first.recurrent.cell.torch_function is not None
         words = len(first.embedding)
         self._first_rows = torch.arange(len(models), device=device)[:, None, None] * words
         generators = [model.generator for model in models]
@@ -130,9 +129,6 @@ class PackedNetwork:
         return states
 
     def _drop_states(self, states: Tensor, batch: PackedBatch) -> Tensor:
-        if self._packs_documents:
-            positions = packed_positions(batch.sizes, states.shape[1])
-            return self._layer_dropout.by_token(states, batch.tokens, positions)
         shapes = [
             (steps, states.shape[2], documents)
             for steps, documents in zip(batch.longest, batch.documents, strict=True)

@@ -130,11 +130,13 @@ class MemoryEstimator:
         """Return the bytes of the tensors of a step, at the start of the last layer's backward."""
         features, gates = _state_features(model), len(cell.gates)
         dropout, between = model.dropout > 0, model.between_layers > 0
-        # Vectors of the words, those of the words in packed order, and factors of dropout.
-        embedded = (1 + 2 * dropout + (implementation == "cudnn")) * model.embedding_size
+        # Vectors of the words, reversed for the second direction of cuDNN; factors of dropout.
+        reverses = implementation == "cudnn" and model.bidirectional
+        embedded = (1 + 2 * dropout + reverses) * model.embedding_size
         kept = {
-            # Saved by cuDNN: gates and states of each step; its result, packed and in time order.
-            "cudnn": gates + len(cell.states) + 2,
+            # Saved by cuDNN: gates and states of each step; its result, in the order of a
+            # direction and in time order; the inputs of the next layer, reversed.
+            "cudnn": gates + len(cell.states) + 2 + reverses,
             # Saved by autograd: some three results of each gate, and the states.
             "autograd": 3 * gates + 4,
             # Saved by a loop: the gates, the gated states or cells, the states in time order.

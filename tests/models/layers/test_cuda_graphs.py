@@ -177,5 +177,5 @@ def test_hand_written_loops_are_graphed_on_a_gpu(monkeypatch: pytest.MonkeyPatch
     stack = make_stack("mgu", 2, False).float()
     inputs = torch.zeros(2, 4, 5).as_subclass(OnGpu)
     with native.disabled():
-        stack(inputs, None, lengths=torch.tensor([2] * 5))
+        stack(inputs, None)
     assert seen == [stack._graphed_loop]  # the second layer reads a tensor on the CPU

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from celltune.models.layers.dropout import dropout
-from celltune.models.packed.dropout import PackedDropout, packed_positions
+from celltune.models.packed.dropout import PackedDropout
 
 RATES = (0.5, 0.0, 0.25)
 CPU = torch.device("cpu")
@@ -41,21 +41,3 @@ def test_nothing_is_drawn_without_a_rate() -> None:
     values = torch.randn(2, 3)
     packed = PackedDropout((0.0, 0.0), generators()[:2], CPU)
     assert packed(values, [(3,), (3,)]) is values
-    states = torch.randn(2, 3, 4, 5)
-    assert packed.by_token(states, [3, 3], torch.zeros(2, 3, 5).long()) is states
-
-
-def test_states_are_dropped_in_the_order_of_packed_documents() -> None:
-    sizes = torch.tensor([[3, 7, 5, 1], [2, 2, 7, 0], [4, 1, 6, 6]])
-    steps, features = 7, 3
-    values = torch.randn(3, steps, features, 4)
-    tokens = sizes.sum(1).tolist()
-    packed = PackedDropout(RATES, generators(), CPU)
-    result = packed.by_token(values, tokens, packed_positions(sizes, steps))
-    for trial, rate in enumerate(RATES):
-        order = sizes[trial].argsort(descending=True, stable=True)
-        mask = torch.arange(steps)[:, None] < sizes[trial, order]
-        times, columns = mask.nonzero(as_tuple=True)
-        documents = values[trial][times, :, order[columns]]  # as `cudnn_layers` packs them
-        expected = dropout(documents, rate, True, generators()[trial])
-        assert torch.equal(result[trial][times, :, order[columns]], expected)
