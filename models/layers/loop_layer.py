@@ -34,6 +34,11 @@ from celltune.models.layers.base import LoopWeights, StepLoop, skips_steps
 SATURATING_LOGIT = 1e4
 """A logit whose sigmoid is exactly 1 (0 if negated) in float32 and float64."""
 
+MOST_PARTS, SHORTEST_PART = 64, 128
+"""Limits for splitting the inner axis of a product, see `long_product`."""
+MOST_SPLIT_PRODUCTS = 8
+"""More products than this keep a GPU busy without being split."""
+
 
 def outer_sum(left: Tensor, right: Tensor) -> Tensor:
     """Return the sum over steps of `left @ right.T`, the gradient of a weight.
@@ -48,11 +53,43 @@ def outer_sum(left: Tensor, right: Tensor) -> Tensor:
     if one_product_is_faster(left):
         rows = left.transpose(1, 2).flatten(2)  # (D, R, S * B)
         columns = right.transpose(2, 3).flatten(1, 2)  # (D, S * B, K)
-        return torch.bmm(rows, columns)
+        return long_product(rows, columns)
     total = left.new_zeros(left.shape[0], left.shape[2], right.shape[2])
     for direction in range(left.shape[0]):
         total[direction].addbmm_(left[direction], right[direction].transpose(1, 2))
     return total
+
+
+def long_product(left: Tensor, right: Tensor) -> Tensor:
+    """Return `left @ right` for a long inner axis, the positions of a batch.
+
+    A GPU computes a small result on few of its processors. If D is small, the inner axis is split,
+    and the products of its parts are added.
+
+    Args:
+        left: (D, R, L).
+        right: (D, L, K).
+
+    Returns:
+        (D, R, K).
+    """
+    parts = _parts(len(left), left.shape[2])
+    if parts == 1:
+        return torch.bmm(left, right)
+    products = left.new_empty(len(left), parts, left.shape[1], right.shape[2])
+    for rows, columns, out in zip(left, right, products, strict=True):
+        own_rows = rows.unflatten(1, (parts, -1)).transpose(0, 1)
+        torch.bmm(own_rows, columns.unflatten(0, (parts, -1)), out=out)
+    return products.sum(1)
+
+
+def _parts(count: int, length: int) -> int:
+    """Return the number of equal parts of an inner axis of `count` products."""
+    if count > MOST_SPLIT_PRODUCTS:
+        return 1
+    unit = 4 if length % 4 == 0 else 1  # Aligned parts can be loaded in blocks of 16 bytes.
+    most = min(MOST_PARTS, length // SHORTEST_PART)
+    return max((parts for parts in range(1, most + 1) if length // unit % parts == 0), default=1)
 
 
 def one_product_is_faster(values: Tensor) -> bool:
@@ -261,7 +298,7 @@ def _grads_in_one_product(
     for direction in range(directions):
         grad = grad_projected[direction::directions]
         by_token = _features_of_tokens(grad.flip(1) if direction else grad)  # (N, P, T * B)
-        weight_grads.append(torch.bmm(by_token, tokens))
+        weight_grads.append(long_product(by_token, tokens))
         if needs_inputs:
             shared = weight[direction::directions]
             if total is None:
