@@ -54,11 +54,13 @@ def unrecorded_epochs(folder: LocalExperiment) -> list[int]:
     return counts
 
 
+@pytest.mark.parametrize("trials", [1, 4])
 def test_a_search_survives_ten_kills_of_its_driver(
-    env: dict[str, str], address: str, celltune: Run, tmp_path: Path
+    trials: int, env: dict[str, str], address: str, celltune: Run, tmp_path: Path
 ) -> None:
     moments = np.random.default_rng(1)
-    config = write_config(tmp_path / "c.yaml", **LONG, resources={"concurrent_trials": 1})
+    one_worker = {"concurrent_trials": trials, "trials_per_worker": trials}
+    config = write_config(tmp_path / "c.yaml", **LONG, resources=one_worker)
     folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     before: list[Event] = []
     for kill in range(KILLS):
@@ -91,11 +93,13 @@ def wait_for_events(folder: LocalExperiment, known: int, process: subprocess.Pop
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("trials", [1, 4])
 def test_a_search_survives_ten_kills_of_workers(
-    env: dict[str, str], address: str, tmp_path: Path
+    trials: int, env: dict[str, str], address: str, tmp_path: Path
 ) -> None:
     moments = np.random.default_rng(2)
-    process = start(env, "launch", write_config(tmp_path / "c.yaml", **LONG), "--address", address)
+    config = write_config(tmp_path / "c.yaml", **LONG, resources={"trials_per_worker": trials})
+    process = start(env, "launch", config, "--address", address)
     folder = LocalExperiment(Path(env["CELLTUNE_STORAGE"]) / "cut")
     killed = 0
     while killed < KILLS and process.poll() is None:
@@ -111,7 +115,7 @@ def test_a_search_survives_ten_kills_of_workers(
     assert_complete(folder)
     assert killed >= KILLS // 2
     losses = sum(trial.losses for trial in folder.state().trials)
-    assert 0 < losses <= killed
+    assert 0 < losses <= killed * trials
     assert "Traceback" not in output
 
 
