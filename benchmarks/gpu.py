@@ -2,10 +2,12 @@
 
 Usage: python benchmarks/gpu.py [--minutes 8] [--sections 1,2,3,4,5] [--quick] [--imdb FILE]
        [--out DIR]
+       python benchmarks/gpu.py --tables DIR
 
 FILE is a csv or csv.gz with the columns label and text; without it, synthetic documents with the
 lengths and word frequencies of IMDB are used. Each section prints a table and writes
-gpu-<section>.json to DIR (benchmarks/results) while it runs. docs/gpu.md explains the figures.
+gpu-<section>.json to DIR (benchmarks/results) while it runs; --tables prints these files as
+Markdown. docs/gpu.md explains the figures.
 Sections:
   1 numerics  cells, layers, directions, readouts and precisions against float64 on the CPU;
               resumed and repeated trainings
@@ -19,7 +21,8 @@ from __future__ import annotations
 
 import sys
 
-from _gpu.runner import main
-
 if __name__ == "__main__":
+    # Here, because the processes of section 5 import this module.
+    from _gpu.runner import main
+
     sys.exit(main())

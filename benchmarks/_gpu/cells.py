@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,12 +27,16 @@ from .common import (
     context_is_lost,
     synchronize,
 )
+from .compiling import Compilation, Job
 from .documents import draw_lengths
 
 FEATURES = 100
 PEERS: dict[str, Callable[..., nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 CELL_ORDER = ("gru", "lstm", "rnn", "gru_reset_before", "mgu")
-WARM_UP, RUNS = 3, 7
+WARM_UP, MIN_RUNS, MAX_RUNS = 2, 3, 9
+MEASURING_SECONDS = 0.6
+"""Time for the runs of one shape, which determines their number."""
+COMPILE_SECONDS = 25.0
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,13 @@ def shapes(*, quick: bool) -> list[Shape]:
     """Return the measured shapes, the most common ones first."""
     if quick:
         return [Shape(16, 16, 24)]
-    grid = itertools.product((256, 128, 512), (64, 128, 16, 256, 32, 512), (64, 256))
-    return [Shape(hidden, batch, steps) for steps, hidden, batch in grid]
+    hidden_sizes, others = (
+        (64, 128, 256, 16, 32, 512),
+        ((256, 64), (256, 256), (512, 64), (128, 64)),
+    )
+    grid = [(hidden, *other) for other in others for hidden in hidden_sizes]
+    grid += [(hidden, steps, 256) for steps in (128, 512) for hidden in hidden_sizes]
+    return [Shape(hidden, batch, steps) for hidden, steps, batch in grid]
 
 
 def peer_of(cell: str) -> str:
@@ -136,8 +145,8 @@ def measure_shape(
             rep.fail(f"{name}, {shape}, {precision}", error)
             if context_is_lost(error):
                 raise
-    runs = 2 if options.quick else RUNS
-    times = alternating_medians(sides, options.device, warm_up=WARM_UP - 1, runs=runs)
+    runs = _number_of_runs(sides, options)
+    times = alternating_medians(sides, options.device, warm_up=0, runs=runs)
     rows = []
     for cell in CELL_ORDER:
         peer = f"torch {peer_of(cell)}"
@@ -157,6 +166,19 @@ def measure_shape(
     return rows
 
 
+def _number_of_runs(sides: dict[str, Run], options: Options) -> int:
+    """Warm all sides up and return how many runs of each fit into the time."""
+    if options.quick:
+        return 2
+    for _ in range(WARM_UP):
+        started = time.perf_counter()
+        for run in sides.values():
+            run()
+        synchronize(options.device)
+        seconds = time.perf_counter() - started
+    return max(MIN_RUNS, min(MAX_RUNS, int(MEASURING_SECONDS / seconds)))
+
+
 def figures_of(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Return the worst and the median ratio of each cell in float32."""
     figures: dict[str, float] = {}
@@ -170,13 +192,30 @@ def figures_of(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return figures
 
 
-def measure(options: Options, deadline: Deadline, rep: Report) -> None:
-    """Run the section: all shapes in float32, then the first ones in the other precisions."""
+def plan_of(options: Options) -> list[tuple[Shape, Precision]]:
+    """Return all shapes in float32, then on a GPU the first ones in other precisions."""
     chosen = shapes(quick=options.quick)
     plan: list[tuple[Shape, Precision]] = [(shape, "float32") for shape in chosen]
     if options.device.type == "cuda":
-        plan += [(shape, "tf32") for shape in chosen[:12]]
-        plan += [(shape, "float16") for shape in chosen[:12]]
+        plan += [(shape, precision) for precision in ("tf32", "float16") for shape in chosen[:12]]
+    return plan
+
+
+def compiled_jobs(plan: Sequence[tuple[Shape, Precision]]) -> list[Job]:
+    """Return the kernels of a plan in its order; float16 uses those of TF32."""
+    return [
+        Job(cell, shape.hidden, "float32" if precision == "float32" else "tf32")
+        for shape, precision in plan
+        for cell in CELL_ORDER
+    ]
+
+
+def measure(options: Options, deadline: Deadline, rep: Report) -> None:
+    """Run the section."""
+    plan = plan_of(options)
+    with Compilation(compiled_jobs(plan), options.device) as compilation:
+        limit = min(COMPILE_SECONDS, 0.4 * deadline.left)
+        rep.details["compile_seconds"] = compilation.wait(limit)
     rows: list[dict[str, Any]] = []
     print("  milliseconds of celltune, and their ratio to torch.nn")
     print(f"  {'':38} " + "  ".join(f"{cell:>16}" for cell in CELL_ORDER))
@@ -194,17 +233,21 @@ def measure(options: Options, deadline: Deadline, rep: Report) -> None:
                 break
             continue
         rows += new
-        by_cell = {row["cell"]: row for row in new}
-        texts = [
-            f"{by_cell[cell]['ours_ms']:8.2f} ({by_cell[cell]['ratio']:5.2f})"
-            if cell in by_cell
-            else "failed"
-            for cell in CELL_ORDER
-        ]
-        texts = [f"{text:>16}" for text in texts]
-        print(f"  {shape!s} {precision:8} " + "  ".join(texts), flush=True)
+        _print_row(shape, precision, new)
         rep.figures.update(figures_of(rows))
         rep.details["rows"] = rows
         rep.save()
         if options.device.type == "cuda":
             torch.cuda.empty_cache()  # The captured graphs of this shape are not needed again.
+
+
+def _print_row(shape: Shape, precision: Precision, rows: Sequence[dict[str, Any]]) -> None:
+    by_cell = {row["cell"]: row for row in rows}
+    texts = [
+        f"{by_cell[cell]['ours_ms']:8.2f} ({by_cell[cell]['ratio']:5.2f})"
+        if cell in by_cell
+        else "failed"
+        for cell in CELL_ORDER
+    ]
+    columns = "  ".join(f"{text:>16}" for text in texts)
+    print(f"  {shape!s} {precision:8} {columns}", flush=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import time
-import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -19,6 +19,7 @@ from celltune.models.training.precision import tf32_products
 from celltune.models.training.trainer import Trainer
 
 from .common import Deadline, Options, Report, synchronize
+from .compiling import Compilation, Job
 from .documents import imdb_data, synthetic_data
 from .plain_epoch import plain_epoch
 
@@ -43,7 +44,11 @@ OTHER_MODELS = (
 )
 """Changes of the model whose epoch is timed if time is left."""
 PLAIN_BATCHES = 100
-PROFILED_SHARE = 0.25
+WARM_UP_STEPS = 10
+COUNTED_STEPS = 40
+"""Steps in which synchronisations are counted and kernels are recorded. Both slow a step down."""
+MAX_STACKS = 200
+COMPILE_SECONDS = 20.0
 END_OF_EPOCH = ("_check_finite", "_means")
 """Functions of the trainer that read the losses once, after the last step of an epoch."""
 
@@ -77,12 +82,12 @@ def count_syncs(trainer: Trainer) -> tuple[Counter[str], int]:
         nonlocal at_end
         if "synchronizing" not in str(message):
             return
-        frames = traceback.extract_stack()[:-1]
-        if any(frame.name in END_OF_EPOCH for frame in frames):
+        frames = [] if in_steps.total() >= MAX_STACKS else _callers()
+        if any(name in END_OF_EPOCH for _, name in frames):
             at_end += 1
             return
-        ours = [frame for frame in frames if "celltune" in frame.filename] or frames
-        in_steps[f"{ours[-1].filename.rsplit('celltune', 1)[-1]}:{ours[-1].lineno}"] += 1
+        ours = [place for place, _ in frames if "celltune" in place] or ["another place"]
+        in_steps[ours[0].rsplit("celltune", 1)[-1]] += 1
 
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings():
@@ -94,6 +99,17 @@ def count_syncs(trainer: Trainer) -> tuple[Counter[str], int]:
         finally:
             torch.cuda.set_sync_debug_mode(before)
     return in_steps, at_end
+
+
+def _callers() -> list[tuple[str, str]]:
+    """Return file, line and function of the callers, the innermost first."""
+    frame = inspect.currentframe()
+    found = []
+    while frame is not None:
+        code = frame.f_code
+        found.append((f"{code.co_filename}:{frame.f_lineno}", code.co_name))
+        frame = frame.f_back
+    return found
 
 
 def covered(intervals: Iterable[tuple[float, float]]) -> float:
@@ -109,8 +125,9 @@ def covered(intervals: Iterable[tuple[float, float]]) -> float:
 def busy_share(trainer: Trainer, device: torch.device) -> dict[str, float]:
     """Measure in which share of an epoch at least one kernel runs on the GPU.
 
-    The profiler slows the CPU down, so the time of the kernels is divided by the time of the
-    previous epoch, which has as many steps and was not profiled.
+    Events of the CPU are not recorded, because processing them takes minutes. The profiler still
+    slows the CPU down, so the time of the kernels is divided by the time of the previous epoch,
+    which has as many steps and was not profiled.
     """
     trainer.train_epoch()
     synchronize(device)
@@ -118,7 +135,7 @@ def busy_share(trainer: Trainer, device: torch.device) -> dict[str, float]:
     trainer.train_epoch()
     synchronize(device)
     seconds = time.perf_counter() - started
-    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    activities = [torch.profiler.ProfilerActivity.CUDA]
     started = time.perf_counter()
     with torch.profiler.profile(activities=activities) as profile:
         trainer.train_epoch()
@@ -144,38 +161,93 @@ def busy_share(trainer: Trainer, device: torch.device) -> dict[str, float]:
     }
 
 
-def measure_epochs(
-    data: PreparedData, options: Options, rep: Report, changes: dict[str, Any]
-) -> Trainer:
-    """Time the second epoch of a model; the first one compiles and captures kernels."""
+def make_trainer(data: PreparedData, options: Options, changes: dict[str, Any]) -> Trainer:
+    """Return a trainer of the model of `benchmarks/imdb.py` with some changes."""
     model_changes = {key: changes[key] for key in changes if key in ModelConfig.model_fields}
-    model = MODEL.model_copy(update=model_changes)
-    training = TRAINING.model_copy(
-        update={key: changes[key] for key in changes if key not in model_changes}
+    training_changes = {key: changes[key] for key in changes if key not in model_changes}
+    return Trainer(
+        MODEL.model_copy(update=model_changes),
+        TRAINING.model_copy(update=training_changes),
+        data,
+        seed=1,
+        device=str(options.device),
     )
+
+
+def some_steps(data: PreparedData, steps: int) -> PreparedData:
+    """Return the data with as many documents for training as some steps need."""
+    share = min(1.0, steps * TRAINING.batch_size / len(data.train))
+    return replace(data, train=stratified_subset(data.train, share, 1))
+
+
+def measure_epochs(
+    data: PreparedData, options: Options, rep: Report, changes: dict[str, Any], count: int = 1
+) -> dict[str, float]:
+    """Time epochs of a model after some steps that initialize libraries; return the last one."""
     device = options.device
+    precision = changes.get("precision", "float32")
+    warm_up = make_trainer(some_steps(data, WARM_UP_STEPS), options, changes)
+    row: dict[str, float] = {"warm_up_seconds": timed_epoch(warm_up, precision, device)}
+    del warm_up
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    trainer = Trainer(model, training, data, seed=1, device=str(device))
-    first = timed_epoch(trainer, training.precision, device)
-    second = timed_epoch(trainer, training.precision, device)
-    row: dict[str, Any] = {"first_seconds": first, "seconds": second}
-    row["tokens_per_second"] = data.train.tokens / second
+    trainer = make_trainer(data, options, changes)
+    times = [timed_epoch(trainer, precision, device) for _ in range(count)]
+    row |= {"first_seconds": times[0], "seconds": times[-1]}
+    row["tokens_per_second"] = data.train.tokens / times[-1]
     if device.type == "cuda":
         row["peak_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
     name = ", ".join(f"{key} {value}" for key, value in changes.items()) or "gru of imdb.py"
     rep.details.setdefault("epochs", {})[name] = row
     print(
-        f"  {name:24} first epoch {first:6.2f} s, second {second:6.2f} s, "
+        f"  {name:24} first epoch {times[0]:6.2f} s, last {times[-1]:6.2f} s, "
         f"{row['tokens_per_second'] / 1e6:.2f} million tokens/s, "
         f"{row.get('peak_memory_mb', float('nan')):.0f} MB",
         flush=True,
     )
-    return trainer
+    return row
+
+
+def compiled_jobs() -> list[Job]:
+    """Return the kernels of all models, those of the first one first."""
+    changes: list[dict[str, Any]] = [{}, *OTHER_MODELS]
+    half = ("float16", "bfloat16")
+    return [
+        Job(
+            change.get("cell", MODEL.cell),
+            MODEL.hidden_size,
+            "tf32" if change.get("precision") in half else change.get("precision", "float32"),
+        )
+        for change in changes
+    ]
 
 
 def measure(options: Options, deadline: Deadline, rep: Report) -> None:
-    """Run the section."""
+    """Run the section, and save the figures of each part before the next one starts."""
+    with Compilation(compiled_jobs(), options.device) as compilation:
+        data = _load(options, rep)
+        limit = min(COMPILE_SECONDS, 0.4 * deadline.left)
+        rep.details["compile_seconds"] = compilation.wait(limit)
+    row = measure_epochs(data, options, rep, {}, count=2)
+    rep.figures["epoch_seconds"] = row["seconds"]
+    rep.figures["tokens_per_second"] = row["tokens_per_second"]
+    if "peak_memory_mb" in row:
+        rep.figures["peak_memory_mb"] = row["peak_memory_mb"]
+    rep.save()
+    _compare(data, options, rep, row["seconds"])
+    rep.save()
+    if options.device.type == "cuda":
+        few = some_steps(data, COUNTED_STEPS)
+        rep.attempt("host synchronisations", lambda: _syncs(few, options, rep))
+        rep.save()
+        rep.attempt("profile", lambda: _profile(few, options, rep))
+    else:
+        rep.left_out.append("host_syncs and gpu_busy_share, which need a GPU")
+    rep.save()
+    _others(data, options, deadline, rep)
+
+
+def _load(options: Options, rep: Report) -> PreparedData:
     started = time.perf_counter()
     data = load(options)
     kind = "IMDB" if options.imdb else "synthetic documents with the lengths of IMDB"
@@ -187,31 +259,23 @@ def measure(options: Options, deadline: Deadline, rep: Report) -> None:
         "seconds": time.perf_counter() - started,
     }
     print(f"  {kind}: {len(data.train):,} documents, {data.train.tokens:,} tokens", flush=True)
-    trainer = measure_epochs(data, options, rep, {})
-    row = rep.details["epochs"]["gru of imdb.py"]
-    rep.figures["epoch_seconds"] = row["seconds"]
-    rep.figures["tokens_per_second"] = row["tokens_per_second"]
-    if "peak_memory_mb" in row:
-        rep.figures["peak_memory_mb"] = row["peak_memory_mb"]
-    rep.save()
-    _compare(data, options, rep, row["seconds"])
-    if options.device.type == "cuda":
-        rep.attempt("host synchronisations", lambda: _syncs(trainer, rep))
-        rep.attempt("profile", lambda: _profile(data, options, rep))
-    else:
-        rep.left_out.append("host_syncs and gpu_busy_share, which need a GPU")
-    rep.save()
+    return data
+
+
+def _others(data: PreparedData, options: Options, deadline: Deadline, rep: Report) -> None:
+    slowest = rep.details["epochs"]["gru of imdb.py"]["first_seconds"]
     for changes in () if options.quick else OTHER_MODELS:
-        if deadline.left < 3 * row["first_seconds"]:
-            rep.left_out.append(f"epoch with {changes}")
-            continue
         what = f"epoch with {changes}"
-        rep.attempt(what, lambda c=changes: _ignore(measure_epochs(data, options, rep, c)))
+        if deadline.left < 1.5 * slowest:
+            rep.left_out.append(what)
+            continue
+
+        def run(changes: dict[str, Any] = changes) -> None:
+            nonlocal slowest
+            slowest = max(slowest, measure_epochs(data, options, rep, changes)["seconds"])
+
+        rep.attempt(what, run)
         rep.save()
-
-
-def _ignore(trainer: Trainer) -> None:
-    del trainer
 
 
 def _compare(data: PreparedData, options: Options, rep: Report, seconds: float) -> None:
@@ -232,21 +296,21 @@ def _compare(data: PreparedData, options: Options, rep: Report, seconds: float) 
     rep.attempt("plain script", run)
 
 
-def _syncs(trainer: Trainer, rep: Report) -> None:
+def _syncs(few: PreparedData, options: Options, rep: Report) -> None:
+    trainer = make_trainer(few, options, {})
+    trainer.train_epoch()
     in_steps, at_end = count_syncs(trainer)
     rep.figures["host_syncs"] = sum(in_steps.values())
     rep.details["host_syncs"] = {"in_steps": dict(in_steps.most_common(20)), "at_end": at_end}
     print(
-        f"  host synchronisations: {sum(in_steps.values())} in the steps of an epoch, {at_end} at "
+        f"  host synchronisations: {sum(in_steps.values())} in {COUNTED_STEPS} steps, {at_end} at "
         f"its end; most frequent: {in_steps.most_common(4)}",
         flush=True,
     )
 
 
-def _profile(data: PreparedData, options: Options, rep: Report) -> None:
-    small = replace(data, train=stratified_subset(data.train, PROFILED_SHARE, 1))
-    trainer = Trainer(MODEL, TRAINING, small, seed=1, device=str(options.device))
-    profile = busy_share(trainer, options.device)
+def _profile(few: PreparedData, options: Options, rep: Report) -> None:
+    profile = busy_share(make_trainer(few, options, {}), options.device)
     rep.figures["gpu_busy_share"] = profile["share"]
     rep.details["profile"] = profile
     print(

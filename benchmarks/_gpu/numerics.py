@@ -21,6 +21,7 @@ from celltune.models.training.precision import mixed_precision, tf32_products
 from celltune.models.training.trainer import Trainer
 
 from .common import Deadline, Options, Report, context_is_lost, synchronize
+from .compiling import Compilation, Job
 from .documents import synthetic_data
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bfloat16", "float16")
@@ -32,8 +33,15 @@ MAX_READOUT_BOUNDS = {**BOUNDS, "tf32": 1e-1, "bfloat16": 3e-1, "float16": 3e-1}
 between states that are almost equal, and the whole gradient of that feature moves with it."""
 LOSS_SCALE = 1024.0
 """Factor of the loss in float16, as in training, where GradScaler selects it."""
-LENGTHS = (37, 1, 12, 37, 25, 2, 19, 30, 7, 33, 16)
+LENGTHS = (21, 1, 9, 21, 15, 2, 12, 18, 7, 20, 16, 3)
 VOCABULARY, CLASSES, FEATURES = 60, 3, 12
+TRAINING_SHARE = 0.6
+"""Largest share of the time after the first cases that trainings may take."""
+FIRST_SHAPE = (2, True, "mean")
+"""Layers, directions and readout that are checked first, with every cell and precision."""
+SAVED_EVERY = 20
+COMPILING_SHARE = 0.6
+"""Share of the section's time after which it no longer waits for kernels."""
 HIDDEN = {1: 20, 2: 64}
 """Hidden size by number of layers; 20 is no multiple of the tiles of a GPU."""
 
@@ -66,7 +74,18 @@ class Case:
 
 
 def all_cases(precisions: Sequence[Precision] = PRECISIONS) -> Iterator[Case]:
-    """Yield every valid combination, float32 first."""
+    """Yield every valid combination: one of each cell and precision, then the others."""
+    combinations = list(_combinations(precisions))
+    first = [case for case in combinations if _shape(case) == FIRST_SHAPE]
+    yield from first
+    yield from (case for case in combinations if case not in first)
+
+
+def _shape(case: Case) -> tuple[int, bool, str]:
+    return case.layers, case.bidirectional, case.readout
+
+
+def _combinations(precisions: Sequence[Precision]) -> Iterator[Case]:
     names = [name for name in CELL_ORDER if name in CELLS.names()]
     names += [name for name in CELLS.names() if name not in names]
     shapes = ((1, False), (2, True), (1, True), (2, False))
@@ -149,11 +168,32 @@ def check_case(case: Case, device: torch.device, reference: Outcome) -> dict[str
     return {"logits": logits, "gradients": gradients, "padding": padding, "passed": passed}
 
 
-def check_cases(cases: Sequence[Case], options: Options, deadline: Deadline, rep: Report) -> None:
-    """Check all cases that the time allows and add the figures."""
-    references: dict[ModelConfig, Outcome] = {}
-    rows: list[dict[str, Any]] = []
-    started = time.monotonic()
+class References:
+    """The results in float64 on the CPU. All precisions of a model share one."""
+
+    def __init__(self) -> None:
+        """Create an empty collection."""
+        self._outcomes: dict[ModelConfig, Outcome] = {}
+
+    def get(self, case: Case) -> Outcome:
+        """Return the result of a case, which is computed once."""
+        config = case.config()
+        if config not in self._outcomes:
+            with native.disabled():
+                self._outcomes[config] = compute(case, torch.device("cpu"), torch.float64)
+        return self._outcomes[config]
+
+
+def check_cases(
+    cases: Sequence[Case],
+    options: Options,
+    deadline: Deadline,
+    rep: Report,
+    references: References | None = None,
+) -> None:
+    """Check all cases that the time allows and add them to the figures."""
+    references = References() if references is None else references
+    rows: list[dict[str, Any]] = rep.details.setdefault("cases", [])
     for number, case in enumerate(cases):
         if deadline.passed:
             rep.left_out.append(f"{len(cases) - number} of {len(cases)} cases of the numerics")
@@ -161,22 +201,21 @@ def check_cases(cases: Sequence[Case], options: Options, deadline: Deadline, rep
         row: dict[str, Any] = {**asdict(case), "passed": False}
         rows.append(row)
         try:
-            config = case.config()
-            if config not in references:
-                with native.disabled():
-                    references[config] = compute(case, torch.device("cpu"), torch.float64)
-            row.update(check_case(case, options.device, references[config]))
+            row.update(check_case(case, options.device, references.get(case)))
         except Exception as error:  # noqa: BLE001 (a failed case must not end the run)
             row["error"] = str(error)[:500]
             rep.fail(str(case), error)
             if context_is_lost(error):
                 rep.left_out.append(f"{len(cases) - number - 1} cases after a lost CUDA context")
                 break
+        if number % SAVED_EVERY == 0:
+            _add_figures(rows, rep)
+    _add_figures(rows, rep)
+
+
+def _add_figures(rows: Sequence[dict[str, Any]], rep: Report) -> None:
     rep.figures["numerics_cases"] = len(rows)
     rep.figures["numerics_passed"] = sum(row["passed"] for row in rows)
-    rep.details["cases"] = rows
-    rep.details["cases_seconds"] = time.monotonic() - started
-    _print_cases(rows)
     rep.save()
 
 
@@ -264,20 +303,49 @@ def check_trainings(options: Options, deadline: Deadline, rep: Report) -> None:
             f"{resumed_difference:.1e}",
             flush=True,
         )
+        _add_training_figures(rows, rep)
+
+
+def _add_training_figures(rows: Sequence[dict[str, Any]], rep: Report) -> None:
     rep.details["trainings"] = rows
-    if rows:
-        rep.figures["deterministic_share"] = min(row["equal_share"] for row in rows)
-        rep.figures["repeat_difference"] = max(row["largest_difference"] for row in rows)
-        rep.figures["resume_share"] = min(row["resumed_equal_share"] for row in rows)
-        rep.figures["resume_difference"] = max(row["resumed_largest_difference"] for row in rows)
+    rep.figures["deterministic_share"] = min(row["equal_share"] for row in rows)
+    rep.figures["repeat_difference"] = max(row["largest_difference"] for row in rows)
+    rep.figures["resume_share"] = min(row["resumed_equal_share"] for row in rows)
+    rep.figures["resume_difference"] = max(row["resumed_largest_difference"] for row in rows)
     rep.save()
 
 
+def compiled_jobs(precisions: Sequence[Precision] = ("float32", "tf32")) -> list[Job]:
+    """Return the kernels of the section; bfloat16 and float16 use those of TF32."""
+    return [
+        Job(cell, hidden, precision)
+        for precision in precisions
+        for hidden in HIDDEN.values()
+        for cell in CELL_ORDER
+    ]
+
+
 def measure(options: Options, deadline: Deadline, rep: Report) -> None:
-    """Run the section."""
-    cases = list(all_cases(("float32",) if options.device.type == "cpu" else PRECISIONS))
+    """Run the section: a case of each cell and precision, trainings, then all other cases."""
+    on_gpu = options.device.type == "cuda"
+    cases = list(all_cases(PRECISIONS if on_gpu else ("float32",)))
     if options.quick:
-        cases = [case for case in cases if case.layers == 2 or case.precision == "float32"][::3]
-    check_cases(cases, options, deadline.part(0.7), rep)
-    check_trainings(options, deadline, rep)
+        cases = cases[:5] + cases[5::4]
+    first = len({(case.cell, case.precision) for case in cases})
+    torch.set_num_threads(1)  # The operations are so small that threads only wait for each other.
+    references = References()
+    with Compilation(compiled_jobs(), options.device) as compilation:
+        limit = deadline.part(COMPILING_SHARE)
+        if on_gpu:
+            for case in cases:
+                if limit.passed:
+                    break
+                references.get(case)
+        rep.details["compile_seconds"] = compilation.wait(max(0.0, limit.left))
+    started = time.monotonic()
+    check_cases(cases[:first], options, deadline, rep, references)
+    check_trainings(options, deadline.part(TRAINING_SHARE), rep)
+    check_cases(cases[first:], options, deadline, rep, references)
+    rep.details["measuring_seconds"] = time.monotonic() - started
+    _print_cases(rep.details["cases"])
     synchronize(options.device)

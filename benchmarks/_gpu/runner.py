@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 
-from . import cells, epoch, numerics, packed, search
+from . import cells, compiling, epoch, numerics, packed, search, tables
 from .common import Deadline, Options, Report, machine, write_json
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 GRACE_SECONDS = 20.0
 """Time that a section gets to finish its current measurement."""
-START_SECONDS = 12.0
+START_SECONDS = 10.0
 """Time of a new process for imports and the CUDA context, which a section does not measure."""
 
 Section = Callable[[Options, Deadline, Report], None]
@@ -50,7 +50,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON files")
     parser.add_argument("--cache", type=Path, default=Path(".gpu-cache"), help="prepared data")
     parser.add_argument("--device", default="cuda", help="cpu: try the program out, with --quick")
+    parser.add_argument("--tables", type=Path, help="print the JSON files of a folder as Markdown")
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--compile", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if not options.minutes > 0:
         parser.error(f"--minutes is {options.minutes}. It must be above 0, such as 8.")
@@ -163,10 +165,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     parsed = parse(given)
+    if parsed.tables is not None:
+        print(tables.markdown(parsed.tables))
+        return 0
     problem = no_gpu() if parsed.device == "cuda" else None
     if problem is not None:
         print(problem, file=sys.stderr)
         return 2
+    if parsed.compile:
+        compiling.run_jobs(parsed.compile, parsed.device)
+        return 0
     options = Options(torch.device(parsed.device), parsed.quick, parsed.imdb, parsed.cache)
     if parsed.child:
         name, seconds = parsed.child.rsplit(":", 1)

@@ -14,10 +14,18 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks._gpu import cells, documents, epoch, numerics, packed, runner, search
+from benchmarks._gpu import (
+    cells,
+    compiling,
+    documents,
+    epoch,
+    numerics,
+    packed,
+    runner,
+    search,
+)
 from benchmarks._gpu.common import Deadline, Options, Report, summary
 from benchmarks._gpu.documents import synthetic_data
-from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.models.extensions import CELLS, READOUTS
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.events import EpochReported, Event, ExperimentCreated, TrialStopped
@@ -34,7 +42,25 @@ def test_cases_cover_every_cell_readout_and_precision() -> None:
     assert {case.cell for case in cases} == set(CELLS.names())
     assert {case.readout for case in cases} == set(READOUTS.names())
     assert len(cases) == len(set(cases)) == 5 * 4 * (2 * 3 + 2 * 4)
-    assert [case.precision for case in cases[:70]] == ["float32"] * 70
+    first = cases[:20]
+    assert {(case.layers, case.bidirectional, case.readout) for case in first} == {
+        (2, True, "mean")
+    }
+    assert len({(case.cell, case.precision) for case in first}) == 20
+
+
+def test_precisions_of_a_model_share_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[numerics.Case] = []
+
+    def compute(case: numerics.Case, *_: object) -> numerics.Outcome:
+        computed.append(case)
+        return numerics.Outcome(torch.ones(1), {}, torch.ones(1))
+
+    monkeypatch.setattr(numerics, "compute", compute)
+    references = numerics.References()
+    for case in numerics.all_cases():
+        references.get(case)
+    assert len(computed) == 70
 
 
 @pytest.mark.parametrize("cell", CELLS.names())
@@ -70,7 +96,7 @@ def test_failing_case_is_reported_and_counted(
     assert report.figures == {"numerics_cases": 3, "numerics_passed": 0}
     assert len(report.errors) == 3
     expected = (
-        "FAILED gru, 1 layers, one direction, final, float32: "
+        "FAILED gru, 2 layers, two directions, mean, float32: "
         "RuntimeError: no kernel image | is available"
     )
     assert expected in capsys.readouterr().out
@@ -123,6 +149,32 @@ def test_figures_of_cells_are_the_worst_ratios_in_float32() -> None:
         for precision, ratio in (("float32", 1.0), ("float32", 3.0), ("tf32", 9.0))
     ]
     assert cells.figures_of(rows) == {"gru": 3.0, "gru_median": 2.0}
+
+
+def test_all_shapes_are_measured_the_important_ones_first() -> None:
+    shapes = cells.shapes(quick=False)
+    assert len(set(shapes)) == len(shapes) == 6 * 2 * 3
+    assert [shape.hidden for shape in shapes[:6]] == [64, 128, 256, 16, 32, 512]
+    plan = cells.plan_of(Options(torch.device("cuda")))
+    assert len(plan) == 36 + 24
+    jobs = cells.compiled_jobs(plan)
+    assert jobs[0] == compiling.Job("gru", 64)
+    assert {job.precision for job in jobs} == {"float32", "tf32"}
+
+
+@pytest.mark.parametrize(("seconds", "runs"), [(0.0001, 9), (0.15, 4), (7, 3)])
+def test_number_of_runs_depends_on_their_time(
+    seconds: float, runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def run() -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(cells.time, "perf_counter", lambda: now)
+    options = Options(torch.device("cpu"))
+    assert cells._number_of_runs({"side": run}, options) == runs
 
 
 def test_shapes_without_time_are_left_out() -> None:
@@ -263,19 +315,49 @@ def test_config_of_the_search_is_valid(device: str, tmp_path: Path) -> None:
         assert config.resources.gpus_per_trial == (0.25 if device == "cuda" else 0)
 
 
-def test_packed_trials_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[dict[str, Any]] = []
+def test_search_without_packs_has_one_trial_per_worker() -> None:
+    resources = search.config_of(CPU, 100, packed=1)["resources"]
+    assert resources == {"cpus_per_trial": 1, "gpus_per_trial": 0, "trials_per_worker": 1}
+    assert search.config_of(CPU, 100)["resources"]["trials_per_worker"] == 16
 
-    def measure_packed(data: PreparedData, **settings: Any) -> dict[str, float]:
-        seen.append(settings)
-        return {"packed_2": 1.5, "packed_vs_processes": 2.0, "documents_per_second_packed_2": 7}
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_search_that_does_not_end_is_stopped(
+    ignored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "KILL_SECONDS", 0.2)
+    code = "import signal, time; print(flush=True); time.sleep(60)"
+    if ignored:
+        code = "import signal; signal.signal(15, signal.SIG_IGN); " + code
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    assert search._wait(process, 0.01) == (-9 if ignored else -15)
+    process.stdout.close()
+
+
+def test_packed_trials_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Measurement:
+        def __init__(self, data: Any, model: Any, training: Any, seconds: float, publish: Any):
+            self.model, self.publish = model, publish
+            self.results = {"documents_per_second_packed_2": 7.0, "packed_2": 1.5}
+
+        def measure_packs(self, counts: tuple[int, ...]) -> None:
+            assert counts == (2,)
+            self.publish(self.results)
+
+        def measure_processes(self, count: int, start_seconds: float) -> None:
+            assert (count, start_seconds) == (2, packed.PROCESS_START_SECONDS)
+            raise TimeoutError("A training process did not finish within 3 s.")
 
     module = SimpleNamespace(
-        measure_packed=measure_packed, imdb_like_data=lambda count: synthetic_data(count, 5)
+        Measurement=Measurement, imdb_like_data=lambda count: synthetic_data(count, 5)
     )
     monkeypatch.setitem(sys.modules, "_gpu_packed", module)
     report = Report()
     packed.measure(CPU, later(), report)
-    assert report.figures == {"packed_2": 1.5, "packed_vs_processes": 2.0}
-    assert report.details == {"hidden 64": measure_packed(synthetic_data(5, 5))}
-    assert 0 < seen[0]["seconds"] < 10
+    assert report.figures == {"packed_2": 1.5}
+    assert report.details["hidden 64"]["documents_per_second_packed_2"] == 7
+    assert report.errors == [
+        "processes of hidden size 64: TimeoutError: A training process did not finish within 3 s."
+    ]
