@@ -75,6 +75,8 @@ class StepLoop(Protocol):
     def arrange(self, weights: Sequence[LayerWeights]) -> LoopWeights:
         """Convert stored weights to the layout of the loop.
 
+        Packed trials call it through `torch.func.vmap`, with the weights of several networks.
+
         Args:
             weights: weights of each direction. The conversion is differentiable.
         """

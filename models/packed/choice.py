@@ -1,4 +1,4 @@
-"""Which trials can be computed as one batched model, and where this is faster.
+"""Which trials are computed as one batched model, and where this is faster.
 
 torch is imported only when the answer depends on the cell, because the driver of a search asks.
 """
@@ -8,42 +8,30 @@ from __future__ import annotations
 from celltune.models.config import ModelConfig
 from celltune.models.extensions import CELLS
 
-FASTER_UP_TO_HIDDEN = 32
-"""On a CPU without native loops, packing is faster up to this size of a state (docs/models.md)."""
-
 
 def runs_batched(model: ModelConfig, device: str) -> bool:
     """Return whether packed trials are computed as one model; otherwise they run one by one.
 
-    The native loops of the CPU have no overhead that a larger batch could reduce, and cells that
+    A single trial already keeps a CPU busy, and the larger tensors of a batched model do not stay
+    in its caches: it was never faster there (`benchmarks/packed.py`, docs/models.md). Cells that
     only define `step` run in autograd anyway.
 
     Args:
         model: the shape of the trials.
         device: a PyTorch device name.
     """
-    from celltune.models.native import library as native
-
-    cell = CELLS.load(model.cell).from_config(model)
-    if cell.loop is None:
+    if device.partition(":")[0] == "cpu":
         return False
-    return not (_is_cpu(device) and cell.native is not None and native.available())
+    return CELLS.load(model.cell).from_config(model).loop is not None
 
 
 def packing_is_faster(model: ModelConfig, device: str) -> bool:
     """Return whether packed trials take less time than the same trials one after the other.
 
-    On a GPU a small network leaves most of the processor idle. On a CPU the measurements of
-    `benchmarks/packed.py` decide.
+    On a GPU a small network leaves most of the processor idle.
 
     Args:
         model: the shape of the trials.
         device: a PyTorch device name.
     """
-    if _is_cpu(device) and model.hidden_size > FASTER_UP_TO_HIDDEN:
-        return False
     return runs_batched(model, device)
-
-
-def _is_cpu(device: str) -> bool:
-    return device.partition(":")[0] == "cpu"

@@ -77,4 +77,4 @@ class PackedDropout:
         axes = (-1, *(1,) * (values.dim() - 1))
         kept = levels >= self._thresholds.view(axes)
         scales = self._scales.to(values.dtype).view(axes)
-        return values * torch.where(kept, scales, scales.new_zeros(()))
+        return values * (kept * scales)

@@ -169,6 +169,15 @@ def try_update(device: torch.device) -> None:
 def launch(
     stacked: Tensor, moments: Sequence[Tensor], settings: Tensor, factors: Tensor, *, adam: bool
 ) -> None:
+    """Update one parameter of all trials; without a gradient, nothing.
+
+    Args:
+        stacked: (N, ...), the parameter.
+        moments: like `stacked`: one for SGD, two for Adam.
+        settings: (N, W).
+        factors: (N,), of the gradients.
+        adam: Adam or SGD.
+    """
     if stacked.grad is None:
         return
     count = stacked[0].numel()

@@ -40,5 +40,5 @@ def update(
         if ADAM:
             square = beta2 * tl.load(second + at, inside) + (1 - beta2) * grad * grad
             tl.store(second + at, square, inside)
-            change = moment / (tl.sqrt(square) * tl.load(row + 5) + eps)
+            change = tl.div_rn(moment, tl.sqrt_rn(square) * tl.load(row + 5) + eps)
         tl.store(values + at, old - tl.load(row + 1) * change, inside)

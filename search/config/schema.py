@@ -79,9 +79,8 @@ class Resources(BaseModel):
     trials_per_worker: int | None = Field(None, ge=1)
     """Number of trials that a worker process trains at the same time, as one batched model (see
     docs/packs.md). They have the same shape: they differ only in learning_rate, dropout,
-    layer_dropout, embedding_std, weight_decay, momentum and gradient_clip. null: 1, because the
-    gain on GPUs has not been measured; but 8 on CPUs where no native loops are available and the
-    largest hidden_size is at most 32, because packed trials are faster there."""
+    layer_dropout, embedding_std, weight_decay, momentum and gradient_clip. On a CPU they
+    are trained one after the other, because packed trials are not faster there. null: 1."""
 
     data_memory_gb: float | None = Field(None, gt=0)
     """Maximum size, in GB (1e9 bytes), of all prepared data sets in the cluster's memory. The least

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -12,6 +14,8 @@ from torch import Tensor
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.models.config import ModelConfig, TrainingConfig
 from celltune.models.errors import DivergedError
+from celltune.models.native import library as native
+from celltune.models.packed import choice, trainer
 from celltune.models.packed.trainer import PackedTrainer
 from celltune.models.training.trainer import EpochMetrics, Trainer
 from tests.models.random_data import make_data, make_split
@@ -66,6 +70,17 @@ def make_pack(
 
 def make_trainer(prepared: PreparedData, setting: Setting, **shape: Any) -> Trainer:
     return Trainer(*configs(setting, shape), prepared, seed=setting.seed)
+
+
+@contextmanager
+def batched_on_the_cpu() -> Iterator[None]:
+    """Compute packs as one model, as on a GPU, with the loops on PyTorch operations."""
+
+    def runs_batched(model: ModelConfig, device: str) -> bool:
+        return choice.runs_batched(model, "cuda")
+
+    with native.disabled(), patch.object(trainer, "runs_batched", runs_batched):
+        yield
 
 
 def values(metrics: EpochMetrics | DivergedError) -> list[float]:

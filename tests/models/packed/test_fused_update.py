@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from celltune.models.native import library as native
 from celltune.models.packed import epochs, updates
 from tests.models.packed.runs import (
     LOSS_BOUND,
     SETTINGS,
     STATE_BOUND,
     Setting,
+    batched_on_the_cpu,
     configs,
     data,
     difference,
@@ -45,7 +45,7 @@ NO_MOMENTUM = Setting(4, {}, {"momentum": 0.0, "weight_decay": 0.1})
 @pytest.fixture
 def _fused(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(epochs, "make_update", fused_update.FusedUpdate)
-    with native.disabled():
+    with batched_on_the_cpu():
         yield
 
 

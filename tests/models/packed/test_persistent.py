@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from celltune.models.layers.base import Cell
-from celltune.models.native import library as native
 from celltune.models.packed import network
 from tests.models.layers.test_persistent import launch
 from tests.models.packed.runs import (
     LOSS_BOUND,
     SETTINGS,
     STATE_BOUND,
+    batched_on_the_cpu,
     difference,
     make_pack,
     make_trainer,
@@ -43,7 +43,7 @@ def test_spans_do_not_change_the_numbers(monkeypatch: pytest.MonkeyPatch) -> Non
     # The interpreter needs milliseconds for each step of a program.
     prepared = make_data(make_split(6, 1, longest=4), make_split(3, 2, longest=3))
     shape = {"bidirectional": True, "batch_size": 4}
-    with native.disabled():
+    with batched_on_the_cpu():
         pack = make_pack(prepared, SETTINGS[:2], **shape)
         results = pack.run_epoch()
         for member, setting in zip(pack.members, SETTINGS, strict=False):

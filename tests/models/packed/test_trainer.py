@@ -16,9 +16,10 @@ from celltune.models.errors import DivergedError, TrialError
 from celltune.models.extensions import CELLS, READOUTS
 from celltune.models.layers import loop_layer
 from celltune.models.layers.base import Cell, State
-from celltune.models.native import library as native
 from celltune.models.network.readout import FinalReadout
+from celltune.models.packed import epochs
 from celltune.models.packed.trainer import PackedMember, PackedTrainer
+from celltune.models.training import trainer
 from celltune.models.training.trainer import Predictions
 from tests.models.packed.runs import (
     LOSS_BOUND,
@@ -26,6 +27,7 @@ from tests.models.packed.runs import (
     STATE_BOUND,
     Setting,
     assert_equal_states,
+    batched_on_the_cpu,
     configs,
     data,
     difference,
@@ -38,17 +40,15 @@ CALM = Setting(9)
 DIVERGING = Setting(9, {}, {"learning_rate": 3e38, "gradient_clip": None})
 
 
-@pytest.fixture(params=["batched", "native"])
+@pytest.fixture(params=["batched", "one_by_one"])
 def _mode(request: pytest.FixtureRequest) -> Iterator[None]:
-    if request.param == "native" and not native.available():
-        pytest.skip("there is no C++ compiler")
-    with native.disabled() if request.param == "batched" else nullcontext():
+    with batched_on_the_cpu() if request.param == "batched" else nullcontext():
         yield
 
 
 @pytest.fixture
 def _batched() -> Iterator[None]:
-    with native.disabled():
+    with batched_on_the_cpu():
         yield
 
 
@@ -115,9 +115,7 @@ def test_products_of_a_gpu(both: bool, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS.names())
-def test_native_loops_give_exactly_the_numbers_of_single_runs(cell: str) -> None:
-    if not native.available():
-        pytest.skip("there is no C++ compiler")
+def test_a_cpu_gives_exactly_the_numbers_of_single_runs(cell: str) -> None:
     prepared = data()
     pack = make_pack(prepared, cell=cell)
     results = [pack.run_epoch() for _ in range(2)]
@@ -279,3 +277,29 @@ def test_only_members_can_be_removed() -> None:
     pack.remove(member)
     with pytest.raises(ValueError, match="not a member of this pack"):
         pack.remove(member)
+
+
+@pytest.mark.usefixtures("_batched")
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_products_in_16_bits(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """float16 scales the loss of each trial by its own factor."""
+    for module in (epochs, trainer):
+        monkeypatch.setattr(module, "effective_precision", lambda device, requested: requested)
+    prepared, shape = data(), {"precision": precision}
+    pack = make_pack(prepared, **shape)
+    # The second scale overflows, so the first steps of this trial are skipped.
+    scales = (2.0**16, 2.0**30, 2.0**10)
+    for member, scale in zip(pack.members, scales, strict=True):
+        tensors, meta = member.state()
+        if precision == "float16":
+            meta["loss_scale"] = {"scale": scale, "held": 0}
+        member.load_state(tensors, meta)
+    singles = [make_trainer(prepared, setting, **shape) for setting in SETTINGS]
+    for single, member in zip(singles, pack.members, strict=True):
+        single.load_state(*member.state())
+    for _ in range(2):
+        results = pack.run_epoch()
+        for member, single in zip(pack.members, singles, strict=True):
+            expected = values(single.run_epoch())
+            assert values(results[member])[3:] == pytest.approx(expected[3:], rel=1e-3)
+            assert member.state()[1] == single.state()[1]

@@ -14,12 +14,12 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.preparation.pipeline import prepare
 from celltune.models.errors import DivergedError, TrialError
-from celltune.models.native import library as native
 from celltune.search.errors import StorageError
 from celltune.search.storage.checkpoints import LocalCheckpoints
 from celltune.search.tuning.pack import Pack
 from celltune.search.tuning.trial import TrialTask, run_trial
 from celltune.search.types import EpochReport
+from tests.models.packed.runs import batched_on_the_cpu
 
 PARAMS: dict[str, Any] = {
     "cell": "gru",
@@ -39,8 +39,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
 
 @pytest.fixture(params=["one model", "one by one"], autouse=True)
 def _computation(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Without native loops, the trials of a pack are computed as one model on the CPU, too."""
-    with native.disabled() if request.param == "one model" else nullcontext():
+    """On a GPU the trials of a pack are computed as one model, on a CPU one by one."""
+    with batched_on_the_cpu() if request.param == "one model" else nullcontext():
         yield
 
 
