@@ -105,13 +105,11 @@ class StudyMirror:
 
         Args:
             number: the trial's number.
-            given: values of searched hyperparameters that are not proposed. If it is not None, even
-                if it is empty, the proposal depends on nothing but the ledger and the seed.
+            given: values of searched hyperparameters that are not proposed.
         """
-        # Also when a trial is replayed: TPE stores hidden values of a running trial's proposal.
         self.study.sampler = self._sampler_of(number)
+        self._forget_hidden_values()
         if given is not None:
-            self._forget_hidden_values()
             self.study.sampler = _partly_fixed(given, self.study.sampler)
         trial = self.study.ask()
         if trial.number != self._num_prior + number:

@@ -31,24 +31,29 @@ from celltune.search.tuning.packing import (
     shape_of,
 )
 from celltune.search.types import EpochReport, ParameterValue
-from tests.search.simulated_search import formula, make_config, start_ledger
+from tests.search.simulated_search import RAW, formula, make_config, start_ledger
 
 LANES, PER_WORKER, TRIALS = 2, 3, 18
-CONFIG = make_config(budget={"trials": TRIALS, "max_epochs": 4})
+CONFIG = make_config(
+    budget={"trials": TRIALS, "max_epochs": 4},
+    # TPE keeps values of its own for the conditional hyperparameters of running trials.
+    space={**RAW["space"], "num_layers": [1, 2], "layer_dropout": {"low": 0.0, "high": 0.5}},
+    sampler={"name": "tpe", "startup_trials": 4},
+)
 Step = tuple[str, int]
 
 
-def make_packed(ledger: Ledger) -> SearchController:
-    return SearchController(CONFIG, ledger, clock=lambda: 1.0, trials_per_worker=PER_WORKER)
+def make_packed(ledger: Ledger, per_worker: int = PER_WORKER) -> SearchController:
+    return SearchController(CONFIG, ledger, clock=lambda: 1.0, trials_per_worker=per_worker)
 
 
 class Workers:
-    """Workers that train up to `PER_WORKER` trials of one shape each."""
+    """Workers that train up to `per_worker` trials of one shape each."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, per_worker: int) -> None:
+        self._path, self._per_worker = path, per_worker
         self._ledger = start_ledger(path)
-        self.controller = make_packed(self._ledger)
+        self.controller = make_packed(self._ledger, per_worker)
         self.lanes: list[dict[int, dict[str, ParameterValue]]] = [{} for _ in range(LANES)]
         self.assigned: list[int] = []
 
@@ -58,7 +63,8 @@ class Workers:
     def take(self, lane: int) -> bool:
         """Give a worker another trial; return whether there is one."""
         shape = self.shape(lane)
-        assignment = self.controller.next(shape) if len(self.lanes[lane]) < PER_WORKER else None
+        full = len(self.lanes[lane]) == self._per_worker
+        assignment = None if full else self.controller.next(shape)
         if assignment is None:
             return False
         assert shape in (None, shape_of(assignment.params))
@@ -85,7 +91,7 @@ class Workers:
         """Replace the controller by one that knows only the ledger."""
         self.close()
         self._ledger = Ledger(self._path)
-        self.controller = make_packed(self._ledger)
+        self.controller = make_packed(self._ledger, self._per_worker)
         running = {n: params for lane in self.lanes for n, params in lane.items()}
         again = [self.controller.next(shape_of(params)) for params in running.values()]
         assert {a.number: a.params for a in again if a is not None} == running
@@ -95,9 +101,9 @@ class Workers:
         return list(self._ledger.events)
 
 
-def run(path: Path, steps: Sequence[Step]) -> tuple[list[int], list[Event]]:
+def run(path: Path, steps: Sequence[Step], per_worker: int) -> tuple[list[int], list[Event]]:
     """Carry out steps, then finish the search; return the assigned trials and the events."""
-    workers = Workers(path)
+    workers = Workers(path, per_worker)
     for action, lane in steps:
         if action == "take":
             workers.take(lane)
@@ -121,18 +127,30 @@ actions = st.sampled_from(["take", "take", "report", "report", "report", "resume
     max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=st.lists(st.tuples(actions, st.integers(0, LANES - 1)), min_size=10, max_size=60))
-def test_a_packed_search_continues_after_interruptions_as_without_them(
+@pytest.mark.parametrize("per_worker", [1, PER_WORKER])
+def test_a_search_with_several_workers_continues_after_interruptions_as_without_them(
+    per_worker: int,
     steps: list[Step],
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ShapePlanner, "GROUP", PER_WORKER)  # several groups in a short search
     folder = tmp_path_factory.mktemp("packed")
-    assigned, events = run(folder / "cut.jsonl", steps)
+    assigned, events = run(folder / "cut.jsonl", steps, per_worker)
     uncut = [step for step in steps if step[0] != "resume"]
-    assert run(folder / "uncut.jsonl", uncut) == (assigned, events)
+    assert run(folder / "uncut.jsonl", uncut, per_worker) == (assigned, events)
     assert assigned == list(range(len(assigned))), "no trial is assigned twice"
     assert len(assigned) <= TRIALS
+
+
+def test_proposals_do_not_depend_on_values_that_a_ledger_lacks(tmp_path: Path) -> None:
+    every_third: list[Step] = []
+    for step in range(60):
+        every_third += [("take", step % LANES), ("take", (step + 1) % LANES), ("report", step % 2)]
+        every_third += [("resume", 0)] if step % 3 == 0 else []
+    uncut = [step for step in every_third if step[0] != "resume"]
+    cut = run(tmp_path / "cut.jsonl", every_third, 1)
+    assert run(tmp_path / "uncut.jsonl", uncut, 1) == cut
 
 
 def test_a_waiting_trial_of_the_shape_comes_before_new_ones(tmp_path: Path) -> None:
