@@ -26,7 +26,6 @@ __all__ = [
     "ShapePlanner",
     "check_sampler_packs",
     "given_values",
-    "sampler_packs",
     "shape_of",
 ]
 
@@ -151,18 +150,13 @@ class _RandomShape:
         return low
 
 
-def sampler_packs(config: SearchConfig) -> bool:
-    """Return whether the sampler of a config can propose trials of a given shape."""
-    return bool(SAMPLERS.load(config.sampler.name).proposes_given)
-
-
 def check_sampler_packs(config: SearchConfig) -> None:
     """Check that the sampler of a config can propose trials of a given shape.
 
     Raises:
         ConfigError: it cannot.
     """
-    if not sampler_packs(config):
+    if not SAMPLERS.load(config.sampler.name).proposes_given:
         raise ConfigError(
             f"sampler.name is '{config.sampler.name}', a sampler that cannot propose trials of a "
             "given shape, which packed trials need. Set resources.trials_per_worker to 1, or use "
