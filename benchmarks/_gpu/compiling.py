@@ -53,7 +53,7 @@ def run_jobs(texts: str, device: str = "cuda") -> None:
     """Train a tiny model of each job, which compiles its kernels."""
     torch.set_num_threads(1)
     started = time.monotonic()
-    data = synthetic_data(8, 4, words=20, max_tokens=6)
+    data = synthetic_data(8, 4, words=21, max_tokens=6)
     for job in map(parse_job, texts.split(",")):
         if time.monotonic() - started > LIMIT_SECONDS:
             return
