@@ -234,7 +234,7 @@ def _project(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
                 shared = weight[row].expand(steps, size, columns)
                 torch.bmm(shared, ordered[network], out=projected[row])
     if bias is not None:
-        projected[:, :, : bias.shape[1]] += bias[:, None, :, None]
+        projected[:, :, : bias.shape[1]].add_(bias[:, None, :, None])
     return projected
 
 
@@ -242,14 +242,12 @@ def _project_in_one_product(inputs: Tensor, weight: Tensor) -> Tensor:
     """Return the projection without bias; the order of its memory is (N * D, P, S, B)."""
     networks, steps, _, batch = inputs.shape
     directions, tokens = len(weight) // networks, _features_of_tokens(inputs)
-    products = [
-        torch.bmm(weight[direction::directions], tokens).view(networks, -1, steps, batch)
-        for direction in range(directions)
-    ]
-    if directions == 1:
-        return products[0].transpose(1, 2)
-    rows = torch.stack([products[0], products[1].flip(2)], dim=1).flatten(0, 1)
-    return rows.transpose(1, 2)
+    rows = inputs.new_empty(*weight.shape[:2], steps * batch)
+    torch.bmm(weight[::directions], tokens, out=rows[::directions])
+    if directions == 2:
+        tokens = tokens.unflatten(2, (steps, batch)).flip(2).flatten(2)
+        torch.bmm(weight[1::2], tokens, out=rows[1::2])
+    return rows.view(*weight.shape[:2], steps, batch).transpose(1, 2)
 
 
 def _features_of_tokens(values: Tensor) -> Tensor:
@@ -363,8 +361,8 @@ def _zero_state(projected: Tensor, size: int, padding: Tensor | None) -> Tensor:
         hidden = projected.new_empty(rows, size + 1, steps + 1, batch).transpose(1, 2)
     else:
         hidden = projected.new_empty(rows, steps + 1, size + 1, batch)
-    hidden[:, 0] = 0
-    hidden[:, :, size] = 1
+    hidden[:, 0].zero_()
+    hidden[:, :, size].fill_(1)
     if padding is not None:
         hidden[1::2, :-1, size].masked_fill_(padding[:, :, 0], 0)
     return hidden

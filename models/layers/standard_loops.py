@@ -39,9 +39,24 @@ def transposed_state_part(weight: Tensor) -> Tensor:
     return weight[:, :, :-1].transpose(1, 2).contiguous()
 
 
-def reorder_blocks(rows: Tensor, order: Sequence[int], size: int) -> Tensor:
-    """Return the blocks of `size` rows in another order."""
-    return torch.cat([rows[block * size : (block + 1) * size] for block in order])
+def join_directions(parameters: Sequence[Tensor], order: Sequence[int], size: int) -> Tensor:
+    """Return a parameter of all directions, with its blocks of rows in another order.
+
+    One operation for all directions: on a GPU, these copies take less time than to start them.
+
+    Args:
+        parameters: (G * H, ...) of each direction.
+        order: the stored block of each block of the result.
+        size: H.
+
+    Returns:
+        (D, G * H, ...).
+    """
+    if list(order) == sorted(order):
+        return torch.stack(list(parameters))
+    blocks = [values.split(size) for values in parameters]
+    joined = torch.cat([own[block] for own in blocks for block in order])
+    return joined.unflatten(0, (len(blocks), -1))
 
 
 def arrange_one_product(weights: Sequence[LayerWeights], order: Sequence[int]) -> LoopWeights:
@@ -52,15 +67,13 @@ def arrange_one_product(weights: Sequence[LayerWeights], order: Sequence[int]) -
         order: the stored block of each block of the loop.
     """
     size = weights[0].weight_hh.shape[1]
-    inputs = [reorder_blocks(direction.weight_ih, order, size) for direction in weights]
-    recurrent = []
-    for direction in weights:
-        bias = direction.bias_ih
-        if direction.bias_hh is not None:
-            bias = bias + direction.bias_hh
-        rows = torch.cat([direction.weight_hh, bias[:, None]], dim=1)
-        recurrent.append(reorder_blocks(rows, order, size))
-    return LoopWeights(torch.stack(inputs), None, (torch.stack(recurrent),))
+    input_weight = join_directions([own.weight_ih for own in weights], order, size)
+    recurrent = join_directions([own.weight_hh for own in weights], order, size)
+    bias = join_directions([own.bias_ih for own in weights], order, size)
+    second = [own.bias_hh for own in weights if own.bias_hh is not None]
+    if second:
+        bias = bias + join_directions(second, order, size)
+    return LoopWeights(input_weight, None, (torch.cat([recurrent, bias.unsqueeze(2)], dim=2),))
 
 
 class RnnLoop:
@@ -234,17 +247,19 @@ class GruLoop:
     def arrange(self, weights: Sequence[LayerWeights]) -> LoopWeights:
         """See `StepLoop.arrange`. The bias b_in is outside of the product that r scales."""
         size = weights[0].weight_hh.shape[1]
-        inputs = [reorder_blocks(direction.weight_ih, (2, 0, 1), size) for direction in weights]
-        new_bias = [direction.bias_ih[2 * size :] for direction in weights]
-        recurrent = []
+        gate_biases, new_biases, biases = [], [], []
         for direction in weights:
             if direction.bias_hh is None:
                 raise ValueError("A gru layer needs bias_hh and bias_ih; bias_hh is missing.")
-            gate_bias = direction.bias_ih[: 2 * size]
-            shared = torch.cat([gate_bias, torch.zeros_like(direction.bias_ih[2 * size :])])
-            bias = direction.bias_hh + shared
-            recurrent.append(torch.cat([direction.weight_hh, bias[:, None]], dim=1))
-        return LoopWeights(torch.stack(inputs), torch.stack(new_bias), (torch.stack(recurrent),))
+            gate_bias, new_bias = direction.bias_ih.split((2 * size, size))
+            gate_biases += [gate_bias, torch.zeros_like(new_bias)]
+            new_biases.append(new_bias)
+            biases.append(direction.bias_hh)
+        input_weight = join_directions([own.weight_ih for own in weights], (2, 0, 1), size)
+        recurrent = torch.stack([own.weight_hh for own in weights])
+        bias = torch.stack(biases) + torch.cat(gate_biases).unflatten(0, (len(weights), -1))
+        recurrent = torch.cat([recurrent, bias.unsqueeze(2)], dim=2)
+        return LoopWeights(input_weight, torch.stack(new_biases), (recurrent,))
 
     def forward(
         self, projected: Tensor, hidden: Tensor, weights: tuple[Tensor, ...]
