@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from celltune.models.extensions import CELLS, READOUTS
 from celltune.models.layers.cudnn_layers import torch_layer
 from celltune.models.layers.persistent.selection import disabled
 from celltune.models.layers.stack import RecurrentStack
+from celltune.models.training.precision import tf32_products
 from celltune.models.training.trainer import Trainer
 
 pytestmark = pytest.mark.gpu
@@ -82,15 +84,38 @@ def test_steps_of_an_epoch_do_not_wait_for_the_gpu(cell: str) -> None:
     assert not in_steps
 
 
-@pytest.mark.parametrize("name", ["gru", "lstm", "rnn"])
-def test_weights_of_a_direction_are_one_block_of_memory(name: str) -> None:
-    stack = RecurrentStack(
+def make_layer(name: str) -> RecurrentStack:
+    return RecurrentStack(
         CELLS.load(name)(), 5, 6, generator=torch.Generator().manual_seed(1), bidirectional=True
     ).to(GPU)
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm", "rnn"])
+def test_weights_of_a_direction_are_one_block_of_memory(name: str) -> None:
+    stack = make_layer(name)
     blocks = {values.untyped_storage().data_ptr() for values in stack.parameters()}
     assert len(blocks) == 2
-    module = torch_layer(stack.cell.torch_function, stack.layer_weights()[0])
+    (layer,) = stack.layer_weights()
+    forwards, backwards = (torch_layer(stack.cell.torch_function, [own]) for own in layer)
     inputs = torch.ones(7, 3, 5, device=GPU)
+    expected = torch.cat([forwards(inputs)[0], backwards(inputs.flip(0))[0].flip(0)], dim=2)
     with disabled():
         states = stack(inputs.transpose(1, 2), None).transpose(1, 2)
-    torch.testing.assert_close(states, module(inputs)[0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(states, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gru", "lstm", "rnn"])
+def test_cudnn_and_the_kernels_compute_the_same_layer(name: str) -> None:
+    stack = make_layer(name)
+    lengths = torch.tensor([40, 3, 17, 40], device=GPU)
+    mask = (torch.arange(40, device=GPU)[:, None] < lengths)[:, None]
+    inputs = torch.randn(40, 4, 5, device=GPU).transpose(1, 2).requires_grad_()
+    results = []
+    with tf32_products("float32"):
+        for context in (disabled(), nullcontext()):
+            with context:
+                states = stack(inputs, mask).masked_fill(~mask, 0)
+                gradients = torch.autograd.grad(states.pow(2).sum(), [inputs, *stack.parameters()])
+            results.append([states, *gradients])
+    for cudnn, kernels in zip(*results, strict=True):
+        torch.testing.assert_close(cudnn, kernels, rtol=1e-4, atol=1e-4)
