@@ -27,7 +27,7 @@ def _arrange_two_products(weights: Sequence[LayerWeights]) -> LoopWeights:
     rows, size = weights[0].weight_hh.shape
     arranged = arrange_one_product(weights, range(rows // size))
     (recurrent,) = arranged.recurrent
-    return arranged._replace(recurrent=tuple(recurrent.split((rows - size, size), dim=1)))
+    return arranged._replace(recurrent=tuple(torch.split(recurrent, [rows - size, size], dim=1)))
 
 
 def _empty_gated_states(hidden: Tensor) -> Tensor:

@@ -245,7 +245,7 @@ def _project_in_one_product(inputs: Tensor, weight: Tensor) -> Tensor:
     rows = inputs.new_empty(*weight.shape[:2], steps * batch)
     torch.bmm(weight[::directions], tokens, out=rows[::directions])
     if directions == 2:
-        tokens = tokens.unflatten(2, (steps, batch)).flip(2).flatten(2)
+        tokens = tokens.reshape(networks, -1, steps, batch).flip(2).flatten(2)
         torch.bmm(weight[1::2], tokens, out=rows[1::2])
     return rows.view(*weight.shape[:2], steps, batch).transpose(1, 2)
 

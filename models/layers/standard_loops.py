@@ -54,9 +54,9 @@ def join_directions(parameters: Sequence[Tensor], order: Sequence[int], size: in
     """
     if list(order) == sorted(order):
         return torch.stack(list(parameters))
-    blocks = [values.split(size) for values in parameters]
+    blocks = [torch.split(values, size) for values in parameters]
     joined = torch.cat([own[block] for own in blocks for block in order])
-    return joined.unflatten(0, (len(blocks), -1))
+    return joined.reshape(len(blocks), *parameters[0].shape)
 
 
 def arrange_one_product(weights: Sequence[LayerWeights], order: Sequence[int]) -> LoopWeights:
@@ -251,13 +251,13 @@ class GruLoop:
         for direction in weights:
             if direction.bias_hh is None:
                 raise ValueError("A gru layer needs bias_hh and bias_ih; bias_hh is missing.")
-            gate_bias, new_bias = direction.bias_ih.split((2 * size, size))
+            gate_bias, new_bias = torch.split(direction.bias_ih, [2 * size, size])
             gate_biases += [gate_bias, torch.zeros_like(new_bias)]
             new_biases.append(new_bias)
             biases.append(direction.bias_hh)
         input_weight = join_directions([own.weight_ih for own in weights], (2, 0, 1), size)
         recurrent = torch.stack([own.weight_hh for own in weights])
-        bias = torch.stack(biases) + torch.cat(gate_biases).unflatten(0, (len(weights), -1))
+        bias = torch.stack(biases) + torch.cat(gate_biases).view(len(weights), -1)
         recurrent = torch.cat([recurrent, bias.unsqueeze(2)], dim=2)
         return LoopWeights(input_weight, torch.stack(new_biases), (recurrent,))
 
