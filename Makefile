@@ -41,7 +41,7 @@ test: install-dev ## run the tests
 	$(BIN)/python -m pytest
 
 faults: install-dev ## run the tests that kill processes, fill disks and cut links
-	$(BIN)/python -m pytest tests/faults -m "faults or not faults"
+	$(BIN)/python -m pytest tests/faults tests/integration/test_packs.py -m "faults or not faults"
 
 gpu: install-dev ## run the tests and the benchmark that need an NVIDIA GPU
 	$(BIN)/python -m pytest tests/gpu

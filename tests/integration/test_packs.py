@@ -1,4 +1,7 @@
-"""Searches whose workers train several trials at the same time, in the shared local Ray cluster."""
+"""Searches whose workers train several trials at the same time, in the shared local Ray cluster.
+
+The tests that kill processes are run by `make faults`.
+"""
 
 from __future__ import annotations
 
@@ -96,6 +99,7 @@ def test_a_diverging_trial_fails_alone(tmp_path: Path) -> None:
     assert all(trial.losses == 0 for trial in state.trials)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("before", "after"), [(4, 1), (1, 4)])
 def test_checkpoints_are_interchangeable(
     before: int, after: int, env: dict[str, str], address: str, tmp_path: Path
@@ -114,6 +118,7 @@ def test_checkpoints_are_interchangeable(
         assert_same_numbers(one, other)
 
 
+@pytest.mark.faults
 def test_a_search_that_is_killed_within_a_pack_has_the_same_outcome(
     env: dict[str, str], address: str, command: Run, tmp_path: Path
 ) -> None:
@@ -128,6 +133,7 @@ def test_a_search_that_is_killed_within_a_pack_has_the_same_outcome(
     assert outcome(folder) == outcome(LocalExperiment(folder.path.parent / "undisturbed"))
 
 
+@pytest.mark.faults
 def test_all_trials_of_a_killed_worker_are_retried_once(
     env: dict[str, str], address: str, tmp_path: Path
 ) -> None:
