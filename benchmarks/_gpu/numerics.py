@@ -40,7 +40,7 @@ TRAINING_SHARE = 0.6
 FIRST_SHAPE = (2, True, "mean")
 """Layers, directions and readout that are checked first, with every cell and precision."""
 SAVED_EVERY = 20
-COMPILING_SHARE = 0.6
+COMPILING_SHARE = 0.65
 """Share of the section's time after which it no longer waits for kernels."""
 HIDDEN = {1: 20, 2: 64}
 """Hidden size by number of layers; 20 is no multiple of the tiles of a GPU."""

@@ -28,7 +28,7 @@ def measure(options: Options, deadline: Deadline, rep: Report) -> None:
     counts = (2,) if options.quick else COUNTS
     jobs = [Job("gru", hidden, packed=packed) for hidden in HIDDEN for packed in (True, False)]
     with Compilation(jobs, options.device) as compilation:
-        limit = min(COMPILE_SECONDS, 0.4 * deadline.left)
+        limit = min(COMPILE_SECONDS, 0.5 * deadline.left)
         rep.details["compile_seconds"] = compilation.wait(limit)
     seconds = min(3.0, max(0.0, deadline.left) / MEASUREMENTS)
     sizes = HIDDEN[:1] if options.quick else HIDDEN

@@ -37,7 +37,7 @@ SECTIONS: dict[str, Section] = {
     "packed": packed.measure,
 }
 """The sections in order of importance; their numbers start at 1."""
-WEIGHTS = {"numerics": 2.0, "cells": 3.0, "epoch": 2.0, "search": 5.0, "packed": 3.0}
+WEIGHTS = {"numerics": 2.5, "cells": 3.0, "epoch": 2.0, "search": 5.0, "packed": 3.0}
 """Shares of the time. What a section does not use is divided among the later ones."""
 
 

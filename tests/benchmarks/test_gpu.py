@@ -231,7 +231,7 @@ def test_sections_are_named_or_numbered() -> None:
 
 
 def test_time_is_divided_among_the_remaining_sections() -> None:
-    assert runner.allot(["numerics", "cells", "epoch"], 70) == 20
+    assert runner.allot(["numerics", "cells", "epoch"], 75) == 25
     assert runner.allot(["epoch"], 50) == 50
 
 
