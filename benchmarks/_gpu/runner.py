@@ -157,8 +157,8 @@ def no_gpu() -> str | None:
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
     return (
         "benchmarks/gpu.py needs an NVIDIA GPU with its driver and a CUDA build of torch, but "
-        f"torch {torch.__version__} ({build}) finds none: install such a build with `pip install "
-        "torch --index-url https://download.pytorch.org/whl/cu130` on a machine with a GPU."
+        f"torch {torch.__version__} ({build}) finds none. On a machine with a GPU, install such a "
+        "build: the selector on the PyTorch website shows the command."
     )
 
 

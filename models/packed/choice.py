@@ -1,7 +1,4 @@
-"""Which trials are computed as one batched model, and where this is faster.
-
-torch is imported only when the answer depends on the cell, because the driver of a search asks.
-"""
+"""Which trials are computed as one batched model."""
 
 from __future__ import annotations
 
@@ -12,9 +9,10 @@ from celltune.models.extensions import CELLS
 def runs_batched(model: ModelConfig, device: str) -> bool:
     """Return whether packed trials are computed as one model; otherwise they run one by one.
 
-    A single trial already keeps a CPU busy, and the larger tensors of a batched model do not stay
-    in its caches: it was never faster there (`benchmarks/packed.py`, docs/models.md). Cells that
-    only define `step` run in autograd anyway.
+    On a GPU, a small network leaves most of the processor idle. A single trial already keeps a CPU
+    busy, and the larger tensors of a batched model do not stay in its caches: it was never faster
+    there than on native loops (`benchmarks/packed.py`, docs/models.md). Cells that only define
+    `step` run in autograd anyway.
 
     Args:
         model: the shape of the trials.
@@ -23,15 +21,3 @@ def runs_batched(model: ModelConfig, device: str) -> bool:
     if device.partition(":")[0] == "cpu":
         return False
     return CELLS.load(model.cell).from_config(model).loop is not None
-
-
-def packing_is_faster(model: ModelConfig, device: str) -> bool:
-    """Return whether packed trials take less time than the same trials one after the other.
-
-    On a GPU a small network leaves most of the processor idle.
-
-    Args:
-        model: the shape of the trials.
-        device: a PyTorch device name.
-    """
-    return runs_batched(model, device)

@@ -18,7 +18,6 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import open_storage
-from celltune.search.tuning.pack_size import trials_per_worker
 from celltune.search.tuning.stopping import SearchEnd, explain_end
 from celltune.search.wording import counted
 
@@ -117,7 +116,7 @@ def describe_plan(config: SearchConfig) -> str:
     """Return the budget, the resources and the searched hyperparameters of a config, as text."""
     stopping = config.early_stopping
     early = stopping.describe() if stopping else "no early stopping"
-    packed = trials_per_worker(config)
+    packed = config.resources.trials_per_worker
     return (
         f"Plan: {counted(config.budget.trials, 'trial')} of up to "
         f"{counted(config.budget.max_epochs, 'epoch')}, {early}, "

@@ -45,8 +45,6 @@ class TuneEngine:
     """Number of workers that run at the same time."""
     republish_data: Callable[[], None]
     """Publishes the data again after it was lost together with a node."""
-    trials_per_worker: int = 1
-    """Number of trials of one shape that a worker trains at the same time."""
     work: Work | None = None
     """Trains the trials of a worker; `None`: separately if there is one, else packed."""
 
@@ -63,11 +61,12 @@ class TuneEngine:
             StorageError: a checkpoint cannot be written.
         """
         watchdog = HangWatchdog(self.config.trial_timeout, time.monotonic)
+        resources = self.config.resources
         assignments = Assignments(
             controller,
             self._trial_task,
             workers=self.slots,
-            trials_per_worker=self.trials_per_worker,
+            trials_per_worker=resources.trials_per_worker,
         )
         scheduler = SchedulerAdapter(controller, assignments, watchdog, self.republish_data)
         with _snapshot_folder(self.experiment) as snapshots, tune_environment():
@@ -82,7 +81,7 @@ class TuneEngine:
                     num_samples=-1,
                     max_concurrent_trials=self.slots,
                     resources_per_trial=tune.PlacementGroupFactory(
-                        [trial_bundle(self.config.resources, self.trials_per_worker)]
+                        [trial_bundle(resources, resources.trials_per_worker)]
                     ),
                     reuse_actors=True,
                     raise_on_failed_trial=False,
@@ -107,14 +106,14 @@ class TuneEngine:
         )
 
     def _worker_task(self, trials: tuple[TrialTask, ...]) -> WorkerTask:
-        resources, packed = self.config.resources, self.trials_per_worker > 1
-        memory_gb = resources.memory_per_trial_gb
+        resources = self.config.resources
+        packed, memory_gb = resources.trials_per_worker > 1, resources.memory_per_trial_gb
         return WorkerTask(
             trials=trials,
             data=self.data,
             work=self.work or (train_packed if packed else train_separately),
             threads=max(1, int(resources.cpus_per_trial)),
-            memory_gb=None if memory_gb is None else memory_gb * self.trials_per_worker,
+            memory_gb=None if memory_gb is None else memory_gb * resources.trials_per_worker,
         )
 
 

@@ -76,11 +76,11 @@ class Resources(BaseModel):
     concurrent_trials: int | None = Field(None, ge=1)
     """Maximum number of trials that run at the same time, rounded down to full workers (see
     trials_per_worker). null: as many as fit into the cluster."""
-    trials_per_worker: int | None = Field(None, ge=1)
+    trials_per_worker: int = Field(1, ge=1)
     """Number of trials that a worker process trains at the same time, as one batched model (see
     docs/packs.md). They have the same shape: they differ only in learning_rate, dropout,
     layer_dropout, embedding_std, weight_decay, momentum and gradient_clip. On a CPU they
-    are trained one after the other, because packed trials are not faster there. null: 1."""
+    are trained one after the other, because packed trials are not faster there."""
 
     data_memory_gb: float | None = Field(None, gt=0)
     """Maximum size, in GB (1e9 bytes), of all prepared data sets in the cluster's memory. The least
@@ -99,7 +99,7 @@ class Resources(BaseModel):
     @model_validator(mode="after")
     def _check_worker_fits(self) -> Resources:
         trials, limit = self.trials_per_worker, self.concurrent_trials
-        if trials is not None and limit is not None and trials > limit:
+        if limit is not None and trials > limit:
             raise ValueError(
                 f"resources.trials_per_worker is {trials}, but resources.concurrent_trials allows "
                 f"only {limit} at the same time. Lower trials_per_worker or raise "

@@ -32,7 +32,6 @@ from celltune.search.storage.locate import find_experiment, new_experiment, open
 from celltune.search.storage.snapshot import with_budget
 from celltune.search.tracking.trackers import track_search
 from celltune.search.tuning.budget_changes import Changes, budget_event, config_after
-from celltune.search.tuning.pack_size import trials_per_worker
 from celltune.search.tuning.stopping import end_reason
 from celltune.search.tuning.warm_start import describe_warm_start, warm_start_event
 from celltune.search.version import VERSION, library_versions
@@ -72,7 +71,6 @@ class _Run:
     data: PreparedData
     workers: int
     """Number of workers that can run at the same time."""
-    trials_per_worker: int
     view: View
     clock: Clock
 
@@ -107,18 +105,21 @@ def launch(
     """
     view = view or SilentView()
     resolved = resolve_for_run(config, overrides, name)
-    packed = trials_per_worker(resolved)
     root = open_storage(storage)
     experiment = new_experiment(resolved.name, root)
     prior, prior_fingerprint = _prior_trials(resolved, warm_start, root, clock)
     _check_data_files(resolved)
     with connected_cluster(
-        resolved.resources, root, address, view, trials_per_worker=packed
+        resolved.resources,
+        root,
+        address,
+        view,
+        trials_per_worker=resolved.resources.trials_per_worker,
     ) as workers:
         gpus = usable_gpus(resolved.resources, resolved.space.values("precision"), view)
         data = _prepare(resolved, view)
         _check_vectors(resolved, data)
-        _check_gpu_memory(resolved, gpus, data, packed)
+        _check_gpu_memory(resolved, gpus, data)
         events: list[Event] = [_created_event(data, clock())]
         if prior is not None:
             same_data = prior_fingerprint == data.fingerprint
@@ -127,7 +128,7 @@ def launch(
             events.append(prior)
         experiment.create(resolved, *events)
         with experiment.locked():
-            run = _Run(experiment, resolved, data, workers, packed, view, clock)
+            run = _Run(experiment, resolved, data, workers, view, clock)
             return _search(run, Changes())
 
 
@@ -172,16 +173,19 @@ def resume(
         no_change = budget_event(config, (), state, changes, clock()) is None
         if no_change and (reason := end_reason(changed, state)) is not None:
             return RunResult(experiment, changed, state, reason)
-        packed = trials_per_worker(changed)
         _check_data_files(changed)
         with connected_cluster(
-            changed.resources, experiment.storage, address, view, trials_per_worker=packed
+            changed.resources,
+            experiment.storage,
+            address,
+            view,
+            trials_per_worker=changed.resources.trials_per_worker,
         ) as workers:
             gpus = usable_gpus(changed.resources, changed.space.values("precision"), view)
             data = _prepare(changed, view)
             check_same_data(experiment, state, data)
-            _check_gpu_memory(changed, gpus, data, packed)
-            run = _Run(experiment, config, data, workers, packed, view, clock)
+            _check_gpu_memory(changed, gpus, data)
+            run = _Run(experiment, config, data, workers, view, clock)
             return _search(run, changes)
 
 
@@ -208,13 +212,12 @@ def _prepare(config: SearchConfig, view: View) -> PreparedData:
     return prepare(config.data, progress=view.progress)
 
 
-def _check_gpu_memory(
-    config: SearchConfig, gpus: Sequence[GpuNode], data: PreparedData, packed: int
-) -> None:
+def _check_gpu_memory(config: SearchConfig, gpus: Sequence[GpuNode], data: PreparedData) -> None:
     from celltune.search.cluster.gpu_checks import check_gpu_memory
 
-    models = config.space.largest()
-    check_gpu_memory(gpus, config.resources, models, data, trials_per_worker=packed)
+    resources, models = config.resources, config.space.largest()
+    packed = resources.trials_per_worker
+    check_gpu_memory(gpus, resources, models, data, trials_per_worker=packed)
 
 
 def _check_vectors(config: SearchConfig, data: PreparedData) -> None:
@@ -273,7 +276,6 @@ def _search(run: _Run, changes: Changes) -> RunResult:
                 handle,
                 run.workers,
                 republish_data=lambda: ray_store.acquire(run.data, limit=data_limit),
-                trials_per_worker=run.trials_per_worker,
             )
             engine.run(controller, stop)
         reason: EndReason = controller.end_reason or stop.reason or "interrupted"
@@ -286,7 +288,10 @@ def _make_controller(run: _Run, ledger: Ledger, changes: Changes) -> SearchContr
 
     def make() -> SearchController:
         return SearchController(
-            run.config, ledger, clock=run.clock, trials_per_worker=run.trials_per_worker
+            run.config,
+            ledger,
+            clock=run.clock,
+            trials_per_worker=run.config.resources.trials_per_worker,
         )
 
     # Replaying the ledger may append the ends of trials, which the budget event has to follow.

@@ -78,7 +78,7 @@ def _check_changeable(key: str) -> None:
 def _checked(config: SearchConfig) -> SearchConfig:
     check_installed(config.tracking)
     check_gpu_share(config.resources.gpus_per_trial)
-    if (config.resources.trials_per_worker or 1) > 1:
+    if config.resources.trials_per_worker > 1:
         check_sampler_packs(config)
     return config
 

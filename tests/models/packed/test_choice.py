@@ -6,7 +6,7 @@ import pytest
 
 from celltune.models.config import ModelConfig
 from celltune.models.extensions import CELLS
-from celltune.models.packed.choice import packing_is_faster, runs_batched
+from celltune.models.packed.choice import runs_batched
 from celltune.models.packed.network import PackedNetwork
 from tests.models.packed.runs import SETTINGS, data, make_trainer
 from tests.models.packed.test_trainer import OnlyStep
@@ -16,13 +16,12 @@ from tests.models.packed.test_trainer import OnlyStep
 def test_trials_are_batched_on_a_gpu_and_not_on_a_cpu(cell: str) -> None:
     model = ModelConfig(cell=cell, hidden_size=16)
     for device, batched in (("cuda", True), ("cuda:1", True), ("cpu", False), ("cpu:0", False)):
-        assert runs_batched(model, device) == packing_is_faster(model, device) == batched
+        assert runs_batched(model, device) == batched
 
 
 def test_cell_without_a_loop_is_not_batched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CELLS, "load", lambda name: OnlyStep)
     assert not runs_batched(ModelConfig(cell="gru"), "cuda")
-    assert not packing_is_faster(ModelConfig(cell="gru"), "cuda")
     model = make_trainer(data(), SETTINGS[0]).model
     with pytest.raises(ValueError, match="'gru' has no StepLoop"):
         PackedNetwork([model])

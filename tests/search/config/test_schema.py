@@ -122,6 +122,8 @@ def test_inconsistent_values_are_rejected() -> None:
     assert "early_stopping.grace_period is 9, above budget.max_epochs, which is 4. Set it" in text
     text = errors_of(resources={"cpus_per_trial": float("inf")})
     assert "resources.cpus_per_trial is inf. It must be a finite number." in text
+    text = errors_of(resources={"trials_per_worker": 0})
+    assert "resources.trials_per_worker is 0. It must be at least 1." in text
     text = errors_of(resources={"trials_per_worker": 8, "concurrent_trials": 4})
     assert "resources.trials_per_worker is 8, but resources.concurrent_trials allows only 4" in text
     text = errors_of(early_stopping={"reduction_factor": 1e308})
