@@ -22,6 +22,7 @@ from celltune.search.wording import (
     percent_range,
     percent_text,
     points_text,
+    single_line,
 )
 
 
@@ -97,7 +98,8 @@ def _quality_table(model: TrialModel) -> str:
     ]
     created = model.created
     if created is not None and created.majority_accuracy is not None:
-        label = f"Validation accuracy of always predicting `{created.majority_class}`"
+        name = single_line(created.majority_class or "").replace("|", r"\|")
+        label = f"Validation accuracy of always predicting `{name}`"
         rows.insert(1, (label, percent_text(created.majority_accuracy)))
     rows += _test_rows(model.evaluations)
     rows += _baseline_rows(model.baselines)

@@ -20,7 +20,7 @@ from celltune.search.ledger.events import (
     EvaluationReported,
     ExperimentCreated,
 )
-from celltune.search.ledger.state import ExperimentState, TrialRecord
+from celltune.search.ledger.state import ExperimentState, TrialRecord, beats_majority
 from celltune.search.storage.base import Experiment
 from celltune.search.wording import counted, metric_text
 
@@ -64,9 +64,7 @@ class TrialModel:
 
         None if the ledger does not contain the majority class.
         """
-        majority = self.created.majority_accuracy if self.created else None
-        accuracy = self.epoch.metrics.get("valid_accuracy")
-        return None if majority is None or accuracy is None else accuracy > majority
+        return beats_majority(self.created, self.epoch)
 
     @property
     def text_rules(self) -> TextRules:

@@ -128,8 +128,11 @@ def _print_table(table: TextTable, searches: Sequence[RankedSearch]) -> None:
 
 def _majority_sentences(searches: Sequence[RankedSearch]) -> list[str]:
     """Return what always predicting one class achieves, once for searches with equal data."""
-    by_data = {fingerprint(search.state): search.state for search in searches}
-    sentences = {data: majority_sentence(state) for data, state in by_data.items()}
+    sentences: dict[str, str] = {}
+    for search in searches:
+        # Experiments of older releases did not record it, but others with their data may have.
+        data = fingerprint(search.state)
+        sentences[data] = sentences.get(data) or majority_sentence(search.state)
     if len(sentences) == 1:
         return [sentence for sentence in sentences.values() if sentence]
     return [f"Data {data[:12]}: {sentence}" for data, sentence in sentences.items() if sentence]

@@ -179,10 +179,7 @@ class ExperimentState:
         Returns:
             None if the trial has no epoch, or the ledger does not contain the majority class.
         """
-        best = trial.best(metric)
-        accuracy = best.metrics.get("valid_accuracy") if best else None
-        majority = self.created.majority_accuracy if self.created else None
-        return None if accuracy is None or majority is None else accuracy > majority
+        return beats_majority(self.created, trial.best(metric))
 
     def count(self, status: Status) -> int:
         """Return the number of trials with this status."""
@@ -197,3 +194,18 @@ class ExperimentState:
             return (float("inf") if value is None else -direction * value, trial.number)
 
         return sorted((trial for trial in self.trials if trial.epochs), key=key)
+
+
+def beats_majority(created: ExperimentCreated | None, epoch: EpochReported | None) -> bool | None:
+    """Return whether an epoch's validation accuracy is above that of always predicting one class.
+
+    Args:
+        created: the event that contains the majority class.
+        epoch: the epoch of a trial.
+
+    Returns:
+        None if there is no epoch, or the ledger does not contain the majority class.
+    """
+    accuracy = epoch.metrics.get("valid_accuracy") if epoch else None
+    majority = created.majority_accuracy if created else None
+    return None if accuracy is None or majority is None else accuracy > majority

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import sys
 from dataclasses import replace
@@ -15,25 +14,21 @@ import pytest
 import yaml
 
 from celltune.data_prep.cache.disk import PREPARED, find
-from celltune.data_prep.config import DataConfig
 from celltune.data_prep.io.files import default_cache_dir
 from celltune.data_prep.preparation.pipeline import prepare
 from celltune.errors import InputError
 from celltune.search.bundles.export import _largest_difference, export, load_model
-from celltune.search.bundles.model_card import data_terms, model_card
 from celltune.search.bundles.trial_model import load_data, load_trial_model
 from celltune.search.config.loading import load_config
 from celltune.search.errors import ModelError
 from celltune.search.ledger.events import (
-    BaselineReported,
     BudgetChanged,
     EvaluationFailed,
-    EvaluationReported,
     ExperimentCreated,
 )
 from celltune.search.ledger.ledger import Ledger
-from celltune.search.objective import VALID_ACCURACY
 from celltune.search.storage.local import LocalExperiment
+from tests.search.bundles.test_model_card import baseline, evaluation
 from tests.search.trained_experiment import make_experiment
 
 GOOD, BAD = "the plot was great .", "the plot was awful ."
@@ -315,68 +310,6 @@ def test_config_has_the_budget_in_force(trained: LocalExperiment) -> None:
     assert load_trial_model(LocalExperiment(extended), None).config.budget.trials == 99
 
 
-def test_model_card_reports_the_test_accuracy_over_seeds(trained: LocalExperiment) -> None:
-    model = load_trial_model(trained, 0)
-    data = load_data(model)
-    assert "was not evaluated" in model_card(model, data, has_onnx=False)
-    two_seeds = (evaluation(0.8, seed=1), evaluation(0.9, seed=2))
-    text = model_card(replace(model, evaluations=two_seeds), data, has_onnx=False)
-    label = "Test accuracy after retraining on train (mean of 2 seeds, minimum to maximum)"
-    assert f"| {label} | 85.00 % (80.00 to 90.00 %) |" in text
-    assert "was not evaluated" not in text
-
-
-def baseline(name: str, accuracy: float, on: str = "train") -> BaselineReported:
-    fields = evaluation(accuracy, seed=1).model_dump(exclude={"event", "number", "seed", "epoch"})
-    return BaselineReported(name=name, **{**fields, "on": on})
-
-
-def test_model_card_says_when_a_baseline_was_better(trained: LocalExperiment) -> None:
-    model = load_trial_model(trained, 0)
-    data = load_data(model)
-    evaluated = replace(model, evaluations=(evaluation(0.8, seed=1), evaluation(0.9, seed=2)))
-    alone = model_card(evaluated, data, has_onnx=False)
-    assert "The model was not compared with a linear baseline." in alone
-    better = (baseline("tfidf_logistic", 0.86), baseline("nb_svm", 0.87))
-    text = model_card(replace(evaluated, baselines=better), data, has_onnx=False)
-    assert "| Test accuracy of the linear baseline `nb_svm`, trained on train | 87.00 % |" in text
-    assert (
-        "**A linear baseline was better:** trained on train, `nb_svm` exceeds the retrained model "
-        "by 2.00 points of test accuracy."
-    ) in text
-    assert "was not compared" not in text
-    for others in ((baseline("nb_svm", 0.85),), (baseline("nb_svm", 0.9, "train+valid"),)):
-        text = model_card(replace(evaluated, baselines=others), data, has_onnx=False)
-        assert "A linear baseline was better" not in text
-
-
-@pytest.mark.parametrize(("above", "labelled"), [(0.0, True), (0.01, False), (None, False)])
-def test_model_card_says_when_the_majority_class_is_as_good(
-    above: float | None, labelled: bool, trained: LocalExperiment
-) -> None:
-    model = load_trial_model(trained, 0)
-    share = None if above is None else model.epoch.metrics["valid_accuracy"] - above
-    created = ExperimentCreated(
-        at=1.0, fingerprint="f", majority_class="negative", majority_accuracy=share
-    )
-    text = model_card(replace(model, created=created), load_data(model), has_onnx=False)
-    label = "**The model is no better than the majority class; it should not be used.**"
-    assert (label in text) == labelled
-    row = "| Validation accuracy of always predicting `negative` | "
-    assert (row in text) == (share is not None)
-
-
-def test_model_card_reports_the_metric_of_another_package(
-    trained: LocalExperiment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("celltune.search.wording.objective_metric", lambda name: VALID_ACCURACY)
-    model = load_trial_model(trained, 0)
-    config = model.config.model_copy(update={"metric": "valid_f1"})
-    epoch = model.epoch.model_copy(update={"metrics": {**model.epoch.metrics, "valid_f1": 0.75}})
-    text = model_card(replace(model, config=config, epoch=epoch), load_data(model), has_onnx=False)
-    assert "| valid_f1 | 75.00 % |" in text
-
-
 def test_only_successful_evaluations_of_the_trial_are_loaded(trained: LocalExperiment) -> None:
     evaluated = shutil.copytree(trained.path, trained.path.parent / "evaluated")
     expected = evaluation(0.8, seed=1)
@@ -392,37 +325,6 @@ def test_only_successful_evaluations_of_the_trial_are_loaded(trained: LocalExper
     model = load_trial_model(LocalExperiment(evaluated), 0)
     assert model.evaluations == (expected,)
     assert model.baselines == (latest,)
-
-
-def evaluation(test_accuracy: float, seed: int) -> EvaluationReported:
-    return EvaluationReported(
-        at=9.0,
-        number=0,
-        seed=seed,
-        epoch=3,
-        on="train",
-        metrics={"test_accuracy": test_accuracy},
-        classes=["negative", "positive"],
-        train_confusion=[],
-        test_confusion=[],
-        test_outcomes="",
-        test_fingerprint="",
-    )
-
-
-@pytest.mark.parametrize(
-    ("data", "pattern"),
-    [
-        ({"source": "imdb"}, "Maas et al."),
-        ({"source": "amazon", "path": "a.gz"}, "DLStudio"),
-        ({"source": "csv", "path": "x/mine.csv"}, "named `mine.csv`.*State them here"),
-        ({"source": "imdb", "vectors": {"name": "glove.6B.100d"}}, "glove.6B.100d.*PDDL"),
-    ],
-)
-def test_every_source_has_terms(data: dict[str, Any], pattern: str) -> None:
-    text = data_terms(DataConfig.model_validate(data))
-    assert re.search(pattern, text, re.DOTALL)
-    assert "x/mine.csv" not in text
 
 
 def test_export_and_prediction_leave_the_experiment_unchanged(

@@ -175,10 +175,13 @@ def test_leaderboard_says_that_no_trial_matches(celltune: Celltune) -> None:
     assert err == "No trial matches the filter.\n"
 
 
-def set_majority(folder: LocalExperiment, accuracy: float, fingerprint: str = "f") -> None:
-    """Replace the first event of a ledger by one with a majority class."""
+def set_majority(folder: LocalExperiment, accuracy: float | None, fingerprint: str = "f") -> None:
+    """Replace the first event of a ledger by one with a majority class; None: without one."""
     created = ExperimentCreated(
-        at=1.0, fingerprint=fingerprint, majority_class="neg", majority_accuracy=accuracy
+        at=1.0,
+        fingerprint=fingerprint,
+        majority_class=None if accuracy is None else "neg",
+        majority_accuracy=accuracy,
     )
     lines = folder.ledger.read_bytes().splitlines(keepends=True)
     folder.ledger.write_bytes(b"".join([encode(0, created), *lines[1:]]))
@@ -209,3 +212,16 @@ def test_majority_classes_of_different_data_are_told_apart(
     _, out, _ = celltune("leaderboard", "demo", "other")
     assert "Data f: Always predicting the majority class 'neg' has a validation" in out
     assert "Data g: Always predicting the majority class 'neg' has a validation" in out
+    set_majority(other, 0.5)
+    _, out, _ = celltune("leaderboard", "demo", "other")
+    assert out.count("Always predicting the majority class 'neg' has a validation") == 1
+
+
+def test_the_majority_class_is_shown_if_one_of_the_searches_has_recorded_it(
+    demo: LocalExperiment, storage: Path, celltune: Celltune
+) -> None:
+    older = finished_search(storage, make_config(name="older"))
+    set_majority(demo, 0.5)
+    set_majority(older, None)
+    _, out, _ = celltune("leaderboard", "demo", "older")
+    assert out.rstrip().endswith("has a validation accuracy of 50.00 %.")

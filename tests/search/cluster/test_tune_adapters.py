@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,7 +15,6 @@ from ray.tune.search import Searcher
 from celltune.data_prep.errors import DataError
 from celltune.errors import CelltuneError
 from celltune.search.cluster import watchdog
-from celltune.search.cluster.assignments import Assignments
 from celltune.search.cluster.messages import TrialReport, WorkerFailure, WorkerReport, WorkerTask
 from celltune.search.cluster.tune_adapters import (
     SchedulerAdapter,
@@ -24,49 +23,16 @@ from celltune.search.cluster.tune_adapters import (
 )
 from celltune.search.cluster.watchdog import HangWatchdog
 from celltune.search.errors import LedgerError, StorageError
-from celltune.search.tuning.controller import Assignment, SearchController
-from celltune.search.tuning.packing import PackShape, shape_of
+from celltune.search.tuning.controller import SearchController
 from celltune.search.tuning.trial import TrialTask
 from celltune.search.types import EpochReport
-
-NOTHING = cast("Any", None)
-EPOCH = EpochReport(1, {"valid_accuracy": 0.5}, "epoch-1")
-
-
-PARAMS = {"cell": "gru", "hidden_size": 4}
-
-
-class RecordingController:
-    """Records its calls; every trial continues unless `goes_on` is False."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-        self.goes_on = True
-        self.waiting: list[int] = []
-        self.alone = False
-        self.end_reason: str | None = None
-
-    def next(self, shape: PackShape | None = None) -> Assignment | None:
-        assert shape in (None, shape_of(PARAMS))
-        self.calls.append(("next",) if shape is None else ("next of shape",))
-        if not self.waiting:
-            return None
-        return Assignment(self.waiting.pop(0), dict(PARAMS), 3, (), self.alone)
-
-    @property
-    def trials_to_start(self) -> int:
-        return len(self.waiting)
-
-    def report_together(self, reports: Mapping[int, Any]) -> set[int]:
-        if reports:
-            self.calls.append(("report", {n: list(epochs) for n, epochs in reports.items()}))
-        return set() if self.goes_on else set(reports)
-
-    def fail(self, *arguments: Any) -> None:
-        self.calls.append(("fail", *arguments))
-
-    def retry_or_fail(self, *arguments: Any) -> None:
-        self.calls.append(("retry", *arguments))
+from tests.search.cluster.recording import (
+    EPOCH,
+    NOTHING,
+    PARAMS,
+    RecordingController,
+    assignments_of,
+)
 
 
 class Clock:
@@ -106,21 +72,6 @@ def controller() -> RecordingController:
 @pytest.fixture
 def republished() -> list[str]:
     return []
-
-
-def assignments_of(
-    controller: RecordingController, trials_per_worker: int = 1, workers: int = 1
-) -> Assignments:
-    def make_task(assignment: Assignment) -> TrialTask:
-        number, params = assignment.number, assignment.params
-        return TrialTask(number, params, 1, NOTHING, alone=assignment.alone)
-
-    return Assignments(
-        cast("SearchController", controller),
-        make_task,
-        workers=workers,
-        trials_per_worker=trials_per_worker,
-    )
 
 
 def make_scheduler(
@@ -272,7 +223,13 @@ def test_a_hanging_trial_is_killed_once_and_retried(
 
 def test_the_searcher_is_finished_when_the_search_is(controller: RecordingController) -> None:
     assignments = assignments_of(controller)
-    searcher = SearcherAdapter(cast("SearchController", controller), assignments, NOTHING)
+    searcher = SearcherAdapter(
+        cast("SearchController", controller),
+        assignments,
+        lambda trials: WorkerTask(trials, NOTHING, NOTHING),
+    )
+    controller.waiting = [3]
+    assert [task.number for task in searcher.suggest("id")["task"].trials] == [3]
     assert searcher.suggest("id") is None
     controller.end_reason = "finished"
     assert searcher.suggest("id") == Searcher.FINISHED
@@ -292,58 +249,6 @@ def test_the_run_stops_on_request_or_when_the_search_is_over(
     controller.end_reason = None
     requested.append(True)
     assert stopper.stop_all() is True
-
-
-def suggested(controller: RecordingController, trials_per_worker: int) -> list[int]:
-    """Return the numbers of the trials that a free worker gets."""
-    assignments = assignments_of(controller, trials_per_worker)
-
-    def make_task(trials: tuple[TrialTask, ...]) -> WorkerTask:
-        return WorkerTask(trials, NOTHING, NOTHING)
-
-    searcher = SearcherAdapter(cast("SearchController", controller), assignments, make_task)
-    return [task.number for task in searcher.suggest("id")["task"].trials]
-
-
-def test_a_worker_gets_trials_of_one_shape_until_it_is_full(
-    controller: RecordingController,
-) -> None:
-    controller.waiting = [3, 4, 5, 6, 7]
-    assert suggested(controller, 3) == [3, 4, 5]
-    assert controller.calls == [("next",), ("next of shape",), ("next of shape",)]
-    assert suggested(controller, 3) == [6, 7]
-
-
-def test_too_few_trials_are_distributed_among_the_free_workers(
-    controller: RecordingController,
-) -> None:
-    assignments = assignments_of(controller, trials_per_worker=4, workers=3)
-    controller.waiting = list(range(7))
-    counts = [len(assignments.start_worker()) for _ in range(4)]
-    assert counts == [3, 2, 2, 0]
-    controller.waiting = list(range(9))
-    for _ in range(2):
-        assignments.worker_ended()
-    assert len(assignments.start_worker()) == 4
-
-
-def test_a_trial_that_must_be_alone_gets_a_worker_of_its_own(
-    packed: SchedulerAdapter, controller: RecordingController
-) -> None:
-    controller.waiting, controller.alone = [3, 4], True
-    assert suggested(controller, 3) == [3]
-    trial = TrialStub()
-    task = TrialTask(3, PARAMS, 1, NOTHING, alone=True)
-    trial.config = {"task": WorkerTask((task,), NOTHING, NOTHING)}
-    packed.on_trial_add(None, trial)
-    assert handle_all(packed, trial, TrialReport(3, (EPOCH,))) == TrialScheduler.CONTINUE
-    assert trial.replaced == []
-
-
-def test_a_worker_of_one_trial_never_asks_for_a_shape(controller: RecordingController) -> None:
-    controller.waiting = [3, 4]
-    assert suggested(controller, 1) == [3]
-    assert controller.calls == [("next",)]
 
 
 @pytest.fixture
@@ -437,3 +342,15 @@ def test_a_lost_worker_retries_each_trial_that_it_trained_once(
     controller.calls.clear()
     packed.on_trial_error(None, trial)
     assert controller.calls == [("retry", n, "lost", "The worker died.") for n in (2, 5, 6)]
+
+
+def test_a_trial_that_must_be_alone_is_not_joined_by_others(
+    packed: SchedulerAdapter, controller: RecordingController
+) -> None:
+    controller.waiting = [4]
+    trial = TrialStub()
+    task = TrialTask(3, PARAMS, 1, NOTHING, alone=True)
+    trial.config = {"task": WorkerTask((task,), NOTHING, NOTHING)}
+    packed.on_trial_add(None, trial)
+    assert handle_all(packed, trial, TrialReport(3, (EPOCH,))) == TrialScheduler.CONTINUE
+    assert trial.replaced == []
