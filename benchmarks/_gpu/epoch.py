@@ -49,8 +49,10 @@ COUNTED_STEPS = 40
 """Steps in which synchronisations are counted and kernels are recorded. Both slow a step down."""
 MAX_STACKS = 200
 COMPILE_SECONDS = 20.0
-END_OF_EPOCH = ("_check_finite", "_means")
-"""Functions of the trainer that read the losses once, after the last step of an epoch."""
+END_OF_EPOCH = "finish_training"
+"""The function of the trainer that reads the losses once, after the last step of an epoch."""
+SYNC_WARNING = "called a synchronizing"
+"""In the text of PyTorch's warning. Switching the mode on warns, too, with other words."""
 
 
 def load(options: Options) -> PreparedData:
@@ -80,10 +82,10 @@ def count_syncs(trainer: Trainer) -> tuple[Counter[str], int]:
 
     def record(message: Warning | str, *_: Any, **__: Any) -> None:
         nonlocal at_end
-        if "synchronizing" not in str(message):
+        if SYNC_WARNING not in str(message):
             return
         frames = [] if in_steps.total() >= MAX_STACKS else _callers()
-        if any(name in END_OF_EPOCH for _, name in frames):
+        if any(name == END_OF_EPOCH for _, name in frames):
             at_end += 1
             return
         ours = [place for place, _ in frames if "celltune" in place] or ["another place"]

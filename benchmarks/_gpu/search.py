@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,7 @@ def run_search(
     storage, log = str(folder / "storage"), folder / "log.txt"
     environment = {
         **os.environ,
+        **absolute_python_path(os.environ),
         "CELLTUNE_STORAGE": storage,
         "CELLTUNE_CACHE": str(options.cache.resolve()),
     }
@@ -175,6 +176,13 @@ def run_search(
     except Exception as error:
         last = " | ".join(lines[-2:])
         raise RuntimeError(f"the search ended with exit code {code_of_exit}: {last}") from error
+
+
+def absolute_python_path(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variable PYTHONPATH, if it is set, in a form that is valid in every folder."""
+    paths = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+    joined = os.pathsep.join(map(os.path.abspath, paths))
+    return {"PYTHONPATH": joined} if joined else {}
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> int:

@@ -190,6 +190,7 @@ def launch(
         factors,
         count,
         BETA2,
+        1 - BETA2,
         EPS,
         ADAM=adam,
         COLUMNS=WIDTH,

@@ -16,14 +16,15 @@ moment."""
 
 @triton.jit
 def update(
-    values, grads, first, second, settings, clip, count, beta2, eps,
+    values, grads, first, second, settings, clip, count, beta2, rest2, eps,
     ADAM: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Update one parameter of all trials, in place.
 
     Adam (Kingma & Ba 2015) or SGD with momentum, both with an L2 penalty in the gradient, as in
     PyTorch. `values`, `grads`, `first` and `second` are (N, n), `settings` (N, W) and `clip` (N,),
-    the factor that limits the norm of the gradient. SGD ignores `second`.
+    the factor that limits the norm of the gradient. `rest2` is 1 - `beta2`, of which float32 has
+    only four digits if the kernel subtracts. SGD ignores `second`.
     """
     trial = tl.program_id(1)
     row = settings + trial * COLUMNS
@@ -38,7 +39,7 @@ def update(
         tl.store(first + at, moment, inside)
         change = moment
         if ADAM:
-            square = beta2 * tl.load(second + at, inside) + (1 - beta2) * grad * grad
+            square = beta2 * tl.load(second + at, inside) + rest2 * grad * grad
             tl.store(second + at, square, inside)
             change = tl.div_rn(moment, tl.sqrt_rn(square) * tl.load(row + 5) + eps)
         tl.store(values + at, old - tl.load(row + 1) * change, inside)

@@ -6,7 +6,6 @@ Shapes: N trials.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import logging
 from collections.abc import Sequence
 from typing import Protocol
@@ -14,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from celltune.models.layers.persistent.selection import first_line, triton_works
 from celltune.models.packed.stacks import StackedParameters
 from celltune.models.training.trainer import Trainer
 
@@ -94,18 +94,24 @@ def make_update(trainers: Sequence[Trainer], stacks: StackedParameters) -> Packe
 
 @functools.lru_cache
 def fused_updates_run(device: torch.device) -> bool:
-    """Return whether Triton is installed and can compile and run the kernel on a device."""
-    if importlib.util.find_spec("triton") is None:
+    """Return whether Triton is installed and can compile and run the kernel on a device.
+
+    Raises:
+        torch.OutOfMemoryError: the memory of the GPU is exhausted.
+    """
+    if not triton_works():
         return False
     from celltune.models.packed.fused_update import try_update
 
     try:
         try_update(device)
+    except torch.OutOfMemoryError:
+        raise  # It says nothing about the kernel: other processes use the GPU, too.
     except Exception as error:  # noqa: BLE001 (compilers and drivers raise errors of any type)
         _log.warning(
             "The optimizer kernel of packed trials cannot run here, so each trial is updated on "
             "its own, which is slower: %s",
-            str(error).strip().split("\n")[0] or type(error).__name__,
+            first_line(error),
         )
         return False
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -313,6 +314,13 @@ def test_config_of_the_search_is_valid(device: str, tmp_path: Path) -> None:
         config = SearchConfig.model_validate(search.config_of(given, 100))
         assert config.budget.trials == 64
         assert config.resources.gpus_per_trial == (0.25 if device == "cuda" else 0)
+
+
+def test_search_in_another_folder_finds_the_same_packages() -> None:
+    given = {"PYTHONPATH": f"site{os.pathsep}{os.pathsep}/abs"}
+    expected = f"{Path.cwd() / 'site'}{os.pathsep}/abs"
+    assert search.absolute_python_path(given) == {"PYTHONPATH": expected}
+    assert search.absolute_python_path({}) == {}
 
 
 def test_search_without_packs_has_one_trial_per_worker() -> None:

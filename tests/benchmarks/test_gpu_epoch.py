@@ -6,6 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,16 +14,14 @@ import torch
 from benchmarks._gpu import epoch
 from benchmarks._gpu.common import Options, Report
 from benchmarks._gpu.documents import synthetic_data
+from celltune.models.training import losses
+from celltune.models.training import trainer as trainer_module
 
 CPU = Options(torch.device("cpu"), quick=True)
 
 
 def wait_for_gpu() -> None:
     warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
-
-
-def _check_finite() -> None:
-    wait_for_gpu()
 
 
 def trainer_of(train_epoch: Callable[[], None]) -> SimpleNamespace:
@@ -33,20 +32,53 @@ def trainer_of(train_epoch: Callable[[], None]) -> SimpleNamespace:
 def sync_modes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     modes = ["default"]
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
-    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def set_mode(mode: str) -> None:
+        if len(modes) == 1:
+            warnings.warn(
+                "Synchronization debug mode is a prototype feature and does not yet detect all "
+                "synchronizing operations",
+                stacklevel=1,
+            )
+        modes.append(mode)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
     return modes
 
 
 def test_synchronisations_of_steps_and_of_the_end_are_distinguished(sync_modes: list[str]) -> None:
+    def finish_training() -> None:
+        wait_for_gpu()
+
     def train_epoch() -> None:
         for _ in range(3):
             wait_for_gpu()
         warnings.warn("something else", stacklevel=1)
-        _check_finite()
+        finish_training()
 
     in_steps, at_end = epoch.count_syncs(trainer_of(train_epoch))  # type: ignore[arg-type]
     assert (in_steps.total(), at_end) == (3, 1)
     assert sync_modes == ["default", "warn", "default"]
+
+
+def test_end_of_an_epoch_is_no_synchronisation_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = synthetic_data(20, 5, words=50, max_tokens=4)
+    trainer = epoch.make_trainer(data, CPU, {"hidden_size": 4, "embedding_size": 4})
+    check_finite, means = trainer._check_finite, losses.means
+
+    def check(*arguments: Any) -> None:
+        wait_for_gpu()
+        check_finite(*arguments)
+
+    def mean(*arguments: Any) -> tuple[float, float]:
+        wait_for_gpu()
+        wait_for_gpu()
+        return means(*arguments)
+
+    monkeypatch.setattr(trainer, "_check_finite", check)
+    monkeypatch.setattr(trainer_module, "means", mean)
+    in_steps, at_end = epoch.count_syncs(trainer)
+    assert (in_steps, at_end) == ({}, 3)
 
 
 def test_few_stacks_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from celltune.models.errors import TrialError
 from celltune.models.layers.base import LayerWeights, LoopWeights, StepLoop
 from celltune.models.layers.loop_layer import outer_sum
 from celltune.models.layers.persistent import (
@@ -44,6 +45,8 @@ SHARED_HEIGHT = 64
 """From this height on, the weights of a gate are in shared memory and not in registers."""
 ALIGNED = 4
 """Strides that are multiples of this allow loads of 16 bytes."""
+MOST_VALUES = 2**31 - 1
+"""Values of one index of the leading axis, whose addresses have 32 bits."""
 WIDTH = 16
 """Columns of the batch per program. With 32, the values of a step do not fit into the registers."""
 
@@ -266,11 +269,15 @@ def _launch(
         tensors: each (D, steps, rows, B), in the order of the arguments of the kernel.
         weights: one or two recurrent weights.
         job: the other arguments.
+
+    Raises:
+        TrialError: the batch is too large.
     """
     first = tensors[0]
     directions, steps, _, batch = first.shape
     if first.numel() == 0:
         return
+    _check_size(tensors)
     # The stride of an axis of length 1 is arbitrary.
     strides = [
         tuple(0 if values.shape[axis] == 1 else values.stride(axis) for axis in range(3))
@@ -301,6 +308,18 @@ def _launch(
             RELU=job.relu,
             num_warps=height // MIN_HEIGHT,
             num_stages=1,
+        )
+
+
+def _check_size(tensors: tuple[Tensor, ...]) -> None:
+    largest = max(tensors, key=Tensor.numel)
+    values = largest.numel() // len(largest)
+    if values > MOST_VALUES:
+        _, steps, rows, batch = largest.shape
+        raise TrialError(
+            f"A batch of {batch} documents has {values:,} values in one direction of a recurrent "
+            f"layer ({rows} rows, {steps} steps), but the GPU kernels can address only "
+            f"{MOST_VALUES:,}. Decrease batch_size or max_tokens, or set batch_tokens."
         )
 
 

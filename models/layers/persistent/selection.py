@@ -8,6 +8,7 @@ weights do not fit on the chip, or with `CELLTUNE_PERSISTENT=0`.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import logging
 import os
@@ -45,14 +46,17 @@ def persistent_loop(
 ) -> SpanLoop | None:
     """Return a loop that runs each pass as one kernel, or None if a layer cannot.
 
-    The first call for a size compiles the kernels and tries them on the device; if that fails, it
-    logs one warning.
+    The first call for a size compiles the kernels and tries them on the device. The first failure
+    of a process is logged as a warning, because others often have the same reason.
 
     Args:
         cell: the cell of the layer.
         hidden_size: H.
         dtype: the type of weights and states; only float32 is supported.
         device: where they are.
+
+    Raises:
+        torch.OutOfMemoryError: the memory of the GPU is exhausted.
     """
     if cell.persistent is None or cell.loop is None or not _enabled.get():
         return None
@@ -86,9 +90,29 @@ def fits_on_chip(cell: Cell, hidden_size: int, memory: int) -> bool:
     return launch.product_mode(kernels, hidden_size, torch.float32, memory) is not None
 
 
-@functools.lru_cache(maxsize=1)
 def _has_triton() -> bool:
-    return os.environ.get(SWITCH) != "0" and importlib.util.find_spec("triton") is not None
+    return os.environ.get(SWITCH) != "0" and triton_works()
+
+
+@functools.lru_cache(maxsize=1)
+def triton_works() -> bool:
+    """Return whether Triton is installed and can be imported; if it cannot, log a warning."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    try:
+        importlib.import_module("triton")
+    except Exception as error:  # noqa: BLE001 (a broken installation raises errors of any type)
+        _log.warning(
+            "Triton is installed but cannot be imported, so training on a GPU is slower: %s",
+            first_line(error),
+        )
+        return False
+    return True
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of the text of an exception, or its type if it has no text."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 @functools.lru_cache
@@ -107,13 +131,17 @@ def _runs(name: PersistentName, height: int, mode: Mode, index: int, loop: Persi
     if key not in _tried:
         try:
             _try(loop, height, torch.device("cuda", index))
+        except torch.OutOfMemoryError:
+            raise  # It says nothing about the kernels: other processes use the GPU, too.
         except Exception as error:  # noqa: BLE001 (compilers and drivers raise errors of any type)
-            _log.warning(
+            failed_before = False in _tried.values()
+            _log.log(
+                logging.INFO if failed_before else logging.WARNING,
                 "The GPU kernels of the cell '%s' with %d hidden units cannot run here, so its "
                 "layers are slower: %s",
                 name,
                 height,
-                str(error).strip().split("\n")[0] or type(error).__name__,
+                first_line(error),
             )
             _tried[key] = False
         else:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from celltune.models.errors import TrialError
 from celltune.models.extensions import CELLS
 from celltune.models.layers.autograd_layer import run_autograd_layer
 from celltune.models.layers.base import Cell
@@ -263,6 +264,20 @@ def test_states_with_strided_columns_are_rejected() -> None:
         make_loop(cell).forward(job.projected, job.hidden, job.weights)
 
 
+def test_batch_whose_addresses_need_more_than_32_bits_is_rejected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cell = make_cell("lstm")
+    job = Job(cell, (2, 3, 4, 5))
+    monkeypatch.setattr(launch, "MOST_VALUES", 3 * 20 * 5 - 1)  # 4 gates and a cell state
+    with pytest.raises(
+        TrialError,
+        match=r"of 5 documents has 300 values in one direction of a recurrent layer \(20 rows, 3 "
+        r"steps\), but the GPU kernels can address only 299\. Decrease batch_size or max_tokens",
+    ):
+        job.actual(make_loop(cell), EXACT)
+
+
 def test_empty_batch_has_empty_results() -> None:
     cell = make_cell("mgu")
     job = Job(cell, (2, 3, 4, 0))
@@ -287,23 +302,63 @@ def test_no_persistent_loop_on_the_cpu_or_in_float64() -> None:
     assert persistent_loop(cell, 16, torch.float64, torch.device("cuda", 0)) is None
 
 
-def test_kernels_that_cannot_run_are_reported_once(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def fail_to_try(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(loop: object, size: int, device: torch.device) -> None:
-        raise RuntimeError("out of resource: shared memory\ndetails")
+        raise error
 
     monkeypatch.setattr(selection, "_tried", {})
     monkeypatch.setattr(selection, "_try", fail)
+
+
+def test_kernels_that_cannot_run_are_reported_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_to_try(monkeypatch, RuntimeError("out of resource: shared memory\ndetails"))
     loop = make_loop(make_cell("mgu"))
+    with caplog.at_level(logging.INFO):
+        for size in (64, 64, 32):
+            assert not selection._runs("mgu", size, "tf32", 0, loop)
+    texts = {record.levelname: record.getMessage() for record in caplog.records}
+    assert len(caplog.records) == 2
+    assert texts == {
+        level: (
+            f"The GPU kernels of the cell 'mgu' with {size} hidden units cannot run here, so its "
+            "layers are slower: out of resource: shared memory"
+        )
+        for level, size in (("WARNING", 64), ("INFO", 32))
+    }
+
+
+def test_kernels_are_tried_again_after_memory_was_exhausted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fail_to_try(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"))
+    loop = make_loop(make_cell("mgu"))
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        selection._runs("mgu", 64, "tf32", 0, loop)
+    monkeypatch.setattr(selection, "_try", lambda *_: None)
+    assert selection._runs("mgu", 64, "tf32", 0, loop)
+
+
+def test_broken_triton_is_reported_and_not_used(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> None:
+        raise ImportError("libtriton.so: cannot open shared object file\nmore")
+
+    works = selection.triton_works.__wrapped__
+    assert works()
+    monkeypatch.setattr(selection.importlib, "import_module", fail)
     with caplog.at_level(logging.WARNING):
-        assert not selection._runs("mgu", 64, "tf32", 0, loop)
-        assert not selection._runs("mgu", 64, "tf32", 0, loop)
+        assert not works()
     (record,) = caplog.records
     assert record.getMessage() == (
-        "The GPU kernels of the cell 'mgu' with 64 hidden units cannot run here, so its layers are "
-        "slower: out of resource: shared memory"
+        "Triton is installed but cannot be imported, so training on a GPU is slower: libtriton.so: "
+        "cannot open shared object file"
     )
+    monkeypatch.setattr(selection.importlib.util, "find_spec", lambda name: None)
+    assert not works()
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.gpu

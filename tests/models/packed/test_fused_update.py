@@ -105,6 +105,16 @@ def test_states_are_adopted_and_handed_over(optimizer: str) -> None:
     assert difference(pack.members[0].state()[0], restarted.state()[0]) < STATE_BOUND
 
 
+def test_first_second_moment_has_the_precision_of_float32() -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    values, moments = torch.zeros(1, 3).to(device), torch.zeros(2, 1, 3).to(device).unbind(0)
+    values.grad = torch.tensor([[1.0, 2.0, -3.0]]).to(device)
+    settings = torch.tensor([[1.0, 0.1, 0.0, 0.1, 0.9, 1.0]]).to(device)
+    fused_update.launch(values, moments, settings, torch.ones(1).to(device), adam=True)
+    expected = torch.tensor([[0.001, 0.004, 0.009]])
+    torch.testing.assert_close(moments[1].cpu(), expected, rtol=3e-7, atol=0)
+
+
 @pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered:RuntimeWarning")
 def test_diverged_trial_leaves_the_others() -> None:
     pack = make_pack(data(), (Setting(8, {}, {"learning_rate": 3e38}), *SETTINGS), **BATCH)
@@ -130,5 +140,14 @@ def test_kernel_that_cannot_run_is_replaced(
     assert "each trial is updated on its own, which is slower: no compiler" in caplog.text
     monkeypatch.setattr(fused_update, "try_update", lambda device: None)
     assert run(torch.device("cuda"))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(updates, "triton_works", lambda: False)
     assert not run(torch.device("cuda"))
+
+
+def test_exhausted_memory_says_nothing_about_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(device: torch.device) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(fused_update, "try_update", fail)
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        updates.fused_updates_run.__wrapped__(torch.device("cuda"))
