@@ -44,7 +44,7 @@ faults: install-dev ## run the tests that kill processes, fill disks and cut lin
 	$(BIN)/python -m pytest tests/faults tests/integration/test_packs.py -m "faults or not faults"
 
 gpu: install-dev ## run the tests and the benchmark that need an NVIDIA GPU
-	$(BIN)/python -m pytest tests/gpu
+	$(BIN)/python -m pytest -m gpu tests
 	$(BIN)/python benchmarks/gpu.py
 
 bench: install-dev ## run every benchmark (long)

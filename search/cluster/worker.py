@@ -44,10 +44,12 @@ def train_packed(task: WorkerTask) -> TrialGroup:
 
 
 def _prepared_process(task: WorkerTask) -> PreparedData:
-    """Apply the limits of a task to this process and open its data."""
+    """Apply the limits of a task to this process, free cached GPU memory, and open its data."""
     import torch
 
     torch.set_num_threads(task.threads)
+    # PyTorch keeps the memory of ended trials, which other workers on the GPU cannot use.
+    torch.cuda.empty_cache()
     if task.memory_gb is not None:
         limit_memory(task.memory_gb)
     return ray_store.open_handle(task.data)

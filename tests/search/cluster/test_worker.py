@@ -10,6 +10,7 @@ import pytest
 
 from celltune.data_prep.errors import DataError, DataLostError
 from celltune.models.errors import TrialError
+from celltune.search.cluster import worker as worker_module
 from celltune.search.cluster.messages import TrialReport, WorkerFailure, WorkerReport, WorkerTask
 from celltune.search.cluster.worker import TrialWorker
 from celltune.search.errors import StorageError
@@ -54,6 +55,18 @@ def slow_epochs(task: TrialTask) -> Iterator[EpochReport]:
     for number in range(1, 100):
         time.sleep(0.006)
         yield epoch(number)
+
+
+@pytest.mark.parametrize("work", [worker_module.train_separately, worker_module.train_packed])
+def test_memory_of_ended_trials_is_free_for_other_workers_on_the_gpu(
+    work: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: done.append("emptied"))
+    monkeypatch.setattr("torch.set_num_threads", lambda threads: None)
+    monkeypatch.setattr(worker_module.ray_store, "open_handle", lambda data: done.append("opened"))
+    work(WorkerTask((trial(),), cast("Any", None), work))
+    assert done == ["emptied", "opened"]
 
 
 def test_short_epochs_share_a_report_up_to_the_last_epoch() -> None:

@@ -1,0 +1,71 @@
+"""Packed trials on a GPU: each has the numbers of its single run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from celltune.models.extensions import CELLS
+from celltune.models.packed.trainer import PackedTrainer
+from celltune.models.packed.updates import fused_updates_run
+from celltune.models.training.trainer import Trainer
+from tests.models.packed.runs import SETTINGS, configs, data, difference, values
+
+pytestmark = pytest.mark.gpu
+
+GPU = "cuda"
+SHAPES: tuple[dict[str, Any], ...] = (
+    *({"cell": cell, "readout": "max"} for cell in CELLS.names()),
+    {"cell": "mgu", "readout": "mean", "optimizer": "sgd"},
+    {"cell": "lstm", "readout": "last_two_layers", "batch_tokens": 150},
+    {"cell": "gru", "readout": "final", "hidden_size": 130},
+    {"cell": "rnn", "nonlinearity": "relu", "bidirectional": False},
+)
+
+
+def assert_equal_runs(shape: dict[str, Any], *, losses: float, states: float) -> None:
+    """Train a pack and single runs, and compare them with relative bounds."""
+    prepared, shape = data(), {"num_layers": 2, "bidirectional": True, **shape}
+    pack = PackedTrainer(prepared, device=GPU)
+    members = [pack.add(*configs(s, shape), seed=s.seed) for s in SETTINGS]
+    singles = [Trainer(*configs(s, shape), prepared, seed=s.seed, device=GPU) for s in SETTINGS]
+    for _ in range(2):
+        results = pack.run_epoch()
+        for member, single in zip(members, singles, strict=True):
+            expected = values(single.run_epoch())
+            assert values(results[member])[3:] == pytest.approx(expected[3:], rel=losses)
+    for member, single in zip(members, singles, strict=True):
+        assert difference(member.state()[0], single.state()[0]) < states
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_numbers_equal_those_of_single_runs(shape: dict[str, Any]) -> None:
+    assert_equal_runs(shape, losses=1e-4, states=1e-2)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
+def test_other_precisions_have_similar_losses(precision: str) -> None:
+    shape = {"cell": "gru", "readout": "mean", "precision": precision}
+    assert_equal_runs(shape, losses=5e-2, states=float("inf"))
+
+
+def test_trial_leaves_and_another_one_joins() -> None:
+    prepared, shape = data(), {"cell": "gru", "readout": "max"}
+    pack = PackedTrainer(prepared, device=GPU)
+    first, second, third = (pack.add(*configs(s, shape), seed=s.seed) for s in SETTINGS)
+    pack.run_epoch()
+    pack.remove(second)
+    joined = pack.add(*configs(SETTINGS[1], shape), seed=SETTINGS[1].seed)
+    joined.load_state(*second.state())
+    pack.run_epoch()
+    assert [member.epoch for member in (first, second, third, joined)] == [2, 1, 2, 2]
+    single = Trainer(*configs(SETTINGS[1], shape), prepared, seed=SETTINGS[1].seed, device=GPU)
+    for _ in range(2):
+        single.run_epoch()
+    assert difference(joined.state()[0], single.state()[0]) < 1e-2
+
+
+def test_the_optimizer_kernel_runs() -> None:
+    assert fused_updates_run(torch.device(GPU, 0))
