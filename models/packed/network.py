@@ -52,7 +52,8 @@ class PackedNetwork:
         device = first.embedding.device
         on_gpu = device.type == "cuda"
         size, dtype = first.config.hidden_size, first.embedding.dtype
-        fused = persistent_loop(first.recurrent.cell, size, dtype, device)
+        spans = len(models) > 1  # of the documents of each trial, see `run_loop_layers`
+        fused = persistent_loop(first.recurrent.cell, size, dtype, device, spans=spans)
         graphed = on_gpu and fused is None
         self._loop: StepLoop = fused or (GraphedLoop(loop) if graphed else loop)
         self.step_multiple = STEP_MULTIPLE if graphed else 1

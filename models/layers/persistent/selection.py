@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -42,7 +43,12 @@ def disabled() -> Iterator[None]:
 
 
 def persistent_loop(
-    cell: Cell, hidden_size: int, dtype: torch.dtype, device: torch.device
+    cell: Cell,
+    hidden_size: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    spans: bool = False,
 ) -> SpanLoop | None:
     """Return a loop that runs each pass as one kernel, or None if a layer cannot.
 
@@ -54,6 +60,7 @@ def persistent_loop(
         hidden_size: H.
         dtype: the type of weights and states; only float32 is supported.
         device: where they are.
+        spans: whether the loop will be given spans, for which other kernels are compiled.
 
     Raises:
         torch.OutOfMemoryError: the memory of the GPU is exhausted.
@@ -70,8 +77,8 @@ def persistent_loop(
     if mode is None:
         return None
     loop = launch.PersistentLoop(cell.loop, kernels, available)
-    height = launch.padded_height(hidden_size)
-    return loop if _runs(cell.persistent, height, mode, index, loop) else None
+    variant = _Variant(cell.persistent, launch.padded_height(hidden_size), mode, spans)
+    return loop if _runs(variant, index, loop) else None
 
 
 def fits_on_chip(cell: Cell, hidden_size: int, memory: int) -> bool:
@@ -122,15 +129,25 @@ def shared_memory(index: int) -> int:
     return int(getattr(properties, "shared_memory_per_block_optin", 48 * 1024))
 
 
-_tried: dict[tuple[PersistentName, int, Mode, int], bool] = {}
+@dataclass(frozen=True)
+class _Variant:
+    """What the compiled kernels depend on."""
+
+    name: PersistentName
+    height: int
+    mode: Mode
+    spans: bool
 
 
-def _runs(name: PersistentName, height: int, mode: Mode, index: int, loop: PersistentLoop) -> bool:
-    """Return whether both passes run on a GPU; each size is tried once per process."""
-    key = (name, height, mode, index)
+_tried: dict[tuple[_Variant, int], bool] = {}
+
+
+def _runs(variant: _Variant, index: int, loop: PersistentLoop) -> bool:
+    """Return whether both passes run on a GPU; each variant is tried once per process."""
+    key = variant, index
     if key not in _tried:
         try:
-            _try(loop, height, torch.device("cuda", index))
+            _try(loop, variant, torch.device("cuda", index))
         except torch.OutOfMemoryError:
             raise  # It says nothing about the kernels: other processes use the GPU, too.
         except Exception as error:  # noqa: BLE001 (compilers and drivers raise errors of any type)
@@ -139,8 +156,8 @@ def _runs(name: PersistentName, height: int, mode: Mode, index: int, loop: Persi
                 logging.INFO if failed_before else logging.WARNING,
                 "The GPU kernels of the cell '%s' with %d hidden units cannot run here, so its "
                 "layers are slower: %s",
-                name,
-                height,
+                variant.name,
+                variant.height,
                 first_line(error),
             )
             _tried[key] = False
@@ -149,12 +166,17 @@ def _runs(name: PersistentName, height: int, mode: Mode, index: int, loop: Persi
     return _tried[key]
 
 
-def _try(loop: PersistentLoop, size: int, device: torch.device) -> None:
+def _try(loop: PersistentLoop, variant: _Variant, device: torch.device) -> None:
     """Run both passes on zeros."""
+    size = variant.height
     with torch.inference_mode(False), torch.no_grad():
+        spans = None
+        if variant.spans:
+            spans = torch.tensor([[0, 1]], dtype=torch.int32, device=device)
         hidden = torch.zeros(1, 2, size + 1, 16, device=device)
         projected = torch.zeros(1, 1, loop.blocks * size, 16, device=device)
         weights = loop.zero_weights(size, device)
-        saved = loop.forward(projected, hidden, weights)
-        loop.backward(projected[:, :, :size], hidden, saved, weights)
-        torch.cuda.synchronize(device)
+        saved = loop.forward(projected, hidden, weights, spans)
+        loop.backward(projected[:, :, :size], hidden, saved, weights, spans)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)

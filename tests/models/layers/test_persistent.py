@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ from celltune.models.layers.autograd_layer import run_autograd_layer
 from celltune.models.layers.base import Cell
 from celltune.models.layers.cells import RnnCell
 from celltune.models.layers.loop_layer import run_loop_layer, run_loop_layers
-from celltune.models.layers.persistent import selection
 from celltune.models.layers.persistent.selection import disabled, persistent_loop
 from celltune.models.layers.stack import RecurrentStack
 from celltune.models.training.precision import tf32_products
@@ -294,71 +292,6 @@ def test_tile_has_at_least_16_rows_and_a_power_of_two() -> None:
 
 def test_every_built_in_cell_names_its_kernels() -> None:
     assert {make_cell(name).persistent for name in BUILTIN_CELLS} == set(launch.KERNELS)
-
-
-def test_no_persistent_loop_on_the_cpu_or_in_float64() -> None:
-    cell = make_cell("mgu")
-    assert persistent_loop(cell, 16, torch.float32, torch.device("cpu")) is None
-    assert persistent_loop(cell, 16, torch.float64, torch.device("cuda", 0)) is None
-
-
-def fail_to_try(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def fail(loop: object, size: int, device: torch.device) -> None:
-        raise error
-
-    monkeypatch.setattr(selection, "_tried", {})
-    monkeypatch.setattr(selection, "_try", fail)
-
-
-def test_kernels_that_cannot_run_are_reported_once(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fail_to_try(monkeypatch, RuntimeError("out of resource: shared memory\ndetails"))
-    loop = make_loop(make_cell("mgu"))
-    with caplog.at_level(logging.INFO):
-        for size in (64, 64, 32):
-            assert not selection._runs("mgu", size, "tf32", 0, loop)
-    texts = {record.levelname: record.getMessage() for record in caplog.records}
-    assert len(caplog.records) == 2
-    assert texts == {
-        level: (
-            f"The GPU kernels of the cell 'mgu' with {size} hidden units cannot run here, so its "
-            "layers are slower: out of resource: shared memory"
-        )
-        for level, size in (("WARNING", 64), ("INFO", 32))
-    }
-
-
-def test_kernels_are_tried_again_after_memory_was_exhausted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    fail_to_try(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"))
-    loop = make_loop(make_cell("mgu"))
-    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
-        selection._runs("mgu", 64, "tf32", 0, loop)
-    monkeypatch.setattr(selection, "_try", lambda *_: None)
-    assert selection._runs("mgu", 64, "tf32", 0, loop)
-
-
-def test_broken_triton_is_reported_and_not_used(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(name: str) -> None:
-        raise ImportError("libtriton.so: cannot open shared object file\nmore")
-
-    works = selection.triton_works.__wrapped__
-    assert works()
-    monkeypatch.setattr(selection.importlib, "import_module", fail)
-    with caplog.at_level(logging.WARNING):
-        assert not works()
-    (record,) = caplog.records
-    assert record.getMessage() == (
-        "Triton is installed but cannot be imported, so training on a GPU is slower: libtriton.so: "
-        "cannot open shared object file"
-    )
-    monkeypatch.setattr(selection.importlib.util, "find_spec", lambda name: None)
-    assert not works()
-    assert len(caplog.records) == 1
 
 
 @pytest.mark.gpu

@@ -36,7 +36,10 @@ def test_spans_do_not_change_the_numbers(monkeypatch: pytest.MonkeyPatch) -> Non
             spans.append(arguments[-1])
             return super().forward(*arguments)
 
-    def loop(cell: Cell, size: int, dtype: torch.dtype, device: torch.device) -> Recording:
+    def loop(
+        cell: Cell, size: int, dtype: torch.dtype, device: torch.device, *, spans: bool
+    ) -> Recording:
+        assert spans
         return Recording(cell.loop, launch.KERNELS[cell.persistent])
 
     monkeypatch.setattr(network, "persistent_loop", loop)
