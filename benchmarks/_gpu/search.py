@@ -195,9 +195,9 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> int:
     return process.wait()
 
 
-def compiled_jobs() -> list[Job]:
+def compiled_jobs(*, packed: bool) -> list[Job]:
     """Return the kernels of all shapes in the space, the slowest to compile first."""
-    return [Job(cell, size, PRECISION, packed=True) for size in KERNEL_SIZES for cell in CELLS]
+    return [Job(cell, size, PRECISION, packed=packed) for size in KERNEL_SIZES for cell in CELLS]
 
 
 def measure(options: Options, deadline: Deadline, rep: Report) -> None:
@@ -207,10 +207,11 @@ def measure(options: Options, deadline: Deadline, rep: Report) -> None:
         print("  ray[tune] and optuna are not installed, so no search is run", flush=True)
         return
     # Ray starts meanwhile; its workers find the kernels compiled, or compile them themselves.
-    with Compilation(compiled_jobs(), options.device):
+    with Compilation(compiled_jobs(packed=True), options.device):
         _measure_search(options, deadline, rep, TRIALS_PER_WORKER, "")
     if deadline.left >= SECOND_SEARCH_SECONDS or (options.quick and not deadline.passed):
-        _measure_search(options, deadline, rep, 1, "_unpacked")
+        with Compilation(compiled_jobs(packed=False), options.device):
+            _measure_search(options, deadline, rep, 1, "_unpacked")
     else:
         rep.left_out.append("the search without packs")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
 from collections.abc import Sequence
@@ -29,6 +30,19 @@ from celltune.search.tuning.trial import TrialTask, run_trial
 from celltune.search.tuning.trial_group import SeparateTrials, TrialGroup
 from celltune.search.types import EpochReport
 
+_log = logging.getLogger(__name__)
+_LOST_CONTEXT = (
+    "an illegal memory access was encountered",
+    "an illegal instruction was encountered",
+    "misaligned address",
+    "device-side assert triggered",
+    "hardware stack error",
+    "the launch timed out and was terminated",
+    "uncorrectable ECC error encountered",
+    "unspecified launch failure",
+)
+"""Texts of CUDA errors after which every CUDA call of the process fails (CUDA Runtime API, "Data
+types used by CUDA Runtime", `cudaError_t`)."""
 _BATCHING_SECONDS = 0.005
 """Epochs that finish within this time are sent in one report."""
 
@@ -92,9 +106,17 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]
         Very short epochs share a report, so that the driver's event loop and its disk keep up. Real
         epochs do not: writing a checkpoint alone takes longer. An exception becomes part of the
         report, so that the worker survives it.
+
+        Raises:
+            RuntimeError: this process can no longer use its GPU. Ray replaces the worker.
         """
         # A list, because the driver has to take the report out of it (see `SchedulerAdapter`).
-        return {"reports": [self._next_report()]}
+        try:
+            return {"reports": [self._next_report()]}
+        except RuntimeError as error:
+            # Ray does not pass the reason on to the driver.
+            _log.error("A worker ends, because its process can no longer use the GPU: %s", error)
+            raise
 
     def _next_report(self) -> WorkerReport:
         report = _ReportBuilder()
@@ -164,7 +186,9 @@ class _ReportBuilder:
 
 
 def _failure(error: Exception) -> WorkerFailure:
-    """Describe an exception for a worker report."""
+    """Describe an exception for a worker report, or raise it if the worker must not survive it."""
+    if isinstance(error, RuntimeError) and any(text in str(error) for text in _LOST_CONTEXT):
+        raise error
     if isinstance(error, DataLostError):
         return WorkerFailure(str(error), cause="lost", data_lost=True)
     if isinstance(error, (StorageError, InputError)):

@@ -316,6 +316,15 @@ def test_config_of_the_search_is_valid(device: str, tmp_path: Path) -> None:
         assert config.resources.gpus_per_trial == (0.25 if device == "cuda" else 0)
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_kernels_of_a_search_are_compiled_the_slowest_first(packed: bool) -> None:
+    jobs = search.compiled_jobs(packed=packed)
+    assert [job.hidden for job in jobs] == sorted((job.hidden for job in jobs), reverse=True)
+    assert {(job.precision, job.packed) for job in jobs} == {("tf32", packed)}
+    space = search.config_of(Options(torch.device("cpu")), 100)["space"]
+    assert {job.cell for job in jobs} == set(space["cell"])
+
+
 def test_search_in_another_folder_finds_the_same_packages() -> None:
     given = {"PYTHONPATH": f"site{os.pathsep}{os.pathsep}/abs"}
     expected = f"{Path.cwd() / 'site'}{os.pathsep}/abs"

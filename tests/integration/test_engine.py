@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -169,3 +170,29 @@ def test_very_short_epochs_share_a_report(tmp_path: Path, monkeypatch: pytest.Mo
     assert [trial.epochs_done for trial in folder.state().trials] == [50, 50, 50]
     assert folder.state().count("completed") == 3
     assert len(batches) < 60
+
+
+def test_a_worker_that_lost_its_gpu_is_replaced(tmp_path: Path) -> None:
+    attempted = tmp_path / "attempted"
+
+    def train(task: TrialTask) -> Iterator[EpochReport]:
+        if not attempted.exists():
+            attempted.write_text(str(os.getpid()))
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        yield EpochReport(1, {"valid_accuracy": 0.5, "process": float(os.getpid())}, "epoch-1")
+
+    def work(task: WorkerTask) -> SeparateTrials:
+        return SeparateTrials(train)
+
+    config = parse_config({**CONFIG, "budget": {"trials": 1, "max_epochs": 1}})
+    folder = new_experiment("demo", tmp_path / "storage")
+    folder.create(config, ExperimentCreated(at=0.0, fingerprint="none"))
+    with folder.open_ledger() as ledger:
+        controller = SearchController(config, ledger, clock=time.time)
+        TuneEngine(config, folder, None, 1, lambda: None, work=work).run(controller, lambda: False)
+    events = folder.snapshot(check_running=False).events
+    (lost,) = [event for event in events if event.event == "worker_lost"]
+    assert lost.cause == "lost"
+    (trial,) = folder.state().trials
+    assert trial.status == "completed"
+    assert trial.epochs[0].metrics["process"] != float(attempted.read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from typing import Any, cast
@@ -55,6 +56,48 @@ def slow_epochs(task: TrialTask) -> Iterator[EpochReport]:
     for number in range(1, 100):
         time.sleep(0.006)
         yield epoch(number)
+
+
+class FailingPack:
+    """A group all of whose trials fail together."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def add(self, task: TrialTask) -> None:
+        del task
+
+    def run_epoch(self) -> None:
+        raise self._error
+
+
+LOST_GPU = "CUDA error: an illegal memory access was encountered\nmore"
+
+
+def test_worker_that_lost_its_gpu_does_not_survive(caplog: pytest.LogCaptureFixture) -> None:
+    def work(task: TrialTask) -> Iterator[EpochReport]:
+        raise RuntimeError(LOST_GPU)
+        yield epoch(1)
+
+    with pytest.raises(RuntimeError, match="an illegal memory access was encountered"):
+        start(work).step()
+    assert "because its process can no longer use the GPU: CUDA error: an illegal" in caplog.text
+    worker = start(work)
+    pack = cast("Any", FailingPack(RuntimeError(LOST_GPU)))
+    worker._task = dataclasses.replace(worker._task, work=lambda task: pack)
+    with pytest.raises(RuntimeError, match="an illegal memory access was encountered"):
+        worker.step()
+
+
+@pytest.mark.parametrize("message", ["CUDA error: out of memory", "CUDA error: invalid argument"])
+def test_worker_survives_other_errors_of_its_gpu(message: str) -> None:
+    def work(task: TrialTask) -> Iterator[EpochReport]:
+        raise RuntimeError(message)
+        yield epoch(1)
+
+    failure = next_report(start(work)).failure
+    assert failure is not None
+    assert failure.message == message
 
 
 @pytest.mark.parametrize("work", [worker_module.train_separately, worker_module.train_packed])
