@@ -58,7 +58,7 @@ class Sampler(ABC):
         - Trials run concurrently: `propose` may be called while earlier trials are unfinished.
           A finished trial may continue later (more epochs); then the search is replayed first.
         - Packed trials (several in one worker) need `propose_given`; its values count as any other
-          proposal. The state of a search does not tell by which method a trial was proposed.
+          proposal. The state of a search does not contain by which method a trial was proposed.
     """
 
     Settings: ClassVar[type[SamplerSettings]] = SamplerSettings
