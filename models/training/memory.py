@@ -69,7 +69,7 @@ class MemoryEstimator:
         """
         self._data = data
         lengths = np.concatenate([data.train.lengths, data.valid.lengths])
-        self._longest = int(lengths.max())
+        self._shortest, self._longest = int(lengths.min()), int(lengths.max())
         self._documents = max(len(data.train), len(data.valid))
         self._steps = np.unique(-(-lengths // STEP_MULTIPLE)) * STEP_MULTIPLE
 
@@ -101,14 +101,17 @@ class MemoryEstimator:
         with tf32_products(training.precision):
             on_chip = fits_on_chip(cell, model.hidden_size, shared_memory)
         implementation = _implementation(cell, packed=trials > 1, on_chip=on_chip)
-        graphs = self._graphs(model, training, cell) if implementation == "graphs" else 0
+        graphs = 0
+        if implementation == "graphs":
+            graphs = self._graphs(model, training, cell, packed=trials > 1)
         return TrainingMemory(
             context=CONTEXT_BYTES,
             splits=sum(_stored_bytes(split) for split in (self._data.train, self._data.valid)),
             weights=trials * weights,
             gradients=trials * gradients,
             moments=trials * gradients * _moments(training),
-            activations=trials * self._activations(model, training, cell, implementation),
+            activations=trials
+            * self._activations(model, training, cell, implementation, packed=trials > 1),
             graphs=trials * graphs,
         )
 
@@ -126,6 +129,8 @@ class MemoryEstimator:
         training: TrainingConfig,
         cell: Cell,
         implementation: Implementation,
+        *,
+        packed: bool,
     ) -> int:
         """Return the bytes of the tensors of a step, at the start of the last layer's backward."""
         features, gates = _state_features(model), len(cell.gates)
@@ -149,9 +154,12 @@ class MemoryEstimator:
         backward = (gates + 2) * features + max(model.embedding_size, features)
         values = embedded + (layers + readout) * features + backward
         ids = 8 * 2 + 1  # Ids and positions of 8 bytes, and the mask.
-        return _positions(training, self._longest, self._documents) * (_FLOAT * values + ids)
+        positions = self._positions(training, self._longest, packed=packed)
+        return positions * (_FLOAT * values + ids)
 
-    def _graphs(self, model: ModelConfig, training: TrainingConfig, cell: Cell) -> int:
+    def _graphs(
+        self, model: ModelConfig, training: TrainingConfig, cell: Cell, *, packed: bool
+    ) -> int:
         """Return the bytes of all graphs: one of each pass for each padded shape of a batch."""
         gates = len(cell.gates)
         # Forward: projection, states, gates, gated states. Backward: all but the first of them,
@@ -159,10 +167,24 @@ class MemoryEstimator:
         values = (2 * gates + 2) + (2 * gates + 3)
         longest = self._steps[-(MAX_GRAPHS // _GRAPHS_PER_SHAPE) :]
         batches = [
-            _positions(training, int(steps), self._documents, multiple=BATCH_MULTIPLE)
+            self._positions(training, int(steps), packed=packed, multiple=BATCH_MULTIPLE)
             for steps in longest
         ]
         return sum(batches) * values * _state_features(model) * _FLOAT
+
+    def _positions(
+        self, training: TrainingConfig, steps: int, *, packed: bool, multiple: int = 1
+    ) -> int:
+        """Return the number of ids, with padding, of the largest batch of documents of a length.
+
+        The batches of packed trials are padded to the size of the largest one, which with a token
+        limit is a batch of short documents.
+        """
+        batch = min(training.batch_size, self._documents)
+        if training.batch_tokens is not None:
+            length = self._shortest if packed else steps
+            batch = max(1, min(batch, training.batch_tokens // length))
+        return steps * -(-batch // multiple) * multiple
 
 
 def _implementation(cell: Cell, *, packed: bool, on_chip: bool) -> Implementation:
@@ -183,14 +205,6 @@ def _moments(training: TrainingConfig) -> int:
     if training.optimizer == "adam":
         return 2
     return 1 if training.momentum else 0
-
-
-def _positions(training: TrainingConfig, steps: int, documents: int, *, multiple: int = 1) -> int:
-    """Return the number of ids, with padding, of the largest batch of documents of a length."""
-    batch = min(training.batch_size, documents)
-    if training.batch_tokens is not None:
-        batch = max(1, min(batch, training.batch_tokens // steps))
-    return steps * -(-batch // multiple) * multiple
 
 
 def _stored_bytes(split: TensorizedSplit) -> int:

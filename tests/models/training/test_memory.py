@@ -10,12 +10,14 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from celltune.data_prep.dataset.batching import training_plan
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.models.config import ModelConfig, TrainingConfig
 from celltune.models.extensions import CELLS
 from celltune.models.layers import stack
 from celltune.models.layers.cuda_graphs import GraphedLoop, run_graphed_layer
 from celltune.models.native import library
+from celltune.models.packed.batches import PackedPlans
 from celltune.models.training.device_split import DeviceSplit
 from celltune.models.training.memory import CONTEXT_BYTES, MemoryEstimator
 from celltune.models.training.trainer import Trainer
@@ -212,6 +214,24 @@ def test_a_token_limit_bounds_the_batch() -> None:
         )
     )
     assert limited == smaller == 4 * single
+
+
+def test_a_token_limit_bounds_the_batches_of_a_pack_by_the_shortest_documents() -> None:
+    documents, model, tokens = make_documents(), make_model("gru", SHAPES[0]), 2 * LONGEST
+    estimator, trials = MemoryEstimator(documents), 4
+    unlimited = estimator.estimate(model, TrainingConfig(batch_size=16), trials=trials)
+    limited = TrainingConfig(batch_size=16, batch_tokens=tokens)
+    share = estimator.estimate(model, limited, trials=trials).activations / unlimited.activations
+    shortest = int(min(documents.train.lengths.min(), documents.valid.lengths.min()))
+    assert share == min(16, tokens // shortest) / 16
+    plans = [
+        training_plan(documents.train, 16, seed=1, epoch=epoch, token_budget=tokens)
+        for epoch in range(trials)
+    ]
+    packed = PackedPlans(DeviceSplit(documents.train, torch.device("cpu")), plans)
+    largest = max(batch.ids[0].numel() for batch in packed)
+    assert largest > tokens  # short documents of one trial beside long ones of another
+    assert largest <= share * 16 * LONGEST
 
 
 def test_a_cell_that_only_defines_a_step_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
