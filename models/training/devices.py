@@ -14,7 +14,7 @@ import torch
 
 from celltune.models.config import Precision
 from celltune.models.errors import DeviceError
-from celltune.models.layers.persistent.selection import shared_memory
+from celltune.models.layers.persistent.selection import is_available, shared_memory
 
 MINIMUM_CAPABILITY: dict[str, tuple[int, int]] = {
     "float32": (0, 0),
@@ -39,7 +39,7 @@ class Gpu:
     memory: int
     """Size of its memory in bytes."""
     shared_memory: int = 48 * 1024
-    """Shared memory in bytes that one program can use."""
+    """Shared memory in bytes that a persistent kernel can use; 0: there are no such kernels."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def inspect_torch() -> TorchDevices:
 def _inspect_gpu(index: int) -> Gpu:
     found = torch.cuda.get_device_properties(index)
     capability = (found.major, found.minor)
-    return Gpu(found.name, capability, found.total_memory, shared_memory(index))
+    on_chip = shared_memory(index) if is_available() else 0
+    return Gpu(found.name, capability, found.total_memory, on_chip)
 
 
 def build_problem(place: str) -> str | None:

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from celltune.models.layers.base import Cell, PersistentName, SpanLoop
+from celltune.models.layers.persistent.fitting import Mode, padded_height, product_mode
 
 if TYPE_CHECKING:
-    from celltune.models.layers.persistent.launch import Mode, PersistentLoop
+    from celltune.models.layers.persistent.launch import PersistentLoop
 
 SWITCH = "CELLTUNE_PERSISTENT"
 """The environment variable that switches the kernels off."""
@@ -67,17 +68,17 @@ def persistent_loop(
     """
     if cell.persistent is None or cell.loop is None or not _enabled.get():
         return None
-    if device.type != "cuda" or dtype != torch.float32 or not _has_triton():
+    if device.type != "cuda" or dtype != torch.float32 or not is_available():
         return None
     from celltune.models.layers.persistent import launch
 
     index = torch.cuda.current_device() if device.index is None else device.index
     kernels, available = launch.KERNELS[cell.persistent], shared_memory(index)
-    mode = launch.product_mode(kernels, hidden_size, dtype, available)
+    mode = product_mode(kernels, hidden_size, dtype, available)
     if mode is None:
         return None
     loop = launch.PersistentLoop(cell.loop, kernels, available)
-    variant = _Variant(cell.persistent, launch.padded_height(hidden_size), mode, spans)
+    variant = _Variant(cell.persistent, padded_height(hidden_size), mode, spans)
     return loop if _runs(variant, index, loop) else None
 
 
@@ -87,17 +88,20 @@ def fits_on_chip(cell: Cell, hidden_size: int, memory: int) -> bool:
     Args:
         cell: the cell of the layer.
         hidden_size: H.
-        memory: the shared memory in bytes that one program can use.
+        memory: the shared memory in bytes that one program can use; 0: the kernels are not
+            available on the machine of the GPU.
     """
-    if cell.persistent is None or cell.loop is None or not _has_triton():
+    if cell.persistent is None or cell.loop is None:
         return False
-    from celltune.models.layers.persistent import launch
-
-    kernels = launch.KERNELS[cell.persistent]
-    return launch.product_mode(kernels, hidden_size, torch.float32, memory) is not None
+    weights = _Weights(len(cell.gates), relu=cell.persistent == "rnn_relu")
+    return product_mode(weights, hidden_size, torch.float32, memory) is not None
 
 
-def _has_triton() -> bool:
+def is_available() -> bool:
+    """Return whether this process may use the kernels: Triton works, and no one switched them off.
+
+    It is not known yet whether Triton can compile them.
+    """
     return os.environ.get(SWITCH) != "0" and triton_works()
 
 
@@ -127,6 +131,14 @@ def shared_memory(index: int) -> int:
     """Return the bytes of shared memory that one program can use."""
     properties = torch.cuda.get_device_properties(index)
     return int(getattr(properties, "shared_memory_per_block_optin", 48 * 1024))
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """`RecurrentWeights` of a cell."""
+
+    gates: int
+    relu: bool
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from celltune.models.layers.persistent import selection
+from celltune.models.layers.persistent import fitting, selection
 from celltune.models.layers.persistent.selection import persistent_loop
-from tests.models.layers.test_persistent import BUILTIN_CELLS, DEVICE, make_cell, make_loop
+from tests.models.layers.test_persistent import BUILTIN_CELLS, DEVICE, launch, make_cell, make_loop
 
 pytestmark = pytest.mark.filterwarnings(
     # The interpreter converts arrays of one element to bounds of loops.
@@ -53,6 +53,25 @@ def test_kernels_with_and_without_spans_are_tried_separately(
     for spans in (True, False, True):
         assert selection._runs(make_variant(64, spans=spans), 0, loop)
     assert tried == [True, False]
+
+
+@pytest.mark.parametrize("name", BUILTIN_CELLS)
+def test_weights_fit_without_triton_where_they_fit_with_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell, kernels = make_cell(name), launch.KERNELS[make_cell(name).persistent]
+    expected = [
+        fitting.product_mode(kernels, size, torch.float32, memory) is not None
+        for size in (16, 64, 200)
+        for memory in (0, 20_000, 101_376, 232_448)
+    ]
+    monkeypatch.setattr(selection, "triton_works", lambda: False)
+    assert [
+        selection.fits_on_chip(cell, size, memory)
+        for size in (16, 64, 200)
+        for memory in (0, 20_000, 101_376, 232_448)
+    ] == expected
+    assert set(expected) == {True, False}
 
 
 def test_no_persistent_loop_on_the_cpu_or_in_float64() -> None:

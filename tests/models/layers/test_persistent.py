@@ -15,6 +15,7 @@ from celltune.models.layers.autograd_layer import run_autograd_layer
 from celltune.models.layers.base import Cell
 from celltune.models.layers.cells import RnnCell
 from celltune.models.layers.loop_layer import run_loop_layer, run_loop_layers
+from celltune.models.layers.persistent import fitting
 from celltune.models.layers.persistent.selection import disabled, persistent_loop
 from celltune.models.layers.stack import RecurrentStack
 from celltune.models.training.precision import tf32_products
@@ -148,13 +149,13 @@ def test_precision_follows_the_setting_for_products(cell: str, precision: str) -
 def test_weights_that_do_not_fit_are_stored_in_float16(cell: str, precision: str) -> None:
     definition = make_cell(cell)
     kernels = launch.KERNELS[definition.persistent]
-    mode: launch.Mode = "float16x3" if precision == "float32" else "float16"
-    memory = launch.shared_bytes(kernels, 20, mode)
+    mode: fitting.Mode = "float16x3" if precision == "float32" else "float16"
+    memory = fitting.shared_bytes(kernels, 20, mode)
     job = Job(definition, (1, 3, 20, 4))
     job.grad *= 1e-9  # Zero in float16.
     loop = launch.PersistentLoop(definition.loop, kernels, memory)
     with tf32_products(precision):
-        assert launch.product_mode(kernels, 20, torch.float32, memory) == mode
+        assert fitting.product_mode(kernels, 20, torch.float32, memory) == mode
         hidden, *grads = job.actual(loop, torch.float32)
     expected_hidden, *expected = job.expected()
     tolerance = 2e-5 if precision == "float32" else 5e-3
@@ -173,10 +174,10 @@ def test_weights_that_do_not_fit_at_all_are_rejected() -> None:
 def test_float16_in_three_products_is_preferred_from_64_hidden_units_on() -> None:
     with tf32_products("float32"):
         modes = {
-            size: launch.product_mode(launch.KERNELS["gru"], size, torch.float32, 227 * 1024)
+            size: fitting.product_mode(launch.KERNELS["gru"], size, torch.float32, 227 * 1024)
             for size in (16, 32, 33, 64, 128)
         }
-        relu = launch.product_mode(launch.KERNELS["rnn_relu"], 64, torch.float32, 227 * 1024)
+        relu = fitting.product_mode(launch.KERNELS["rnn_relu"], 64, torch.float32, 227 * 1024)
     assert modes == {
         16: "tf32x3", 32: "tf32x3", 33: "float16x3", 64: "float16x3", 128: "float16x3"
     }  # fmt: skip
@@ -185,8 +186,8 @@ def test_float16_in_three_products_is_preferred_from_64_hidden_units_on() -> Non
 
 def test_relu_states_are_never_rounded_to_float16() -> None:
     kernels = launch.KERNELS["rnn_relu"]
-    memory = launch.shared_bytes(kernels, 20, "float16x3")
-    assert launch.product_mode(kernels, 20, torch.float32, memory) is None
+    memory = fitting.shared_bytes(kernels, 20, "float16x3")
+    assert fitting.product_mode(kernels, 20, torch.float32, memory) is None
 
 
 def run_layer(cell: Cell, lengths: list[int], loop: launch.PersistentLoop | None) -> list[Tensor]:
@@ -286,7 +287,7 @@ def test_empty_batch_has_empty_results() -> None:
 
 
 def test_tile_has_at_least_16_rows_and_a_power_of_two() -> None:
-    heights = {size: launch.padded_height(size) for size in (1, 16, 17, 32, 33, 64, 100, 128)}
+    heights = {size: fitting.padded_height(size) for size in (1, 16, 17, 32, 33, 64, 100, 128)}
     assert heights == {1: 16, 16: 16, 17: 32, 32: 32, 33: 64, 64: 64, 100: 128, 128: 128}
 
 

@@ -108,10 +108,13 @@ def test_the_installed_torch_is_described(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Properties)
     monkeypatch.setattr(devices, "shared_memory", lambda index: 65_536 + index)
+    monkeypatch.setattr(devices, "is_available", lambda: True)
     assert inspect_torch() == TorchDevices(
         torch.__version__,
         "13.0",
         (replace(TURING, shared_memory=65_536), replace(TURING, shared_memory=65_537)),
     )
+    monkeypatch.setattr(devices, "is_available", lambda: False)  # without Triton
+    assert inspect_torch().gpus == (replace(TURING, shared_memory=0),) * 2
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert inspect_torch().gpus == ()
