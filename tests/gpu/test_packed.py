@@ -67,5 +67,14 @@ def test_trial_leaves_and_another_one_joins() -> None:
     assert difference(joined.state()[0], single.state()[0]) < 1e-2
 
 
-def test_the_optimizer_kernel_runs() -> None:
-    assert fused_updates_run(torch.device(GPU, 0))
+def test_the_optimizer_kernel_has_the_precision_of_float32() -> None:
+    device = torch.device(GPU, 0)
+    assert fused_updates_run(device)
+    from celltune.models.packed import fused_update
+
+    values, moments = torch.zeros(1, 3, device=device), torch.zeros(2, 1, 3, device=device).unbind()
+    values.grad = torch.tensor([[1.0, 2.0, -3.0]], device=device)
+    settings = torch.tensor([[1.0, 0.1, 0.0, 0.1, 0.9, 1.0]], device=device)
+    fused_update.launch(values, moments, settings, torch.ones(1, device=device), adam=True)
+    expected = torch.tensor([[0.001, 0.004, 0.009]], device=device)
+    torch.testing.assert_close(moments[1], expected, rtol=3e-7, atol=0)

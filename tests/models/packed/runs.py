@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -23,6 +24,11 @@ from tests.models.random_data import make_data, make_split
 LOSS_BOUND, STATE_BOUND = 1e-6, 1e-4
 """Largest relative differences between a batched and a single run of a few epochs, of losses and
 of the values of a tensor relative to its largest one."""
+
+on_the_cpu_only = pytest.mark.skipif(
+    torch.cuda.is_available(),
+    reason="Triton compiles kernels for the GPU, so its interpreter cannot run them on the CPU",
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The optimizer kernel: on a GPU if there is one, else in Triton's interpreter."""
+"""The optimizer kernel in Triton's interpreter; on a machine with a GPU, see `tests/gpu`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tests.models.packed.runs import (
     difference,
     make_pack,
     make_trainer,
+    on_the_cpu_only,
     values,
 )
 
@@ -38,7 +39,7 @@ else:
     if _before is not None:
         os.environ["TRITON_INTERPRET"] = _before
 
-pytestmark = pytest.mark.usefixtures("_fused")
+pytestmark = [pytest.mark.usefixtures("_fused"), on_the_cpu_only]
 NO_MOMENTUM = Setting(4, {}, {"momentum": 0.0, "weight_decay": 0.1})
 
 
@@ -103,16 +104,6 @@ def test_states_are_adopted_and_handed_over(optimizer: str) -> None:
     restarted = make_trainer(prepared, SETTINGS[1], **shape)
     restarted.run_epoch()
     assert difference(pack.members[0].state()[0], restarted.state()[0]) < STATE_BOUND
-
-
-def test_first_second_moment_has_the_precision_of_float32() -> None:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    values, moments = torch.zeros(1, 3).to(device), torch.zeros(2, 1, 3).to(device).unbind(0)
-    values.grad = torch.tensor([[1.0, 2.0, -3.0]]).to(device)
-    settings = torch.tensor([[1.0, 0.1, 0.0, 0.1, 0.9, 1.0]]).to(device)
-    fused_update.launch(values, moments, settings, torch.ones(1).to(device), adam=True)
-    expected = torch.tensor([[0.001, 0.004, 0.009]])
-    torch.testing.assert_close(moments[1].cpu(), expected, rtol=3e-7, atol=0)
 
 
 @pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered:RuntimeWarning")

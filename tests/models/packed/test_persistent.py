@@ -18,14 +18,18 @@ from tests.models.packed.runs import (
     difference,
     make_pack,
     make_trainer,
+    on_the_cpu_only,
     values,
 )
 from tests.models.random_data import make_data, make_split
 
-pytestmark = pytest.mark.filterwarnings(
+pytestmark = [
+    on_the_cpu_only,
     # The interpreter converts arrays of one element to bounds of loops.
-    "ignore:Conversion of an array with ndim > 0 to a scalar:DeprecationWarning"
-)
+    pytest.mark.filterwarnings(
+        "ignore:Conversion of an array with ndim > 0 to a scalar:DeprecationWarning"
+    ),
+]
 
 
 def test_spans_do_not_change_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
