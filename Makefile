@@ -43,9 +43,9 @@ test: install-dev ## run the tests
 faults: install-dev ## run the tests that kill processes, fill disks and cut links
 	$(BIN)/python -m pytest tests/faults tests/integration/test_packs.py -m "faults or not faults"
 
-gpu: install-dev ## run the tests and the benchmark that need an NVIDIA GPU
-	$(BIN)/python -m pytest -m gpu tests
+gpu: install-dev ## run the benchmark and the tests that need an NVIDIA GPU
 	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python -m pytest -m gpu tests
 
 bench: install-dev ## run every benchmark (long)
 	@set -e; for file in benchmarks/[a-z]*.py; do \

@@ -73,7 +73,7 @@ class SamplerContract:
         config = self.config()
         for given in _GIVEN:
             first, second = self.make(), self.make()
-            if not first.proposes_given:
+            if not first.proposes_given():
                 with pytest.raises(NotImplementedError, match="cannot propose trials with given"):
                     first.propose_given(0, given)
                 return

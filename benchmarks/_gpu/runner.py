@@ -167,7 +167,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parsed = parse(given)
     if parsed.tables is not None:
-        print(tables.markdown(parsed.tables))
+        try:
+            print(tables.markdown(parsed.tables))
+        except FileNotFoundError as error:
+            print(error, file=sys.stderr)
+            return 2
         return 0
     problem = no_gpu() if parsed.device == "cuda" else None
     if problem is not None:

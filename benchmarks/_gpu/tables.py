@@ -12,11 +12,18 @@ MACHINE = ("card", "driver", "torch", "cuda", "cudnn", "triton", "ray", "python"
 
 
 def markdown(folder: Path) -> str:
-    """Return a heading and tables for each section whose file is in a folder."""
+    """Return a heading and tables for each section whose file is in a folder.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     records = {name: _read(folder / f"gpu-{name}.json") for name in TABLES}
     found = {name: record for name, record in records.items() if record is not None}
     if not found:
-        return f"{folder} contains no file gpu-<section>.json, such as gpu-cells.json."
+        raise FileNotFoundError(
+            f"{folder} contains no file gpu-<section>.json, such as gpu-cells.json. Name the "
+            "folder that --out named in a run."
+        )
     parts = []
     for name, record in found.items():
         parts.append(f"### {name}")

@@ -18,6 +18,7 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import open_storage
+from celltune.search.tuning.packing import describe_packs
 from celltune.search.tuning.stopping import SearchEnd, explain_end
 from celltune.search.wording import counted
 
@@ -116,13 +117,19 @@ def describe_plan(config: SearchConfig) -> str:
     """Return the budget, the resources and the searched hyperparameters of a config, as text."""
     stopping = config.early_stopping
     early = stopping.describe() if stopping else "no early stopping"
-    packed = config.resources.trials_per_worker
-    return (
+    resources = config.resources
+    packed = resources.trials_per_worker
+    lines = [
         f"Plan: {counted(config.budget.trials, 'trial')} of up to "
         f"{counted(config.budget.max_epochs, 'epoch')}, {early}, "
         f"{counted(config.resources.cpus_per_trial, 'CPU')} and "
         f"{counted(config.resources.gpus_per_trial, 'GPU')} per "
-        f"{'trial' if packed == 1 else f'worker of {packed} trials'}; metric {config.metric}.\n"
+        f"{'trial' if packed == 1 else f'worker of {packed} trials'}; metric {config.metric}.",
         f"Searched: {', '.join(config.space.searched) or 'nothing'}. "
-        f"Fixed: {', '.join(config.space.fixed) or 'nothing'}."
-    )
+        f"Fixed: {', '.join(config.space.fixed) or 'nothing'}.",
+    ]
+    if packed > 1:
+        lines.append(describe_packs(config))
+    if resources.gpus_per_trial > 0:
+        lines.append("The GPUs, their memory and torch are checked at the launch.")
+    return "\n".join(lines)

@@ -146,14 +146,25 @@ def _study_of_values(
     state: ExperimentState,
     value_of: Callable[[TrialRecord], float | None],
 ) -> optuna.Study:
-    """Return a study of the trials that have a value, with only the searched parameters."""
+    """Return a study of the trials that have a value.
+
+    It contains the searched hyperparameters of which these trials have more than one value: packed
+    trials share many.
+    """
     study = optuna.create_study(direction="maximize" if sign(config.metric) > 0 else "minimize")
-    for trial in state.trials:
-        value = value_of(trial)
-        if value is not None:
-            params = {k: v for k, v in trial.params.items() if k in config.space.searched}
-            kinds = {name: distribution(config.space.searched[name]) for name in params}
-            study.add_trial(create_trial(value=value, params=params, distributions=kinds))
+    values = {trial.number: value_of(trial) for trial in state.trials}
+    trials = [trial for trial in state.trials if values[trial.number] is not None]
+    varied = [
+        name
+        for name in config.space.searched
+        if len({repr(trial.params[name]) for trial in trials if name in trial.params}) > 1
+    ]
+    for trial in trials:
+        params = {name: trial.params[name] for name in varied if name in trial.params}
+        kinds = {name: distribution(config.space.searched[name]) for name in params}
+        study.add_trial(
+            create_trial(value=values[trial.number], params=params, distributions=kinds)
+        )
     return study
 
 

@@ -32,6 +32,7 @@ from celltune.search.storage.locate import find_experiment, new_experiment, open
 from celltune.search.storage.snapshot import with_budget
 from celltune.search.tracking.trackers import track_search
 from celltune.search.tuning.budget_changes import Changes, budget_event, config_after
+from celltune.search.tuning.packing import describe_packs
 from celltune.search.tuning.stopping import end_reason
 from celltune.search.tuning.warm_start import describe_warm_start, warm_start_event
 from celltune.search.version import VERSION, library_versions
@@ -117,6 +118,8 @@ def launch(
         trials_per_worker=resolved.resources.trials_per_worker,
     ) as workers:
         gpus = usable_gpus(resolved.resources, resolved.space.values("precision"), view)
+        if resolved.resources.trials_per_worker > 1:
+            view.message(describe_packs(resolved))
         data = _prepare(resolved, view)
         _check_vectors(resolved, data)
         _check_gpu_memory(resolved, gpus, data)

@@ -143,6 +143,10 @@ def usable_gpus(
 
     if message := unused_gpus(resources):
         view.message(message)
+    if resources.gpus_per_trial == 0 and set(precisions) - {"float32"}:
+        view.message(
+            "Trials run on the CPU, which computes in float32, so space.precision has no effect."
+        )
     if resources.gpus_per_trial > 0:
         view.stage("Checking the GPUs of the cluster")
     nodes = find_gpu_nodes(resources)

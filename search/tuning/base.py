@@ -63,8 +63,6 @@ class Sampler(ABC):
 
     Settings: ClassVar[type[SamplerSettings]] = SamplerSettings
     """Model of the keys of `sampler` in a config."""
-    proposes_given: ClassVar[bool] = False
-    """Whether the sampler implements `propose_given`."""
 
     @abstractmethod
     def __init__(self, problem: SearchProblem, settings: Any) -> None:
@@ -93,7 +91,7 @@ class Sampler(ABC):
     ) -> dict[str, ParameterValue]:
         """Return the hyperparameters of a new trial, some of which have given values.
 
-        It is called only if `proposes_given` is true.
+        Packed trials need it, so a sampler that does not define it cannot be used for them.
 
         Args:
             number: the trial's number.
@@ -104,6 +102,11 @@ class Sampler(ABC):
             NotImplementedError: the sampler does not implement this.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot propose trials with given values.")
+
+    @classmethod
+    def proposes_given(cls) -> bool:
+        """Return whether the sampler defines `propose_given`."""
+        return cls.propose_given is not Sampler.propose_given
 
     def report(self, number: int, epoch: int, value: float) -> None:  # noqa: B027 (optional)
         """Receive the metric of an unfinished trial after an epoch; ignored by default.

@@ -93,7 +93,7 @@ class SearchController:
         self._rule = make_rule(config)
         self._end_interrupted(self._replay_rule())
         self.sampler.replay(self.state)
-        self._planner = ShapePlanner(config, self.state)
+        self._planner = ShapePlanner(config, self.state, trials_per_worker)
         self._waiting = deque(t.number for t in self.state.trials if t.status == "unfinished")
 
     def observe(self, observer: Observer) -> None:

@@ -20,12 +20,16 @@ from celltune.search.errors import ConfigError
 from celltune.search.extensions import SAMPLERS
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.types import ParameterValue
+from celltune.search.wording import counted
 
 __all__ = [
     "PackShape",
     "ShapePlanner",
     "check_sampler_packs",
+    "count_shapes",
+    "describe_packs",
     "given_values",
+    "group_size",
     "shape_of",
 ]
 
@@ -44,6 +48,10 @@ def given_values(space: Space, shape: PackShape) -> dict[str, ParameterValue]:
     return {name: value for name, value in shape if name in space.searched}
 
 
+SHAPES_OF_A_SMALL_SEARCH = 8
+"""Number of shapes that a search should try, if its budget is too small for full groups."""
+
+
 class ShapePlanner:
     """Decides which shapes the new trials of a packed search have.
 
@@ -54,20 +62,29 @@ class ShapePlanner:
     """
 
     GROUP: ClassVar[int] = 16
-    """Number of trials of a shape that start whatever their results are."""
+    """Number of trials of a shape that start whatever their results are; see `group_size`."""
     FIRST_SHAPES: ClassVar[int] = 4
     """Number of different shapes before the sampler chooses shapes and before one is preferred."""
 
-    def __init__(self, config: SearchConfig, state: ExperimentState) -> None:
-        """Create a planner for the trials of `state`, including those created later."""
+    def __init__(
+        self, config: SearchConfig, state: ExperimentState, trials_per_worker: int = 1
+    ) -> None:
+        """Create a planner for the trials of `state`, including those created later.
+
+        Args:
+            config: the experiment's config.
+            state: the state of the search.
+            trials_per_worker: the maximum number of trials that a worker trains together.
+        """
         self._config = config
         self._state = state
+        self._group = group_size(config, trials_per_worker)
         self._shapes: list[PackShape] = []
         self._known = {
             shape_of({**config.space.fixed, **trial.params})
             for trial in (state.prior.trials if state.prior else ())
         }
-        self._possible = _count_shapes(config.space)
+        self._possible = count_shapes(config.space)
 
     def shape(self, number: int) -> PackShape:
         """Return the shape of a trial."""
@@ -90,10 +107,10 @@ class ShapePlanner:
         """Return whether another trial of a shape should start while others of it are trained."""
         self._update()
         mine = [number for number, other in enumerate(self._shapes) if other == shape]
-        if self._possible == 1 or len(mine) % self.GROUP:
+        if self._possible == 1 or len(mine) % self._group:
             return True
         best = self._state.ranked(self._config.metric)[:1]
-        return self._knows_shapes() and any(t.number in mine[-self.GROUP :] for t in best)
+        return self._knows_shapes() and any(t.number in mine[-self._group :] for t in best)
 
     def _knows_shapes(self) -> bool:
         self._update()
@@ -106,7 +123,35 @@ class ShapePlanner:
         self._known.update(shapes)
 
 
-def _count_shapes(space: Space) -> int:
+def group_size(config: SearchConfig, trials_per_worker: int) -> int:
+    """Return the number of trials of a shape that start whatever their results are.
+
+    A group fills a worker. In a small search it is not larger, because then the search tries more
+    shapes.
+
+    Args:
+        config: the experiment's config.
+        trials_per_worker: the maximum number of trials that a worker trains together.
+    """
+    share = config.budget.trials // SHAPES_OF_A_SMALL_SEARCH
+    return max(trials_per_worker, min(ShapePlanner.GROUP, share))
+
+
+def describe_packs(config: SearchConfig) -> str:
+    """Return how many shapes a packed search is going to try, as a sentence."""
+    group = group_size(config, config.resources.trials_per_worker)
+    possible = count_shapes(config.space)
+    tried = min(possible, -(-config.budget.trials // group))
+    text = (
+        f"Packs: trials of one shape start in groups of {group}, so the search tries about "
+        f"{tried:,} of {counted(possible, 'shape')} (docs/packs.md)."
+    )
+    if config.resources.gpus_per_trial == 0:
+        text += " On a CPU, packs are not faster than one trial per worker."
+    return text
+
+
+def count_shapes(space: Space) -> int:
     """Return the number of shapes in a space."""
     searched = {n: d for n, d in space.searched.items() if n not in PER_TRIAL}
     return math.prod(
@@ -156,7 +201,7 @@ def check_sampler_packs(config: SearchConfig) -> None:
     Raises:
         ConfigError: it cannot.
     """
-    if not SAMPLERS.load(config.sampler.name).proposes_given:
+    if not SAMPLERS.load(config.sampler.name).proposes_given():
         raise ConfigError(
             f"sampler.name is '{config.sampler.name}', a sampler that cannot propose trials of a "
             "given shape, which packed trials need. Set resources.trials_per_worker to 1, or use "

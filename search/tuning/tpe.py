@@ -36,7 +36,6 @@ class TPESampler(Sampler):
     """
 
     Settings = TPESettings
-    proposes_given = True
 
     def __init__(self, problem: SearchProblem, settings: TPESettings) -> None:
         """Create a study that contains only the trials of a warm start."""

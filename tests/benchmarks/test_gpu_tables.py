@@ -63,7 +63,8 @@ def test_every_section_has_a_table(
     assert line in tables.markdown(tmp_path).splitlines()
 
 
-def test_folder_without_results_is_named(tmp_path: Path) -> None:
-    assert tables.markdown(tmp_path) == (
-        f"{tmp_path} contains no file gpu-<section>.json, such as gpu-cells.json."
-    )
+def test_folder_without_results_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert runner.main(["--tables", str(tmp_path)]) == 2
+    assert f"{tmp_path} contains no file gpu-<section>.json" in capsys.readouterr().err

@@ -213,6 +213,20 @@ def test_importances_compare_trials_after_equal_training(demo: LocalExperiment) 
         assert sum(shares.values()) == pytest.approx(1.0)
 
 
+def test_importances_omit_hyperparameters_with_a_single_value() -> None:
+    trials = [
+        (
+            {"cell": "gru", "hidden_size": 8, "learning_rate": 0.001 * n},
+            [0.5 + 0.01 * n],
+            "completed",
+        )
+        for n in range(1, 25)
+    ]
+    config = make_config(early_stopping=None)
+    (shares,) = importances(config, state_of(*trials)).values()
+    assert list(shares) == ["learning_rate"]
+
+
 def test_importance_is_not_shown_if_the_best_trials_are_equal() -> None:
     trials = [({"cell": cell, "learning_rate": 0.01}, [0.9], "completed") for cell in ("gru",) * 12]
     config = make_config(early_stopping=None)

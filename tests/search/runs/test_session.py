@@ -6,11 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from celltune.search.cluster import gpu_checks
+from celltune.search.config.schema import Resources
 from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import ExperimentCreated
-from celltune.search.runs.session import CHANGEABLE_KEYS, config_for_run, resolve_for_run
+from celltune.search.runs.session import (
+    CHANGEABLE_KEYS,
+    config_for_run,
+    resolve_for_run,
+    usable_gpus,
+)
+from celltune.search.runs.view import SilentView
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import new_experiment
+from celltune.search.tuning.base import Sampler
 from celltune.search.tuning.tpe import TPESampler
 from tests.search.simulated_search import make_config
 
@@ -57,7 +66,7 @@ def test_packed_trials_need_a_sampler_that_proposes_them(
 ) -> None:
     changes = ["resources.trials_per_worker=2"]
     assert config_for_run(experiment, changes).resources.trials_per_worker == 2
-    monkeypatch.setattr(TPESampler, "proposes_given", False)
+    monkeypatch.setattr(TPESampler, "propose_given", Sampler.propose_given)
     with pytest.raises(ConfigError, match=r"sampler.name is 'tpe', a sampler that cannot propose"):
         config_for_run(experiment, changes)
     with pytest.raises(ConfigError, match=r"Set resources.trials_per_worker to 1, or use"):
@@ -77,3 +86,25 @@ def test_a_fraction_that_does_not_divide_a_gpu_is_rejected_in_given_configs_only
     stored = new_experiment("stored", tmp_path)
     stored.create(make_config(resources={"gpus_per_trial": 0.3}), CREATED)
     assert config_for_run(stored, []).resources.gpus_per_trial == 0.3
+
+
+def test_a_precision_has_no_effect_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_checks, "unused_gpus", lambda resources: None)
+    monkeypatch.setattr(gpu_checks, "find_gpu_nodes", lambda resources: [])
+    view = Messages()
+    usable_gpus(Resources(), ["float32"], view)
+    assert view.messages == []
+    usable_gpus(Resources(), ["float32", "bfloat16"], view)
+    assert view.messages == [
+        "Trials run on the CPU, which computes in float32, so space.precision has no effect."
+    ]
+
+
+class Messages(SilentView):
+    """A view that keeps its messages."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)

@@ -27,7 +27,9 @@ from celltune.search.tuning.packing import (
     PackShape,
     ShapePlanner,
     check_sampler_packs,
+    describe_packs,
     given_values,
+    group_size,
     shape_of,
 )
 from celltune.search.types import EpochReport, ParameterValue
@@ -251,7 +253,7 @@ def make_planner(
             state.apply(
                 EpochReported(at=0.0, number=number, epoch=1, metrics=metrics, checkpoint=None)
             )
-    return ShapePlanner(config, state), state
+    return ShapePlanner(config, state, GROUP), state
 
 
 GROUP = ShapePlanner.GROUP
@@ -271,6 +273,34 @@ def test_trials_of_a_shape_start_in_groups() -> None:
     created = TrialCreated(at=0.0, number=GROUP, params=state.trials[0].params, max_epochs=4)
     state.apply(created)
     assert planner.continues(GRU), "a later trial of this shape starts another group"
+
+
+@pytest.mark.parametrize(
+    ("trials", "per_worker", "size"),
+    [(1000, 4, 16), (1000, 32, 32), (64, 4, 8), (20, 4, 4), (2, 1, 1)],
+)
+def test_groups_fill_a_worker_and_are_small_in_small_searches(
+    trials: int, per_worker: int, size: int
+) -> None:
+    assert group_size(make_config(budget={"trials": trials}), per_worker) == size
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [
+        (1, "start in groups of 4, so the search tries about 3 of 6 shapes (docs/packs.md)."),
+        (0, "(docs/packs.md). On a CPU, packs are not faster than one trial per worker."),
+    ],
+)
+def test_the_plan_of_a_packed_search_tells_how_many_shapes_it_tries(
+    gpus: int, expected: str
+) -> None:
+    config = make_config(
+        budget={"trials": 12},
+        space={"cell": ["gru", "lstm", "mgu"], "hidden_size": [8, 16]},
+        resources={"gpus_per_trial": gpus, "trials_per_worker": 4},
+    )
+    assert describe_packs(config).endswith(expected)
 
 
 def test_a_group_with_the_best_trial_is_followed_by_another() -> None:
