@@ -10,6 +10,7 @@ Outside of `ray_internals`, this is the only module of data_prep that imports Ra
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ ACTOR_NAME = "celltune-data-cache-2"
 """The number changes with the actor's methods, because the actor of an older release may still run
 in a cluster."""
 NAMESPACE = "celltune"
+ACTOR_SECONDS, RETRY_SECONDS = 60.0, 0.2
+"""How long the actor may be unavailable, for example after a node died, and the time between two
+attempts to reach it."""
 
 
 @dataclass(frozen=True)
@@ -148,14 +152,28 @@ def acquire(data: PreparedData, *, limit: int | None = None) -> None:
         limit: maximum size of all published data in bytes; None for no limit.
 
     Raises:
-        DataError: Ray is not connected, its object store is full, or the data in use leaves too
-            little room below the limit.
+        DataError: Ray is not connected, its object store is full, the data in use leaves too little
+            room below the limit, or the actor that keeps the data was unavailable for too long.
     """
     _check_connected()
-    actor, job = _get_or_create_actor(), ray.get_runtime_context().get_job_id()
-    # Another search can drop the data between the two calls; then it is published again.
-    while not ray.get(actor.acquire.remote(data.fingerprint, job)):
-        _publish(actor, data, limit)
+    job, deadline = ray.get_runtime_context().get_job_id(), time.monotonic() + ACTOR_SECONDS
+    while True:
+        try:
+            actor = _get_or_create_actor()
+            # Another search can drop the data between the two calls; then it is published again.
+            while not ray.get(actor.acquire.remote(data.fingerprint, job)):
+                _publish(actor, data, limit)
+        except ray.exceptions.RayActorError as error:
+            # The node of the actor died: Ray starts the actor on another one.
+            if time.monotonic() > deadline:
+                raise DataError(
+                    "The prepared data cannot be shared in the Ray cluster: the actor that keeps "
+                    f"it was unavailable for {ACTOR_SECONDS:g} s ({type(error).__name__}). Check "
+                    "with 'ray status' that the nodes of the cluster are alive, then try again."
+                ) from error
+            time.sleep(RETRY_SECONDS)
+        else:
+            return
 
 
 def release(fingerprint: str) -> None:

@@ -157,3 +157,38 @@ def test_lost_data_is_published_again(data: PreparedData, monkeypatch: pytest.Mo
         store.open_handle(handle)
     with store.acquired(data):
         assert store.open_handle(handle).fingerprint == data.fingerprint
+
+
+class _Unavailable:
+    """An actor that cannot be reached."""
+
+    def __init__(self) -> None:
+        self.acquire = self
+
+    def remote(self, *arguments: object) -> None:
+        raise ray.exceptions.ActorUnavailableError("no connection", bytes(16))
+
+
+def test_an_actor_that_is_unavailable_for_a_moment_is_asked_again(
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, asked = store._get_or_create_actor, []
+
+    def first_unavailable() -> object:
+        asked.append(1)
+        return _Unavailable() if len(asked) == 1 else find()
+
+    monkeypatch.setattr(store, "_get_or_create_actor", first_unavailable)
+    monkeypatch.setattr(store, "RETRY_SECONDS", 0.0)
+    store.acquire(data)
+    assert len(asked) == 2
+    store.release(data.fingerprint)
+
+
+def test_an_actor_that_stays_unavailable_is_an_error(
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_get_or_create_actor", _Unavailable)
+    monkeypatch.setattr(store, "ACTOR_SECONDS", -1.0)
+    with pytest.raises(DataError, match=r"was unavailable for -1 s \(ActorUnavailableError\)"):
+        store.acquire(data)
