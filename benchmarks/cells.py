@@ -67,7 +67,6 @@ def one_layer(
     cell: str, hidden: int, steps: int, batch: int, device: torch.device
 ) -> dict[str, Run]:
     """Return runs of one layer without padding: celltune, torch, and a plain Python loop."""
-    lengths = torch.full((batch,), steps)
     inputs = torch.randn(steps, batch, FEATURES, device=device, requires_grad=True)
     peer = PEERS.get(cell, nn.GRU)(FEATURES, hidden).to(device)
     ours = RecurrentStack(
@@ -78,7 +77,7 @@ def one_layer(
     tall = torch.randn(steps, hidden, batch, device=device)
 
     def our_states() -> Tensor:
-        return ours(inputs.transpose(1, 2), None, lengths=lengths)
+        return ours(inputs.transpose(1, 2), None)
 
     return {
         "ours": forward_and_backward(our_states, tall, inputs, ours),
@@ -105,7 +104,7 @@ def two_layers(hidden: int, steps: int, batch: int, device: torch.device) -> dic
     wide = tall.transpose(1, 2).contiguous()
 
     def our_states() -> Tensor:
-        return ours(inputs.transpose(1, 2), real, lengths=lengths)
+        return ours(inputs.transpose(1, 2), real)
 
     def packed() -> Tensor:
         states, _ = peer(pack_padded_sequence(inputs, lengths))
