@@ -54,7 +54,12 @@ def metric_text(metric: Metric, value: float | None) -> str:
     if value is None:
         return "-"
     is_percent = objective_metric(metric).style == "percent"
-    return percent_text(value) if is_percent else f"{value:.4f}"
+    return percent_text(value) if is_percent else loss_text(value)
+
+
+def loss_text(value: float) -> str:
+    """Format a value without a unit: `0.3142`; from a million on `9.156e+29`, to stay narrow."""
+    return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.3e}"
 
 
 def percent_text(fraction: float, digits: int | None = 2) -> str:

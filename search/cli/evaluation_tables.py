@@ -9,7 +9,12 @@ import numpy as np
 
 from celltune.search.evaluation.metrics import row_shares
 from celltune.search.results.tables import Column, TextTable
-from celltune.search.wording import percent_range, percent_spread, percent_text
+from celltune.search.wording import (
+    loss_text,
+    percent_range,
+    percent_spread,
+    percent_text,
+)
 
 Record = Mapping[str, Any]
 
@@ -53,7 +58,7 @@ def cells(record: Record) -> list[str]:
         percent_spread(accuracy["mean"] or 0.0, accuracy["std"]),
         percent_range(accuracy["low"], accuracy["high"]),
         f"{record['test_f1']['mean']:.4f}",
-        "-" if loss is None else f"{loss['mean']:.4f}",
+        "-" if loss is None else loss_text(loss["mean"]),
         percent_text(record["train_accuracy"]["mean"]),
         f"{record['parameters']:,.0f}",
         "-" if epoch is None else f"{epoch:.1f}",

@@ -10,7 +10,12 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.report.markup import Section, collapsed, paragraphs, scrollable
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.types import Metric
-from celltune.search.wording import percent_range, percent_spread, percent_text
+from celltune.search.wording import (
+    loss_text,
+    percent_range,
+    percent_spread,
+    percent_text,
+)
 
 _ONE_SEED = "Each trial was trained with one seed, so the variation between seeds is unknown."
 
@@ -68,7 +73,7 @@ def _result_cells(record: Mapping[str, Any]) -> dict[str, str]:
         "accuracy": percent_spread(accuracy["mean"], accuracy["std"]),
         "95 % interval": percent_range(accuracy["low"], accuracy["high"]),
         "F1": f"{record['test_f1']['mean']:.4f}",
-        "cross-entropy": "" if loss is None else f"{loss['mean']:.4f}",
+        "cross-entropy": "" if loss is None else loss_text(loss["mean"]),
         "parameters": f"{record['parameters']:,.0f}",
         "s/epoch": "" if epoch_seconds is None else f"{epoch_seconds:.4g}",
         "ms/document": f"{record['milliseconds_per_review']:.4g}",

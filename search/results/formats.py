@@ -15,7 +15,14 @@ from celltune.search.errors import OptionError
 from celltune.search.extensions import LEADERBOARD_FORMATS, METRICS
 from celltune.search.results.ranking import Row
 from celltune.search.results.tables import Column, TextTable, csv_text
-from celltune.search.wording import NAMING, describe_params, metric_text, percent_text, single_line
+from celltune.search.wording import (
+    NAMING,
+    describe_params,
+    loss_text,
+    metric_text,
+    percent_text,
+    single_line,
+)
 from celltune.spelling import closest_match
 
 Rendered = str | bytes | TextTable
@@ -154,7 +161,7 @@ def value_text(key: str, value: Any) -> str:
     if key == "seconds":
         return f"{value:.1f}"
     if key.endswith("_loss"):
-        return f"{value:.4f}"
+        return loss_text(value)
     return _text(value)
 
 
