@@ -7,6 +7,7 @@ imported inside the functions, because some of the variables have to be set befo
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,11 @@ READ_BY_TUNE = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
 }
 
+TUNE_LOGGER = "ray.tune.tune"
+TUNE_SUMMARY = "Trials did not complete"
+"""Start of an error that Ray Tune logs at the end of a run in which a worker was lost. It contains
+Ray's ids of trials that have been completed by other workers since."""
+
 
 def set_import_environment() -> None:
     """Set the variables that Ray reads when it is imported, unless they are set already."""
@@ -41,9 +47,18 @@ def set_import_environment() -> None:
 
 @contextmanager
 def tune_environment() -> Iterator[None]:
-    """Set the variables that Ray Tune reads, and restore the environment afterwards."""
-    with _environment(READ_BY_TUNE):
-        yield
+    """Set the variables that Ray Tune reads and omit `TUNE_SUMMARY`; restore both afterwards."""
+    logger = logging.getLogger(TUNE_LOGGER)
+    logger.addFilter(_is_no_summary)
+    try:
+        with _environment(READ_BY_TUNE):
+            yield
+    finally:
+        logger.removeFilter(_is_no_summary)
+
+
+def _is_no_summary(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(TUNE_SUMMARY)
 
 
 @contextmanager

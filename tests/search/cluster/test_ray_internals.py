@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import subprocess
@@ -19,6 +20,8 @@ from ray.tune.schedulers import FIFOScheduler
 from celltune.search.cluster.ray_internals import (
     READ_AT_IMPORT,
     READ_BY_TUNE,
+    TUNE_LOGGER,
+    TUNE_SUMMARY,
     OmittedFromSnapshots,
     autoscaler_node_groups,
     discard_trial_data,
@@ -63,6 +66,23 @@ def test_the_tune_environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> No
         assert READ_BY_TUNE.items() <= os.environ.items()
     assert os.environ[first] == "before"
     assert second not in os.environ
+
+
+def test_ray_tunes_summary_of_lost_workers_is_omitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert f'logger.error("{TUNE_SUMMARY}: %s"' in (RAY / "tune" / "tune.py").read_text("utf-8")
+    logger = logging.getLogger(TUNE_LOGGER)
+    messages: list[str] = []
+    monkeypatch.setattr(logger, "handle", lambda record: _handled(logger, record, messages))
+    with tune_environment():
+        logger.error(f"{TUNE_SUMMARY}: %s", ["1"])
+        logger.error("Something else: %s", 1)
+    logger.error(f"{TUNE_SUMMARY}: %s", ["2"])
+    assert messages == ["Something else: 1", f"{TUNE_SUMMARY}: ['2']"]
+
+
+def _handled(logger: logging.Logger, record: logging.LogRecord, messages: list[str]) -> None:
+    if logger.filter(record):
+        messages.append(record.getMessage())
 
 
 def test_the_autoscaler_config_names_node_groups(monkeypatch: pytest.MonkeyPatch) -> None:
