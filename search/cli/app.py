@@ -21,7 +21,7 @@ from celltune.search.cli.options import (
     describe_plan,
     make_console,
 )
-from celltune.search.results.ranking import majority_sentence
+from celltune.search.results.ranking import losses_sentence, majority_sentence
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
 from celltune.search.runs.status import summarize
@@ -91,6 +91,8 @@ def status(name: Name, storage: Storage = None) -> None:
         label = f", {NOT_ABOVE_MAJORITY}" if is_above is False else ""
         typer.echo(f"best {metric}: {value} (trial {best.number}{label})")
     if sentence := majority_sentence(state):
+        typer.echo(sentence)
+    if sentence := losses_sentence(state):
         typer.echo(sentence)
     for trial in state.trials:
         if trial.status == "failed":

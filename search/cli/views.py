@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,6 +18,7 @@ from rich.text import Text
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.events import (
     CAUSES,
+    WORKER_CAUSES,
     EpochReported,
     Event,
     TrialCreated,
@@ -34,6 +37,7 @@ from celltune.search.wording import (
     describe_params,
     distinguishing_params,
     metric_text,
+    single_line,
 )
 
 _ROWS = 12
@@ -115,10 +119,21 @@ class PlainView(SilentView):
         elif isinstance(event, TrialFailed):
             self._write(f"trial {event.number} failed: {event.error}")
         elif isinstance(event, WorkerLost):
-            self._write(
-                f"trial {event.number} continues from its checkpoint because "
-                f"{CAUSES[event.cause]}: {event.error}"
-            )
+            self._write(_loss_of_trial(event))
+
+
+def _loss_of_trial(event: WorkerLost) -> str:
+    return (
+        f"trial {event.number} continues from its checkpoint because "
+        f"{CAUSES[event.cause]}: {event.error}"
+    )
+
+
+def _loss_of_pack(event: WorkerLost) -> str:
+    return (
+        f"A worker {WORKER_CAUSES[event.cause]}, and its trials continue from their checkpoints: "
+        f"{event.error}"
+    )
 
 
 class LiveView(SilentView):
@@ -134,6 +149,8 @@ class LiveView(SilentView):
         self._console = console
         self._clock = clock
         self._bars: Progress | None = None
+        self._is_packed = False
+        self._workers_lost = 0
 
     def stage(self, text: str) -> None:
         """Print the name of a stage."""
@@ -170,7 +187,13 @@ class LiveView(SilentView):
 
     @contextmanager
     def _live(self, draw: Callable[[], Group]) -> Iterator[None]:
-        with Live(get_renderable=draw, console=self._console, refresh_per_second=4, transient=True):
+        live = Live(
+            get_renderable=draw, console=self._console, refresh_per_second=4, transient=True
+        )
+        with _restored_handlers() as handlers, live:
+            # What is written past `live` moves the drawing, and a part of it then remains forever.
+            for handler in handlers:
+                handler.setStream(sys.stderr)
             yield
 
     def running(
@@ -178,12 +201,39 @@ class LiveView(SilentView):
     ) -> AbstractContextManager[None]:
         """Draw the search until the context exits."""
         self._close_bars()
+        self._is_packed = config.resources.trials_per_worker > 1
+        self._workers_lost = state.workers_lost
         start = self._clock()
         return self._live(
             lambda: drawing(
                 experiment, config, state, self._clock() - start, lines=self._console.height
             )
         )
+
+    def event(self, event: Event, state: ExperimentState) -> None:
+        """Print a line above the table if a worker was lost, one for all of its trials."""
+        if isinstance(event, WorkerLost) and state.workers_lost > self._workers_lost:
+            self._workers_lost = state.workers_lost
+            text = _loss_of_pack(event) if self._is_packed else _loss_of_trial(event)
+            self._console.print(Text(single_line(text), style="yellow"))
+
+
+@contextmanager
+def _restored_handlers() -> Iterator[list[logging.StreamHandler[Any]]]:
+    """Yield the log handlers that write to the terminal; restore their streams at the end."""
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    handlers = {
+        handler: handler.stream
+        for logger in loggers
+        if isinstance(logger, logging.Logger)
+        for handler in logger.handlers
+        if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr)
+    }
+    try:
+        yield list(handlers)
+    finally:
+        for handler, stream in handlers.items():
+            handler.setStream(stream)
 
 
 def drawing(

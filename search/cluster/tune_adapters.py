@@ -21,6 +21,8 @@ from celltune.search.tuning.trial import TrialTask
 
 _log = logging.getLogger(__name__)
 
+_NO_REASON = "Ray reported no reason (it was killed, or the node was lost or ran out of memory)"
+
 
 class SearcherAdapter(OmittedFromSnapshots, Searcher):  # type: ignore[misc]
     """Gives the controller's trials to Ray Tune, for which the trials of a worker are one trial."""
@@ -110,13 +112,13 @@ class SchedulerAdapter(OmittedFromSnapshots, FIFOScheduler):  # type: ignore[mis
 
     def on_trial_error(self, controller: Any, trial: Any) -> None:  # noqa: ARG002
         """Handle the death of a worker, which affects all of its trials."""
-        text = (trial.get_error() or "Ray reported no reason").strip()
+        text = (trial.get_error() or _NO_REASON).strip()
         cause: Cause = "memory" if "OutOfMemoryError" in text else "lost"
         error = text.splitlines()[-1]
         if self._watchdog.remove(trial):
             cause, error = "hung", self._watchdog.reason
-        for number in self._take_running(trial):
-            self._guard(self._controller.retry_or_fail, number, cause, error)
+        if numbers := self._take_running(trial):
+            self._guard(self._controller.retry_or_fail, numbers, cause, error)
 
     def _take_running(self, trial: Any) -> list[int]:
         """Return the numbers of the trials of a worker, which has none from now on."""
@@ -148,12 +150,15 @@ class SchedulerAdapter(OmittedFromSnapshots, FIFOScheduler):  # type: ignore[mis
                 raise failure.ends_run(failure.message)
         if any(failure.data_lost for failure in failures.values()):
             self._republish_data()
-        for number, failure in failures.items():
+        # The trials of a pack share an error that concerns their worker.
+        for failure in dict.fromkeys(failures.values()):
+            numbers = [number for number, own in failures.items() if own == failure]
             error = failure.message, failure.details
-            if failure.cause is None:
+            if failure.cause is not None:
+                self._controller.retry_or_fail(numbers, failure.cause, *error)
+                continue
+            for number in numbers:
                 self._controller.fail(number, *error)
-            else:
-                self._controller.retry_or_fail(number, failure.cause, *error)
 
     def _replace(self, trial: Any, ended: set[int]) -> None:
         """Give a worker new trials for those that have ended, before its next epoch."""

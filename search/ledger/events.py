@@ -103,11 +103,22 @@ CAUSES: dict[Cause, str] = {
     "memory": "it ran out of memory",
     "raised": "it raised an error",
 }
-"""Descriptions of the causes, for messages."""
+"""Descriptions of the causes for a trial, for messages."""
+
+WORKER_CAUSES: dict[Cause, str] = {
+    "lost": "died",
+    "hung": "hung",
+    "memory": "ran out of memory",
+    "raised": "raised an error",
+}
+"""Descriptions of the causes for a worker, for messages."""
 
 
 class WorkerLost(_Event):
-    """A trial lost its worker. It is unfinished and is retried from its newest checkpoint."""
+    """A trial lost its worker. It is unfinished and is retried from its newest checkpoint.
+
+    The events of all trials of a worker have the same time, cause and error.
+    """
 
     event: Literal["worker_lost"] = "worker_lost"
     number: int

@@ -90,6 +90,9 @@ class ExperimentState:
         self.baselines: list[BaselineReported] = []
         self.test_reads = 0
         """Number of times that the test split was read."""
+        self.workers_lost = 0
+        """Number of lost workers. Ledgers of older releases count as one per trial."""
+        self.last_loss: WorkerLost | None = None
         self.updated_at = 0.0
         for event in events:
             self.apply(event)
@@ -166,8 +169,20 @@ class ExperimentState:
             trial.status = event.reason
         elif isinstance(event, WorkerLost):
             trial.losses += 1
+            self._count_lost_worker(event)
         else:
             trial.status, trial.error, trial.details = "failed", event.error, event.details
+
+    def _count_lost_worker(self, event: WorkerLost) -> None:
+        """Count a worker once for all of its trials."""
+        last = self.last_loss
+        if last is None or (last.at, last.cause, last.error) != (
+            event.at,
+            event.cause,
+            event.error,
+        ):
+            self.workers_lost += 1
+        self.last_loss = event
 
     def beats_majority(self, trial: TrialRecord, metric: Metric) -> bool | None:
         """Return whether a trial's best epoch is better than always predicting one class.

@@ -24,7 +24,7 @@ from celltune.search.report.markup import (
     scrollable,
 )
 from celltune.search.results.formats import readable_table
-from celltune.search.results.ranking import Row, majority_sentence, ranking_of
+from celltune.search.results.ranking import Row, losses_sentence, majority_sentence, ranking_of
 from celltune.search.storage.snapshot import Snapshot
 from celltune.search.tuning.base import make_rule
 from celltune.search.types import Metric
@@ -129,7 +129,8 @@ def facts(snapshot: Snapshot) -> str:
         (state.count("unfinished"), "running" if snapshot.running else "unfinished"),
     ]
     items = "".join(f"<li><strong>{number:,}</strong> {label}</li>" for number, label in counts)
-    return f'<ul class="facts">{items}</ul>'
+    lost = losses_sentence(state)
+    return f'<ul class="facts">{items}</ul>' + (paragraphs(lost) if lost else "")
 
 
 # ---------------------------------------------------------------------------------------------

@@ -11,12 +11,12 @@ from typing import Any
 
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import OptionError
-from celltune.search.ledger.events import EpochReported
+from celltune.search.ledger.events import WORKER_CAUSES, EpochReported
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.objective import sign
 from celltune.search.results.filters import parse_filter
 from celltune.search.types import Metric
-from celltune.search.wording import NOT_ABOVE_MAJORITY, describe_majority
+from celltune.search.wording import NOT_ABOVE_MAJORITY, counted, describe_majority, single_line
 from celltune.spelling import closest_match
 
 Row = Mapping[str, Any]
@@ -116,6 +116,17 @@ def majority_sentence(state: ExperimentState) -> str:
     """Return the accuracy of always predicting one class, as a sentence; empty if it is unknown."""
     created = state.created
     return describe_majority(created.majority_class, created.majority_accuracy) if created else ""
+
+
+def losses_sentence(state: ExperimentState) -> str:
+    """Return how many workers were lost and why the last one was; empty if none was."""
+    last = state.last_loss
+    if last is None:
+        return ""
+    count = counted(state.workers_lost, "worker")
+    lost = f"{count} {'was' if state.workers_lost == 1 else 'were'} lost"
+    reason = f"The last one {WORKER_CAUSES[last.cause]}: {single_line(last.error)}"
+    return f"{lost}; the trials continue from their checkpoints. {reason}"
 
 
 def _row(

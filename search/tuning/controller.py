@@ -236,23 +236,29 @@ class SearchController:
         self._record(TrialFailed(at=self._clock(), number=number, error=error, details=details))
         self.sampler.finish(self.state.trials[number])
 
-    def retry_or_fail(self, number: int, cause: Cause, error: str, details: str = "") -> None:
-        """Put a trial that lost its worker back in the queue, or fail it if no retries are left.
+    def retry_or_fail(
+        self, numbers: Sequence[int], cause: Cause, error: str, details: str = ""
+    ) -> None:
+        """Put trials that lost their worker back in the queue; fail those without retries left.
+
+        Their events have the same time, by which `ExperimentState` recognizes a worker.
 
         Args:
-            number: the trial's number.
+            numbers: the numbers of the trials of the worker.
             cause: why the worker was lost.
             error: the reason, in one sentence.
             details: the traceback, if there is one.
         """
-        trial = self.state.trials[number]
-        if trial.losses >= self._config.retries:
-            self.fail(number, _no_retries_left(trial.losses + 1, cause, error), details)
-            return
-        self._record(
-            WorkerLost(at=self._clock(), number=number, error=error, cause=cause, details=details)
-        )
-        self._waiting.append(number)
+        at = self._clock()
+        for number in numbers:
+            losses = self.state.trials[number].losses
+            if losses >= self._config.retries:
+                self.fail(number, _no_retries_left(losses + 1, cause, error), details)
+                continue
+            self._record(
+                WorkerLost(at=at, number=number, error=error, cause=cause, details=details)
+            )
+            self._waiting.append(number)
 
     def _take_waiting(self, shape: PackShape | None) -> int | None:
         """Remove and return the first waiting trial, of a shape if one is given."""

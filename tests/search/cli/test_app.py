@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from celltune.search.cli import app
-from celltune.search.ledger.events import ExperimentCreated, RunEnded, RunStarted
+from celltune.search.ledger.events import ExperimentCreated, RunEnded, RunStarted, WorkerLost
 from celltune.search.ledger.ledger import Ledger
+from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.base import CONFIG
 from celltune.search.storage.local import LEDGER, LocalExperiment
 from celltune.search.storage.locate import new_experiment
@@ -118,6 +119,11 @@ def test_validate_reads_the_data(
     assert "demo.yaml is valid." in out
 
 
+def unfinished_trial(ledger: Ledger) -> int:
+    trials = ExperimentState(ledger).trials
+    return next(trial.number for trial in trials if trial.status == "unfinished")
+
+
 def test_status_shows_the_state_and_the_next_command(
     experiment: LocalExperiment, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +131,13 @@ def test_status_shows_the_state_and_the_next_command(
     assert out.startswith("demo: killed")
     assert "epochs: 9 of at most 48" in out
     assert "Resume it with: celltune resume demo" in out
+    assert "lost" not in out
+    with Ledger(experiment.ledger) as ledger:
+        ledger.append(WorkerLost(at=2.0, number=unfinished_trial(ledger), error="it was killed"))
+    _, out, _ = run(capsys, monkeypatch, "status", "demo")
+    assert (
+        "1 worker was lost; the trials continue from their checkpoints. The last one died: " in out
+    )
     with experiment.locked():
         assert run(capsys, monkeypatch, "status", "demo")[1].startswith("demo: running")
     with Ledger(experiment.ledger) as ledger:

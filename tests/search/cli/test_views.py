@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from celltune.search.ledger.events import (
     TrialCreated,
     TrialFailed,
     TrialStopped,
+    WorkerLost,
 )
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
@@ -39,6 +42,8 @@ def test_metric_text() -> None:
     assert metric_text("valid_accuracy", 0.98765) == "98.77 %"
     assert metric_text("valid_loss", 0.12345) == "0.1235"
     assert metric_text("valid_loss", None) == "-"
+    assert metric_text("valid_loss", 999_999.5) == "999999.5000"
+    assert metric_text("valid_loss", 915563352799748808015215591424.0) == "9.156e+29"
 
 
 def watch(view: View, folder: LocalExperiment) -> None:
@@ -172,3 +177,69 @@ def test_views_show_the_majority_class_and_label_trials_that_are_no_better(tmp_p
     drawn = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert "best 80.00 %" in drawn[0]
     assert drawn[1].rstrip() == lines[1]
+
+
+@pytest.mark.parametrize(
+    ("packed", "expected"),
+    [
+        (
+            4,
+            [
+                "A worker died, and its trials continue from their checkpoints: it was killed",
+                "A worker ran out of memory, and its trials continue from their checkpoints: full",
+            ],
+        ),
+        (
+            1,
+            [
+                "trial 0 continues from its checkpoint because its worker died: it was killed",
+                "trial 0 continues from its checkpoint because it ran out of memory: full",
+            ],
+        ),
+    ],
+)
+def test_live_view_prints_one_line_per_lost_worker(
+    packed: int, expected: list[str], tmp_path: Path
+) -> None:
+    config = make_config(resources={"trials_per_worker": packed})
+    state = ExperimentState()
+    numbers = range(packed)
+    for number in numbers:
+        state.apply(TrialCreated(at=1.0, number=number, params={"cell": "gru"}, max_epochs=4))
+    before = [WorkerLost(at=1.0, number=n, error="earlier") for n in numbers]
+    losses = [WorkerLost(at=2.0, number=n, error="it was killed") for n in numbers]
+    losses += [WorkerLost(at=3.0, number=n, error="full", cause="memory") for n in numbers]
+    for event in before:
+        state.apply(event)
+    console = Console(file=io.StringIO(), width=100)
+    view = LiveView(console)
+    with view.running(LocalExperiment(tmp_path / "demo"), config, state):
+        for event in losses:
+            state.apply(event)
+            view.event(event, state)
+        view.event(TrialFailed(at=4.0, number=0, error="no"), state)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines() == expected
+
+
+def test_live_view_prints_log_messages_above_its_drawing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A terminal shows both streams.
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    logger, handler = logging.getLogger("tests.live_view"), logging.StreamHandler(out)
+    monkeypatch.setattr(logger, "handlers", [handler])
+    monkeypatch.setattr(logger, "propagate", False)
+    console = Console(file=out, force_terminal=True, width=100, height=30)
+    view = LiveView(console, clock=lambda: 0.0)
+    state = ExperimentState()
+    with view.running(LocalExperiment(tmp_path / "demo"), make_config(), state):
+        console.print("first")
+        logger.error("something happened")
+    assert handler.stream is out
+    erased = "\x1b[2K"
+    before, _, _ = out.getvalue().partition("something happened")
+    # The drawing below `first` is erased before the message, which starts a line.
+    assert before.rpartition("saved")[2].count(erased) == 3
+    assert before.endswith(erased)

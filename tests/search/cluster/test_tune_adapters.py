@@ -131,8 +131,8 @@ def test_warnings_of_epochs_are_logged(
     ("failure", "call"),
     [
         (WorkerFailure("diverged", None, "traceback"), ("fail", 7, "diverged", "traceback")),
-        (WorkerFailure("full", "memory", "tb"), ("retry", 7, "memory", "full", "tb")),
-        (WorkerFailure("gone", "lost", data_lost=True), ("retry", 7, "lost", "gone", "")),
+        (WorkerFailure("full", "memory", "tb"), ("retry", [7], "memory", "full", "tb")),
+        (WorkerFailure("gone", "lost", data_lost=True), ("retry", [7], "lost", "gone", "")),
     ],
 )
 def test_a_failure_ends_the_trial_or_retries_it(
@@ -179,7 +179,11 @@ def test_an_error_of_the_controller_is_kept(
 @pytest.mark.parametrize(
     ("error", "cause", "message"),
     [
-        (None, "lost", "Ray reported no reason"),
+        (
+            None,
+            "lost",
+            "Ray reported no reason (it was killed, or the node was lost or ran out of memory)",
+        ),
         ("first line\nThe worker died.", "lost", "The worker died."),
         (
             "ray.exceptions.OutOfMemoryError: node",
@@ -198,7 +202,7 @@ def test_a_lost_worker_retries_its_trial(
     trial = TrialStub(error)
     scheduler.on_trial_add(None, trial)
     scheduler.on_trial_error(None, trial)
-    assert controller.calls == [("retry", 7, cause, message)]
+    assert controller.calls == [("retry", [7], cause, message)]
 
 
 def test_a_hanging_trial_is_killed_once_and_retried(
@@ -218,7 +222,7 @@ def test_a_hanging_trial_is_killed_once_and_retried(
     assert killed == [trial.temporary_state.ray_actor]
     scheduler.on_trial_error(None, trial)
     reason = "The trial reported no epoch within 10s (trial_timeout)."
-    assert controller.calls == [("retry", 7, "hung", reason)]
+    assert controller.calls == [("retry", [7], "hung", reason)]
 
 
 def test_the_searcher_is_finished_when_the_search_is(controller: RecordingController) -> None:
@@ -316,7 +320,7 @@ def test_lost_data_is_republished_once_for_all_trials(
     reports = [TrialReport(number, (), failure) for number in (1, 2)]
     assert handle_all(packed, started(packed, 1, 2), *reports) == TrialScheduler.STOP
     assert republished == ["data"]
-    assert controller.calls == [("retry", n, "lost", "gone", "") for n in (1, 2)]
+    assert controller.calls == [("retry", [1, 2], "lost", "gone", "")]
 
 
 def test_epochs_of_all_trials_are_recorded_before_an_error_ends_the_run(
@@ -341,7 +345,7 @@ def test_a_lost_worker_retries_each_trial_that_it_trained_once(
     handle_all(packed, trial, TrialReport(1, (), WorkerFailure("diverged")))
     controller.calls.clear()
     packed.on_trial_error(None, trial)
-    assert controller.calls == [("retry", n, "lost", "The worker died.") for n in (2, 5, 6)]
+    assert controller.calls == [("retry", [2, 5, 6], "lost", "The worker died.")]
 
 
 def test_a_trial_that_must_be_alone_is_not_joined_by_others(

@@ -15,6 +15,7 @@ from celltune.search.ledger.events import (
     TrialCreated,
     TrialFailed,
     WarmStarted,
+    WorkerLost,
 )
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.report.figures import (
@@ -257,3 +258,13 @@ def test_results_on_the_test_split_have_intervals_and_confusion_matrices() -> No
     assert visible.count("Confusion matrix:") == 4
     assert "trained with one seed" not in visible
     assert [tag for tag, _ in outline.tags].count("details") >= 4
+
+
+def test_page_counts_the_lost_workers(report: str) -> None:
+    assert "lost; the trials continue" not in report
+    state = state_of(({"cell": "gru"}, [0.6], ""), ({"cell": "gru"}, [0.8], ""))
+    for number in (0, 1):
+        state.apply(WorkerLost(at=1.0, number=number, error="killed & gone"))
+    _, text = read(page(snapshot(make_config(), state)))
+    assert "1 worker was lost; the trials continue from their checkpoints." in text
+    assert "The last one died: killed & gone" in text

@@ -14,12 +14,14 @@ from celltune.search.ledger.events import (
     TrialCreated,
     TrialFailed,
     TrialStopped,
+    WorkerLost,
 )
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.results.ranking import (
     RankedSearch,
     Selection,
     SortOrder,
+    losses_sentence,
     majority_sentence,
     ranking,
     why_stopped,
@@ -229,3 +231,21 @@ def test_rank_is_one_more_than_the_number_of_better_trials(values: list[list[flo
             assert row["rank"] == 1 + sum(value > row["valid_accuracy"] for value in best)
     assert [row["rank"] for row in rows].count(None) == len(values) - len(best)
     assert sorted(column(rows)) == list(range(len(values)))
+
+
+def test_losses_sentence_counts_each_worker_once() -> None:
+    state = state_of(({"cell": "gru"}, [0.6], ""), ({"cell": "gru"}, [0.8], ""))
+    assert losses_sentence(state) == ""
+    for number in (0, 1):
+        state.apply(WorkerLost(at=1.0, number=number, error="it was\nkilled"))
+    assert losses_sentence(state) == (
+        "1 worker was lost; the trials continue from their checkpoints. "
+        "The last one died: it was killed"
+    )
+    for number in (0, 1):
+        state.apply(WorkerLost(at=2.0, number=number, error="no epoch in 9 s", cause="hung"))
+    assert state.workers_lost == 2
+    assert losses_sentence(state) == (
+        "2 workers were lost; the trials continue from their checkpoints. "
+        "The last one hung: no epoch in 9 s"
+    )

@@ -121,7 +121,7 @@ def test_retried_trials_continue_from_their_checkpoints_with_new_retries(tmp_pat
         controller.report(
             0, [EpochReport(1, {"valid_accuracy": 0.6, "valid_loss": 0.5}, "epoch-1")]
         )
-        controller.retry_or_fail(0, "raised", "the disk of the data was missing", "trace")
+        controller.retry_or_fail([0], "raised", "the disk of the data was missing", "trace")
         assert controller.state.trials[0].status == "failed"
         assert controller.state.trials[0].error == "the disk of the data was missing"
     event = extend(config, path, Changes(retry_failed=True))

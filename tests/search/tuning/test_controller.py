@@ -212,18 +212,18 @@ def test_a_trial_that_loses_its_worker_is_retried_then_fails(tmp_path: Path) -> 
         first = controller.next()
         assert first is not None
         controller.report(0, [EpochReport(1, formula(first.params, 1), "epoch-1")])
-        controller.retry_or_fail(0, "memory", "out of memory")
+        controller.retry_or_fail([0], "memory", "out of memory")
         assert study_of(controller).trials[0].state == TrialState.RUNNING
         again = controller.next()
         assert again is not None
         assert (again.number, again.params) == (0, first.params)
         assert again.checkpoints == ("epoch-1",)
-        controller.retry_or_fail(0, "memory", "out of memory")
+        controller.retry_or_fail([0], "memory", "out of memory")
     with Ledger(path) as ledger:
         controller = make_controller(config, ledger)
         assert controller.next() is not None
         assert controller.end_reason is None
-        controller.retry_or_fail(0, "memory", "out of memory")
+        controller.retry_or_fail([0], "memory", "out of memory")
         assert controller.state.trials[0].error == (
             "The trial was retried 2 times and failed, the last time because it ran out of memory: "
             "out of memory"
@@ -309,3 +309,24 @@ def test_the_lowest_loss_survives(tmp_path: Path) -> None:
         controller.next()
         assert controller.report(0, [EpochReport(1, {"valid_loss": 0.4}, None)])
         assert not controller.report(1, [EpochReport(1, {"valid_loss": 0.5}, None)])
+
+
+def test_the_trials_of_a_lost_worker_are_recorded_as_one_loss(tmp_path: Path) -> None:
+    config = make_config(budget={"trials": 3, "max_epochs": 4}, retries=1)
+    with start_ledger(tmp_path / "ledger.jsonl") as ledger:
+        controller = make_controller(config, ledger)
+        for _ in range(3):
+            controller.next()
+        controller.retry_or_fail([0, 2], "lost", "it was killed")
+        assert controller.state.workers_lost == 1
+        again = [controller.next(), controller.next()]
+        assert [assignment.number for assignment in again if assignment] == [0, 2]
+        controller.retry_or_fail([0, 1], "hung", "no epoch")
+        trials = controller.state.trials
+        assert [trial.status for trial in trials] == ["failed", "unfinished", "unfinished"]
+        assert controller.state.workers_lost == 2
+        assert [trial.losses for trial in trials] == [1, 1, 1]
+        last = controller.next()
+        assert last is not None
+        assert last.number == 1
+        assert controller.next() is None

@@ -225,12 +225,12 @@ def test_the_last_retry_of_a_trial_shares_its_worker_with_no_other(tmp_path: Pat
         first = controller.next()
         assert first is not None
         shape = shape_of(first.params)
-        controller.retry_or_fail(0, "raised", "it broke")
+        controller.retry_or_fail([0], "raised", "it broke")
         assert controller.trials_to_start == TRIALS
         again = controller.next(shape)
         assert again is not None
         assert (again.number, again.alone) == (0, False)
-        controller.retry_or_fail(0, "raised", "it broke")
+        controller.retry_or_fail([0], "raised", "it broke")
         other = controller.next(shape)
         assert other is not None
         assert (other.number, other.alone) == (1, False)
