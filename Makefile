@@ -40,8 +40,8 @@ check: install-dev ## lint, format, types, import directions
 test: install-dev ## run the tests
 	$(BIN)/python -m pytest
 
-faults: install-dev ## run the tests that kill processes, fill disks and cut links
-	$(BIN)/python -m pytest tests/faults tests/integration/test_packs.py -m "faults or not faults"
+faults: install-dev ## run the tests that kill processes, fill disks and cut links, and other long ones
+	$(BIN)/python -m pytest tests/faults tests/integration/test_packs.py tests/integration/test_pretended_gpus.py -m "faults or not faults"
 
 gpu: install-dev ## run the benchmark and the tests that need an NVIDIA GPU
 	$(BIN)/python benchmarks/gpu.py

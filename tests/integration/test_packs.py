@@ -1,6 +1,6 @@
 """Searches whose workers train several trials at the same time, in the shared local Ray cluster.
 
-The tests that kill processes are run by `make faults`.
+The longer tests are run by `make faults`.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def search(storage: Path, trials_per_worker: int = 4, **changes: Any) -> Experim
     return launch({**CONFIG, "resources": resources, **changes}, storage=storage).state
 
 
+@pytest.mark.faults
 def test_packed_trials_equal_unpacked_ones(tmp_path: Path) -> None:
     changes = {"space": FIXED, "budget": {"trials": 6, "max_epochs": 3}, "early_stopping": None}
     packed = search(tmp_path / "packed", 4, **changes)

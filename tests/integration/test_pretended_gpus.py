@@ -1,4 +1,4 @@
-"""Searches and evaluations in a cluster whose GPUs torch cannot use."""
+"""Searches and evaluations in a cluster whose GPUs torch cannot use: `make faults`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
+@pytest.mark.faults
 def test_gpus_that_torch_cannot_use_are_rejected_before_anything_is_created(
     tmp_path: Path, env: dict[str, str]
 ) -> None:
