@@ -124,9 +124,9 @@ def test_a_search_that_is_killed_within_a_pack_has_the_same_outcome(
     env: dict[str, str], address: str, command: Run, tmp_path: Path
 ) -> None:
     config = write_config(tmp_path / "c.yaml", **{**CONFIG, "name": "cut"})
-    folder, code, _ = launch_and_signal(env, address, config, signal.SIGKILL, 10)
+    folder, code, _ = launch_and_signal(env, address, config, signal.SIGKILL, 3)
     assert code == -signal.SIGKILL
-    assert folder.state().count("unfinished") > 1
+    assert folder.state().count("unfinished") > 0
     resumed = command("resume", "cut")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     undisturbed = command("launch", config, "--name", "undisturbed")
