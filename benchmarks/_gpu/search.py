@@ -141,7 +141,7 @@ def run_search(
     Args:
         options: the folder of the prepared data.
         config: the content of its config file.
-        seconds: the process is told to end after this time, and killed soon after.
+        seconds: the process receives SIGTERM after this time and SIGKILL soon after.
         folder: an empty folder.
 
     Raises:

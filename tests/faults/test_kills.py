@@ -1,4 +1,4 @@
-"""SIGKILL at 30 random moments: 10 each for the driver, the workers, and a node."""
+"""SIGKILL at 50 random moments: driver and workers with and without packs, and a node."""
 
 from __future__ import annotations
 
