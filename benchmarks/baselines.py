@@ -27,8 +27,8 @@ import numpy as np
 import pandas as pd
 from _measure import REVIEWS, finish
 
-from celltune.search.evaluation.baselines import BASELINES, LabelledTexts, score_baseline
-from celltune.search.evaluation.ngrams import MAX_SHARE, MIN_DOCUMENTS, SIZES, normalize
+from celltune.search.baselines.linear import BASELINES, LabelledTexts, score_baseline
+from celltune.search.baselines.ngrams import MAX_SHARE, MIN_DOCUMENTS, SIZES, normalize
 
 COMPETITOR = "sklearn_char_logistic"
 

@@ -25,9 +25,9 @@ from celltune.search.evaluation.comparison import compare as run_comparison
 from celltune.search.evaluation.comparison import load_published_models, notes
 from celltune.search.evaluation.evaluate import EvaluationSettings
 from celltune.search.evaluation.evaluate import evaluate as run_evaluation
-from celltune.search.evaluation.metrics import RESAMPLES
 from celltune.search.evaluation.summaries import summaries, verdict
 from celltune.search.ledger.state import ExperimentState
+from celltune.search.metrics import RESAMPLES
 from celltune.search.results.formats import as_json, check_format
 from celltune.search.storage.locate import find_experiment
 from celltune.search.types import TRAINING_SPLITS, Metric, TrainingSplits

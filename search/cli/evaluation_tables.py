@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from celltune.search.evaluation.metrics import row_shares
+from celltune.search.metrics import row_shares
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.wording import (
     loss_text,

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from celltune.search.baselines.linear import BASELINES, LabelledTexts
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import OptionError
-from celltune.search.evaluation.baselines import BASELINES, LabelledTexts, check_installed
 from celltune.search.evaluation.checkpoints import remove_used_checkpoints
 from celltune.search.evaluation.summaries import best_ended_trials
 from celltune.search.ledger.events import EvaluationReported
@@ -151,8 +151,6 @@ def evaluate(
         remove_used_checkpoints(experiment, state)
         if not len(plan):
             return state
-        if plan.baselines:
-            check_installed()
         data, test = _prepare_data(experiment, config, state, view)
         with (
             connected_cluster(config.resources, experiment.storage, address, view) as slots,

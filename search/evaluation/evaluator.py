@@ -10,12 +10,11 @@ from typing import Any
 from celltune.data_prep.dataset.packed_words import PackedWords
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest
 from celltune.models.errors import TrialError
+from celltune.search.baselines.linear import score_baseline
 from celltune.search.cluster.task_pool import Job, put, submit
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ExperimentError
-from celltune.search.evaluation.baselines import score_baseline
 from celltune.search.evaluation.checkpoints import remove_used_checkpoints, retraining_name
-from celltune.search.evaluation.metrics import Scores
 from celltune.search.evaluation.retraining import (
     RetrainedModel,
     Retraining,
@@ -31,6 +30,7 @@ from celltune.search.ledger.events import (
 )
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState, TrialRecord
+from celltune.search.metrics import Scores
 from celltune.search.storage.base import Experiment
 from celltune.search.types import KeptEpoch, TrainingSplits
 from celltune.search.wording import counted, percent_text

@@ -20,7 +20,7 @@ from celltune.models.network.predict import log_probabilities
 from celltune.models.training.trainer import Trainer
 from celltune.search.errors import StorageError
 from celltune.search.evaluation.checkpoints import BEST, LAST
-from celltune.search.evaluation.metrics import Scores, SplitScores, combine_scores, score_split
+from celltune.search.metrics import Scores, SplitScores, combine_scores, score_split
 from celltune.search.objective import sign
 from celltune.search.storage.checkpoints import Checkpoints
 from celltune.search.tuning.trial import make_trainer, train_epoch

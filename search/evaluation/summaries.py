@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celltune.search.errors import ExperimentError
-from celltune.search.evaluation.metrics import (
+from celltune.search.ledger.events import BaselineReported, EvaluationFailed, EvaluationReported
+from celltune.search.ledger.state import ExperimentState, TrialRecord
+from celltune.search.metrics import (
     ConfusionMetric,
     accuracy,
     bootstrap_interval,
     f1,
     unpack_outcomes,
 )
-from celltune.search.ledger.events import BaselineReported, EvaluationFailed, EvaluationReported
-from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.types import Metric, TrainingSplits
 from celltune.search.wording import (
     approximate_duration,

@@ -215,7 +215,7 @@ class _Evaluated(_Event):
     test_confusion: list[list[int]]
     """The same for the test split."""
     test_outcomes: str
-    """Outcome for each test document (see `celltune.search.evaluation.metrics.pack_outcomes`)."""
+    """Outcome for each test document (see `celltune.search.metrics.pack_outcomes`)."""
     test_fingerprint: str
     """Fingerprint of the test split."""
 

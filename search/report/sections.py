@@ -12,8 +12,8 @@ from typing import Any
 
 from celltune.search.config.loading import dump_config
 from celltune.search.config.schema import SearchConfig
-from celltune.search.evaluation.metrics import wilson
 from celltune.search.ledger.state import ExperimentState
+from celltune.search.metrics import wilson
 from celltune.search.report.cost import cost
 from celltune.search.report.evaluation_section import evaluation_section, evaluation_sentence
 from celltune.search.report.markup import (

@@ -15,7 +15,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
         ("launch", "Set `warm_start` or `overrides`.", "Set --from or --set."),
         ("compare", "`only` is 'a'.", "--only is 'a'."),
         ("resume", "`max_epochs` is 3.", "--max-epochs is 3."),
-        ("evaluate", "`baselines` needs scikit-learn.", "--baselines needs scikit-learn."),
+        ("evaluate", "`baselines` is set.", "--baselines is set."),
         ("leaderboard", "Set `output`; `names` is empty.", "Set --output; NAME is empty."),
         ("predict", "`source` has no `vocabulary`.", "NAME|DIR has no vocabulary."),
         ("export-study", "Set `storage` to a folder.", "Set --from to a folder."),

@@ -24,13 +24,13 @@ from celltune.search.evaluation.comparison import (
     load_published_models,
     notes,
 )
-from celltune.search.evaluation.metrics import combine_scores, score_split
 from celltune.search.ledger.events import (
     EvaluationFailed,
     EvaluationReported,
     ExperimentCreated,
     TrialCreated,
 )
+from celltune.search.metrics import combine_scores, score_split
 from celltune.search.results.tables import TextTable
 from celltune.search.storage.base import Experiment
 from tests.integration.conftest import REPOSITORY

@@ -17,7 +17,6 @@ from celltune.models.errors import CheckpointError, DivergedError
 from celltune.models.training import checkpoint
 from celltune.search.errors import StorageError
 from celltune.search.evaluation import retraining
-from celltune.search.evaluation.metrics import unpack_outcomes
 from celltune.search.evaluation.retraining import (
     LAST,
     RetrainedModel,
@@ -25,6 +24,7 @@ from celltune.search.evaluation.retraining import (
     retrain,
     score_model,
 )
+from celltune.search.metrics import unpack_outcomes
 from celltune.search.storage.checkpoints import LocalCheckpoints
 
 PARAMS = {

@@ -9,7 +9,6 @@ import pytest
 from celltune.search.cli.evaluation_tables import COLUMNS, as_table, cells, confusion_table
 from celltune.search.errors import ExperimentError, OptionError
 from celltune.search.evaluation.evaluate import EvaluationSettings, plan_evaluation
-from celltune.search.evaluation.metrics import combine_scores, pack_outcomes, score_split
 from celltune.search.evaluation.summaries import best_ended_trials, summaries, verdict
 from celltune.search.ledger import events
 from celltune.search.ledger.events import (
@@ -21,6 +20,7 @@ from celltune.search.ledger.events import (
     TrialStopped,
 )
 from celltune.search.ledger.state import ExperimentState
+from celltune.search.metrics import combine_scores, pack_outcomes, score_split
 from celltune.search.report.evaluation_section import evaluation_sentence
 from tests.search.ledger.test_state import created, epoch
 from tests.search.simulated_search import make_config

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from celltune.search.evaluation.metrics import wilson
 from celltune.search.ledger.events import RunEnded, RunStarted, TrialCreated
+from celltune.search.metrics import wilson
 from celltune.search.report.cost import Cost, cost
 from celltune.search.wording import approximate_duration
 from tests.search.results.test_ranking import MIXED

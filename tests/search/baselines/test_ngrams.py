@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celltune.search.evaluation import ngrams
-from celltune.search.evaluation.ngrams import CharacterNgrams, TfIdf, WordNgrams, normalize
+from celltune.search.baselines import ngrams
+from celltune.search.baselines.ngrams import CharacterNgrams, TfIdf, WordNgrams, normalize
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from celltune.search.evaluation.metrics import (
+from celltune.search.metrics import (
     accuracy,
     bootstrap_interval,
     confusion_matrix,

@@ -9,16 +9,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import util
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from celltune.search.errors import OptionError
-from celltune.search.evaluation.metrics import Scores, combine_scores, score_split
-from celltune.search.evaluation.ngrams import CharacterNgrams, Features, TfIdf, WordNgrams
+from celltune.search.baselines.ngrams import CharacterNgrams, Features, TfIdf, WordNgrams
+from celltune.search.metrics import Scores, combine_scores, score_split
 
 Predictor = Callable[[Any], tuple[NDArray[np.int64], NDArray[np.float64] | None]]
 """A fitted model: maps (n, F) features to predictions, (n,), and to log probabilities, (n, C), or
@@ -31,19 +29,6 @@ class LabelledTexts:
 
     texts: Sequence[str]
     labels: NDArray[np.int64]
-
-
-def check_installed() -> None:
-    """Check that scikit-learn is installed.
-
-    Raises:
-        OptionError: it is not.
-    """
-    if util.find_spec("sklearn") is None:
-        raise OptionError(
-            "The baselines need scikit-learn, which is not installed. Install it with pip install "
-            "'celltune[baselines]', or evaluate without baselines."
-        )
 
 
 def score_baseline(

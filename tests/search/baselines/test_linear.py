@@ -3,12 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from celltune.search.errors import OptionError
-from celltune.search.evaluation import baselines
-from celltune.search.evaluation.baselines import (
+from celltune.search.baselines.linear import (
     BASELINES,
     LabelledTexts,
-    check_installed,
     score_baseline,
 )
 
@@ -69,12 +66,3 @@ def test_only_character_ngrams_recognize_misspelled_words() -> None:
     }
     assert accuracies["tfidf_char_logistic"] > 0.9
     assert accuracies["tfidf_logistic"] < 0.6
-
-
-def test_missing_scikit_learn_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_installed()
-    monkeypatch.setattr(baselines.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        OptionError, match=r"pip install 'celltune\[baselines\]', or evaluate without"
-    ):
-        check_installed()
