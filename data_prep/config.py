@@ -16,6 +16,7 @@ from pydantic import (
 
 from celltune.data_prep.extensions import SOURCES, TOKENIZERS
 from celltune.data_prep.vector_config import VectorsConfig
+from celltune.data_prep.wide_config import WideConfig
 from celltune.registry import name_in
 
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -138,6 +139,10 @@ class DataConfig(BaseModel):
     vectors: VectorsConfig | None = None
     """Pretrained word vectors that initialize the embedding; without them it starts randomly."""
 
+    wide: WideConfig | None = None
+    """A linear model on n-grams of words and characters, whose outputs a recurrent model can add to
+    its own (model.wide). true for the default settings; without it there is none."""
+
     @field_validator("valid_size", "test_size", mode="before")
     @classmethod
     def _check_share_or_count(cls, value: object, info: ValidationInfo) -> object:
@@ -152,6 +157,11 @@ class DataConfig(BaseModel):
                 f"1500, but is {value!r}."
             )
         return value
+
+    @field_validator("wide", mode="before")
+    @classmethod
+    def _expand_wide(cls, value: object) -> object:
+        return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
     @field_validator("classes", mode="before")
     @classmethod

@@ -36,8 +36,10 @@ from celltune.data_prep.types import JSON
 
 FORMAT_VERSION = 1
 MANIFEST, WORDS, VECTORS = "manifest.json", "words.json", "vectors"
+WIDE_TRAIN_VALID = "test-wide-train-valid"
 _OWN_DIGEST = "manifest_sha256"
-_ARRAYS = {"ids": np.int32, "offsets": np.int64, "labels": np.int64}
+_ARRAYS = {"ids": np.int32, "offsets": np.int64, "labels": np.int64, "wide": np.float32}
+_OPTIONAL_ARRAYS = ("wide",)
 
 log = logging.getLogger(__name__)
 
@@ -91,13 +93,20 @@ def _unpack_prepared(
 def _unpack_test(
     fingerprint: str, arrays: Arrays, manifest: Mapping[str, Any], _: Path
 ) -> PreparedTest:
-    return PreparedTest(fingerprint, _split_of("test", arrays), manifest["info"])
+    return PreparedTest(
+        fingerprint, _split_of("test", arrays), manifest["info"], arrays.get(WIDE_TRAIN_VALID)
+    )
+
+
+def _pack_test(data: PreparedTest) -> tuple[Arrays, dict[str, JSON]]:
+    arrays = _split_arrays("test", data.split)
+    if data.wide_train_valid is not None:
+        arrays[WIDE_TRAIN_VALID] = data.wide_train_valid
+    return arrays, {"info": data.info}
 
 
 PREPARED = Codec(_pack_prepared, _unpack_prepared, lambda data: list(data.words))
-TEST = Codec[PreparedTest](
-    lambda data: (_split_arrays("test", data.split), {"info": data.info}), _unpack_test
-)
+TEST = Codec(_pack_test, _unpack_test)
 
 
 def load_or_build(
@@ -186,13 +195,20 @@ def _load(
 
 
 def _split_of(name: str, arrays: Arrays) -> TensorizedSplit:
-    return TensorizedSplit(**{array: arrays[f"{name}-{array}"] for array in _ARRAYS})
+    return TensorizedSplit(
+        **{
+            array: arrays[f"{name}-{array}"]
+            for array in _ARRAYS
+            if f"{name}-{array}" in arrays or array not in _OPTIONAL_ARRAYS
+        }
+    )
 
 
 def _split_arrays(name: str, split: TensorizedSplit) -> Arrays:
     return {
-        f"{name}-{array}": getattr(split, array).astype(dtype, copy=False)
+        f"{name}-{array}": values.astype(dtype, copy=False)
         for array, dtype in _ARRAYS.items()
+        if (values := getattr(split, array)) is not None
     }
 
 

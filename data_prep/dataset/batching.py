@@ -3,7 +3,8 @@
 A plan lists the documents of each batch; `cut_batch` builds the arrays of one batch. Plans are
 cheap, so that a GPU trainer can use a plan and gather the batches on the device.
 
-Shapes: T time steps (the longest document of the batch), B documents in the batch, n in the split.
+Shapes: T time steps (the longest document of the batch), B documents in the batch, n in the split,
+L outputs of the wide part.
 """
 
 from __future__ import annotations
@@ -35,11 +36,13 @@ class Batch:
         ids: `(T, B)` token ids, time first; `PAD` after the end of a document.
         lengths: `(B,)` number of tokens of each document, between 1 and T.
         labels: `(B,)`.
+        wide: `(B, L)` outputs of the wide part, or None if the split has none.
     """
 
     ids: NDArray[np.int64]
     lengths: NDArray[np.int64]
     labels: NDArray[np.int64]
+    wide: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Return the number of documents, B."""
@@ -112,7 +115,8 @@ def cut_batch(split: TensorizedSplit, indices: DocumentIndices) -> Batch:
         row[: end - start] = flat[start:end]
     ids = np.empty(rows.T.shape, dtype=np.int64)  # (T, B)
     ids[...] = rows.T
-    return Batch(ids, lengths, split.labels[indices])
+    wide = None if split.wide is None else split.wide[indices]
+    return Batch(ids, lengths, split.labels[indices], wide)
 
 
 def _batch_ends(

@@ -9,11 +9,15 @@ from celltune.data_prep.errors import DataError
 
 
 def concatenate(first: TensorizedSplit, second: TensorizedSplit) -> TensorizedSplit:
-    """Return the documents of two splits that share a vocabulary, in order."""
+    """Return the documents of two splits that share a vocabulary and a wide part, in order."""
+    wide = None
+    if first.wide is not None and second.wide is not None:
+        wide = np.concatenate([first.wide, second.wide])
     return TensorizedSplit(
         np.concatenate([first.ids, second.ids]),
         np.concatenate([first.offsets, second.offsets[1:] + first.tokens]),
         np.concatenate([first.labels, second.labels]),
+        wide,
     )
 
 
@@ -43,4 +47,5 @@ def stratified_subset(split: TensorizedSplit, share: float, seed: int) -> Tensor
     offsets = np.zeros(len(indices) + 1, dtype=np.int64)
     np.cumsum(split.lengths[indices], out=offsets[1:])
     ids = split.ids[np.repeat(mask, split.lengths)]
-    return TensorizedSplit(ids, offsets, split.labels[indices])
+    wide = None if split.wide is None else split.wide[indices]
+    return TensorizedSplit(ids, offsets, split.labels[indices], wide)

@@ -1,7 +1,8 @@
 """Tensorized documents.
 
 Shapes: n documents, N tokens in all documents of a split, V words in the vocabulary, E numbers per
-word vector.
+word vector, L outputs of the wide part: 1 for two classes (the log-odds of class 1), else one for
+each class (its log probability).
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ class TensorizedSplit:
         ids: `(N,)` token ids of all documents.
         offsets: `(n + 1,)`; document i is `ids[offsets[i]:offsets[i + 1]]` and never empty.
         labels: `(n,)` class of each document.
+        wide: `(n, L)` outputs of the wide part, or None if there is none. Those of training
+            documents are from models that were fitted without them.
     """
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     labels: NDArray[np.int64]
+    wide: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Return the number of documents."""
@@ -49,7 +53,8 @@ class TensorizedSplit:
     @property
     def nbytes(self) -> int:
         """Size of the arrays in bytes."""
-        return self.ids.nbytes + self.offsets.nbytes + self.labels.nbytes
+        wide = 0 if self.wide is None else self.wide.nbytes
+        return self.ids.nbytes + self.offsets.nbytes + self.labels.nbytes + wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +117,12 @@ class PreparedTest:
         split: the documents.
         info: see `PreparedData`; `also_in_train` and `also_in_valid` count the documents whose text
             occurs in that split, too.
+        wide_train_valid: `(n, L)` outputs of a wide part that was fitted on the training and the
+            validation split, or None if there is none; those of `split` are from the training split
+            alone.
     """
 
     fingerprint: str
     split: TensorizedSplit
     info: dict[str, JSON] = field(default_factory=dict)
+    wide_train_valid: NDArray[np.float32] | None = None

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from celltune.data_prep.config import DataConfig
+from celltune.data_prep.wide_config import WideConfig
 
 
 @pytest.mark.parametrize(
@@ -151,3 +152,27 @@ def test_number_and_share_keep_their_types() -> None:
 def test_every_field_is_documented() -> None:
     undocumented = [name for name, f in DataConfig.model_fields.items() if not f.description]
     assert not undocumented
+
+
+def test_wide_part_can_be_a_boolean() -> None:
+    config = DataConfig(source="imdb", wide=True)  # type: ignore[arg-type]
+    assert config.wide == WideConfig()
+    assert DataConfig(source="imdb", wide=False).wide is None  # type: ignore[arg-type]
+    assert DataConfig(**config.model_dump()).wide == WideConfig()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"characters": 1}, "wide.characters is 1, but the smallest n-grams have 2"),
+        ({"penalties": []}, r"wide.penalties is \[\]\. It has to contain at least one"),
+        ({"penalties": [3, 3]}, "and no number twice, such as"),
+        ({"penalties": [0]}, "greater than 0"),
+        ({"words": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_invalid_settings_of_the_wide_part_are_rejected(
+    fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        WideConfig(**fields)

@@ -11,11 +11,11 @@ from typing import IO, Any, NoReturn
 import numpy as np
 import pytest
 
-from celltune.data_prep.cache.disk import PREPARED, TEST, load_or_build
+from celltune.data_prep.cache.disk import PREPARED, TEST, find, load_or_build
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest, TensorizedSplit
 from celltune.data_prep.errors import DataError
 
-NAME = "0123abcd"
+NAME, TEST_NAME = "0123abcd", "0123abce"
 
 
 def built() -> PreparedData:
@@ -42,6 +42,28 @@ def test_loaded_data_equals_built_data(tmp_path: Path) -> None:
             stored, loaded = (getattr(getattr(data, split), array) for data in (first, second))
             assert stored.dtype == loaded.dtype
             assert stored.tolist() == loaded.tolist()
+
+
+def test_outputs_of_the_wide_part_are_stored(tmp_path: Path) -> None:
+    wide = np.array([[0.5], [-1]], dtype=np.float32)
+    split = replace(built().train, wide=wide)
+    data = replace(built(), train=split, valid=replace(split, wide=-wide))
+    test = PreparedTest(TEST_NAME, split, wide_train_valid=2 * wide)
+    load_or_build(tmp_path, NAME, lambda: data, PREPARED)
+    loaded = load_or_build(tmp_path, NAME, unexpected, PREPARED)
+    load_or_build(tmp_path, TEST_NAME, lambda: test, TEST)
+    loaded_test = find(tmp_path, TEST_NAME, TEST)
+    assert loaded_test is not None
+    outputs = [
+        loaded.train.wide,
+        loaded.valid.wide,
+        loaded_test.split.wide,
+        loaded_test.wide_train_valid,
+    ]
+    for output, factor in zip(outputs, (1, -1, 1, 2), strict=True):
+        assert output is not None
+        assert output.dtype == np.float32
+        assert output.tolist() == (factor * wide).tolist()
 
 
 def flip(path: Path) -> None:

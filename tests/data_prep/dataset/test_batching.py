@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import chain, pairwise
 
 import numpy as np
@@ -139,3 +140,12 @@ def test_plans_reject_batch_size_zero(make_split: MakeSplit, make_plan: MakePlan
 def test_plans_reject_token_budget_zero(make_split: MakeSplit) -> None:
     with pytest.raises(DataError, match=r"The token budget is 0\. It has to be at least 1\."):
         training_plan(make_split([1]), 4, seed=1, epoch=0, token_budget=0)
+
+
+def test_a_batch_has_the_outputs_of_the_wide_part_of_its_documents(make_split: MakeSplit) -> None:
+    split = make_split([3, 1, 2])
+    assert cut_batch(split, np.array([2, 0])).wide is None
+    marked = replace(split, wide=np.array([[0], [1], [2]], dtype=np.float32))
+    wide = cut_batch(marked, np.array([2, 0])).wide
+    assert wide is not None
+    assert wide.tolist() == [[2], [0]]

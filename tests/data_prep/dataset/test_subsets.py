@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,6 +35,23 @@ def texts(split: TensorizedSplit) -> list[tuple[list[int], int]]:
 def test_concatenation_contains_the_documents_of_both_splits() -> None:
     first, second = make_split(7, 1), make_split(5, 2)
     assert texts(concatenate(first, second)) == texts(first) + texts(second)
+
+
+def test_concatenation_and_subset_keep_the_outputs_of_the_wide_part() -> None:
+    first, second = (
+        replace(split, wide=np.arange(len(split), dtype=np.float32)[:, None])
+        for split in (make_split(7, 1), make_split(5, 2))
+    )
+    both = concatenate(first, second).wide
+    assert both is not None
+    assert both[:, 0].tolist() == [*range(7), *range(5)]
+    assert concatenate(first, make_split(5, 2)).wide is None
+    split = make_split(60, 3)
+    marked = replace(split, wide=split.labels[:, None].astype(np.float32))
+    subset = stratified_subset(marked, 0.5, seed=1)
+    assert subset.wide is not None
+    assert subset.wide[:, 0].tolist() == subset.labels.tolist()
+    assert stratified_subset(split, 0.5, seed=1).wide is None
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])

@@ -32,6 +32,16 @@ def test_fingerprint_of_a_builtin_tokenizer_is_stable(path: Path, name: str) -> 
     assert fingerprint(config, "00" * 32) == FINGERPRINTS[name]
 
 
+def test_wide_part_changes_the_fingerprint(path: Path) -> None:
+    given = [
+        {"source": "csv", "path": path, "valid_size": 4, "wide": wide}
+        for wide in (False, True, {"words": 2})
+    ]
+    without, default, pairs = [fingerprint(DataConfig(**config), "00" * 32) for config in given]
+    assert without == FINGERPRINTS["basic_english"]
+    assert len({without, default, pairs}) == 3
+
+
 def test_fingerprint_of_prepared_data_is_stable(path: Path, tmp_path: Path) -> None:
     config = DataConfig(source="csv", path=path, valid_size=4)
     assert prepare(config, cache_dir=tmp_path / "cache").fingerprint == PREPARED
