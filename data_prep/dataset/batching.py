@@ -86,6 +86,11 @@ def training_plan(
     return [plan[index] for index in rng.permutation(len(ends))]
 
 
+def evaluation_order(split: TensorizedSplit) -> DocumentIndices:
+    """Return the `(n,)` documents in the order of `evaluation_plan`, whatever its batches."""
+    return np.argsort(split.lengths, kind="stable")
+
+
 def evaluation_plan(
     split: TensorizedSplit, batch_size: int, *, token_budget: int | None = None
 ) -> list[DocumentIndices]:
@@ -99,7 +104,7 @@ def evaluation_plan(
     Raises:
         DataError: `batch_size` or `token_budget` is below 1.
     """
-    order = np.argsort(split.lengths, kind="stable")
+    order = evaluation_order(split)
     ends = _batch_ends(split.lengths[order], batch_size, token_budget)
     return [indices for indices in np.split(order, ends[:-1]) if len(indices)]
 

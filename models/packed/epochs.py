@@ -90,11 +90,7 @@ class PackedEpochs:
                 batch_losses, batch_correct = _measure(logits, batch)
                 losses.append(batch_losses)
                 correct.append(batch_correct)
-                for trial, receiver in enumerate(predictions):
-                    if receiver is not None:
-                        documents = batch.documents[trial]
-                        receiver.labels.append(batch.labels[trial, :documents])
-                        receiver.logits.append(logits[trial, :documents].clone())
+                _keep_predictions(predictions, batch, logits)
             stacked = (torch.stack(values, 1).cpu() for values in (losses, correct))
         return list(zip(*stacked, strict=True))
 
@@ -120,6 +116,18 @@ class PackedEpochs:
         self._network.clear_padding_gradient()
         self._update.step([documents > 0 for documents in batch.documents])
         return losses.detach(), correct
+
+
+def _keep_predictions(
+    receivers: Sequence[Predictions | None], batch: PackedBatch, logits: Tensor
+) -> None:
+    if not any(receivers):
+        return
+    kept = logits.clone()  # May be a reused buffer.
+    for trial, (receiver, documents) in enumerate(zip(receivers, batch.documents, strict=True)):
+        if receiver is not None:
+            receiver.labels.append(batch.labels[trial, :documents])
+            receiver.logits.append(kept[trial, :documents])
 
 
 def _measure(logits: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:

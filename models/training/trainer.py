@@ -83,7 +83,7 @@ class Predictions:
     def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the labels (n,) and the natural logarithms of the probabilities (n, C).
 
-        The order of the documents is arbitrary and the same in each epoch.
+        The documents are in the order of `evaluation_order`.
         """
         logits = torch.cat(self.logits).double()
         if logits.dim() == 1:

@@ -13,12 +13,12 @@ from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.search.tuning.trial import (
     TrialTask,
     epoch_metrics,
-    missing_metrics,
     report_epoch,
     restore,
     trial_configs,
     trial_seed,
 )
+from celltune.search.tuning.valid_predictions import in_document_order
 from celltune.search.types import EpochReport
 
 if TYPE_CHECKING:
@@ -87,30 +87,25 @@ class Pack:
             By the trial's number: the report of the epoch, or the error that ended the trial, for
             example because its loss is not finite. Such a trial has to be removed.
         """
-        predictions = self._predictions()
+        from celltune.models.training.trainer import Predictions
+
+        predictions = {member.trained: Predictions() for member in self._members.values()}
         outcomes = self._trainer.run_epoch(predictions)
         return {
-            number: _finish(member, outcomes[member.trained], predictions.get(member.trained))
+            number: self._finish(member, outcomes[member.trained], predictions[member.trained])
             for number, member in self._members.items()
         }
 
-    def _predictions(self) -> dict[PackedMember, Predictions]:
-        """Return the objects that receive the predictions of the trials that need them."""
-        from celltune.models.training.trainer import Predictions
-
-        members = self._members.values()
-        return {m.trained: Predictions() for m in members if missing_metrics(m.task.metrics)}
-
-
-def _finish(
-    member: _Member, outcome: EpochMetrics | Exception, predictions: Predictions | None
-) -> EpochReport | Exception:
-    """Compute the metrics of a trial's epoch and write its checkpoint."""
-    if isinstance(outcome, Exception):
-        return outcome
-    warnings, member.warnings = member.warnings, ()
-    try:
-        metrics = epoch_metrics(outcome, member.task.metrics, predictions)
-        return report_epoch(member.trained, member.task, metrics, warnings)
-    except Exception as error:  # noqa: BLE001 (any error ends this trial, not its neighbours)
-        return error
+    def _finish(
+        self, member: _Member, outcome: EpochMetrics | Exception, predictions: Predictions
+    ) -> EpochReport | Exception:
+        """Compute the metrics of a trial's epoch and write its checkpoint."""
+        if isinstance(outcome, Exception):
+            return outcome
+        warnings, member.warnings = member.warnings, ()
+        try:
+            metrics = epoch_metrics(outcome, member.task.metrics, predictions)
+            logs = in_document_order(predictions, self._data.valid)
+            return report_epoch(member.trained, member.task, metrics, logs, warnings)
+        except Exception as error:  # noqa: BLE001 (any error ends this trial, not its neighbours)
+            return error

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.models.errors import CheckpointError, TrialError
@@ -19,6 +20,11 @@ from celltune.search.config.space import model_and_training
 from celltune.search.errors import StorageError
 from celltune.search.objective import objective_metric
 from celltune.search.storage.checkpoints import Checkpoints
+from celltune.search.tuning.valid_predictions import (
+    add_predictions,
+    in_document_order,
+    remove_predictions,
+)
 from celltune.search.types import EpochReport, ParameterValue
 
 if TYPE_CHECKING:
@@ -130,12 +136,17 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochReport]:
         TrialError: the trial cannot continue, for example because its loss is not finite.
         StorageError: a checkpoint cannot be read or written.
     """
+    # Importing torch takes seconds, and a worker may be stopped before it trains.
+    from celltune.models.training.trainer import Predictions
+
     seed = trial_seed(task.seed, task.number)
     trainer = make_trainer(task.params, data, seed=seed, device=task.device)
     warnings = restore(trainer, task)
     while True:
-        metrics = train_epoch(trainer, task.metrics)
-        yield report_epoch(trainer, task, metrics, warnings)
+        predictions = Predictions()
+        metrics = epoch_metrics(trainer.run_epoch(predictions), task.metrics, predictions)
+        logs = in_document_order(predictions, data.valid)
+        yield report_epoch(trainer, task, metrics, logs, warnings)
         warnings = ()
 
 
@@ -194,7 +205,11 @@ def epoch_metrics(
 
 
 def report_epoch(
-    trained: Trained, task: TrialTask, metrics: dict[str, float], warnings: tuple[str, ...]
+    trained: Trained,
+    task: TrialTask,
+    metrics: dict[str, float],
+    log_probabilities: NDArray[np.float32],
+    warnings: tuple[str, ...],
 ) -> EpochReport:
     """Write the checkpoint of an epoch and return the report that names it.
 
@@ -202,6 +217,7 @@ def report_epoch(
         trained: the model after the epoch.
         task: the trial.
         metrics: the metrics of the epoch; `parameters` is added.
+        log_probabilities: (n, C) predictions for the validation split, see `in_document_order`.
         warnings: sentences to log.
 
     Raises:
@@ -210,7 +226,7 @@ def report_epoch(
     metrics = {**metrics, "parameters": float(trained.parameters)}
     name = checkpoint_name(trained.epoch)
     try:
-        task.checkpoints.save(trained.state(), name)
+        task.checkpoints.save(add_predictions(trained.state(), log_probabilities), name)
     except OSError as error:
         raise _storage_error(task, "write", name, error) from error
     return EpochReport(trained.epoch, metrics, name, warnings)
@@ -232,7 +248,7 @@ def restore(trained: Trained, task: TrialTask) -> tuple[str, ...]:
     warnings: list[str] = []
     for name in task.restore_from:
         try:
-            trained.load_state(*task.checkpoints.load(name))
+            trained.load_state(*remove_predictions(task.checkpoints.load(name)))
         except CheckpointError as error:
             warnings.append(
                 f"Trial {task.number} skips the checkpoint {name}. {error}{_set_aside(task, name)} "
