@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from celltune.models.extensions import CELLS, READOUTS
 from celltune.registry import ExtensionError, Registry
 
 Nonlinearity = Literal["tanh", "relu"]
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
+Wide = Literal["none", "add", "only"]
 
 
 class _Config(BaseModel):
@@ -20,8 +21,12 @@ class _Config(BaseModel):
 class ModelConfig(_Config):
     """The architecture of a classifier: embedding, recurrent layers, readout, output layer."""
 
-    cell: str
-    """Recurrent cell: rnn, lstm, gru, gru_reset_before, mgu, or an installed extension."""
+    wide: Wide = "none"
+    """Use of the n-gram linear model that data.wide fits: none, add its log-odds to the output of
+    the network (add; Cheng et al. 2016), or the linear model alone (only)."""
+    cell: str | None = None
+    """Recurrent cell: rnn, lstm, gru, gru_reset_before, mgu, or an installed extension. Required,
+    except with wide: only."""
     hidden_size: int = Field(default=64, ge=1)
     """Size of the state of each layer and direction."""
     num_layers: int = Field(default=1, ge=1)
@@ -48,13 +53,22 @@ class ModelConfig(_Config):
 
     @field_validator("cell")
     @classmethod
-    def _check_cell(cls, name: str) -> str:
-        return _check_name(CELLS, name)
+    def _check_cell(cls, name: str | None) -> str | None:
+        return None if name is None else _check_name(CELLS, name)
 
     @field_validator("readout")
     @classmethod
     def _check_readout(cls, name: str) -> str:
         return _check_name(READOUTS, name)
+
+    @model_validator(mode="after")
+    def _check_network(self) -> ModelConfig:
+        if self.cell is None and self.wide != "only":
+            raise ValueError(
+                f"cell is missing. A model with wide '{self.wide}' has a recurrent network: choose "
+                f"a cell ({', '.join(CELLS.names())})."
+            )
+        return self
 
     @property
     def between_layers(self) -> float:

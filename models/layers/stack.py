@@ -11,6 +11,9 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from celltune.models.config import ModelConfig
+from celltune.models.errors import TrialError
+from celltune.models.extensions import CELLS
 from celltune.models.layers.autograd_layer import run_autograd_layer
 from celltune.models.layers.base import Cell, LayerWeights
 from celltune.models.layers.cuda_graphs import GraphedLoop, run_graphed_layer
@@ -21,6 +24,23 @@ from celltune.models.layers.native_layer import run_native_layer
 from celltune.models.layers.onednn_lstm import onednn_is_faster, run_onednn_lstm
 from celltune.models.layers.persistent.selection import persistent_loop
 from celltune.models.native import library as native
+
+
+def create_cell(config: ModelConfig) -> Cell:
+    """Create the cell of a model.
+
+    Args:
+        config: the architecture.
+
+    Raises:
+        TrialError: the model has no recurrent network.
+    """
+    if config.cell is None:
+        raise TrialError(
+            f"A model with wide '{config.wide}' has no recurrent network, so it has no cell. Use "
+            "the log-odds of the linear model directly, or choose wide 'add'."
+        )
+    return CELLS.load(config.cell).from_config(config)
 
 
 class RecurrentStack(nn.Module):

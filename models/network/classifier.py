@@ -1,7 +1,7 @@
 """The classifier: embedding -> recurrent layers -> readout -> output layer.
 
 Shapes: T time, B batch, V words, E embedding, H hidden, D directions, F readout features,
-C classes.
+C classes, L = 1 for two classes and C for more.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch.nn import functional
 from celltune.data_prep.dataset.tensorized import PAD
 from celltune.data_prep.errors import DataError
 from celltune.models.config import ModelConfig
-from celltune.models.extensions import CELLS, READOUTS
+from celltune.models.extensions import READOUTS
 from celltune.models.layers.dropout import dropout
-from celltune.models.layers.stack import RecurrentStack
-from celltune.models.network.input_checks import check_batch
+from celltune.models.layers.stack import RecurrentStack, create_cell
+from celltune.models.network.input_checks import check_batch, missing_wide
 
 
 class EmbeddingRows(NamedTuple):
@@ -38,6 +38,9 @@ class TextClassifier(nn.Module):
     Initial values: embedding N(0, `embedding_std`^2) with a zero row for padding, recurrent layers
     and output layer uniform in +-1/sqrt(fan-in), as in PyTorch. Dropout draws from `generator`, so
     the global random state of PyTorch is never used.
+
+    With `wide: add`, the logits are those of the network plus `wide_scale` times the log-odds of a
+    linear model (Cheng et al. 2016), where `wide_scale` is trained and starts at 1.
     """
 
     def __init__(
@@ -56,7 +59,8 @@ class TextClassifier(nn.Module):
             generator: source of initial values and later of dropout; None: seeded with 0.
 
         Raises:
-            TrialError: the config cannot be built, for example because it has too few layers.
+            TrialError: the config cannot be built, for example because it has too few layers, or
+                no network at all (`wide: only`).
         """
         super().__init__()
         self.config, self.num_classes = config, num_classes
@@ -66,7 +70,7 @@ class TextClassifier(nn.Module):
         table[PAD] = 0
         self.embedding = nn.Parameter(table)
         self.recurrent = RecurrentStack(
-            CELLS.load(config.cell).from_config(config),
+            create_cell(config),
             config.embedding_size,
             config.hidden_size,
             generator=self.generator,
@@ -78,6 +82,8 @@ class TextClassifier(nn.Module):
         features, logits = self.readout.features, 1 if num_classes == 2 else num_classes
         self.output_weight = self._uniform((logits, features), features)
         self.output_bias = self._uniform((logits,), features)
+        if config.wide == "add":
+            self.wide_scale = nn.Parameter(torch.ones(1))
 
     def load_vectors(self, vectors: Tensor, *, trainable: bool) -> None:
         """Replace the initial values of the embedding with pretrained word vectors.
@@ -104,7 +110,13 @@ class TextClassifier(nn.Module):
         values = torch.empty(shape).uniform_(-bound, bound, generator=self.generator)
         return nn.Parameter(values)
 
-    def forward(self, ids: Tensor, lengths: Tensor, rows: EmbeddingRows | None = None) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        lengths: Tensor,
+        rows: EmbeddingRows | None = None,
+        wide: Tensor | None = None,
+    ) -> Tensor:
         """Classify a batch.
 
         Args:
@@ -113,12 +125,14 @@ class TextClassifier(nn.Module):
                 for a GPU.
             rows: the embedding rows of these ids, which are then not checked; None: the rows are
                 read from the whole embedding.
+            wide: (B, L) log-odds of the linear model, which only `wide: add` reads.
 
         Returns:
             (B,) logits of class 1 for two classes, otherwise (B, C).
 
         Raises:
-            DataError: an id or a length is out of range. Tensors on a GPU are not checked.
+            DataError: an id or a length is out of range (not checked on a GPU), or the log-odds are
+                missing.
         """
         if rows is None:
             check_batch(ids, lengths, len(self.embedding))
@@ -134,6 +148,10 @@ class TextClassifier(nn.Module):
             features = features.relu()
         logits = functional.linear(features, self.output_weight, self.output_bias)
         logits = logits.float() if logits.dtype.itemsize == 2 else logits
+        if self.config.wide == "add":
+            if wide is None:
+                raise missing_wide("this batch")
+            logits = logits + self.wide_scale * wide
         return logits.squeeze(1) if self.num_classes == 2 else logits
 
     def _dropout(self, values: Tensor) -> Tensor:

@@ -34,6 +34,43 @@ def check_split(split: TensorizedSplit, name: str, vocabulary_size: int, num_cla
     _check_range(split.labels, f"label in the {name} split", "num_classes", num_classes)
 
 
+def check_wide(split: TensorizedSplit, name: str, num_classes: int) -> None:
+    """Check the log-odds of a split for a model that reads them.
+
+    Args:
+        split: the documents.
+        name: the name of the split in messages.
+        num_classes: number of classes.
+
+    Raises:
+        DataError: the log-odds are missing, of another shape, or not finite.
+    """
+    if split.wide is None:
+        raise missing_wide(f"the {name} split")
+    expected = (len(split), 1 if num_classes == 2 else num_classes)
+    if split.wide.shape != expected:
+        raise DataError(
+            f"The log-odds of the {name} split have shape {split.wide.shape}, but {expected} is "
+            "needed. Prepare the data again."
+        )
+    if not np.isfinite(split.wide).all():
+        raise DataError(
+            f"A log-odds value of the {name} split is NaN or infinite. Prepare the data again."
+        )
+
+
+def missing_wide(where: str) -> DataError:
+    """Return the error for documents without the log-odds of the linear model.
+
+    Args:
+        where: what lacks them.
+    """
+    return DataError(
+        f"The model uses the log-odds of a linear model, but {where} has none. Set data.wide to "
+        "true, or space.wide to none."
+    )
+
+
 def check_batch(ids: Tensor, lengths: Tensor, vocabulary_size: int) -> None:
     """Check a batch. Tensors on a GPU are not checked, because reading them would wait for it.
 

@@ -1,6 +1,7 @@
 """Export of a classifier to ONNX, with the ONNX operators RNN, LSTM and GRU.
 
-Shapes: T time, B batch, V words, H hidden, D directions, S = D * H state features, C classes.
+Shapes: T time, B batch, V words, H hidden, D directions, S = D * H state features, C classes,
+L = 1 for two classes and C for more.
 
 The graph is built node by node, not traced: the loops are Python code, and a trace would unroll
 them for one length. `Cell.onnx` names the operator that computes a cell, and its gate order.
@@ -30,9 +31,10 @@ Array = NDArray[np.float32]
 def build_onnx(model: TextClassifier) -> Any:
     """Convert a classifier to an ONNX model.
 
-    Inputs: `ids` (B, T) int64, padded at the end with any id below V, and `lengths` (B,) int64 in
-    [1, T]. Outputs: `logits`, (B,) for two classes (positive means class 1), otherwise (B, C), and
-    `probabilities` (B, C). B and T are dynamic. Dropout is not part of the graph.
+    Inputs: `ids` (B, T) int64, padded at the end with any id below V, `lengths` (B,) int64 in
+    [1, T], and for `wide: add` the log-odds of the linear model, `wide` (B, L) float32. Outputs:
+    `logits`, (B,) for two classes (positive means class 1), otherwise (B, C), and `probabilities`
+    (B, C). B and T are dynamic. Dropout is not part of the graph.
 
     Args:
         model: a classifier on the CPU.
@@ -72,12 +74,14 @@ def _build_graph(model: TextClassifier) -> Any:
         features = graph.node("Relu", features)
     _add_output_layer(graph, model, features)
     types, dynamic = onnx.TensorProto, ["batch", "time"]
+    outputs = len(model.output_bias)
     classes = [] if model.num_classes == 2 else [model.num_classes]
     value = onnx.helper.make_tensor_value_info
+    wide = [value("wide", types.FLOAT, [*dynamic[:1], outputs])] if config.wide == "add" else []
     return onnx.helper.make_graph(
         graph.nodes,
         f"celltune-{config.cell}",
-        [value("ids", types.INT64, dynamic), value("lengths", types.INT64, dynamic[:1])],
+        [value("ids", types.INT64, dynamic), value("lengths", types.INT64, dynamic[:1]), *wide],
         [
             value("logits", types.FLOAT, [*dynamic[:1], *classes]),
             value("probabilities", types.FLOAT, [*dynamic[:1], model.num_classes]),
@@ -160,7 +164,12 @@ def _add_output_layer(graph: OnnxGraph, model: TextClassifier, features: str) ->
     bias = graph.constant("output_bias", _array(model.output_bias))
     binary = model.num_classes == 2
     logits = "column" if binary else "logits"
-    graph.node("Gemm", features, weight, bias, outputs=[logits], transB=1)
+    if model.config.wide == "add":
+        network = graph.node("Gemm", features, weight, bias, transB=1)
+        scaled = graph.node("Mul", "wide", graph.constant("wide_scale", _array(model.wide_scale)))
+        graph.node("Add", network, scaled, outputs=[logits])
+    else:
+        graph.node("Gemm", features, weight, bias, outputs=[logits], transB=1)
     if not binary:
         graph.node("Softmax", logits, outputs=["probabilities"], axis=1)
         return

@@ -1,7 +1,7 @@
 """The batches of several trials in lockstep: batch i contains batch i of each trial.
 
 Shapes: N trials, S steps of an epoch, T time (the longest document of all N batches), B batch (the
-largest of the N batches).
+largest of the N batches), L = 1 for two classes and C for C > 2.
 
 The order of documents differs between trials, so their batches have different lengths and, at the
 end of an epoch or with a token budget, different sizes. Shorter documents are padded, and missing
@@ -38,6 +38,9 @@ class PackedBatch:
     """Documents of each trial; 0 if it has completed its epoch."""
     longest: tuple[int, ...]
     """Tokens of the longest document of each trial."""
+    wide: Tensor | None
+    """(N, B, L) log-odds of the linear model, if the split has them; arbitrary in missing
+    columns."""
 
     @property
     def present(self) -> Tensor:
@@ -63,6 +66,7 @@ class PackedBatch:
             self.labels.expand(trials, -1),
             self.documents * trials,
             self.longest * trials,
+            None if self.wide is None else self.wide.expand(trials, -1, -1),
         )
 
 
@@ -116,6 +120,7 @@ class PackedPlans:
                 self._split.labels[indices],
                 tuple(documents),
                 tuple(longest),
+                None if self._split.wide is None else self._split.wide[indices],
             )
 
 

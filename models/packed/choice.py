@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from celltune.models.config import ModelConfig
-from celltune.models.extensions import CELLS
+from celltune.models.layers.stack import create_cell
 
 
 def runs_batched(model: ModelConfig, device: str) -> bool:
@@ -12,12 +12,12 @@ def runs_batched(model: ModelConfig, device: str) -> bool:
     On a GPU, a small network leaves most of the processor idle. A single trial already keeps a CPU
     busy, and the larger tensors of a batched model do not stay in its caches: it was never faster
     there than on native loops (`benchmarks/packed.py`, docs/models.md). Cells that only define
-    `step` run in autograd anyway.
+    `step` run in autograd anyway, and models without a network have nothing to compute.
 
     Args:
         model: the shape of the trials.
         device: a PyTorch device name.
     """
-    if device.partition(":")[0] == "cpu":
+    if device.partition(":")[0] == "cpu" or model.wide == "only":
         return False
-    return CELLS.load(model.cell).from_config(model).loop is not None
+    return create_cell(model).loop is not None

@@ -17,8 +17,9 @@ from celltune.models.packed.network import PackedNetwork
 from celltune.models.packed.updates import make_update
 from celltune.models.training.device_split import DeviceSplit
 from celltune.models.training.losses import correct_labels, document_losses
+from celltune.models.training.metrics import Predictions, wide_gains
 from celltune.models.training.precision import effective_precision, mixed_precision
-from celltune.models.training.trainer import Predictions, Trainer
+from celltune.models.training.trainer import Trainer
 
 
 class PackedEpochs:
@@ -68,7 +69,9 @@ class PackedEpochs:
         ]
 
     @denormals_as_zero()
-    def evaluate(self, predictions: Sequence[Predictions | None]) -> list[tuple[Tensor, Tensor]]:
+    def evaluate(
+        self, predictions: Sequence[Predictions | None]
+    ) -> list[tuple[Tensor, Tensor, Tensor | None]]:
         """Evaluate on the validation split.
 
         Args:
@@ -76,12 +79,14 @@ class PackedEpochs:
 
         Returns:
             For each trial, on the CPU: the sum of the losses and the number of correct labels of
-            each batch, for `Trainer.finish_validation`.
+            each batch, and the gains of the documents over the linear model, for
+            `Trainer.finish_validation`.
         """
         size, budget = self._sizes
         plan = evaluation_plan(self._valid.split, size, token_budget=budget)
         losses: list[Tensor] = []
         correct: list[Tensor] = []
+        gains: list[Tensor] = []
         batches = self._batches(self._valid, [plan])
         with torch.inference_mode():
             for one in batches:
@@ -91,8 +96,11 @@ class PackedEpochs:
                 losses.append(batch_losses)
                 correct.append(batch_correct)
                 _keep_predictions(predictions, batch, logits)
+                if self._network.adds_wide and one.wide is not None:
+                    gains.append(_gains(logits, one, one.wide[0]))
             stacked = (torch.stack(values, 1).cpu() for values in (losses, correct))
-        return list(zip(*stacked, strict=True))
+            by_trial = torch.cat(gains, 1).cpu() if gains else [None] * len(self._trainers)
+        return list(zip(*stacked, by_trial, strict=True))
 
     def _batches(self, split: DeviceSplit, plans: Sequence[Sequence[object]]) -> PackedPlans:
         return PackedPlans(
@@ -128,6 +136,21 @@ def _keep_predictions(
         if receiver is not None:
             receiver.labels.append(batch.labels[trial, :documents])
             receiver.logits.append(kept[trial, :documents])
+
+
+def _gains(logits: Tensor, one: PackedBatch, wide: Tensor) -> Tensor:
+    """Return the gains of the documents of a validation batch over the linear model.
+
+    Args:
+        logits: (N, B) or (N, B, C).
+        one: the batch of one trial.
+        wide: (B, L), its log-odds.
+
+    Returns:
+        (N, documents).
+    """
+    present, labels = slice(one.documents[0]), one.labels[0]
+    return torch.stack([wide_gains(own[present], wide[present], labels[present]) for own in logits])
 
 
 def _measure(logits: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,7 @@ class PackedNetwork:
         stacks: the parameters.
         step_multiple: T of a batch must be a multiple of this.
         batch_multiple: B of a batch must be a multiple of this.
+        adds_wide: whether the log-odds of a linear model are added to the logits.
     """
 
     def __init__(self, models: Sequence[TextClassifier]) -> None:
@@ -49,6 +50,7 @@ class PackedNetwork:
                 "Train them one by one."
             )
         self._models, self.stacks = tuple(models), StackedParameters(models)
+        self.adds_wide = first.config.wide == "add"
         device = first.embedding.device
         on_gpu = device.type == "cuda"
         size, dtype = first.config.hidden_size, first.embedding.dtype
@@ -100,6 +102,8 @@ class PackedNetwork:
         weight, bias = tensors["output_weight"], tensors["output_bias"]
         logits = torch.baddbmm(bias[:, None], features, weight.transpose(1, 2))
         logits = logits.float() if logits.dtype.itemsize == 2 else logits
+        if self.adds_wide and batch.wide is not None:
+            logits = logits + tensors["wide_scale"][:, :, None] * batch.wide
         return logits.squeeze(2) if self._models[0].num_classes == 2 else logits
 
     def clear_padding_gradient(self) -> None:

@@ -7,7 +7,7 @@ and the numbers and checkpoints of its own `Trainer`, see docs/models.md for the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -20,8 +20,10 @@ from celltune.models.packed.choice import runs_batched
 from celltune.models.packed.epochs import PackedEpochs
 from celltune.models.packed.stacks import own_memory
 from celltune.models.training.device_split import shared_split
+from celltune.models.training.metrics import EpochMetrics, Evaluation, Predictions
 from celltune.models.training.precision import effective_precision, tf32_products
-from celltune.models.training.trainer import EpochMetrics, Predictions, Trainer
+from celltune.models.training.trainer import Trainer
+from celltune.models.training.wide_only import WideOnly, create_trainer
 
 
 class PackedMember:
@@ -34,7 +36,9 @@ class PackedMember:
         training: the settings of the training.
     """
 
-    def __init__(self, trainer: Trainer, model: ModelConfig, training: TrainingConfig) -> None:
+    def __init__(
+        self, trainer: Trainer | WideOnly, model: ModelConfig, training: TrainingConfig
+    ) -> None:
         """Create a member; use `PackedTrainer.add`.
 
         Args:
@@ -118,7 +122,7 @@ class PackedTrainer:
         shape = pack_shape(model, training)
         if self._members:
             _check_shape(dict(shape), dict(self._shape))
-        trainer = Trainer(
+        trainer = create_trainer(
             model, training, self._data, seed=seed, device=self._device, clock=self._clock
         )
         member = PackedMember(trainer, model, training)
@@ -140,7 +144,8 @@ class PackedTrainer:
             )
         self._members = tuple(other for other in self._members if other is not member)
         self._stacked = None
-        own_memory(member.trainer.model, member.trainer.optimizer)
+        if isinstance(member.trainer, Trainer):
+            own_memory(member.trainer.model, member.trainer.optimizer)
 
     def run_epoch(
         self, predictions: Mapping[PackedMember, Predictions] = {}
@@ -182,30 +187,35 @@ class PackedTrainer:
     def _run_batched(
         self, predictions: Mapping[PackedMember, Predictions]
     ) -> dict[PackedMember, EpochMetrics | DivergedError]:
-        start, members = self._clock(), self._members
+        start, members, trainers = self._clock(), self._members, self._trainers()
         results: dict[PackedMember, EpochMetrics | DivergedError] = {}
         trained: dict[PackedMember, tuple[float, float]] = {}
         for member, values in zip(members, self._epochs().train(), strict=True):
             try:
-                trained[member] = member.trainer.finish_training(*values)
+                trained[member] = trainers[member].finish_training(*values)
             except DivergedError as error:
                 results[member] = error
         self._remove_all(results)
-        validated: dict[PackedMember, tuple[float, float]] = {}
+        validated: dict[PackedMember, Evaluation] = {}
         if self._members:
             receivers = [predictions.get(member) for member in self._members]
-            for member, values in zip(
+            for member, measured in zip(
                 self._members, self._epochs().evaluate(receivers), strict=True
             ):
                 try:
-                    validated[member] = member.trainer.finish_validation(*values)
+                    validated[member] = trainers[member].finish_validation(*measured)
                 except DivergedError as error:
                     results[member] = error
         self._remove_all(results)
         seconds = (self._clock() - start) / len(members)
         for member, validation in validated.items():
-            results[member] = member.trainer.metrics(trained[member], validation, seconds)
+            results[member] = trainers[member].metrics(trained[member], validation, seconds)
         return {member: results[member] for member in members}
+
+    def _trainers(self) -> dict[PackedMember, Trainer]:
+        """Return the trainers of the members, which have a network if they run batched."""
+        pairs = ((member, member.trainer) for member in self._members)
+        return {member: trainer for member, trainer in pairs if isinstance(trainer, Trainer)}
 
     def _remove_all(self, members: Mapping[PackedMember, object]) -> None:
         for member in self._members:
@@ -220,7 +230,7 @@ class PackedTrainer:
             train, valid = (
                 shared_split(split, device) for split in (self._data.train, self._data.valid)
             )
-            trainers: Sequence[Trainer] = [member.trainer for member in self._members]
+            trainers = list(self._trainers().values())
             self._stacked = self._members, PackedEpochs(trainers, train, valid)
         return self._stacked[1]
 

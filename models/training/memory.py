@@ -20,10 +20,10 @@ import torch
 
 from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.models.config import ModelConfig, TrainingConfig
-from celltune.models.extensions import CELLS
 from celltune.models.layers.base import Cell
 from celltune.models.layers.cuda_graphs import BATCH_MULTIPLE, MAX_GRAPHS, STEP_MULTIPLE
 from celltune.models.layers.persistent.selection import fits_on_chip
+from celltune.models.layers.stack import create_cell
 from celltune.models.network.classifier import TextClassifier
 from celltune.models.training.precision import tf32_products
 
@@ -93,11 +93,13 @@ class MemoryEstimator:
         Raises:
             TrialError: the model cannot be built.
         """
+        if model.wide == "only":
+            return TrainingMemory()  # Nothing is computed on the GPU.
         sizes = self._parameters(model)
         weights = _FLOAT * sum(sizes.values())
         frozen = self._data.vectors is not None and not self._data.vectors_tuned
         gradients = weights - (_FLOAT * sizes["embedding"] if frozen else 0)
-        cell = CELLS.load(model.cell).from_config(model)
+        cell = create_cell(model)
         with tf32_products(training.precision):
             on_chip = fits_on_chip(cell, model.hidden_size, shared_memory)
         implementation = _implementation(cell, packed=trials > 1, on_chip=on_chip)
@@ -209,4 +211,5 @@ def _moments(training: TrainingConfig) -> int:
 
 def _stored_bytes(split: TensorizedSplit) -> int:
     """Return the size of a `DeviceSplit`."""
-    return split.ids.nbytes + split.labels.nbytes
+    wide = 0 if split.wide is None else split.wide.nbytes
+    return split.ids.nbytes + split.labels.nbytes + wide

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
@@ -22,6 +24,32 @@ def config_matches(config: BaseModel, stored: JSON) -> bool:
     fields = type(config).model_fields
     defaults = {name: fields[name].get_default() for name in current if name not in stored}
     return {**defaults, **stored} == current
+
+
+def check_identity(
+    configs: Mapping[str, BaseModel], values: Mapping[str, JSON], meta: Mapping[str, JSON]
+) -> None:
+    """Check that a state belongs to a trial.
+
+    Args:
+        configs: the configs of the trial, by their keys in the state.
+        values: other values that have to be equal, by their keys in the state.
+        meta: the part of the state that is not a tensor.
+
+    Raises:
+        CheckpointError: a config or a value differs.
+    """
+    matches: dict[str, tuple[bool, object]] = {}
+    for key, config in configs.items():
+        matches[key] = config_matches(config, meta.get(key)), config.model_dump()
+    for key, value in values.items():
+        matches[key] = meta.get(key) == value, value
+    for key, (same, expected) in matches.items():
+        if not same:
+            raise CheckpointError(
+                f"The state belongs to another trial: its {key} is {meta.get(key)!r}, but this "
+                f"trial's is {expected!r}. Load it into a Trainer with the same {key}."
+            )
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
@@ -66,7 +94,7 @@ def unpack_state(
             for moment in _moments(optimizer):
                 like = torch.zeros(()) if moment == "step" else parameter
                 expected[f"optimizer.{name}.{moment}"] = like
-    _check_tensors(expected, tensors)
+    check_tensors(expected, tensors)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"model.{name}"])
@@ -78,7 +106,34 @@ def unpack_state(
                 }
 
 
-def _check_tensors(expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+def read_epoch(meta: Mapping[str, JSON]) -> int:
+    """Return the number of completed epochs of a state.
+
+    Args:
+        meta: the part of the state that is not a tensor.
+
+    Raises:
+        CheckpointError: it is not a number of epochs.
+    """
+    epoch = meta.get("epoch")
+    if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
+        raise CheckpointError(
+            f"The state's epoch is {epoch!r}. It must be a whole number of at least 0. Load a "
+            "state that Trainer.state() returned."
+        )
+    return epoch
+
+
+def check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Check the tensors of a state.
+
+    Args:
+        expected: a tensor of the expected shape and type for each name.
+        tensors: the tensors of the state.
+
+    Raises:
+        CheckpointError: a tensor is missing, unexpected, or of another shape or type.
+    """
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
             raise CheckpointError(

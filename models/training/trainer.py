@@ -11,19 +11,16 @@ uninterrupted one, bit for bit on the CPU.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor
-from torch.nn import functional
 
 from celltune.data_prep.dataset.batching import (
     DocumentIndices,
-    cut_batch,
     evaluation_plan,
     training_plan,
 )
@@ -31,10 +28,11 @@ from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.data_prep.types import JSON
 from celltune.models.config import ModelConfig, TrainingConfig
 from celltune.models.denormals import denormals_as_zero
-from celltune.models.errors import CheckpointError, DivergedError
+from celltune.models.errors import DivergedError
 from celltune.models.network.classifier import TextClassifier
-from celltune.models.network.input_checks import check_split
-from celltune.models.training.device_split import shared_split
+from celltune.models.network.input_checks import check_split, check_wide
+from celltune.models.network.predict import log_probabilities
+from celltune.models.training.device_split import Batches, BatchTensors
 from celltune.models.training.devices import check_device
 from celltune.models.training.losses import (
     correct_labels,
@@ -42,54 +40,21 @@ from celltune.models.training.losses import (
     loss_sum,
     means,
 )
+from celltune.models.training.metrics import (
+    EpochMetrics,
+    Evaluation,
+    Predictions,
+    mean_gain,
+    wide_gains,
+)
 from celltune.models.training.precision import effective_precision, mixed_precision, tf32_products
-from celltune.models.training.state import config_matches, pack_state, unpack_state
+from celltune.models.training.state import check_identity, pack_state, read_epoch, unpack_state
 from celltune.models.training.updater import Updater
 
 CHECK_EVERY = 50
 """Steps between two checks of the loss on the CPU: rare enough to cost nothing, and frequent enough
 to stop early. On a GPU a check would wait for all previous steps, so the loss is checked only at
 the end of an epoch."""
-
-
-@dataclass(frozen=True)
-class EpochMetrics:
-    """The metrics of one epoch. Losses are means over documents (natural logarithm).
-
-    Training metrics are those of the steps themselves, with dropout and changing weights.
-    Accuracies are fractions.
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    valid_loss: float
-    valid_accuracy: float
-    seconds: float
-    """Wall-clock time of training and validation together."""
-    tokens_per_second: float
-    """Training and validation tokens, without padding, divided by `seconds`."""
-
-
-@dataclass
-class Predictions:
-    """Predictions for a split, batch by batch, on the trainer's device."""
-
-    labels: list[Tensor] = field(default_factory=list)
-    """(B,) of each batch."""
-    logits: list[Tensor] = field(default_factory=list)
-    """(B,) or (B, C) of each batch."""
-
-    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the labels (n,) and the natural logarithms of the probabilities (n, C).
-
-        The documents are in the order of `evaluation_order`.
-        """
-        logits = torch.cat(self.logits).double()
-        if logits.dim() == 1:
-            logits = torch.stack([torch.zeros_like(logits), logits], dim=1)
-        log_probabilities = functional.log_softmax(logits, dim=1)
-        return torch.cat(self.labels).cpu().numpy(), log_probabilities.cpu().numpy()
 
 
 class Trainer:
@@ -125,14 +90,17 @@ class Trainer:
             clock: a monotonic clock in seconds.
 
         Raises:
-            DataError: a split is empty, has an empty document, or an id or label out of range; or
-                the word vectors have another size than the embedding.
+            DataError: a split is empty, has an empty document, or an id or label out of range; the
+                word vectors have another size than the embedding; or the model reads log-odds that
+                the data does not have.
             DeviceError: torch cannot use the GPU, or the GPU cannot compute in the precision.
             TrialError: the model cannot be built, for example because it has too few layers.
         """
         check_device(torch.device(device), training.precision)
         for name, split in (("train", data.train), ("valid", data.valid)):
             check_split(split, name, data.vocabulary_size, data.num_classes)
+            if model.wide == "add":
+                check_wide(split, name, data.num_classes)
         self.training, self._train, self._valid = training, data.train, data.valid
         self._seed, self._device, self._clock = seed, torch.device(device), clock
         self._precision = effective_precision(self._device.type, training.precision)
@@ -140,7 +108,7 @@ class Trainer:
         if keep_on_device is None:
             keep_on_device = self._device.type != "cpu"
         stored = (data.train, data.valid) if keep_on_device else ()
-        self._device_splits = {id(split): shared_split(split, self._device) for split in stored}
+        self._batches = Batches(self._device, stored)
         self.model = self._create_model(model, data)
         self.updater = Updater(self.model, training, scaled=self._precision == "float16")
         self.optimizer = self.updater.optimizer
@@ -182,22 +150,23 @@ class Trainer:
         start = self._clock()
         with tf32_products(self._precision):
             training = self.train_epoch()
-            validation = self.evaluate(self._valid, predictions)
+            validation = self._evaluate(self._valid, predictions)
         return self.metrics(training, validation, self._clock() - start)
 
     def metrics(
-        self, training: tuple[float, float], validation: tuple[float, float], seconds: float
+        self, training: tuple[float, float], validation: Evaluation, seconds: float
     ) -> EpochMetrics:
         """Return the metrics of the last epoch.
 
         Args:
             training: mean loss and accuracy of the training.
-            validation: mean loss and accuracy on the validation split.
+            validation: the metrics of the validation split.
             seconds: wall-clock time of both.
         """
         tokens = len(self._train.ids) + len(self._valid.ids)
         speed = tokens / seconds if seconds > 0 else 0.0
-        return EpochMetrics(self._epoch, *training, *validation, seconds, speed)
+        measured, gain = validation[:2], validation[2:]
+        return EpochMetrics(self._epoch, *training, *measured, seconds, speed, *gain)
 
     @denormals_as_zero()
     def train_epoch(self) -> tuple[float, float]:
@@ -212,9 +181,9 @@ class Trainer:
         losses: list[Tensor] = []
         correct: list[Tensor] = []
         try:
-            batches = self._batches(self._train, self.start_epoch())
-            for step, (ids, lengths, labels) in enumerate(batches, start=1):
-                batch_loss, batch_correct = self._step(ids, lengths, labels)
+            batches = self._batches.of(self._train, self.start_epoch())
+            for step, batch in enumerate(batches, start=1):
+                batch_loss, batch_correct = self._step(batch)
                 losses.append(batch_loss)
                 correct.append(batch_correct)
                 if step % CHECK_EVERY == 0 and self._device.type == "cpu":
@@ -249,50 +218,88 @@ class Trainer:
         self._epoch += 1
         return means(losses, correct, len(self._train))
 
-    def finish_validation(self, losses: Tensor, correct: Tensor) -> tuple[float, float]:
-        """Return the mean loss and accuracy on the validation split; see `finish_training`."""
-        return self._finish_evaluation(losses, correct, len(self._valid))
+    def finish_validation(
+        self, losses: Tensor, correct: Tensor, gains: Tensor | None = None
+    ) -> Evaluation:
+        """Return the metrics of the validation split.
 
-    @denormals_as_zero()
-    def evaluate(
-        self, split: TensorizedSplit, predictions: Predictions | None = None
-    ) -> tuple[float, float]:
+        Args:
+            losses: see `finish_training`.
+            correct: see `finish_training`.
+            gains: (n,), the loss of the linear model minus that of the model, of each document.
+
+        Raises:
+            DivergedError: a loss is NaN or infinite.
+        """
+        return self._finish_evaluation(losses, correct, gains, len(self._valid))
+
+    def evaluate(self, split: TensorizedSplit) -> tuple[float, float]:
         """Evaluate the model on a split.
 
         Args:
             split: documents with ids and labels in the ranges of the training data.
-            predictions: receives the predictions for the split.
 
         Returns:
             The mean loss and the accuracy over all documents.
 
         Raises:
-            DataError: the split is empty, has an empty document, or an id or label out of range.
+            DataError: the split is empty, has an empty document, an id or label out of range, or
+                no log-odds although the model reads them.
             DivergedError: the loss is NaN or infinite.
         """
-        if split is not self._valid:
-            check_split(split, "evaluated", len(self.model.embedding), self.model.num_classes)
+        self._check(split)
+        return self._evaluate(split)[:2]
+
+    def log_probabilities(self, split: TensorizedSplit, batch_size: int) -> NDArray[np.float64]:
+        """Return the natural logarithms of the probabilities of all classes, (n, C).
+
+        Args:
+            split: see `evaluate`.
+            batch_size: documents per batch, on which the result does not depend.
+
+        Raises:
+            DataError: see `evaluate`.
+        """
+        self._check(split)
+        return log_probabilities(self.model, split, batch_size=batch_size)
+
+    def _check(self, split: TensorizedSplit) -> None:
+        check_split(split, "evaluated", len(self.model.embedding), self.model.num_classes)
+        if self.model.config.wide == "add":
+            check_wide(split, "evaluated", self.model.num_classes)
+
+    @denormals_as_zero()
+    def _evaluate(
+        self, split: TensorizedSplit, predictions: Predictions | None = None
+    ) -> Evaluation:
         self.model.eval()
         losses: list[Tensor] = []
         correct: list[Tensor] = []
+        gains: list[Tensor] = []
         with torch.inference_mode():
             size, budget = self.training.batch_size, self.training.batch_tokens
             plan = evaluation_plan(split, size, token_budget=budget)
-            for ids, lengths, labels in self._batches(split, plan):
+            for ids, lengths, labels, wide in self._batches.of(split, plan):
                 with mixed_precision(self._precision, self._device.type):
-                    logits = self.model(ids, lengths)
+                    logits = self.model(ids, lengths, wide=wide)
                 losses.append(loss_sum(logits, labels))
                 correct.append(correct_labels(logits, labels).sum())
+                if wide is not None and self.model.config.wide == "add":
+                    gains.append(wide_gains(logits, wide, labels))
                 if predictions is not None:
                     predictions.labels.append(labels)
                     predictions.logits.append(logits.clone())  # May be a reused buffer.
-        return self._finish_evaluation(torch.stack(losses), torch.stack(correct), len(split))
+        all_gains = torch.cat(gains) if gains else None
+        return self._finish_evaluation(
+            torch.stack(losses), torch.stack(correct), all_gains, len(split)
+        )
 
     def _finish_evaluation(
-        self, losses: Tensor, correct: Tensor, documents: int
-    ) -> tuple[float, float]:
+        self, losses: Tensor, correct: Tensor, gains: Tensor | None, documents: int
+    ) -> Evaluation:
         self._check_finite(losses, "evaluation")
-        return means(losses, correct, documents)
+        gain = () if gains is None else mean_gain(gains)
+        return Evaluation(*means(losses, correct, documents), *gain)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
         """Return the training state: weights and optimizer as tensors, the rest as JSON.
@@ -318,13 +325,8 @@ class Trainer:
         Raises:
             CheckpointError: the state has another config, seed, or shape.
         """
-        self._check_identity(meta)
-        epoch = meta.get("epoch")
-        if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
-            raise CheckpointError(
-                f"The state's epoch is {epoch!r}. It must be a whole number of at least 0. Load a "
-                "state that Trainer.state() returned."
-            )
+        check_identity(self._configs, self._identity, meta)
+        epoch = read_epoch(meta)
         scale = meta.get("loss_scale")
         self.updater.loss_scale.validate(scale)
         unpack_state(self.model, self.optimizer, tensors)
@@ -332,45 +334,15 @@ class Trainer:
         self.updater.reload()
         self._epoch = epoch
 
-    def _check_identity(self, meta: dict[str, JSON]) -> None:
-        """Check that a state belongs to this config, data and seed."""
-        matches: dict[str, tuple[bool, object]] = {}
-        for key, config in self._configs.items():
-            matches[key] = config_matches(config, meta.get(key)), config.model_dump()
-        for key, value in self._identity.items():
-            matches[key] = meta.get(key) == value, value
-        for key, (same, expected) in matches.items():
-            if not same:
-                raise CheckpointError(
-                    f"The state belongs to another trial: its {key} is {meta.get(key)!r}, but this "
-                    f"trial's is {expected!r}. Load it into a Trainer with the same {key}."
-                )
-
-    def _step(self, ids: Tensor, lengths: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _step(self, batch: BatchTensors) -> tuple[Tensor, Tensor]:
         """Train on one batch; return the sum of its losses and the number of correct labels."""
+        ids, lengths, labels, wide = batch
         rows = self.updater.gather_rows(ids)
         with mixed_precision(self._precision, self._device.type):
-            logits = self.model(ids, lengths, rows)
+            logits = self.model(ids, lengths, rows, wide)
         loss = loss_sum(logits, labels)
         self.updater.step(loss / len(labels), rows)
         return loss.detach(), correct_labels(logits.detach(), labels).sum()
-
-    def _batches(
-        self, split: TensorizedSplit, plan: list[DocumentIndices]
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield batches on the device; they are assembled on the GPU if it stores the split."""
-        device_split = self._device_splits.get(id(split))
-        if device_split is not None:
-            yield from map(device_split.batch, plan)
-            return
-        for batch in (cut_batch(split, documents) for documents in plan):
-            # Lengths stay on the CPU, where reading them does not wait for a GPU.
-            lengths = torch.from_numpy(batch.lengths)
-            ids, labels = (
-                torch.from_numpy(values).to(self._device, non_blocking=True)
-                for values in (batch.ids, batch.labels)
-            )
-            yield ids, lengths, labels
 
     def _check_finite(self, losses: Tensor, phase: str) -> None:
         step = first_not_finite(losses)

@@ -274,15 +274,16 @@ def parse_space(raw: Any) -> Space:
             searched[name] = Choice(tuple(value))
         else:
             fixed[name] = value[0] if isinstance(value, (list, tuple)) else value
-    missing = [name for name in _required() if name not in raw]
+    missing = [name for name in _required(raw) if name not in raw]
     problems += [_Problem("is missing. It has no default value.", (name,)) for name in missing]
     if problems:
         raise _validation_error(problems)
     return Space(fixed, searched)
 
 
-def _required() -> list[str]:
-    return [name for name, owner in _OWNERS.items() if owner.model_fields[name].is_required()]
+def _required(raw: Mapping[str, Any]) -> list[str]:
+    """Return the hyperparameters that have to be given: a network needs a cell."""
+    return [] if raw.get("wide") in ("only", ["only"]) else ["cell"]
 
 
 def _problems(name: str, value: Any) -> Iterator[_Problem]:

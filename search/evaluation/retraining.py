@@ -16,8 +16,8 @@ from celltune.data_prep.dataset.subsets import concatenate
 from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.data_prep.types import JSON
 from celltune.models.errors import CheckpointError
-from celltune.models.network.predict import log_probabilities
 from celltune.models.training.trainer import Trainer
+from celltune.models.training.wide_only import WideOnly
 from celltune.search.errors import StorageError
 from celltune.search.evaluation.checkpoints import BEST, LAST
 from celltune.search.metrics import Scores, SplitScores, combine_scores, score_split
@@ -126,12 +126,12 @@ def score_model(
     return combine_scores(train_scores, test_scores, other_metrics)
 
 
-def _score(trainer: Trainer, split: TensorizedSplit, num_classes: int) -> SplitScores:
-    logs = log_probabilities(trainer.model, split, batch_size=SCORING_BATCH)
+def _score(trainer: Trainer | WideOnly, split: TensorizedSplit, num_classes: int) -> SplitScores:
+    logs = trainer.log_probabilities(split, SCORING_BATCH)
     return score_split(split.labels, logs.argmax(1), logs, num_classes)
 
 
-def _make_trainer(task: Retraining, data: PreparedData) -> Trainer:
+def _make_trainer(task: Retraining, data: PreparedData) -> Trainer | WideOnly:
     training_data = replace(data, train=_training_split(task.on, data))
     return make_trainer(task.params, training_data, seed=task.seed, device=task.device)
 
@@ -140,7 +140,7 @@ def _training_split(on: TrainingSplits, data: PreparedData) -> TensorizedSplit:
     return data.train if on == "train" else concatenate(data.train, data.valid)
 
 
-def _run_epoch(trainer: Trainer, on: TrainingSplits, metric: Metric) -> EpochMetrics:
+def _run_epoch(trainer: Trainer | WideOnly, on: TrainingSplits, metric: Metric) -> EpochMetrics:
     if on == "train":
         metrics = train_epoch(trainer, [metric])
         return {"epoch": float(trainer.epoch), **metrics}
@@ -155,7 +155,7 @@ def _best_epoch(history: list[EpochMetrics], metric: Metric) -> int:
     return 1 + values.index(max(values))
 
 
-def _restore(trainer: Trainer, task: Retraining) -> list[EpochMetrics]:
+def _restore(trainer: Trainer | WideOnly, task: Retraining) -> list[EpochMetrics]:
     """Load the last checkpoint, if there is a valid one, and return the metrics of its epochs."""
     name = task.name + LAST
     try:
@@ -174,7 +174,9 @@ def _restore(trainer: Trainer, task: Retraining) -> list[EpochMetrics]:
     return [dict(metrics) for metrics in history if isinstance(metrics, dict)]  # type: ignore[arg-type]
 
 
-def _save(trainer: Trainer, task: Retraining, suffix: str, history: list[EpochMetrics]) -> None:
+def _save(
+    trainer: Trainer | WideOnly, task: Retraining, suffix: str, history: list[EpochMetrics]
+) -> None:
     tensors, meta = trainer.state()
     curve: list[JSON] = [dict(metrics) for metrics in history]
     name = task.name + suffix

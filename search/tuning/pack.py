@@ -23,7 +23,7 @@ from celltune.search.types import EpochReport
 
 if TYPE_CHECKING:
     from celltune.models.packed.trainer import PackedMember
-    from celltune.models.training.trainer import EpochMetrics, Predictions
+    from celltune.models.training.metrics import EpochMetrics, Predictions
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Pack:
             By the trial's number: the report of the epoch, or the error that ended the trial, for
             example because its loss is not finite. Such a trial has to be removed.
         """
-        from celltune.models.training.trainer import Predictions
+        from celltune.models.training.metrics import Predictions
 
         predictions = {member.trained: Predictions() for member in self._members.values()}
         outcomes = self._trainer.run_epoch(predictions)

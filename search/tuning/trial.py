@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from celltune.data_prep.types import JSON
     from celltune.models.config import ModelConfig, TrainingConfig
     from celltune.models.training.checkpoint import State
-    from celltune.models.training.trainer import EpochMetrics, Predictions, Trainer
+    from celltune.models.training.metrics import EpochMetrics, Predictions
+    from celltune.models.training.trainer import Trainer
+    from celltune.models.training.wide_only import WideOnly
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class TrialTask:
 
 
 class Trained(Protocol):
-    """A model in training, as checkpoints need it: a `Trainer`, or a member of a pack."""
+    """A model in training, as checkpoints need it: a trainer, or a member of a pack."""
 
     @property
     def epoch(self) -> int:
@@ -91,7 +93,7 @@ def trial_seed(experiment_seed: int, number: int) -> int:
 
 def make_trainer(
     params: Mapping[str, ParameterValue], data: PreparedData, *, seed: int, device: str
-) -> Trainer:
+) -> Trainer | WideOnly:
     """Create the trainer of a trial's untrained model.
 
     Args:
@@ -105,9 +107,9 @@ def make_trainer(
         DeviceError: the device cannot train this model.
     """
     # Importing torch takes seconds, and a worker may be stopped before it trains.
-    from celltune.models.training.trainer import Trainer
+    from celltune.models.training.wide_only import create_trainer
 
-    return Trainer(*trial_configs(params, data), data, seed=seed, device=device)
+    return create_trainer(*trial_configs(params, data), data, seed=seed, device=device)
 
 
 def trial_configs(
@@ -137,7 +139,7 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochReport]:
         StorageError: a checkpoint cannot be read or written.
     """
     # Importing torch takes seconds, and a worker may be stopped before it trains.
-    from celltune.models.training.trainer import Predictions
+    from celltune.models.training.metrics import Predictions
 
     seed = trial_seed(task.seed, task.number)
     trainer = make_trainer(task.params, data, seed=seed, device=task.device)
@@ -150,7 +152,7 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochReport]:
         warnings = ()
 
 
-def train_epoch(trainer: Trainer, metrics: Sequence[str] = ()) -> dict[str, float]:
+def train_epoch(trainer: Trainer | WideOnly, metrics: Sequence[str] = ()) -> dict[str, float]:
     """Train for an epoch and return the trainer's metrics and the requested ones.
 
     Args:
@@ -161,7 +163,7 @@ def train_epoch(trainer: Trainer, metrics: Sequence[str] = ()) -> dict[str, floa
     Raises:
         TrialError: a loss or a metric is not finite.
     """
-    from celltune.models.training.trainer import Predictions
+    from celltune.models.training.metrics import Predictions
 
     predictions = Predictions() if missing_metrics(metrics) else None
     return epoch_metrics(trainer.run_epoch(predictions), metrics, predictions)
@@ -173,7 +175,7 @@ def missing_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
     Args:
         metrics: names of metrics in `METRICS`.
     """
-    from celltune.models.training.trainer import EpochMetrics
+    from celltune.models.training.metrics import EpochMetrics
 
     return tuple(name for name in metrics if name not in EpochMetrics.__dataclass_fields__)
 
@@ -191,7 +193,7 @@ def epoch_metrics(
     Raises:
         TrialError: a metric is not finite.
     """
-    values = {name: float(value) for name, value in asdict(epoch).items() if name != "epoch"}
+    values = epoch.by_name()
     if predictions is not None:
         labels, log_probabilities = predictions.arrays()
         for name in missing_metrics(metrics):

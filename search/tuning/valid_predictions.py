@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from celltune.models.training.checkpoint import State
-    from celltune.models.training.trainer import Predictions
+    from celltune.models.training.metrics import Predictions
 
 LOG_PROBABILITIES = "valid.log_probabilities"
 """Name of the tensor in a checkpoint: (k, C), float32, natural logarithms, in the order of the

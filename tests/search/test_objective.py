@@ -6,7 +6,7 @@ import pytest
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.preparation.pipeline import prepare
-from celltune.models.training.trainer import Predictions
+from celltune.models.training.metrics import Predictions
 from celltune.registry import ExtensionError
 from celltune.search.objective import objective_metric, sign
 from celltune.search.tuning.trial import make_trainer

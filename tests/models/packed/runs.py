@@ -18,7 +18,8 @@ from celltune.models.errors import DivergedError
 from celltune.models.native import library as native
 from celltune.models.packed import choice, trainer
 from celltune.models.packed.trainer import PackedTrainer
-from celltune.models.training.trainer import EpochMetrics, Trainer
+from celltune.models.training.metrics import EpochMetrics
+from celltune.models.training.trainer import Trainer
 from tests.models.random_data import make_data, make_split
 
 LOSS_BOUND, STATE_BOUND = 1e-6, 1e-4

@@ -20,7 +20,7 @@ from celltune.models.network.readout import FinalReadout
 from celltune.models.packed import epochs
 from celltune.models.packed.trainer import PackedMember, PackedTrainer
 from celltune.models.training import trainer
-from celltune.models.training.trainer import Predictions
+from celltune.models.training.metrics import Predictions
 from tests.models.packed.runs import (
     LOSS_BOUND,
     SETTINGS,

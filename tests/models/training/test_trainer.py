@@ -18,7 +18,8 @@ from celltune.models.errors import CheckpointError, DivergedError
 from celltune.models.extensions import CELLS
 from celltune.models.native import library as native
 from celltune.models.training import checkpoint
-from celltune.models.training.trainer import EpochMetrics, Trainer
+from celltune.models.training.metrics import EpochMetrics
+from celltune.models.training.trainer import Trainer
 from tests.models.random_data import make_data, make_split
 
 Build = Callable[..., Trainer]

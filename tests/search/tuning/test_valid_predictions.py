@@ -18,7 +18,7 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.data_prep.preparation.pipeline import prepare
 from celltune.models.network.predict import log_probabilities
-from celltune.models.training.trainer import Predictions
+from celltune.models.training.metrics import Predictions
 from celltune.search.storage.checkpoints import LocalCheckpoints
 from celltune.search.tuning.pack import Pack
 from celltune.search.tuning.trial import TrialTask, make_trainer, run_trial, trial_seed
