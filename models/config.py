@@ -22,8 +22,8 @@ class ModelConfig(_Config):
     """The architecture of a classifier: embedding, recurrent layers, readout, output layer."""
 
     wide: Wide = "none"
-    """Use of the n-gram linear model that data.wide fits: none, add its log-odds to the output of
-    the network (add; Cheng et al. 2016), or the linear model alone (only)."""
+    """Use of the wide part, the n-gram linear model that data.wide fits: not at all (none), its
+    outputs are added to those of the network (add; Cheng et al. 2016), or no network (only)."""
     cell: str | None = None
     """Recurrent cell: rnn, lstm, gru, gru_reset_before, mgu, or an installed extension. Required,
     except with wide: only."""

@@ -38,7 +38,7 @@ def create_cell(config: ModelConfig) -> Cell:
     if config.cell is None:
         raise TrialError(
             f"A model with wide '{config.wide}' has no recurrent network, so it has no cell. Use "
-            "the log-odds of the linear model directly, or choose wide 'add'."
+            "the outputs of the wide part directly, or choose wide 'add'."
         )
     return CELLS.load(config.cell).from_config(config)
 

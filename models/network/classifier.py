@@ -39,8 +39,8 @@ class TextClassifier(nn.Module):
     and output layer uniform in +-1/sqrt(fan-in), as in PyTorch. Dropout draws from `generator`, so
     the global random state of PyTorch is never used.
 
-    With `wide: add`, the logits are those of the network plus `wide_scale` times the log-odds of a
-    linear model (Cheng et al. 2016), where `wide_scale` is trained and starts at 1.
+    With `wide: add`, the logits are those of the network plus `wide_scale` times the outputs of a
+    wide part, a linear model (Cheng et al. 2016), where `wide_scale` is trained and starts at 1.
     """
 
     def __init__(
@@ -125,13 +125,13 @@ class TextClassifier(nn.Module):
                 for a GPU.
             rows: the embedding rows of these ids, which are then not checked; None: the rows are
                 read from the whole embedding.
-            wide: (B, L) log-odds of the linear model, which only `wide: add` reads.
+            wide: (B, L) outputs of the wide part, which only `wide: add` reads.
 
         Returns:
             (B,) logits of class 1 for two classes, otherwise (B, C).
 
         Raises:
-            DataError: an id or a length is out of range (not checked on a GPU), or the log-odds are
+            DataError: an id or a length is out of range (not checked on a GPU), or the outputs are
                 missing.
         """
         if rows is None:

@@ -35,7 +35,7 @@ def check_split(split: TensorizedSplit, name: str, vocabulary_size: int, num_cla
 
 
 def check_wide(split: TensorizedSplit, name: str, num_classes: int) -> None:
-    """Check the log-odds of a split for a model that reads them.
+    """Check the outputs of the wide part for a split, if a model reads them.
 
     Args:
         split: the documents.
@@ -43,30 +43,31 @@ def check_wide(split: TensorizedSplit, name: str, num_classes: int) -> None:
         num_classes: number of classes.
 
     Raises:
-        DataError: the log-odds are missing, of another shape, or not finite.
+        DataError: the outputs are missing, of another shape, or not finite.
     """
     if split.wide is None:
         raise missing_wide(f"the {name} split")
     expected = (len(split), 1 if num_classes == 2 else num_classes)
     if split.wide.shape != expected:
         raise DataError(
-            f"The log-odds of the {name} split have shape {split.wide.shape}, but {expected} is "
-            "needed. Prepare the data again."
+            f"The outputs of the wide part for the {name} split have shape {split.wide.shape}, but "
+            f"they must have {expected}. Prepare the data again."
         )
     if not np.isfinite(split.wide).all():
         raise DataError(
-            f"A log-odds value of the {name} split is NaN or infinite. Prepare the data again."
+            f"An output of the wide part for the {name} split is NaN or infinite. Prepare the data "
+            "again."
         )
 
 
 def missing_wide(where: str) -> DataError:
-    """Return the error for documents without the log-odds of the linear model.
+    """Return the error for documents without the outputs of the wide part.
 
     Args:
         where: what lacks them.
     """
     return DataError(
-        f"The model uses the log-odds of a linear model, but {where} has none. Set data.wide to "
+        f"The model uses the outputs of a wide part, but {where} has none. Set data.wide to "
         "true, or space.wide to none."
     )
 

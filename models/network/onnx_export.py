@@ -32,7 +32,7 @@ def build_onnx(model: TextClassifier) -> Any:
     """Convert a classifier to an ONNX model.
 
     Inputs: `ids` (B, T) int64, padded at the end with any id below V, `lengths` (B,) int64 in
-    [1, T], and for `wide: add` the log-odds of the linear model, `wide` (B, L) float32. Outputs:
+    [1, T], and for `wide: add` the outputs of the wide part, `wide` (B, L) float32. Outputs:
     `logits`, (B,) for two classes (positive means class 1), otherwise (B, C), and `probabilities`
     (B, C). B and T are dynamic. Dropout is not part of the graph.
 

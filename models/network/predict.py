@@ -25,14 +25,15 @@ def log_probabilities(
 
     Args:
         model: switched to evaluation mode; computes on its current device.
-        split: documents whose ids are in the range of the model, with log-odds if it reads them.
+        split: documents whose ids are in the range of the model, with outputs of the wide part if
+            the model reads them.
         batch_size: documents per batch, at least 1. The result does not depend on it.
 
     Returns:
         (n, C) natural logarithms in the order of the split.
 
     Raises:
-        DataError: the model reads log-odds, and the split has none.
+        DataError: the model reads outputs of the wide part, and the split has none.
     """
     model.eval()
     result = np.empty((len(split), model.num_classes))

@@ -39,7 +39,7 @@ class PackedBatch:
     longest: tuple[int, ...]
     """Tokens of the longest document of each trial."""
     wide: Tensor | None
-    """(N, B, L) log-odds of the linear model, if the split has them; arbitrary in missing
+    """(N, B, L) outputs of the wide part, if the split has them; arbitrary in missing
     columns."""
 
     @property

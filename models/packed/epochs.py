@@ -79,7 +79,7 @@ class PackedEpochs:
 
         Returns:
             For each trial, on the CPU: the sum of the losses and the number of correct labels of
-            each batch, and the gains of the documents over the linear model, for
+            each batch, and the gains of the documents over the wide part, for
             `Trainer.finish_validation`.
         """
         size, budget = self._sizes
@@ -139,12 +139,12 @@ def _keep_predictions(
 
 
 def _gains(logits: Tensor, one: PackedBatch, wide: Tensor) -> Tensor:
-    """Return the gains of the documents of a validation batch over the linear model.
+    """Return the gains of the documents of a validation batch over the wide part.
 
     Args:
         logits: (N, B) or (N, B, C).
         one: the batch of one trial.
-        wide: (B, L), its log-odds.
+        wide: (B, L), its outputs.
 
     Returns:
         (N, documents).

@@ -33,7 +33,7 @@ class PackedNetwork:
         stacks: the parameters.
         step_multiple: T of a batch must be a multiple of this.
         batch_multiple: B of a batch must be a multiple of this.
-        adds_wide: whether the log-odds of a linear model are added to the logits.
+        adds_wide: whether the outputs of a wide part are added to the logits.
     """
 
     def __init__(self, models: Sequence[TextClassifier]) -> None:

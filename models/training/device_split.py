@@ -30,7 +30,7 @@ class BatchTensors(NamedTuple):
     labels: Tensor
     """(B,)."""
     wide: Tensor | None
-    """(B, L) float32, log-odds of the linear model, if the split has them."""
+    """(B, L) float32, outputs of the wide part, if the split has them."""
 
 
 class DeviceSplit:
@@ -44,7 +44,7 @@ class DeviceSplit:
         device: where they are stored.
         ids: (N,) int32, all tokens.
         labels: (n,), of each document.
-        wide: (n, L) log-odds of the linear model, if the split has them.
+        wide: (n, L) outputs of the wide part, if the split has them.
     """
 
     def __init__(self, split: TensorizedSplit, device: torch.device) -> None:

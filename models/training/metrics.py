@@ -35,8 +35,8 @@ class EpochMetrics:
     tokens_per_second: float
     """Training and validation tokens, without padding, divided by `seconds`."""
     wide_gain: float | None = None
-    """Mean validation loss of the linear model alone minus that of the whole model; None if the
-    model does not add the log-odds of a linear model."""
+    """Mean validation loss of the wide part alone minus that of the whole model; None if the
+    model does not add the outputs of a wide part."""
     wide_gain_error: float | None = None
     """Standard error of `wide_gain`, from the differences of the documents."""
 
@@ -74,11 +74,11 @@ class Predictions:
 
 
 def wide_gains(logits: Tensor, wide: Tensor, labels: Tensor) -> Tensor:
-    """Return (B,), the loss of the linear model alone minus that of the whole model.
+    """Return (B,), the loss of the wide part alone minus that of the whole model.
 
     Args:
         logits: (B,) or (B, C) of the whole model.
-        wide: (B, L) log-odds of the linear model.
+        wide: (B, L) outputs of the wide part.
         labels: (B,).
     """
     alone = wide.squeeze(1) if logits.dim() == 1 else wide

@@ -91,8 +91,8 @@ class Trainer:
 
         Raises:
             DataError: a split is empty, has an empty document, or an id or label out of range; the
-                word vectors have another size than the embedding; or the model reads log-odds that
-                the data does not have.
+                word vectors have another size than the embedding; or the model reads outputs of a
+                wide part, and the data has none.
             DeviceError: torch cannot use the GPU, or the GPU cannot compute in the precision.
             TrialError: the model cannot be built, for example because it has too few layers.
         """
@@ -226,7 +226,7 @@ class Trainer:
         Args:
             losses: see `finish_training`.
             correct: see `finish_training`.
-            gains: (n,), the loss of the linear model minus that of the model, of each document.
+            gains: (n,), the loss of the wide part minus that of the model, of each document.
 
         Raises:
             DivergedError: a loss is NaN or infinite.
@@ -244,7 +244,7 @@ class Trainer:
 
         Raises:
             DataError: the split is empty, has an empty document, an id or label out of range, or
-                no log-odds although the model reads them.
+                no outputs of the wide part although the model reads them.
             DivergedError: the loss is NaN or infinite.
         """
         self._check(split)

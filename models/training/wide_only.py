@@ -1,4 +1,4 @@
-"""A model that is the linear model of the data alone, behind the interface of a trainer.
+"""A model that is the wide part of the data alone, behind the interface of a trainer.
 
 Shapes: n documents, C classes, L = 1 for two classes and C for more.
 """
@@ -27,10 +27,10 @@ from celltune.models.training.trainer import Trainer
 
 
 class WideOnly:
-    """The linear model of the data, which was fitted when the data was prepared.
+    """The wide part of the data, which was fitted when the data was prepared.
 
-    An epoch computes metrics from the log-odds that are stored with the data, and changes nothing.
-    The metrics of the training split come from the cross-fitted log-odds.
+    An epoch computes metrics from the outputs that are stored with the data, and changes nothing.
+    The metrics of the training split come from the cross-fitted outputs.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class WideOnly:
             clock: a monotonic clock in seconds.
 
         Raises:
-            DataError: a split is empty, or has an empty document, no log-odds, or an id or label
-                out of range.
+            DataError: a split is empty, has an empty document, an id or label out of range, or no
+                outputs of the wide part.
         """
         self._data, self._clock = data, clock
         for name, split in (("train", data.train), ("valid", data.valid)):
@@ -73,7 +73,7 @@ class WideOnly:
 
     @property
     def parameters(self) -> int:
-        """Number of weights of the linear model; 0 if the data does not tell it."""
+        """Number of weights of the wide part; 0 if the data does not tell it."""
         wide = self._data.info.get("wide")
         features = wide.get("features") if isinstance(wide, dict) else None
         outputs = 1 if self._data.num_classes == 2 else self._data.num_classes
@@ -106,11 +106,11 @@ class WideOnly:
         """Return the mean loss and the accuracy of a split.
 
         Args:
-            split: documents with log-odds.
+            split: documents with outputs of the wide part.
 
         Raises:
-            DataError: the split is empty, or has an empty document, no log-odds, or an id or label
-                out of range.
+            DataError: the split is empty, has an empty document, an id or label out of range, or
+                no outputs of the wide part.
         """
         self._check(split, "evaluated")
         return _loss_and_accuracy(split)
@@ -131,7 +131,7 @@ class WideOnly:
         return values
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
-        """Return a state without tensors: the linear model is part of the data."""
+        """Return a state without tensors: the wide part belongs to the data."""
         configs = {name: value.model_dump(mode="json") for name, value in self._configs.items()}
         return {}, {"epoch": self._epoch, **configs, **self._identity}
 
@@ -184,7 +184,7 @@ def create_trainer(
 
 
 def _logits(split: TensorizedSplit) -> Tensor:
-    """Return the log-odds as logits, (n,) for two classes, otherwise (n, C)."""
+    """Return the outputs as logits, (n,) for two classes, otherwise (n, C)."""
     logits = torch.tensor(split.wide)
     return logits.squeeze(1) if logits.shape[1] == 1 else logits
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from celltune.data_prep.dataset.packed_words import PackedWords
-from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest
+from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest, TensorizedSplit
 from celltune.models.errors import TrialError
 from celltune.search.baselines.linear import score_baseline
 from celltune.search.cluster.task_pool import Job, put, submit
@@ -73,7 +73,7 @@ class Evaluator:
         vectors = data.info.get("vectors")
         self._vector_coverage = vectors.get("tokens") if isinstance(vectors, dict) else None
         self._data = put(replace(data, words=PackedWords.of(data.words)))
-        self._test = put(test.split)
+        self._test = {"train": put(test.split), "train+valid": put(_test_of_train_valid(test))}
         self._message = message
 
     def retraining(
@@ -101,7 +101,9 @@ class Evaluator:
         try:
             model: RetrainedModel = yield self._submit(retrain, task, self._data)
             self._record_test_reading(f"{label}, trained on {on}")
-            scores: Scores = yield self._submit(score_model, task, model, self._data, self._test)
+            scores: Scores = yield self._submit(
+                score_model, task, model, self._data, self._test[on]
+            )
         except TrialError as error:
             self._record(
                 EvaluationFailed(
@@ -183,3 +185,10 @@ class Evaluator:
                     f"{self._test_fingerprint[:12]}, but earlier evaluations used "
                     f"{event.test_fingerprint[:12]}. Restore the original test data."
                 )
+
+
+def _test_of_train_valid(test: PreparedTest) -> TensorizedSplit:
+    """Return the test split with the wide part of the training and the validation split."""
+    if test.wide_train_valid is None:
+        return test.split
+    return replace(test.split, wide=test.wide_train_valid)

@@ -8,9 +8,18 @@ from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 
 
 def make_split(
-    documents: int, seed: int, *, vocabulary: int = 30, classes: int = 2, longest: int = 12
+    documents: int,
+    seed: int,
+    *,
+    vocabulary: int = 30,
+    classes: int = 2,
+    longest: int = 12,
+    wide: bool = False,
 ) -> TensorizedSplit:
-    """Random documents, labelled by whether they contain id 5 (with more classes at random)."""
+    """Random documents, labelled by whether they contain id 5 (with more classes at random).
+
+    With `wide`, the outputs of the wide part are random numbers.
+    """
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, longest + 1, documents)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -20,7 +29,8 @@ def make_split(
         labels = np.array([int(5 in text) for text in texts], dtype=np.int64)
     else:
         labels = rng.integers(0, classes, documents).astype(np.int64)
-    return TensorizedSplit(ids, offsets, labels)
+    outputs = rng.normal(size=(documents, 1 if classes == 2 else classes)).astype(np.float32)
+    return TensorizedSplit(ids, offsets, labels, outputs if wide else None)
 
 
 def make_data(

@@ -5,6 +5,7 @@ import pytest
 from celltune.models.config import PER_TRIAL, ModelConfig, TrainingConfig, pack_shape
 
 CHANGED = {
+    "wide": "add",
     "dropout": 0.5,
     "layer_dropout": 0.25,
     "embedding_std": 1.0,

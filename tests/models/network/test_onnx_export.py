@@ -29,9 +29,13 @@ def largest_difference(model: TextClassifier, batches: list[list[int]], extra: i
     for lengths in batches:
         shape = (max(lengths) + extra, len(lengths))
         ids = torch.randint(0, VOCABULARY, shape, generator=generator)
-        with torch.inference_mode():
-            expected = model.eval()(ids, torch.tensor(lengths))
         feeds = {"ids": ids.t().contiguous().numpy(), "lengths": torch.tensor(lengths).numpy()}
+        wide = None
+        if model.config.wide == "add":
+            wide = torch.randn(len(lengths), len(model.output_bias), generator=generator)
+            feeds["wide"] = wide.numpy()
+        with torch.inference_mode():
+            expected = model.eval()(ids, torch.tensor(lengths), wide=wide)
         logits, probabilities = map(torch.from_numpy, session.run(None, feeds))
         assert logits.shape == expected.shape
         rows = expected
@@ -79,6 +83,13 @@ def test_onnxruntime_computes_the_same_logits(
     model = TextClassifier(config, VOCABULARY, classes)
     # The second batch has another shape: batch size and length are dynamic.
     assert largest_difference(model, [lengths, [2, 7]], extra) < 1e-5
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_outputs_of_the_wide_part_are_an_input(classes: int) -> None:
+    model = TextClassifier(ModelConfig(wide="add", cell="gru", hidden_size=5), VOCABULARY, classes)
+    model.wide_scale.data.fill_(0.7)
+    assert largest_difference(model, [[3, 1], [2]], 1) < 1e-5
 
 
 def test_weights_larger_than_one_file_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,8 +52,8 @@ SETTINGS = (
 )
 
 
-def data(classes: int = 2, **options: Any) -> PreparedData:
-    train, valid = (make_split(n, n, classes=classes) for n in (44, 23))
+def data(classes: int = 2, *, wide: bool = False, **options: Any) -> PreparedData:
+    train, valid = (make_split(n, n, classes=classes, wide=wide) for n in (44, 23))
     return make_data(train, valid, classes=classes, **options)
 
 
@@ -94,7 +94,8 @@ def values(metrics: EpochMetrics | DivergedError) -> list[float]:
     """Return the metrics that are not times."""
     assert isinstance(metrics, EpochMetrics), metrics
     accuracies = [metrics.train_accuracy, metrics.valid_accuracy]
-    return [metrics.epoch, *accuracies, metrics.train_loss, metrics.valid_loss]
+    gains = [gain for gain in (metrics.wide_gain, metrics.wide_gain_error) if gain is not None]
+    return [metrics.epoch, *accuracies, metrics.train_loss, metrics.valid_loss, *gains]
 
 
 def difference(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:

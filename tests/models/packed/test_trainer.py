@@ -70,6 +70,26 @@ def compare(prepared: Any, epochs: int = 2, **shape: Any) -> None:
 
 
 @pytest.mark.usefixtures("_batched")
+@pytest.mark.parametrize("classes", [2, 3])
+def test_wide_part(classes: int) -> None:
+    prepared = data(classes, wide=True)
+    compare(prepared, wide="add")
+    (metrics, *_) = make_pack(prepared, wide="add").run_epoch().values()
+    assert len(values(metrics)) == 7  # The gains were compared, too.
+
+
+@pytest.mark.usefixtures("_batched")
+def test_trials_without_a_network_can_share_a_pack() -> None:
+    prepared = data(wide=True)
+    pack = make_pack(prepared, [Setting(1), Setting(2)], wide="only", cell=None)
+    first, second = pack.run_epoch().values()
+    assert values(first) == values(second)
+    pack.remove(pack.members[0])
+    (again,) = pack.run_epoch().values()
+    assert values(again) == [2.0, *values(first)[1:]]
+
+
+@pytest.mark.usefixtures("_batched")
 @pytest.mark.parametrize(("layers", "both"), [(1, False), (1, True), (2, False), (2, True)])
 @pytest.mark.parametrize("cell", CELLS.names())
 def test_cells(cell: str, layers: int, both: bool) -> None:

@@ -18,16 +18,19 @@ from tests.models.random_data import make_data, make_split
 def test_batches_cut_on_a_device_equal_those_cut_on_the_cpu(
     documents: int, size: int, seed: int
 ) -> None:
-    split = make_split(documents, seed)
+    split = make_split(documents, seed, wide=True)
     for array in (split.ids, split.offsets, split.labels):
         array.flags.writeable = False
     on_device = DeviceSplit(split, torch.device("cpu"))
     for indices in training_plan(split, size, seed=seed, epoch=1):
         batch = cut_batch(split, indices)
-        ids, lengths, labels = on_device.batch(indices)
+        ids, lengths, labels, wide = on_device.batch(indices)
         assert (ids.numpy() == batch.ids).all()
         assert (lengths.numpy() == batch.lengths).all()
         assert (labels.numpy() == batch.labels).all()
+        assert wide is not None
+        assert batch.wide is not None
+        assert (wide.numpy() == batch.wide).all()
         assert ids.dtype == lengths.dtype == labels.dtype == torch.int64
 
 

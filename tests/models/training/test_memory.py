@@ -63,8 +63,8 @@ def _loops_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack, "onednn_is_faster", lambda *_: False)
 
 
-def make_documents(**options: Any) -> PreparedData:
-    sizes = {"vocabulary": VOCABULARY, "longest": LONGEST}
+def make_documents(*, wide: bool = False, **options: Any) -> PreparedData:
+    sizes: dict[str, Any] = {"vocabulary": VOCABULARY, "longest": LONGEST, "wide": wide}
     train, valid = make_split(32, 1, **sizes), make_split(8, 2, **sizes)
     return make_data(train, valid, vocabulary=VOCABULARY, **options)
 
@@ -78,9 +78,9 @@ def make_model(cell: str, shape: dict[str, Any]) -> ModelConfig:
 def test_weights_gradients_moments_and_splits_are_exact(
     shape: dict[str, Any], training: TrainingConfig
 ) -> None:
-    data = make_documents()
-    memory = MemoryEstimator(data).estimate(make_model("lstm", shape), training)
-    trainer = Trainer(make_model("lstm", shape), training, data, seed=1)
+    data, model = make_documents(wide=True), make_model("lstm", {**shape, "wide": "add"})
+    memory = MemoryEstimator(data).estimate(model, training)
+    trainer = Trainer(model, training, data, seed=1)
     trainer.train_epoch()
     weights = [values for values in trainer.model.parameters() if values.requires_grad]
     moments = [
@@ -171,6 +171,11 @@ def test_packed_trials_do_not_run_on_cudnn(monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert graphed.graphs > 0
     assert on_chip.graphs == 0
+
+
+def test_a_wide_part_alone_needs_no_gpu_memory() -> None:
+    memory = MemoryEstimator(make_documents()).estimate(ModelConfig(wide="only"), TrainingConfig())
+    assert memory.total == 0
 
 
 def test_cells_without_graphs_have_none() -> None:

@@ -12,6 +12,7 @@ import torch
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest
+from celltune.data_prep.errors import DataError
 from celltune.data_prep.preparation.pipeline import prepare, prepare_test
 from celltune.models.errors import CheckpointError, DivergedError
 from celltune.models.training import checkpoint
@@ -119,6 +120,29 @@ def test_train_and_valid_trains_on_both_splits(splits: Splits, tmp_path: Path) -
     assert "valid_loss" not in trained.metrics
     scores = score_model(task, trained, data, test.split)
     assert np.sum(scores.train_confusion) == len(data.train) + len(data.valid)
+
+
+@pytest.mark.parametrize("wide", ["add", "only"])
+@pytest.mark.parametrize("on", ["train", "train+valid"])
+def test_models_with_a_wide_part(wide: str, on: Any, splits: Splits, tmp_path: Path) -> None:
+    data, test = with_outputs(splits[0]), splits[1]
+    params = {"wide": "only"} if wide == "only" else {**PARAMS, "wide": "add"}
+    task = make_task(tmp_path, params=params, on=on, keep="last", epochs=1)
+    trained = retrain(task, data)
+    outputs = 8 * np.where(test.split.labels == 1, 1, -1).astype(np.float32)[:, None]
+    scores = score_model(task, trained, data, replace(test.split, wide=outputs))
+    assert scores.metrics["test_accuracy"] == 1
+    with pytest.raises(DataError, match="the evaluated split has none"):
+        score_model(task, trained, data, test.split)
+
+
+def with_outputs(data: PreparedData) -> PreparedData:
+    """Return the data with outputs of a wide part that tell nothing."""
+    train, valid = (
+        replace(split, wide=np.zeros((len(split), 1), np.float32))
+        for split in (data.train, data.valid)
+    )
+    return replace(data, train=train, valid=valid)
 
 
 def test_seeds_give_different_models(splits: Splits, tmp_path: Path) -> None:

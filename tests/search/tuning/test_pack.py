@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from celltune.data_prep.config import DataConfig
@@ -95,6 +97,35 @@ def test_checkpoints_of_a_pack_and_of_a_trial_alone_are_interchangeable(
     assert_equal(second, alone[1])
     third = pack_of(data, task(1, tmp_path, ("epoch-1",)), task(0, tmp_path, ("epoch-2",)))
     assert_equal(third.run_epoch()[0], alone[2])
+
+
+def test_trials_without_a_network_report_what_they_report_alone(
+    tmp_path: Path, data: PreparedData
+) -> None:
+    wide = with_outputs(data)
+    tasks = [
+        TrialTask(number, {"wide": "only"}, 1, LocalCheckpoints(tmp_path / str(number)))
+        for number in range(2)
+    ]
+    first = pack_of(wide, *tasks).run_epoch()
+    alone = next(run_trial(tasks[0], wide))
+    assert_equal(first[0], alone)
+    assert_equal(first[1], alone)
+    assert alone.metrics["parameters"] == 11
+    continued = replace(tasks[0], restore_from=("epoch-1",))
+    assert report_of(pack_of(wide, continued).run_epoch(), 0).epoch == 2
+
+
+def with_outputs(data: PreparedData) -> PreparedData:
+    """Return the data with outputs of a wide part of 11 features."""
+    outputs = [
+        np.linspace(-1, 1, len(split), dtype=np.float32) for split in (data.train, data.valid)
+    ]
+    train, valid = (
+        replace(split, wide=own[:, None])
+        for split, own in zip((data.train, data.valid), outputs, strict=True)
+    )
+    return replace(data, train=train, valid=valid, info={**data.info, "wide": {"features": 11}})
 
 
 def test_a_damaged_checkpoint_is_reported_once(tmp_path: Path, data: PreparedData) -> None:
