@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch import Tensor
 
-from celltune.data_prep.dataset.batching import evaluation_plan
+from celltune.data_prep.dataset.batching import evaluation_order
 from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.data_prep.types import JSON
 from celltune.models.config import ModelConfig, TrainingConfig
@@ -89,7 +89,7 @@ class WideOnly:
         training = self.train_epoch()
         validation = self.evaluate(self._data.valid)
         if predictions is not None:
-            order = np.concatenate(evaluation_plan(self._data.valid, len(self._data.valid)))
+            order = evaluation_order(self._data.valid)
             predictions.labels.append(torch.tensor(self._data.valid.labels[order]))
             predictions.logits.append(_logits(self._data.valid)[order])
         seconds = self._clock() - start
