@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias, get_args
 
@@ -9,6 +10,22 @@ from pydantic import Field
 
 ParameterValue = bool | int | float | str | None
 """One value of a hyperparameter, as YAML and JSON represent it."""
+
+
+def is_wide_only(params: Mapping[str, ParameterValue]) -> bool:
+    """Return whether hyperparameters describe the wide part alone: one model, without training."""
+    return params.get("wide") == "only"
+
+
+def max_epochs_of(params: Mapping[str, ParameterValue], max_epochs: int) -> int:
+    """Return the number of epochs after which a trial is completed.
+
+    Args:
+        params: its hyperparameters. The wide part alone has a single epoch, without training.
+        max_epochs: the maximum number of epochs of the budget.
+    """
+    return 1 if is_wide_only(params) else max_epochs
+
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 """A float that is neither infinite nor NaN."""

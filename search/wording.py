@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from celltune.search.objective import objective_metric
-from celltune.search.types import Metric, ParameterValue
+from celltune.search.types import Metric, ParameterValue, is_wide_only
 
 if TYPE_CHECKING:
     from celltune.models.config import ModelConfig
@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 NAMING = ("cell", "hidden_size", "num_layers", "bidirectional")
 """Hyperparameters that identify the architecture."""
 
+WIDE_ONLY = "the wide part alone"
+"""Description of a model that consists of the wide part."""
+
 _ABBREVIATIONS = {"learning_rate": "lr"}
 
 
 def describe_params(params: Mapping[str, ParameterValue]) -> str:
     """Summarize hyperparameters in one line: `gru 32x2 bidirectional, dropout 0.1`."""
+    if is_wide_only(params):
+        return WIDE_ONLY
     remaining = dict(params)
     size = f"{remaining.pop('cell', '')} {remaining.pop('hidden_size', '')}".strip()
     layers = remaining.pop("num_layers", None)
@@ -35,6 +40,8 @@ def describe_params(params: Mapping[str, ParameterValue]) -> str:
 
 def describe_architecture(model: ModelConfig) -> str:
     """Describe the architecture of a model: `gru 32x2 bidirectional`."""
+    if model.wide == "only":
+        return WIDE_ONLY
     return describe_params({name: getattr(model, name) for name in NAMING})
 
 
@@ -42,6 +49,8 @@ def distinguishing_params(
     params: Mapping[str, ParameterValue], searched: Collection[str]
 ) -> dict[str, ParameterValue]:
     """Return the hyperparameters that identify the architecture or were searched."""
+    if is_wide_only(params):
+        return dict(params)
     return {name: value for name, value in params.items() if name in NAMING or name in searched}
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from celltune.search.config.space import CONDITIONS, Choice, Range, Space
+from celltune.search.config.space import Choice, Range, Space, is_active
 from celltune.search.extensions import SAMPLERS
 from celltune.search.ledger.events import PriorTrial
 from celltune.search.ledger.ledger import Ledger
@@ -133,12 +133,7 @@ _GIVEN: tuple[Mapping[str, Any], ...] = (
 
 def check_within(space: Space, params: Mapping[str, Any]) -> None:
     """Assert that hyperparameters are a point of a space: all active ones, with allowed values."""
-    inactive = {
-        name
-        for name, condition in CONDITIONS.items()
-        if condition.depends_on in params and not condition.holds(params[condition.depends_on])
-    }
-    assert set(params) == {*space.fixed, *space.searched} - inactive
+    assert set(params) == {n for n in (*space.fixed, *space.searched) if is_active(n, params)}
     for name, value in params.items():
         if name in space.fixed:
             assert value == space.fixed[name], name

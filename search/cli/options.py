@@ -20,7 +20,7 @@ from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import open_storage
 from celltune.search.tuning.packing import describe_packs
 from celltune.search.tuning.stopping import SearchEnd, explain_end
-from celltune.search.wording import counted
+from celltune.search.wording import counted, describe_params
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells report it."""
@@ -128,6 +128,9 @@ def describe_plan(config: SearchConfig) -> str:
         f"Searched: {', '.join(config.space.searched) or 'nothing'}. "
         f"Fixed: {', '.join(config.space.fixed) or 'nothing'}.",
     ]
+    if config.first_trials:
+        first = "; ".join(describe_params(trial) for trial in config.first_trials)
+        lines.append(f"First trials: {first}.")
     if packed > 1:
         lines.append(describe_packs(config))
     if resources.gpus_per_trial > 0:

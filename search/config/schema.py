@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,8 +28,10 @@ from celltune.search.config.settings import (
     MetricName,
     SamplerSettings,
 )
-from celltune.search.config.space import Space, parse_space
+from celltune.search.config.space import Space
+from celltune.search.config.space_parsing import parse_first_trials, parse_space
 from celltune.search.objective import objective_metric
+from celltune.search.types import ParameterValue, is_wide_only
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Pattern of an experiment's name, which is also the name of its folder."""
@@ -178,6 +181,15 @@ class SearchConfig(BaseModel):
         PlainSerializer(lambda space: space.to_yaml(), return_type=dict[str, Any]),
     ]
     """The hyperparameters: fixed values, choices and ranges."""
+    first_trials: Annotated[
+        tuple[Mapping[str, ParameterValue], ...],
+        PlainValidator(parse_first_trials),
+        PlainSerializer(lambda trials: [dict(trial) for trial in trials], return_type=list[Any]),
+    ] = ()
+    """The first trials of the search, in this order, such as [{wide: only}]: a list of mappings of
+    hyperparameters to single values, which may be outside of `space`. The sampler proposes the
+    searched hyperparameters that a trial does not name. These trials count as trials of the
+    budget. The sampler does not learn from those outside of the space."""
     budget: Budget = Budget()
     """The limits of the search."""
     early_stopping: Annotated[
@@ -209,6 +221,11 @@ class SearchConfig(BaseModel):
             needed.append(self.early_stopping.by)
         return tuple(dict.fromkeys(needed))
 
+    def values(self, name: str) -> tuple[ParameterValue, ...]:
+        """Return all values that a hyperparameter which is not a range has in any trial."""
+        given = [trial[name] for trial in self.first_trials if name in trial]
+        return tuple(dict.fromkeys([*self.space.values(name), *given]))
+
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
@@ -237,4 +254,29 @@ class SearchConfig(BaseModel):
     def _check_early_stopping(self) -> SearchConfig:
         if self.early_stopping is not None:
             self.early_stopping.check_budget(self.budget.max_epochs)
+        return self
+
+    @model_validator(mode="after")
+    def _check_wide(self) -> SearchConfig:
+        used = [value for value in self.values("wide") if value != "none"]
+        if used and self.data.wide is None:
+            raise ValueError(
+                f"space.wide or first_trials contain '{used[0]}', but data.wide is not set, so "
+                "there is no wide part. Set data.wide to true."
+            )
+        if self.data.wide is not None and not used:
+            raise ValueError(
+                "data.wide is set, but no trial uses the wide part. Set space.wide to add, set "
+                "first_trials to [{wide: only}], or remove data.wide."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_trials_differ(self) -> SearchConfig:
+        most = len(self.first_trials) + 1
+        if is_wide_only(self.space.fixed) and self.budget.trials > most:
+            raise ValueError(
+                f"budget.trials is {self.budget.trials}, but space.wide is 'only', so all trials "
+                f"are the same model. Set budget.trials to {most}, or space.wide to add."
+            )
         return self

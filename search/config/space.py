@@ -14,20 +14,20 @@ from __future__ import annotations
 import itertools
 import types
 import typing
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import BaseModel
 
 from celltune.models.config import ModelConfig, TrainingConfig
-from celltune.search.config.problems import problem_text, shown
-from celltune.search.types import ParameterValue
-from celltune.spelling import closest_match
+from celltune.search.types import ParameterValue, is_wide_only
 
-_RANGE_KEYS = ("low", "high", "log", "step")
+OWNERS: Mapping[str, type[BaseModel]] = {
+    name: owner for owner in (ModelConfig, TrainingConfig) for name in owner.model_fields
+}
+"""The config that each hyperparameter belongs to. Values are suggested in this order: wide first,
+and num_layers before layer_dropout, because others depend on them (see `CONDITIONS`)."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,56 @@ class Condition:
 
 
 CONDITIONS: Mapping[str, Condition] = {
+    **{name: Condition("wide", lambda wide: wide != "only") for name in OWNERS if name != "wide"},
     "layer_dropout": Condition("num_layers", lambda layers: layers > 1),
 }
-"""The conditional hyperparameters; all others are always active."""
+"""When each hyperparameter is active; one without a condition always is. If the one that it depends
+on is inactive, the default of that one decides: the wide part alone has no layer dropout."""
+
+
+class _OutsideError(Exception):
+    """A recorded value is outside of the space."""
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """Provides the values of an earlier trial (a `ValueSource`)."""
+
+    params: Mapping[str, ParameterValue]
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        value = self.params.get(name)
+        # 1 == True == 1.0, but they are different choices.
+        if not any(type(value) is type(choice) and value == choice for choice in choices):
+            raise _OutsideError(name)
+        return value
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:  # noqa: ARG002
+        value = self.params.get(name)
+        inside = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        if not inside or not isinstance(value, int) or (value - low) % step:
+            raise _OutsideError(name)
+        return value
+
+    def suggest_float(
+        self,
+        name: str,
+        low: float,
+        high: float,
+        *,
+        step: float | None,
+        log: bool,  # noqa: ARG002
+    ) -> float:
+        value = self.params.get(name)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise _OutsideError(name)
+        if not low <= value <= high or (step and not _is_multiple(value - low, step)):
+            raise _OutsideError(name)
+        return float(value)
+
+
+def _is_multiple(distance: float, step: float) -> bool:
+    return abs(distance / step - round(distance / step)) < 1e-9
 
 
 @dataclass(frozen=True)
@@ -97,14 +144,15 @@ class Space:
 
         Args:
             source: provides the values of the searched hyperparameters.
-            given: values of searched hyperparameters for which `source` is not asked.
+            given: values for which `source` is not asked. They replace fixed values and may be
+                outside of the space.
         """
         given = given or {}
         params: dict[str, ParameterValue] = {}
-        for name in _OWNERS:
-            if not _is_active(name, params):
+        for name in OWNERS:
+            if not is_active(name, params):
                 continue
-            if name in self.searched and name in given:
+            if name in given:
                 params[name] = given[name]
             elif name in self.searched:
                 params[name] = _suggest(source, name, self.searched[name])
@@ -112,11 +160,45 @@ class Space:
                 params[name] = self.fixed[name]
         return params
 
-    def largest(self) -> Iterator[dict[str, ParameterValue]]:
+    def recorded(self, params: Mapping[str, ParameterValue]) -> dict[str, ParameterValue] | None:
+        """Return the active hyperparameters of this space with the values of an earlier trial.
+
+        Args:
+            params: the hyperparameters of the trial. Those that this space does not search are
+                ignored.
+
+        Returns:
+            None if the value of a searched hyperparameter is missing or outside of the space.
+        """
+        try:
+            return self.suggest(_Recorded(params))
+        except _OutsideError:
+            return None
+
+    def contains(self, params: Mapping[str, ParameterValue]) -> bool:
+        """Return whether hyperparameters are a point of this space: it could have proposed them."""
+        return self.recorded(params) == dict(params)
+
+    def allows(self, name: str, value: ParameterValue) -> bool:
+        """Return whether a point of this space may have a value of one hyperparameter."""
+        if name not in self.searched:
+            return name in self.fixed and self.fixed[name] == value
+        try:
+            _suggest(_Recorded({name: value}), name, self.searched[name])
+        except _OutsideError:
+            return False
+        return True
+
+    def largest(
+        self, given: Mapping[str, ParameterValue] | None = None
+    ) -> Iterator[dict[str, ParameterValue]]:
         """Yield the hyperparameters of trials, one of which is the largest model of the space.
 
         They have the highest value of each number (none counts as the highest) and flag, with each
-        combination of the other choices, such as cells.
+        combination of the other choices, such as cells. The wide part alone is not among them.
+
+        Args:
+            given: values that all of these trials have (see `suggest`).
         """
         names = {
             name: dimension.values
@@ -124,7 +206,10 @@ class Space:
             if isinstance(dimension, Choice) and isinstance(dimension.values[0], str)
         }
         for values in itertools.product(*names.values()):
-            yield self.suggest(_Highest(), dict(zip(names, values, strict=True)))
+            chosen = dict(zip(names, values, strict=True))
+            params = self.suggest(Highest(), {**chosen, **(given or {})})
+            if not is_wide_only(params):
+                yield params
 
     def values(self, name: str) -> tuple[ParameterValue, ...]:
         """Return all values of a hyperparameter that is not a range."""
@@ -139,7 +224,7 @@ class Space:
         return {**self.fixed, **searched}
 
 
-class _Highest:
+class Highest:
     """Provides the highest number or flag of each hyperparameter."""
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # noqa: ARG002
@@ -160,11 +245,17 @@ class _Highest:
         return high
 
 
-def _is_active(name: str, params: Mapping[str, ParameterValue]) -> bool:
+def is_active(name: str, params: Mapping[str, ParameterValue]) -> bool:
+    """Return whether a hyperparameter has an effect in a trial.
+
+    Args:
+        name: the hyperparameter.
+        params: the hyperparameters of the trial, at least those that precede `name` in `OWNERS`.
+    """
     condition = CONDITIONS.get(name)
     if condition is None:
         return True
-    field = _OWNERS[condition.depends_on].model_fields[condition.depends_on]
+    field = OWNERS[condition.depends_on].model_fields[condition.depends_on]
     return condition.holds(params.get(condition.depends_on, field.default))
 
 
@@ -192,184 +283,33 @@ def _dimension_to_yaml(dimension: Dimension) -> Any:
     return plain
 
 
-# ---------------------------------------------------------------------------------------------
-# The hyperparameters and their types: the fields of the two configs of `models`.
-
-
-def _owners() -> dict[str, type[BaseModel]]:
-    # The order matters: num_layers precedes layer_dropout, which depends on it.
-    return {name: owner for owner in (ModelConfig, TrainingConfig) for name in owner.model_fields}
-
-
-_OWNERS = _owners()
-
-
 def hyperparameters() -> tuple[str, ...]:
     """Return the names of all hyperparameters."""
-    return tuple(_OWNERS)
+    return tuple(OWNERS)
 
 
 def defaults() -> dict[str, ParameterValue]:
     """Return the default values of the hyperparameters that have one."""
     return {
         name: owner.model_fields[name].default
-        for name, owner in _OWNERS.items()
+        for name, owner in OWNERS.items()
         if not owner.model_fields[name].is_required()
     }
 
 
 def model_and_training(params: Mapping[str, ParameterValue]) -> tuple[ModelConfig, TrainingConfig]:
     """Return the configs of a trial's model and of its training."""
-    model: dict[str, Any] = {k: v for k, v in params.items() if _OWNERS[k] is ModelConfig}
-    training: dict[str, Any] = {k: v for k, v in params.items() if _OWNERS[k] is TrainingConfig}
+    model: dict[str, Any] = {k: v for k, v in params.items() if OWNERS[k] is ModelConfig}
+    training: dict[str, Any] = {k: v for k, v in params.items() if OWNERS[k] is TrainingConfig}
     return ModelConfig(**model), TrainingConfig(**training)
 
 
-def _number_type(name: str) -> type | None:
-    annotation = _OWNERS[name].model_fields[name].annotation
+def number_type(name: str) -> type | None:
+    """Return the type of a hyperparameter that is a number, float or int; None for others."""
+    annotation = OWNERS[name].model_fields[name].annotation
     members = (
         typing.get_args(annotation)
         if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union
         else (annotation,)
     )
     return next((kind for kind in (float, int) if kind in members), None)
-
-
-# ---------------------------------------------------------------------------------------------
-# Validation; all problems are reported at once.
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """One error in a space."""
-
-    text: str
-    """A predicate about the location, or a sentence (see `problems`)."""
-    location: tuple[str, ...] = ()
-    """Keys below the hyperparameter, or below the space."""
-
-
-def parse_space(raw: Any) -> Space:
-    """Validate a space in the form in which YAML contains it.
-
-    Raises:
-        ValidationError: with one entry for each problem, located relative to the space.
-    """
-    if isinstance(raw, Space):
-        return raw
-    if not isinstance(raw, Mapping):
-        # Pydantic reports a ValueError of a validator, but not a TypeError.
-        raise ValueError(f"is {shown(raw)}. It must map hyperparameters to values.")  # noqa: TRY004
-    fixed: dict[str, ParameterValue] = {}
-    searched: dict[str, Dimension] = {}
-    problems: list[_Problem] = []
-    for name, value in raw.items():
-        own = list(_problems(name, value))
-        problems += [_Problem(p.text, (str(name), *p.location)) for p in own]
-        if own:
-            continue
-        if isinstance(value, Mapping):
-            searched[name] = Range(**value, integer=_number_type(name) is int)
-        elif isinstance(value, (list, tuple)) and len(value) > 1:
-            searched[name] = Choice(tuple(value))
-        else:
-            fixed[name] = value[0] if isinstance(value, (list, tuple)) else value
-    missing = [name for name in _required(raw) if name not in raw]
-    problems += [_Problem("is missing. It has no default value.", (name,)) for name in missing]
-    if problems:
-        raise _validation_error(problems)
-    return Space(fixed, searched)
-
-
-def _required(raw: Mapping[str, Any]) -> list[str]:
-    """Return the hyperparameters that have to be given: a network needs a cell."""
-    return [] if raw.get("wide") in ("only", ["only"]) else ["cell"]
-
-
-def _problems(name: str, value: Any) -> Iterator[_Problem]:
-    if name not in _OWNERS:
-        yield _Problem(f"is not a hyperparameter. {closest_match(str(name), _OWNERS)}")
-    elif isinstance(value, Mapping):
-        yield from _range_problems(name, value)
-    elif isinstance(value, (list, tuple)):
-        if not value:
-            yield _Problem("is an empty choice. Give at least one value.")
-        for member in _duplicates(value):
-            yield _Problem(f"contains {shown(member)} more than once. Give each value once.")
-        for index, member in enumerate(value):
-            for text in _value_problems(name, member):
-                yield _Problem(text, (str(index),))
-    else:
-        yield from (_Problem(text) for text in _value_problems(name, value))
-
-
-def _duplicates(values: Sequence[Any]) -> list[Any]:
-    # By their texts, because 1 == True == 1.0, but they are different choices.
-    counts = Counter(repr(value) for value in values)
-    by_text = {repr(value): value for value in values}
-    return [by_text[text] for text, count in counts.items() if count > 1]
-
-
-def _range_problems(name: str, value: Mapping[str, Any]) -> Iterator[_Problem]:
-    kind = _number_type(name)
-    if kind is None:
-        yield _Problem(
-            "is not a number, so it cannot be a range. Give a value or a list of values."
-        )
-        return
-    for key in set(value) - set(_RANGE_KEYS):
-        hint = closest_match(str(key), _RANGE_KEYS)
-        yield _Problem(f"is unknown. {hint}", (str(key),))
-    if not isinstance(value.get("log", False), bool):
-        yield _Problem(f"is {shown(value['log'])}. It must be true or false.", ("log",))
-    for key in ("low", "high", "step"):
-        if key not in value and key != "step":
-            yield _Problem("is missing. A range needs low and high.", (key,))
-        elif key in value and not _is_number(value[key], kind):
-            expected = "a whole number" if kind is int else "a number"
-            yield _Problem(f"is {shown(value[key])}. It must be {expected}.", (key,))
-        elif key in value and key != "step":
-            for text in _value_problems(name, value[key]):
-                yield _Problem(text, (key,))
-    if all(_is_number(value.get(key), kind) for key in ("low", "high")):
-        yield from (_Problem(text) for text in _bound_problems(value))
-
-
-def _bound_problems(value: Mapping[str, Any]) -> Iterator[str]:
-    low, high, step = value["low"], value["high"], value.get("step")
-    if low > high:
-        yield f"is inverted: low {low} is above high {high}. Exchange them."
-    if low == high:
-        yield f"is empty: low and high are both {low}. To fix the value, write only {low}."
-    if value.get("log") is True and low <= 0:
-        yield f"is logarithmic, so low must be above 0, but it is {low}. Raise it, or remove log."
-    if value.get("log") is True and step is not None:
-        yield "is logarithmic, so it cannot have a step. Remove log or step."
-    if isinstance(step, (int, float)) and not 0 < step <= high - low:
-        yield f"has the step {step}. It must be above 0 and at most high - low, {high - low:g}."
-
-
-def _is_number(value: Any, kind: type) -> bool:
-    return isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
-
-
-def _value_problems(name: str, value: Any) -> list[str]:
-    owner = _OWNERS[name]
-    others = {"cell": "gru"} if owner is ModelConfig else {}
-    try:
-        owner.model_validate({**others, name: value}, strict=True)
-    except ValidationError as error:
-        return [problem_text(entry) for entry in error.errors()]
-    return []
-
-
-def _validation_error(problems: list[_Problem]) -> ValidationError:
-    details = [
-        InitErrorDetails(
-            type=PydanticCustomError("space", "{text}", {"text": problem.text}),
-            loc=problem.location,
-            input=None,
-        )
-        for problem in problems
-    ]
-    return ValidationError.from_exception_data("space", details)

@@ -27,7 +27,7 @@ from celltune.search.ledger.events import (
     WorkerLost,
 )
 from celltune.search.objective import sign
-from celltune.search.types import Metric, ParameterValue
+from celltune.search.types import Metric, ParameterValue, max_epochs_of
 
 Status = Literal["unfinished", "completed", "pruned", "failed"]
 
@@ -144,7 +144,8 @@ class ExperimentState:
         extended = [self._reopenable(n, "unfinished", "completed") for n in event.extended]
         retried = [self._reopenable(n, "failed") for n in event.retried]
         for trial in [*extended, *retried]:
-            trial.status, trial.max_epochs = "unfinished", event.max_epochs
+            trial.status = "unfinished"
+            trial.max_epochs = max_epochs_of(trial.params, event.max_epochs)
         for trial in retried:
             trial.losses, trial.error, trial.details = 0, "", ""
         self.budget = event

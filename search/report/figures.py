@@ -18,6 +18,7 @@ from celltune.search.config.space import Choice, Dimension
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.objective import objective_metric, sign
 from celltune.search.tuning.base import make_rule
+from celltune.search.tuning.first_trials import is_withheld
 from celltune.search.tuning.study_mirror import distribution
 from celltune.search.types import ParameterValue
 from celltune.search.wording import describe_params, distinguishing_params, metric_text
@@ -146,14 +147,18 @@ def _study_of_values(
     state: ExperimentState,
     value_of: Callable[[TrialRecord], float | None],
 ) -> optuna.Study:
-    """Return a study of the trials that have a value.
+    """Return a study of the trials that have a value and are within the space.
 
     It contains the searched hyperparameters of which these trials have more than one value: packed
     trials share many.
     """
     study = optuna.create_study(direction="maximize" if sign(config.metric) > 0 else "minimize")
     values = {trial.number: value_of(trial) for trial in state.trials}
-    trials = [trial for trial in state.trials if values[trial.number] is not None]
+    trials = [
+        trial
+        for trial in state.trials
+        if values[trial.number] is not None and not is_withheld(config, trial)
+    ]
     varied = [
         name
         for name in config.space.searched
@@ -204,8 +209,12 @@ def importance_bars(importance_by_group: dict[str, dict[str, float]]) -> go.Figu
 
 
 def parallel_coordinates(config: SearchConfig, state: ExperimentState) -> go.Figure:
-    """Return every trial with an epoch as a line through its hyperparameters and best value."""
-    trials = list(reversed(state.ranked(config.metric)))  # the best trials are drawn on top
+    """Return every trial with an epoch as a line through its hyperparameters and best value.
+
+    Trials outside of the space (see `first_trials` of the config) have no place on its axes.
+    """
+    inside = [t for t in state.ranked(config.metric) if not is_withheld(config, t)]
+    trials = list(reversed(inside))  # the best trials are drawn on top
     values = [trial.best_value(config.metric) for trial in trials]
     axes = [
         _parallel_axis(name, dimension, [trial.params.get(name) for trial in trials])

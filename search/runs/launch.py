@@ -35,6 +35,7 @@ from celltune.search.tuning.budget_changes import Changes, budget_event, config_
 from celltune.search.tuning.packing import describe_packs
 from celltune.search.tuning.stopping import end_reason
 from celltune.search.tuning.warm_start import describe_warm_start, warm_start_event
+from celltune.search.types import ParameterValue
 from celltune.search.version import VERSION, library_versions
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def launch(
         view,
         trials_per_worker=resolved.resources.trials_per_worker,
     ) as workers:
-        gpus = usable_gpus(resolved.resources, resolved.space.values("precision"), view)
+        gpus = usable_gpus(resolved.resources, resolved.values("precision"), view)
         if resolved.resources.trials_per_worker > 1:
             view.message(describe_packs(resolved))
         data = _prepare(resolved, view)
@@ -184,7 +185,7 @@ def resume(
             view,
             trials_per_worker=changed.resources.trials_per_worker,
         ) as workers:
-            gpus = usable_gpus(changed.resources, changed.space.values("precision"), view)
+            gpus = usable_gpus(changed.resources, changed.values("precision"), view)
             data = _prepare(changed, view)
             check_same_data(experiment, state, data)
             _check_gpu_memory(changed, gpus, data)
@@ -218,7 +219,8 @@ def _prepare(config: SearchConfig, view: View) -> PreparedData:
 def _check_gpu_memory(config: SearchConfig, gpus: Sequence[GpuNode], data: PreparedData) -> None:
     from celltune.search.cluster.gpu_checks import check_gpu_memory
 
-    resources, models = config.resources, config.space.largest()
+    resources = config.resources
+    models = (m for given in ({}, *config.first_trials) for m in config.space.largest(given))
     packed = resources.trials_per_worker
     check_gpu_memory(gpus, resources, models, data, trials_per_worker=packed)
 
@@ -227,13 +229,22 @@ def _check_vectors(config: SearchConfig, data: PreparedData) -> None:
     if data.vectors is None:
         return
     length = data.vectors.shape[1]
-    size = config.space.fixed.get("embedding_size")
-    searched = "embedding_size" in config.space.searched
-    if searched or size not in (None, length):
-        raise ConfigError(
-            f"space.embedding_size is {'searched' if searched else size}, but the word vectors of "
-            f"data.vectors have {length} dimensions. Remove embedding_size, or set it to {length}."
-        )
+    values = {"space": config.space.to_yaml(), **_by_location(config.first_trials)}
+    for location, params in values.items():
+        size = params.get("embedding_size", length)
+        if size != length:
+            searched = location == "space" and "embedding_size" in config.space.searched
+            raise ConfigError(
+                f"{location}.embedding_size is {'searched' if searched else size}, but the word "
+                f"vectors of data.vectors have {length} dimensions. Remove embedding_size, or set "
+                f"it to {length}."
+            )
+
+
+def _by_location(
+    first_trials: Sequence[Mapping[str, ParameterValue]],
+) -> dict[str, Mapping[str, ParameterValue]]:
+    return {f"first_trials.{index}": trial for index, trial in enumerate(first_trials)}
 
 
 def _created_event(data: PreparedData, at: float) -> ExperimentCreated:

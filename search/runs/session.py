@@ -20,7 +20,7 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
 from celltune.search.storage.base import Experiment, Storage
 from celltune.search.tracking.trackers import check_installed
-from celltune.search.tuning.packing import check_sampler_packs
+from celltune.search.tuning.packing import check_sampler
 from celltune.search.types import ParameterValue
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ def _check_changeable(key: str) -> None:
 def _checked(config: SearchConfig) -> SearchConfig:
     check_installed(config.tracking)
     check_gpu_share(config.resources.gpus_per_trial)
-    if config.resources.trials_per_worker > 1:
-        check_sampler_packs(config)
+    check_sampler(config)
     return config
 
 

@@ -19,6 +19,7 @@ from celltune.search.ledger.events import BudgetChanged, EpochReported, Event
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.snapshot import with_budget
 from celltune.search.tuning.base import make_rule
+from celltune.search.types import is_wide_only
 
 _TRIALS = re.compile(r"(\+?)(\d+)")
 _NONE = ("none", "null")
@@ -154,5 +155,9 @@ def _extended_trials(
         trial.number
         for trial in state.trials
         if trial.status == "unfinished"
-        or (trial.status == "completed" and (rule is None or rule.may_extend(trial.number)))
+        or (
+            trial.status == "completed"
+            and not is_wide_only(trial.params)
+            and (rule is None or rule.may_extend(trial.number))
+        )
     ]

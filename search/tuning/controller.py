@@ -32,9 +32,15 @@ from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.storage.snapshot import with_budget
 from celltune.search.tuning.base import make_rule, make_sampler
+from celltune.search.tuning.first_trials import (
+    as_failed,
+    given_by_config,
+    is_withheld,
+    seen_by_sampler,
+)
 from celltune.search.tuning.packing import PackShape, ShapePlanner
 from celltune.search.tuning.stopping import SearchEnd, end_reason, no_new_trials_reason
-from celltune.search.types import EpochReport, ParameterValue
+from celltune.search.types import EpochReport, ParameterValue, is_wide_only, max_epochs_of
 
 Observer = Callable[[Event, ExperimentState], None]
 """Is called with each event after it was written to the ledger and applied to the state."""
@@ -50,8 +56,8 @@ class Assignment:
     checkpoints: tuple[str, ...]
     """Names of the recorded checkpoints, the newest first; empty for a new trial."""
     alone: bool = False
-    """True if no other trial may share the worker, because this is the last retry of a trial that
-    lost its workers, possibly due to another trial."""
+    """True if no other trial may share the worker: this is the wide part alone, or the last retry
+    of a trial that lost its workers, possibly due to another trial."""
 
 
 class SearchController:
@@ -80,7 +86,7 @@ class SearchController:
             ledger: the experiment's ledger, open for writing.
             clock: returns the seconds since 1970, for the events' time stamps.
             trials_per_worker: the maximum number of trials that a worker trains together; above 1,
-                the sampler must pass `packing.check_sampler_packs`.
+                the sampler must pass `packing.check_sampler`.
         """
         self.state = ExperimentState(ledger)
         self._config = config = with_budget(config, self.state)
@@ -92,7 +98,7 @@ class SearchController:
         self.sampler = make_sampler(config, prior)
         self._rule = make_rule(config)
         self._end_interrupted(self._replay_rule())
-        self.sampler.replay(self.state)
+        self.sampler.replay(seen_by_sampler(config, self.state))
         self._planner = ShapePlanner(config, self.state, trials_per_worker)
         self._waiting = deque(t.number for t in self.state.trials if t.status == "unfinished")
 
@@ -147,22 +153,25 @@ class SearchController:
             return self._assignment(self.state.trials[waiting])
         if no_new_trials_reason(self._config, self.state):
             return None
-        if shape is not None and not self._planner.continues(shape):
-            return None
         number = len(self.state.trials)
-        if shape is None and not self._packed:
+        first = given_by_config(self._config, number)
+        if shape is not None and not self._planner.continues(shape, first):
+            return None
+        if first is None and shape is None and not self._packed:
             params = self.sampler.propose(number)
         else:
-            params = self.sampler.propose_given(number, self._planner.given(shape))
-        self._record(
-            TrialCreated(
-                at=self._clock(),
-                number=number,
-                params=params,
-                max_epochs=self._config.budget.max_epochs,
-            )
-        )
+            params = self.sampler.propose_given(number, self._planner.given(shape, first))
+        self._create(number, params)
         return self._assignment(self.state.trials[number])
+
+    def _create(self, number: int, params: dict[str, ParameterValue]) -> None:
+        epochs = max_epochs_of(params, self._config.budget.max_epochs)
+        self._record(
+            TrialCreated(at=self._clock(), number=number, params=params, max_epochs=epochs)
+        )
+        trial = self.state.trials[number]
+        if is_withheld(self._config, trial):
+            self.sampler.finish(as_failed(trial, self._config.space))
 
     @property
     def trials_to_start(self) -> int:
@@ -204,6 +213,8 @@ class SearchController:
             return set()
         self._record(*events)
         for event in events:
+            if is_withheld(self._config, self.state.trials[event.number]):
+                continue
             if isinstance(event, EpochReported):
                 value = event.metrics[self._config.metric]
                 self.sampler.report(event.number, event.epoch, value)
@@ -234,7 +245,9 @@ class SearchController:
             details: the traceback, if there is one.
         """
         self._record(TrialFailed(at=self._clock(), number=number, error=error, details=details))
-        self.sampler.finish(self.state.trials[number])
+        trial = self.state.trials[number]
+        if not is_withheld(self._config, trial):
+            self.sampler.finish(trial)
 
     def retry_or_fail(
         self, numbers: Sequence[int], cause: Cause, error: str, details: str = ""
@@ -273,7 +286,8 @@ class SearchController:
         return not alone and self._planner.shape(number) == shape
 
     def _trains_alone(self, trial: TrialRecord) -> bool:
-        return self._packed and 0 < trial.losses >= self._config.retries
+        last_retry = 0 < trial.losses >= self._config.retries
+        return self._packed and (last_retry or is_wide_only(trial.params))
 
     def _record(self, *events: Event) -> None:
         self._ledger.append(*events)

@@ -18,14 +18,15 @@ from celltune.search.config.schema import SearchConfig
 from celltune.search.config.space import Choice, Space, model_and_training
 from celltune.search.errors import ConfigError
 from celltune.search.extensions import SAMPLERS
-from celltune.search.ledger.state import ExperimentState
+from celltune.search.ledger.state import ExperimentState, TrialRecord
+from celltune.search.tuning.first_trials import is_withheld
 from celltune.search.types import ParameterValue
 from celltune.search.wording import counted
 
 __all__ = [
     "PackShape",
     "ShapePlanner",
-    "check_sampler_packs",
+    "check_sampler",
     "count_shapes",
     "describe_packs",
     "given_values",
@@ -80,6 +81,7 @@ class ShapePlanner:
         self._state = state
         self._group = group_size(config, trials_per_worker)
         self._shapes: list[PackShape] = []
+        self._foreign: set[PackShape] = set()
         self._known = {
             shape_of({**config.space.fixed, **trial.params})
             for trial in (state.prior.trials if state.prior else ())
@@ -91,36 +93,61 @@ class ShapePlanner:
         self._update()
         return self._shapes[number]
 
-    def given(self, shape: PackShape | None) -> dict[str, ParameterValue]:
+    def given(
+        self, shape: PackShape | None, first: Mapping[str, ParameterValue] | None = None
+    ) -> dict[str, ParameterValue]:
         """Return the values that the sampler has to use for the next new trial.
 
         Args:
             shape: the shape that the trial must have; None for any shape.
+            first: the hyperparameters that the config gives to this trial (`first_trials`).
         """
         space = self._config.space
-        if shape is None and not self._knows_shapes():
+        if shape is None and first is None and not self._knows_shapes():
             source = _RandomShape([self._config.seed, len(self._state.trials), 1])
             shape = shape_of(space.suggest(source))
-        return {} if shape is None else given_values(space, shape)
+        return {**({} if shape is None else given_values(space, shape)), **(first or {})}
 
-    def continues(self, shape: PackShape) -> bool:
-        """Return whether another trial of a shape should start while others of it are trained."""
+    def continues(
+        self, shape: PackShape, first: Mapping[str, ParameterValue] | None = None
+    ) -> bool:
+        """Return whether another trial of a shape should start while others of it are trained.
+
+        Args:
+            shape: the shape of the trials.
+            first: the hyperparameters that the config gives to the next trial (`first_trials`).
+        """
         self._update()
+        if shape in self._foreign:
+            return False
+        if first is not None:
+            common = dict(shape)
+            return all(common.get(name, value) == value for name, value in first.items())
         mine = [number for number, other in enumerate(self._shapes) if other == shape]
         if self._possible == 1 or len(mine) % self._group:
             return True
-        best = self._state.ranked(self._config.metric)[:1]
-        return self._knows_shapes() and any(t.number in mine[-self._group :] for t in best)
+        ranked = self._state.ranked(self._config.metric)
+        numbers = (trial.number for trial in ranked)
+        best = next((n for n in numbers if self._shapes[n] not in self._foreign), None)
+        return self._knows_shapes() and best in mine[-self._group :]
 
     def _knows_shapes(self) -> bool:
         self._update()
         return len(self._known) >= min(self.FIRST_SHAPES, self._possible)
 
     def _update(self) -> None:
-        new = self._state.trials[len(self._shapes) :]
-        shapes = [shape_of(trial.params) for trial in new]
-        self._shapes.extend(shapes)
-        self._known.update(shapes)
+        for trial in self._state.trials[len(self._shapes) :]:
+            shape = shape_of(trial.params)
+            self._shapes.append(shape)
+            (self._foreign if self._is_foreign(trial) else self._known).add(shape)
+
+    def _is_foreign(self, trial: TrialRecord) -> bool:
+        """Return whether no proposal can have the shape of a trial: it is outside of the space."""
+        if not is_withheld(self._config, trial):
+            return False
+        allows = self._config.space.allows
+        outside = {name for name, value in trial.params.items() if not allows(name, value)}
+        return not outside <= PER_TRIAL
 
 
 def group_size(config: SearchConfig, trials_per_worker: int) -> int:
@@ -195,15 +222,22 @@ class _RandomShape:
         return low
 
 
-def check_sampler_packs(config: SearchConfig) -> None:
-    """Check that the sampler of a config can propose trials of a given shape.
+def check_sampler(config: SearchConfig) -> None:
+    """Check that the sampler of a config can propose trials with given values, if it has to.
 
     Raises:
         ConfigError: it cannot.
     """
-    if not SAMPLERS.load(config.sampler.name).proposes_given():
+    if SAMPLERS.load(config.sampler.name).proposes_given():
+        return
+    if config.resources.trials_per_worker > 1:
         raise ConfigError(
             f"sampler.name is '{config.sampler.name}', a sampler that cannot propose trials of a "
             "given shape, which packed trials need. Set resources.trials_per_worker to 1, or use "
             "the sampler tpe."
+        )
+    if config.first_trials:
+        raise ConfigError(
+            f"sampler.name is '{config.sampler.name}', a sampler that cannot propose trials with "
+            "given values, which first_trials need. Remove first_trials, or use the sampler tpe."
         )

@@ -91,8 +91,8 @@ class StudyMirror:
         """Add the trials of a ledger to a study that has none."""
         for trial in state.trials:
             if trial.status == "unfinished":
-                self.study.enqueue_trial(self._searched_params(trial))
-                self.ask(trial.number)
+                self.study.enqueue_trial(self._inside(trial.params))
+                self.ask(trial.number, self._outside(trial.params) or None)
                 for epoch in trial.epochs:
                     self.report(trial.number, epoch.epoch, epoch.metrics[self._metric])
             else:
@@ -105,19 +105,20 @@ class StudyMirror:
 
         Args:
             number: the trial's number.
-            given: values of searched hyperparameters that are not proposed.
+            given: values that are not proposed. The study does not contain those outside of the
+                space.
         """
         self.study.sampler = self._sampler_of(number)
         self._forget_hidden_values()
         if given is not None:
-            self.study.sampler = _partly_fixed(given, self.study.sampler)
+            self.study.sampler = _partly_fixed(self._inside(given), self.study.sampler)
         trial = self.study.ask()
         if trial.number != self._num_prior + number:
             raise RuntimeError(
                 f"The study is at trial {trial.number - self._num_prior}, the ledger at {number}."
             )
         self._running[number] = trial
-        return self._space.suggest(trial)
+        return self._space.suggest(trial, self._outside(given or {}))
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Add an intermediate value to a running trial."""
@@ -152,14 +153,20 @@ class StudyMirror:
             return trial.epochs[-1].metrics[self._metric]
         return None
 
-    def _searched_params(self, trial: TrialRecord) -> dict[str, ParameterValue]:
-        return {name: trial.params[name] for name in self._space.searched if name in trial.params}
+    def _inside(self, params: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
+        """Return the values that the study can contain: searched ones within the space."""
+        searched = [name for name in self._space.searched if name in params]
+        return {name: params[name] for name in searched if self._space.allows(name, params[name])}
+
+    def _outside(self, params: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
+        """Return the values that no point of the space has."""
+        return {n: value for n, value in params.items() if not self._space.allows(n, value)}
 
     def _frozen_trial(self, trial: TrialRecord) -> FrozenTrial:
         return self._ended_trial(
             trial.status,
             self._value(trial),
-            self._searched_params(trial),
+            self._inside(trial.params),
             {epoch.epoch: epoch.metrics[self._metric] for epoch in trial.epochs},
         )
 

@@ -5,60 +5,11 @@ Pure: turns the state of the earlier search into an event of the new one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
 from celltune.search.config.space import Space, defaults
 from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import PriorTrial, WarmStarted
 from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.types import Metric, ParameterValue
-
-
-class _OutsideSpaceError(Exception):
-    """A value of a trial is outside the new space."""
-
-
-@dataclass(frozen=True)
-class _RecordedValues:
-    """Suggests the values of an earlier trial (see `space.ValueSource`)."""
-
-    params: Mapping[str, ParameterValue]
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        value = self.params.get(name)
-        # 1 == True == 1.0, but they are different choices.
-        if not any(type(value) is type(choice) and value == choice for choice in choices):
-            raise _OutsideSpaceError(name)
-        return value
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:  # noqa: ARG002
-        value = self.params.get(name)
-        inside = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-        if not inside or not isinstance(value, int) or (value - low) % step:
-            raise _OutsideSpaceError(name)
-        return value
-
-    def suggest_float(
-        self,
-        name: str,
-        low: float,
-        high: float,
-        *,
-        step: float | None,
-        log: bool,  # noqa: ARG002
-    ) -> float:
-        value = self.params.get(name)
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise _OutsideSpaceError(name)
-        if not low <= value <= high or (step and not _is_multiple(value - low, step)):
-            raise _OutsideSpaceError(name)
-        return float(value)
-
-
-def _is_multiple(distance: float, step: float) -> bool:
-    return abs(distance / step - round(distance / step)) < 1e-9
+from celltune.search.types import Metric, is_wide_only
 
 
 def warm_start_event(
@@ -100,9 +51,9 @@ def warm_start_event(
 
 
 def _prior(trial: TrialRecord, space: Space, metric: Metric) -> PriorTrial | None:
-    try:
-        params = space.suggest(_RecordedValues({**defaults(), **trial.params}))
-    except _OutsideSpaceError:
+    params = space.recorded({**defaults(), **trial.params})
+    # The wide part alone has no other hyperparameters, so their defaults say nothing about it.
+    if params is None or is_wide_only(params) != is_wide_only(trial.params):
         return None
     return PriorTrial(
         number=trial.number,

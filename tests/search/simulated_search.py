@@ -65,6 +65,8 @@ def study_of(controller: SearchController) -> optuna.Study:
 
 def formula(params: dict[str, ParameterValue], epoch: int) -> dict[str, float]:
     """Return the metrics of an epoch: better near learning_rate 10**-2.5 and for larger cells."""
+    if params.get("wide") == "only":
+        return {"valid_accuracy": 0.7, "valid_loss": 0.3, "seconds": 0.5}
     rate = params["learning_rate"]
     size = params["hidden_size"]
     assert isinstance(rate, float)

@@ -26,7 +26,7 @@ from celltune.search.tuning.controller import SearchController
 from celltune.search.tuning.packing import (
     PackShape,
     ShapePlanner,
-    check_sampler_packs,
+    check_sampler,
     describe_packs,
     given_values,
     group_size,
@@ -205,15 +205,26 @@ class Unaware(Sampler):
 
 
 def test_a_sampler_that_cannot_pack_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_sampler_packs(CONFIG)
+    packed = make_config(resources={"trials_per_worker": 2})
+    first = make_config(first_trials=[{"cell": "gru"}])
+    for config in (CONFIG, packed, first):
+        check_sampler(config)
     samplers: Mapping[str, type[Sampler]] = {"tpe": Unaware}
     monkeypatch.setattr(type(SAMPLERS), "load", lambda self, name: samplers[name])
+    check_sampler(CONFIG)
     message = (
         "sampler.name is 'tpe', a sampler that cannot propose trials of a given shape, which "
         "packed trials need. Set resources.trials_per_worker to 1, or use the sampler tpe."
     )
     with pytest.raises(ConfigError) as raised:
-        check_sampler_packs(CONFIG)
+        check_sampler(packed)
+    assert str(raised.value) == message
+    message = (
+        "sampler.name is 'tpe', a sampler that cannot propose trials with given values, which "
+        "first_trials need. Remove first_trials, or use the sampler tpe."
+    )
+    with pytest.raises(ConfigError) as raised:
+        check_sampler(first)
     assert str(raised.value) == message
     with pytest.raises(NotImplementedError, match="Unaware cannot propose trials with given"):
         Unaware(None, None).propose_given(0, {})
