@@ -1,6 +1,6 @@
 """Search for the best small recurrent text classifier for labelled data.
 
-    from celltune import launch, resume, leaderboard, evaluate, export, load_model
+    from celltune import launch, resume, leaderboard, ensemble, evaluate, export, load_model
 
 Importing this package loads neither Ray, torch, Optuna nor pandas. Each public name is imported
 from its module on first use (PEP 562).
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from celltune.search.bundles.export import export, load_model
+    from celltune.search.ensembles.ensemble import EnsembleResult, ensemble
     from celltune.search.evaluation.evaluate import EvaluationSettings, evaluate
     from celltune.search.leaderboard import leaderboard
     from celltune.search.runs.launch import RunResult, launch, resume
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 _MODULE_BY_NAME = {
     "Changes": "celltune.search.tuning.budget_changes",
+    "EnsembleResult": "celltune.search.ensembles.ensemble",
     "EvaluationSettings": "celltune.search.evaluation.evaluate",
     "RunResult": "celltune.search.runs.launch",
+    "ensemble": "celltune.search.ensembles.ensemble",
     "evaluate": "celltune.search.evaluation.evaluate",
     "export": "celltune.search.bundles.export",
     "launch": "celltune.search.runs.launch",
@@ -32,8 +35,10 @@ _MODULE_BY_NAME = {
 
 __all__ = [
     "Changes",
+    "EnsembleResult",
     "EvaluationSettings",
     "RunResult",
+    "ensemble",
     "evaluate",
     "export",
     "launch",

@@ -22,6 +22,7 @@ from celltune.search.ledger.events import (
 )
 from celltune.search.ledger.state import ExperimentState, TrialRecord, beats_majority
 from celltune.search.storage.base import Experiment
+from celltune.search.storage.prepared_data import load_prepared
 from celltune.search.wording import counted, metric_text
 
 if TYPE_CHECKING:
@@ -128,19 +129,7 @@ def load_data(model: TrialModel, progress: Progress | None = None) -> PreparedDa
     Raises:
         InputError: the original data is not available, or does not match the model.
     """
-    from celltune.data_prep.preparation.pipeline import find_prepared, prepare
-
-    source, fingerprint = model.config.data, model.fingerprint
-    data = find_prepared(fingerprint)
-    if data is None:
-        data = prepare(source, progress=progress)
-        if data.fingerprint != fingerprint:
-            raise DataError(
-                f"The vocabulary of '{model.experiment}' is not available: the cache does not "
-                f"contain its prepared data (fingerprint {fingerprint[:12]}), and "
-                f"{source.path or source.source} now has the fingerprint {data.fingerprint[:12]}. "
-                "Restore the original data, or work on the machine that ran the search."
-            )
+    data = load_prepared(model.experiment, model.config.data, model.fingerprint, progress)
     sizes = (data.vocabulary_size, data.num_classes)
     expected = (len(model.classifier.embedding), model.classifier.num_classes)
     if sizes != expected:

@@ -8,7 +8,7 @@ from datetime import datetime
 import typer
 
 from celltune.errors import CelltuneError, InputError
-from celltune.search.cli import data, evaluation, model, results, run
+from celltune.search.cli import data, ensembles, evaluation, model, results, run
 from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import (
     ConfigPath,
@@ -114,6 +114,7 @@ add_command(app, list_experiments, "list")
 add_command(app, status)
 add_command(app, validate)
 data.register(app)
+ensembles.register(app)
 evaluation.register(app)
 results.register(app)
 model.register(app)

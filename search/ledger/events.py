@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
-from celltune.search.types import Finite, ParameterValue, TrainingSplits
+from celltune.search.ledger.ensembles import EnsembleMember, Gain, ValidScores, check_weights
+from celltune.search.types import Finite, Metric, ParameterValue, TrainingSplits
 
 
 class _Event(BaseModel):
@@ -248,6 +249,64 @@ class BaselineReported(_Evaluated):
     name: str
 
 
+class EnsembleSelected(_Event):
+    """An ensemble was selected: an average of the probabilities of models. The latest one counts.
+
+    Documents are those of the validation split, or evenly spaced ones of a very large split.
+    """
+
+    event: Literal["ensemble_selected"] = "ensemble_selected"
+    fingerprint: str
+    """Fingerprint of the prepared data of all members."""
+    size: int = Field(ge=1)
+    """Requested number of members, counting a member as often as it was selected."""
+    members: list[EnsembleMember] = Field(min_length=1)
+    """The members, the largest weight first. Weights sum to 1."""
+    best: EnsembleMember
+    """The best single candidate by `metric`, with a weight of 1."""
+    metric: Metric
+    """Metric by which the best candidate was chosen. Members are selected by cross-entropy."""
+    candidates: int
+    """Number of models that were considered."""
+    documents: int
+    """Number of validation documents that the selection used."""
+    folds: int
+    """Number of folds of the unbiased estimates."""
+    ensemble: ValidScores
+    single: ValidScores
+    """Scores of the best candidate; in the estimates, it is chosen again for each fold."""
+    loss_gain: Gain
+    """Estimated loss of the best candidate minus that of the ensemble."""
+    accuracy_gain: Gain
+    """Estimated accuracy of the ensemble minus that of the best candidate."""
+
+    @field_validator("members")
+    @classmethod
+    def _check_members(cls, members: list[EnsembleMember]) -> list[EnsembleMember]:
+        check_weights(members)
+        return members
+
+
+class CheckpointsKept(_Event):
+    """An ensemble of another experiment has members in this one, whose checkpoints it needs.
+
+    The event replaces earlier ones of the same owner.
+    """
+
+    event: Literal["checkpoints_kept"] = "checkpoints_kept"
+    owner: str
+    """Name of the experiment that the ensemble belongs to, in the same storage."""
+    checkpoints: dict[int, list[str]]
+    """Names of the checkpoints by the number of their trial; empty: none are needed any more."""
+
+
+class EnsembleReported(_Evaluated):
+    """The ensemble was scored on the train and test splits, with the checkpoints of its members."""
+
+    event: Literal["ensemble_reported"] = "ensemble_reported"
+    members: list[EnsembleMember]
+
+
 Event = (
     ExperimentCreated
     | RunStarted
@@ -263,6 +322,9 @@ Event = (
     | EvaluationReported
     | EvaluationFailed
     | BaselineReported
+    | EnsembleSelected
+    | CheckpointsKept
+    | EnsembleReported
 )
 
 EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

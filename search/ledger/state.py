@@ -12,6 +12,9 @@ from typing import Literal
 from celltune.search.ledger.events import (
     BaselineReported,
     BudgetChanged,
+    CheckpointsKept,
+    EnsembleReported,
+    EnsembleSelected,
     EpochReported,
     EvaluationFailed,
     EvaluationReported,
@@ -88,6 +91,12 @@ class ExperimentState:
         self.prior: WarmStarted | None = None
         self.evaluations: list[EvaluationReported | EvaluationFailed] = []
         self.baselines: list[BaselineReported] = []
+        self.ensemble: EnsembleSelected | None = None
+        """The ensemble that was selected last."""
+        self.ensemble_scores: EnsembleReported | None = None
+        """Scores of this ensemble on the test split; None if it was not evaluated."""
+        self.kept_for: dict[str, CheckpointsKept] = {}
+        """Checkpoints that ensembles of other experiments need, by the name of the experiment."""
         self.test_reads = 0
         """Number of times that the test split was read."""
         self.workers_lost = 0
@@ -117,6 +126,10 @@ class ExperimentState:
             self._create_trial(event)
         elif isinstance(event, TestSplitRead):
             self.test_reads += 1
+        elif isinstance(event, (EnsembleSelected, EnsembleReported)):
+            self._update_ensemble(event)
+        elif isinstance(event, CheckpointsKept):
+            self.kept_for[event.owner] = event
         elif isinstance(event, BaselineReported):
             self.baselines.append(event)
         elif isinstance(event, (EvaluationReported, EvaluationFailed)):
@@ -139,6 +152,30 @@ class ExperimentState:
         if not 0 <= number < len(self.trials):
             raise ValueError(f"trial {number} was never created")
         return self.trials[number]
+
+    def _update_ensemble(self, event: EnsembleSelected | EnsembleReported) -> None:
+        for member in event.members:
+            if member.experiment is None and member.epoch > self._trial(member.number).epochs_done:
+                raise ValueError(
+                    f"a member of the ensemble is epoch {member.epoch} of trial {member.number}, "
+                    f"which has {self.trials[member.number].epochs_done}"
+                )
+        if isinstance(event, EnsembleSelected):
+            if self.ensemble is None or self.ensemble.members != event.members:
+                self.ensemble_scores = None
+            self.ensemble = event
+        elif self.ensemble is None or self.ensemble.members != event.members:
+            raise ValueError("the scores are not those of the ensemble that was selected last")
+        else:
+            self.ensemble_scores = event
+
+    def members_of_ensembles(self, number: int) -> set[str]:
+        """Return the checkpoints of a trial that ensembles need, of this or other experiments."""
+        own = self.ensemble.members if self.ensemble else []
+        needed = {m.checkpoint for m in own if m.experiment is None and m.number == number}
+        for event in self.kept_for.values():
+            needed.update(event.checkpoints.get(number, ()))
+        return needed
 
     def _change_budget(self, event: BudgetChanged) -> None:
         extended = [self._reopenable(n, "unfinished", "completed") for n in event.extended]

@@ -17,8 +17,8 @@ class CheckpointRetention:
     """An observer of a search that removes checkpoints after each epoch.
 
     It keeps the newest two checkpoints of a running trial (the second in case the first is damaged)
-    and, of every trial, the newest and the best by the experiment's metric. It only considers
-    checkpoints of epochs that are in the ledger.
+    and, of every trial, the newest, the best by the experiment's metric, and those of members of
+    ensembles. It only considers checkpoints of epochs that are in the ledger.
     """
 
     def __init__(self, experiment: Experiment, metric: Metric) -> None:
@@ -33,14 +33,16 @@ class CheckpointRetention:
             trial = state.trials[event.number]
             # At the trial's first event in this run, an earlier driver may have left others.
             existing = self._existing.get(event.number, _checkpoints(trial.epochs))
-            self._remove_unneeded(trial, [*existing, *_checkpoints([event])])
+            self._remove_unneeded(trial, state, [*existing, *_checkpoints([event])])
         elif isinstance(event, TrialStopped):
             # All of them again: a trial that went back to an older checkpoint wrote some twice.
             trial = state.trials[event.number]
-            self._remove_unneeded(trial, _checkpoints(trial.epochs))
+            self._remove_unneeded(trial, state, _checkpoints(trial.epochs))
 
-    def _remove_unneeded(self, trial: TrialRecord, names: Sequence[str]) -> None:
-        needed = self._needed(trial)
+    def _remove_unneeded(
+        self, trial: TrialRecord, state: ExperimentState, names: Sequence[str]
+    ) -> None:
+        needed = self._needed(trial) | state.members_of_ensembles(trial.number)
         for name in dict.fromkeys(names):
             if name not in needed:
                 self._remove(trial.number, name)

@@ -1,0 +1,1 @@
+"""Ensembles of the models of one or several searches."""
