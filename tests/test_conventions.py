@@ -126,6 +126,7 @@ def test_product_code_contains_no_assertions_and_no_todo_marks() -> None:
         ("celltune.models.training.trainer", {"ray", "optuna"}),
         ("celltune.search.tuning.controller", {"ray", "torch"}),
         ("celltune.search.tuning.trial", {"ray", "optuna"}),
+        ("celltune.search.ensembles.ensemble", {"ray", "torch", "optuna"}),
         ("celltune.search.bundles.predictor", {"ray", "optuna"}),
         ("celltune.search.cli.app", {"ray", "torch", "optuna"}),
     ],

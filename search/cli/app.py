@@ -21,6 +21,7 @@ from celltune.search.cli.options import (
     describe_plan,
     make_console,
 )
+from celltune.search.ensembles.wording import gain_sentence, scores_sentence
 from celltune.search.results.ranking import losses_sentence, majority_sentence
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
@@ -92,6 +93,8 @@ def status(name: Name, storage: Storage = None) -> None:
         typer.echo(f"best {metric}: {value} (trial {best.number}{label})")
     if sentence := majority_sentence(state):
         typer.echo(sentence)
+    if state.ensemble is not None:
+        typer.echo(f"{scores_sentence(state.ensemble)} {gain_sentence(state.ensemble)}")
     if sentence := losses_sentence(state):
         typer.echo(sentence)
     for trial in state.trials:

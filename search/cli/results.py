@@ -22,6 +22,7 @@ from celltune.search.cli.options import (
     make_view,
     print_text,
 )
+from celltune.search.ensembles.wording import gain_sentence, scores_sentence
 from celltune.search.errors import OptionError
 from celltune.search.extensions import LEADERBOARD_FORMATS
 from celltune.search.results.formats import Rendered, format_of, render
@@ -122,7 +123,7 @@ def _content(drawn: Rendered) -> str | bytes:
 def _print_table(table: TextTable, searches: Sequence[RankedSearch]) -> None:
     console = make_console()
     console.print(table)
-    for sentence in _majority_sentences(searches):
+    for sentence in [*_majority_sentences(searches), *_ensemble_sentences(searches)]:
         print_text(console, sentence)
 
 
@@ -136,6 +137,16 @@ def _majority_sentences(searches: Sequence[RankedSearch]) -> list[str]:
     if len(sentences) == 1:
         return [sentence for sentence in sentences.values() if sentence]
     return [f"Data {data[:12]}: {sentence}" for data, sentence in sentences.items() if sentence]
+
+
+def _ensemble_sentences(searches: Sequence[RankedSearch]) -> list[str]:
+    """Return the scores and the gain of each ensemble, which is not a trial and has no row."""
+    found = [(search.name, search.state.ensemble) for search in searches]
+    return [
+        f"{f'{name}: ' if len(found) > 1 else ''}{scores_sentence(event)} {gain_sentence(event)}"
+        for name, event in found
+        if event is not None
+    ]
 
 
 def _explain_no_rows(rows: Sequence[Row], where: str | None) -> None:

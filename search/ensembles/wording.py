@@ -56,3 +56,22 @@ def cost_sentence(event: EnsembleSelected) -> str:
         f"Its {counted(len(event.members), 'model')} have {total:,} parameters together; "
         f"{member_name(event.best)} has {event.best.parameters:,}. A prediction needs all of them."
     )
+
+
+def selection_sentence(event: EnsembleSelected) -> str:
+    """Return what the ensemble was selected from, and by what."""
+    return (
+        f"Selected from {counted(event.candidates, 'model')} by the cross-entropy of "
+        f"{counted(event.documents, 'validation document')}; the estimates are free of the bias of "
+        "this selection."
+    )
+
+
+def ensemble_sentences(event: EnsembleSelected | None) -> list[str]:
+    """Return the estimated scores of an ensemble, its gain, its cost and its selection.
+
+    Args:
+        event: the ensemble; None: there is none, and nothing to say.
+    """
+    sentences = (scores_sentence, gain_sentence, cost_sentence, selection_sentence)
+    return [] if event is None else [sentence(event) for sentence in sentences]

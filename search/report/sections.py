@@ -12,6 +12,7 @@ from typing import Any
 
 from celltune.search.config.loading import dump_config
 from celltune.search.config.schema import SearchConfig
+from celltune.search.ensembles.wording import ensemble_sentences
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.metrics import wilson
 from celltune.search.report.cost import cost
@@ -23,6 +24,7 @@ from celltune.search.report.markup import (
     paragraphs,
     scrollable,
 )
+from celltune.search.results.ensemble_table import members_table
 from celltune.search.results.formats import readable_table
 from celltune.search.results.ranking import Row, losses_sentence, majority_sentence, ranking_of
 from celltune.search.storage.snapshot import Snapshot
@@ -140,6 +142,15 @@ def facts(snapshot: Snapshot) -> str:
 def evaluation(snapshot: Snapshot) -> Section | None:
     """Return the results on the test split."""
     return evaluation_section(snapshot.state, snapshot.config.metric)
+
+
+def ensemble(snapshot: Snapshot) -> Section | None:
+    """Return the members of the ensemble that was selected last, and its gain."""
+    selected = snapshot.state.ensemble
+    if selected is None:
+        return None
+    table = scrollable("Members of the ensemble", members_table(selected).html())
+    return Section("Ensemble", [paragraphs(*ensemble_sentences(selected)), table])
 
 
 def curves(snapshot: Snapshot) -> Section | None:
@@ -313,6 +324,7 @@ def _same_trials(snapshot: Snapshot) -> str:
 
 SECTIONS: tuple[Callable[[Snapshot], Section | None], ...] = (
     evaluation,
+    ensemble,
     curves,
     hyperparameters,
     costs,

@@ -28,6 +28,7 @@ from celltune.search.report.figures import (
 from celltune.search.report.page import page
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.snapshot import Snapshot
+from tests.search.ensemble_events import member, selected
 from tests.search.evaluation.test_summaries import baseline, retrained, searched
 from tests.search.results.test_ranking import state_of, with_majority
 from tests.search.simulated_search import finished_search, make_config
@@ -258,6 +259,16 @@ def test_results_on_the_test_split_have_intervals_and_confusion_matrices() -> No
     assert visible.count("Confusion matrix:") == 4
     assert "trained with one seed" not in visible
     assert [tag for tag, _ in outline.tags].count("details") >= 4
+
+
+def test_an_ensemble_has_a_section_of_its_own(report: str) -> None:
+    assert "Members of the ensemble" not in report
+    state = searched()
+    state.apply(selected(member(weight=0.75), member(weight=0.25, experiment="b", number=4)))
+    _, visible = read(page(snapshot(make_config(), state)))
+    assert "The ensemble of 8 (2 models) has an estimated validation accuracy" in visible
+    assert "trial 4 of b" in visible
+    assert "0.750" in visible
 
 
 def test_page_counts_the_lost_workers(report: str) -> None:
