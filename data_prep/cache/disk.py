@@ -7,6 +7,7 @@
                           words.json      the vocabulary
                           train-ids.npy   and the other arrays of each split
                           vectors.npy     word vectors, if any
+                          wide-words.npy  and the other arrays of the wide part, if any
     <cache>/<fingerprint>.lock            locked while the folder is written
 
 The test split has a folder of its own, which contains test-ids.npy etc.
@@ -31,12 +32,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest, TensorizedSplit
+from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import file_digest, locked, writing
 from celltune.data_prep.types import JSON
+from celltune.data_prep.wide.model import WideModel
 
 FORMAT_VERSION = 1
 MANIFEST, WORDS, VECTORS = "manifest.json", "words.json", "vectors"
-WIDE_TRAIN_VALID = "test-wide-train-valid"
+WIDE_PREFIX, WIDE_TRAIN_VALID = "wide-", "test-wide-train-valid"
 _OWN_DIGEST = "manifest_sha256"
 _ARRAYS = {"ids": np.int32, "offsets": np.int64, "labels": np.int64, "wide": np.float32}
 _OPTIONAL_ARRAYS = ("wide",)
@@ -63,7 +66,7 @@ class Codec(Generic[Data]):
     words: Callable[[Data], list[str] | None] = lambda _: None
 
 
-_DAMAGE_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
+_DAMAGE_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, DataError)
 
 
 def _pack_prepared(data: PreparedData) -> tuple[Arrays, dict[str, JSON]]:
@@ -72,6 +75,8 @@ def _pack_prepared(data: PreparedData) -> tuple[Arrays, dict[str, JSON]]:
     if data.vectors is not None:
         arrays[VECTORS] = data.vectors
         entries["vectors_tuned"] = data.vectors_tuned
+    if data.wide is not None:
+        arrays.update({f"{WIDE_PREFIX}{key}": value for key, value in data.wide.arrays().items()})
     return arrays, entries
 
 
@@ -87,7 +92,17 @@ def _unpack_prepared(
         info=manifest["info"],
         vectors=arrays.get(VECTORS),
         vectors_tuned=manifest.get("vectors_tuned", True),
+        wide=_wide_of(arrays),
     )
+
+
+def _wide_of(arrays: Arrays) -> WideModel | None:
+    wide = {
+        name.removeprefix(WIDE_PREFIX): array
+        for name, array in arrays.items()
+        if name.startswith(WIDE_PREFIX)
+    }
+    return WideModel.from_arrays(wide) if wide else None
 
 
 def _unpack_test(

@@ -156,6 +156,7 @@ def acquire(data: PreparedData, *, limit: int | None = None) -> None:
             room below the limit, or the actor that keeps the data was unavailable for too long.
     """
     _check_connected()
+    data = replace(data, wide=None)
     job, deadline = ray.get_runtime_context().get_job_id(), time.monotonic() + ACTOR_SECONDS
     while True:
         try:

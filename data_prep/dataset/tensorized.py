@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from celltune.data_prep.dataset.vocabulary import PAD, UNK
 from celltune.data_prep.types import JSON
+from celltune.data_prep.wide.model import WideModel
 
 __all__ = ["JSON", "PAD", "UNK", "PreparedData", "PreparedTest", "TensorizedSplit"]
 
@@ -72,6 +73,8 @@ class PreparedData:
         vectors: `(V, E)` initial embedding; the row of pad is zero. None if the model creates
             its own.
         vectors_tuned: whether training changes the vectors.
+        wide: the wide part, or None if there is none. It is not published in a Ray cluster, because
+            trials only need its outputs, which are part of the splits.
     """
 
     fingerprint: str
@@ -82,6 +85,7 @@ class PreparedData:
     info: dict[str, JSON] = field(default_factory=dict)
     vectors: NDArray[np.float32] | None = None
     vectors_tuned: bool = True
+    wide: WideModel | None = None
 
     @property
     def num_classes(self) -> int:
@@ -103,7 +107,7 @@ class PreparedData:
 
     @property
     def nbytes(self) -> int:
-        """Size of the arrays in bytes."""
+        """Size of the published arrays in bytes."""
         vectors = 0 if self.vectors is None else self.vectors.nbytes
         return self.train.nbytes + self.valid.nbytes + vectors
 

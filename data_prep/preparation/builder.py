@@ -17,6 +17,7 @@ from celltune.data_prep.preparation.selection import (
     no_tokens_error,
     select_documents,
 )
+from celltune.data_prep.preparation.wide_part import WidePart
 from celltune.data_prep.sources.base import Document, Source, Split
 from celltune.data_prep.text.indexing import index_texts
 from celltune.data_prep.text.truncation import drop_unknown, truncate
@@ -47,6 +48,14 @@ class _Finished(NamedTuple):
     """Number of truncated documents."""
 
 
+class _Test(NamedTuple):
+    """The test split, its description, and the documents of all splits."""
+
+    split: TensorizedSplit
+    info: dict[str, JSON]
+    documents: SplitDocuments
+
+
 class Builder:
     """Builds the data that is missing in the cache.
 
@@ -64,7 +73,10 @@ class Builder:
         """Create a builder; reads nothing."""
         self._config, self._source, self._vectors = config, source, vectors
         self._progress = progress
-        self._test: tuple[TensorizedSplit, dict[str, JSON]] | None = None
+        self._wide = (
+            WidePart(config, config.wide, len(source.classes), progress) if config.wide else None
+        )
+        self._test: _Test | None = None
 
     def build(
         self, fingerprint: str, content: str, splits: Sequence[Split], *, with_test: bool = False
@@ -90,7 +102,7 @@ class Builder:
         ids_of_tokens = embedded.vocabulary.encode(indexed.tokens)
         train, valid, *test = [self._finish(split, ids_of_tokens) for split in indexed.splits]
         if test:
-            self._test = test[0].split, self._describe_test(test[0], selected)
+            self._test = _Test(test[0].split, self._describe_test(test[0], selected), selected)
         info: dict[str, JSON] = {
             "source": self._config.source,
             "content": content,
@@ -101,7 +113,7 @@ class Builder:
         }
         if embedded.coverage is not None:
             info["vectors"] = embedded.coverage
-        return PreparedData(
+        data = PreparedData(
             fingerprint=fingerprint,
             train=train.split,
             valid=valid.split,
@@ -111,6 +123,7 @@ class Builder:
             vectors=embedded.matrix,
             vectors_tuned=self._config.vectors is None or self._config.vectors.tuned,
         )
+        return self._wide.add(data, selected) if self._wide else data
 
     def build_test(
         self, fingerprint: str, data: PreparedData, splits: Sequence[Split]
@@ -125,8 +138,9 @@ class Builder:
             indexed = self._index([selected.test])
             ids_of_tokens = Vocabulary(data.words).encode(indexed.tokens)
             test = self._finish(indexed.splits[0], ids_of_tokens)
-            self._test = test.split, self._describe_test(test, selected)
-        return PreparedTest(fingerprint, *self._test)
+            self._test = _Test(test.split, self._describe_test(test, selected), selected)
+        prepared = PreparedTest(fingerprint, self._test.split, self._test.info)
+        return self._wide.add_test(prepared, data, self._test.documents) if self._wide else prepared
 
     def select(self, splits: Sequence[Split]) -> SplitDocuments:
         """Read splits of the source and return the documents of the config's splits.

@@ -26,6 +26,7 @@ from celltune.data_prep.sources.factory import open_source
 from celltune.data_prep.text.tokenizers import tokenizer_version
 from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.vectors.embedding import check_vectors, open_vectors
+from celltune.data_prep.wide.fit import WIDE_VERSION
 
 PREPARATION_VERSION = 1
 """Incremented whenever the same config and content would give other data; part of fingerprints."""
@@ -43,7 +44,7 @@ def prepare(
         cache_dir: folder of the prepared data; by default `$CELLTUNE_CACHE` or
             `~/.cache/celltune`.
         progress: called as `progress(stage, done, total)` with the stages "download", "read",
-            "tokenize" and "vectors"; work that the cache saves is not reported.
+            "tokenize", "vectors" and "wide"; work that the cache saves is not reported.
 
     Raises:
         DataError: the data is invalid or cannot be read, or the cache cannot be written. The cache
@@ -140,6 +141,8 @@ def fingerprint(config: DataConfig, content_digest: str, vectors_digest: str | N
     }
     if vectors_digest is not None:
         inputs["vectors"] = vectors_digest
+    if config.wide is not None:
+        inputs["wide"] = WIDE_VERSION
     version = tokenizer_version(config.tokenizer)
     if version:
         inputs["tokenizer"] = version

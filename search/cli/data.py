@@ -53,7 +53,12 @@ def prepare(
         f"{data.vocabulary_size:,} token ids, {data.nbytes / 1e6:.1f} MB. "
         f"Fingerprint: {data.fingerprint[:12]}"
     )
-    for name, facts in (("Vectors", data.info.get("vectors")), ("Duplicates", _duplicates(data))):
+    described = {
+        "Vectors": data.info.get("vectors"),
+        "Wide part": data.info.get("wide"),
+        "Duplicates": _duplicates(data),
+    }
+    for name, facts in described.items():
         if isinstance(facts, dict):
             text = ", ".join(f"{key} {_number(value)}" for key, value in facts.items())
             typer.echo(f"{name}: {text}")

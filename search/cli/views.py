@@ -50,6 +50,7 @@ _STAGES = {
     "read": "Reading documents",
     "tokenize": "Tokenizing documents",
     "vectors": "Training word vectors",
+    "wide": "Fitting the wide part",
 }
 """Stages of the preparation of data, as they are shown."""
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pickle
 import threading
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 
@@ -12,6 +14,8 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.errors import DataError, DataLostError
 from celltune.data_prep.preparation.pipeline import prepare
+from celltune.data_prep.wide.fit import LabelledTexts, WideFitter
+from celltune.data_prep.wide_config import WideConfig
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,19 @@ def test_published_data_is_opened_as_views_into_the_store(data: PreparedData) ->
             assert not array.flags.owndata
             assert not array.flags.writeable
     assert store.open_handle(store.DataHandle(data.fingerprint)) is opened
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_outputs_of_the_wide_part_are_published_without_its_model(data: PreparedData) -> None:
+    texts = LabelledTexts(["good film", "bad film"], np.array([1, 0]), [None, None])
+    model = WideFitter(WideConfig(), 2, 1).refit(texts, 1)
+    train = replace(data.train, wide=np.ones((len(data.train), 1), np.float32))
+    given = replace(data, fingerprint="with-wide-part", train=train, wide=model)
+    opened = store.open_handle(publish(given))
+    assert opened.wide is None
+    assert opened.train.wide is not None
+    assert opened.train.wide.sum() == len(train)
+    assert opened.nbytes == data.nbytes + 4 * len(train)
 
 
 @pytest.mark.usefixtures("local_ray")
