@@ -117,6 +117,20 @@ def approximate_duration(seconds: float) -> str:
 NOT_ABOVE_MAJORITY = "no better than the majority class"
 """Label of a trial that classifies no better than a model which always predicts one class."""
 
+NOT_ABOVE_WIDE = "no better than the wide part alone"
+"""Label of a trial that does not improve on the wide part of its model by more than noise."""
+
+
+def trial_label(beats_majority: bool | None, beats_wide: bool | None) -> str:
+    """Return the label of a trial that no one should use; empty for others.
+
+    Args:
+        beats_majority: whether the trial is better than always predicting one class; None: unknown.
+        beats_wide: whether it is better than the wide part alone; None: unknown.
+    """
+    labels = {NOT_ABOVE_MAJORITY: beats_majority, NOT_ABOVE_WIDE: beats_wide}
+    return "; ".join(label for label, beats in labels.items() if beats is False)
+
 
 def describe_majority(label: str | None, accuracy: float | None) -> str:
     """Describe the accuracy of always predicting one class, as a sentence; empty if unknown.

@@ -22,13 +22,13 @@ from celltune.search.cli.options import (
     make_console,
 )
 from celltune.search.ensembles.wording import gain_sentence, scores_sentence
-from celltune.search.results.ranking import losses_sentence, majority_sentence
+from celltune.search.results.ranking import label_of, losses_sentence, majority_sentence
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
 from celltune.search.runs.status import summarize
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import find_experiment, open_storage
-from celltune.search.wording import NOT_ABOVE_MAJORITY, metric_text
+from celltune.search.wording import metric_text
 
 BAD_INPUT = 2
 
@@ -88,9 +88,8 @@ def status(name: Name, storage: Storage = None) -> None:
     typer.echo(f"epochs: {summary.epochs} of at most {summary.max_epochs}")
     if (best := summary.best_trial) is not None:
         value = metric_text(metric, summary.best_value)
-        is_above = state.beats_majority(best, metric)
-        label = f", {NOT_ABOVE_MAJORITY}" if is_above is False else ""
-        typer.echo(f"best {metric}: {value} (trial {best.number}{label})")
+        label = label_of(state, best, metric)
+        typer.echo(f"best {metric}: {value} (trial {best.number}{label and f', {label}'})")
     if sentence := majority_sentence(state):
         typer.echo(sentence)
     if state.ensemble is not None:

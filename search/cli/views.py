@@ -27,11 +27,10 @@ from celltune.search.ledger.events import (
     WorkerLost,
 )
 from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.results.ranking import majority_sentence
+from celltune.search.results.ranking import label_of, majority_sentence
 from celltune.search.runs.view import SilentView
 from celltune.search.storage.base import Experiment
 from celltune.search.wording import (
-    NOT_ABOVE_MAJORITY,
     clock_duration,
     counted,
     describe_params,
@@ -114,9 +113,10 @@ class PlainView(SilentView):
         elif isinstance(event, TrialStopped):
             trial = state.trials[event.number]
             best = metric_text(metric, trial.best_value(metric))
-            is_above = state.beats_majority(trial, metric)
-            label = f", {NOT_ABOVE_MAJORITY}" if is_above is False else ""
-            self._write(f"trial {event.number} {event.reason}: best {metric} {best}{label}")
+            label = label_of(state, trial, metric)
+            self._write(
+                f"trial {event.number} {event.reason}: best {metric} {best}{label and f', {label}'}"
+            )
         elif isinstance(event, TrialFailed):
             self._write(f"trial {event.number} failed: {event.error}")
         elif isinstance(event, WorkerLost):

@@ -29,6 +29,7 @@ from celltune.search.ledger.events import (
     WarmStarted,
     WorkerLost,
 )
+from celltune.search.ledger.order import Standing, sort_keys
 from celltune.search.objective import sign
 from celltune.search.types import Metric, ParameterValue, max_epochs_of
 
@@ -234,19 +235,35 @@ class ExperimentState:
         """
         return beats_majority(self.created, trial.best(metric))
 
+    def beats_wide(self, trial: TrialRecord, metric: Metric) -> bool | None:
+        """Return whether a trial improves on the wide part alone by more than noise.
+
+        Args:
+            trial: the trial.
+            metric: the metric that ranks.
+
+        Returns:
+            None if the trial has no epoch or is the wide part alone, or the search has no such
+            trial with an epoch.
+        """
+        keys = sort_keys([(self.created, other) for other in self.trials], metric)
+        key, standings = keys[trial.number], {key[0] for key in keys if key is not None}
+        if key is None or key[0] == Standing.REFERENCE or Standing.REFERENCE not in standings:
+            return None
+        return key[0] == Standing.BETTER
+
     def count(self, status: Status) -> int:
         """Return the number of trials with this status."""
         return sum(trial.status == status for trial in self.trials)
 
     def ranked(self, metric: Metric) -> list[TrialRecord]:
-        """Return the trials with at least one epoch, best first; ties in the order of numbers."""
-        direction = sign(metric)
+        """Return the trials with at least one epoch, the best first (see `order`).
 
-        def key(trial: TrialRecord) -> tuple[float, int]:
-            value = trial.best_value(metric)
-            return (float("inf") if value is None else -direction * value, trial.number)
-
-        return sorted((trial for trial in self.trials if trial.epochs), key=key)
+        Trials with the same value are ordered by the validation loss, then by number.
+        """
+        keys = sort_keys([(self.created, trial) for trial in self.trials], metric)
+        keyed = [(key, number) for number, key in enumerate(keys) if key is not None]
+        return [self.trials[number] for _, number in sorted(keyed)]
 
 
 def beats_majority(created: ExperimentCreated | None, epoch: EpochReported | None) -> bool | None:

@@ -12,11 +12,11 @@ from typing import Any
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import OptionError
 from celltune.search.ledger.events import WORKER_CAUSES, EpochReported
+from celltune.search.ledger.order import SortKey, Standing, sort_keys
 from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.objective import sign
 from celltune.search.results.filters import parse_filter
 from celltune.search.types import Metric
-from celltune.search.wording import NOT_ABOVE_MAJORITY, counted, describe_majority, single_line
+from celltune.search.wording import counted, describe_majority, single_line, trial_label
 from celltune.spelling import closest_match
 
 Row = Mapping[str, Any]
@@ -39,11 +39,14 @@ class RankedSearch:
 def ranking(searches: Sequence[RankedSearch], metric: Metric) -> list[dict[str, Any]]:
     """Return the trials of all searches, ranked by their best epoch, the best first.
 
-    Trials with equal values share a rank and keep the order in which they were proposed; the next
-    rank counts all of them (1, 1, 3). Trials without a finished epoch come last and have no rank.
+    Trials with a wide part that do not improve on it by more than noise come after the wide part
+    alone (see `ledger.order`). Equal values are ordered by the validation loss. Trials whose losses
+    are equal too share a rank and keep the order in which they were proposed; the next rank counts
+    all of them (1, 1, 3). Trials without a finished epoch come last and have no rank.
     `valid_accuracy`, `valid_loss` and `train_accuracy` are those of the best epoch, `last_...`
-    those of the last epoch. `note` says that a trial is no better than the majority class, and is
-    None otherwise. `seconds` is the time for training and validation over all epochs.
+    those of the last epoch. `note` says that a trial is no better than the majority class or than
+    the wide part alone, and is None otherwise. `seconds` is the time for training and validation
+    over all epochs.
 
     Args:
         searches: the searches to rank together. With more than one, the column `experiment` names
@@ -52,34 +55,28 @@ def ranking(searches: Sequence[RankedSearch], metric: Metric) -> list[dict[str, 
         metric: the metric that ranks.
     """
     entries = [(search, trial) for search in searches for trial in search.state.trials]
-    ranks, unranked = _ranks([trial.best_value(metric) for _, trial in entries], sign(metric))
+    keys = sort_keys([(search.state.created, trial) for search, trial in entries], metric)
+    ranks, unranked = _ranks(keys)
     origins = _origin_columns(searches)
     names = list(dict.fromkeys(name for _, trial in entries for name in trial.params))
     return [
         {
             **origins[entries[index][0].name],
-            **_row(ranks.get(index), *entries[index], metric, names),
+            **_row(ranks.get(index), keys[index], *entries[index], metric, names),
         }
         for index in [*ranks, *unranked]
     ]
 
 
-def _ranks(values: Sequence[float | None], direction: int) -> tuple[dict[int, int], list[int]]:
-    """Return the ranks of values by their index, the best first, and the indices without a value.
-
-    Args:
-        values: the values to rank.
-        direction: 1 if large values are better, -1 if small ones are.
-    """
-    scored = [(direction * value, index) for index, value in enumerate(values) if value is not None]
-    # sort() is stable, also in reverse: equal scores keep their order.
-    scored.sort(key=lambda pair: pair[0], reverse=True)
+def _ranks(keys: Sequence[SortKey | None]) -> tuple[dict[int, int], list[int]]:
+    """Return the ranks of trials by their index, the best first, and the indices without a key."""
+    keyed = sorted((key, index) for index, key in enumerate(keys) if key is not None)
     ranks: dict[int, int] = {}
-    for place, (score, index) in enumerate(scored, 1):
-        previous_score, previous_index = scored[max(0, place - 2)]
-        is_tie = place > 1 and previous_score == score
+    for place, (key, index) in enumerate(keyed, 1):
+        previous_key, previous_index = keyed[max(0, place - 2)]
+        is_tie = place > 1 and previous_key == key
         ranks[index] = ranks[previous_index] if is_tie else place
-    return ranks, [index for index, value in enumerate(values) if value is None]
+    return ranks, [index for index, key in enumerate(keys) if key is None]
 
 
 def ranking_of(
@@ -112,6 +109,11 @@ def fingerprint(state: ExperimentState) -> str:
     return state.created.fingerprint if state.created else ""
 
 
+def label_of(state: ExperimentState, trial: TrialRecord, metric: Metric) -> str:
+    """Return why a trial of a search should not be used, in a few words; empty for others."""
+    return trial_label(state.beats_majority(trial, metric), state.beats_wide(trial, metric))
+
+
 def majority_sentence(state: ExperimentState) -> str:
     """Return the accuracy of always predicting one class, as a sentence; empty if it is unknown."""
     created = state.created
@@ -130,9 +132,15 @@ def losses_sentence(state: ExperimentState) -> str:
 
 
 def _row(
-    rank: int | None, search: RankedSearch, trial: TrialRecord, metric: Metric, names: Sequence[str]
+    rank: int | None,
+    key: SortKey | None,
+    search: RankedSearch,
+    trial: TrialRecord,
+    metric: Metric,
+    names: Sequence[str],
 ) -> dict[str, Any]:
     best = trial.best(metric)
+    beats_wide = None if key is None else key[0] != Standing.NO_BETTER
     best_metrics = best.metrics if best else {}
     last_metrics: Mapping[str, Any] = trial.epochs[-1].metrics if trial.epochs else {}
     parameters = best_metrics.get("parameters")
@@ -151,7 +159,7 @@ def _row(
         "last_valid_loss": last_metrics.get("valid_loss"),
         **_metric_columns(metric, best_metrics, last_metrics),
         "train_accuracy": best_metrics.get("train_accuracy"),
-        "note": NOT_ABOVE_MAJORITY if search.state.beats_majority(trial, metric) is False else None,
+        "note": trial_label(search.state.beats_majority(trial, metric), beats_wide) or None,
         "parameters": None if parameters is None else int(parameters),
         "seconds": round(training_seconds(trial.epochs), 3),
         **{name: trial.params.get(name) for name in names},

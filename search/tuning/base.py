@@ -57,8 +57,11 @@ class Sampler(ABC):
           hyperparameters, including the fixed ones.
         - Trials run concurrently: `propose` may be called while earlier trials are unfinished.
           A finished trial may continue later (more epochs); then the search is replayed first.
-        - Packed trials (several in one worker) need `propose_given`; its values count as any other
-          proposal. The state of a search does not contain by which method a trial was proposed.
+        - Packed trials (several in one worker) and the `first_trials` of a config need
+          `propose_given`; its values count as any other proposal. The state of a search does not
+          contain by which method a trial was proposed.
+        - A first trial outside of the space is reported as failed right after its proposal, and
+          replayed as failed, with those of its values that are within the space.
     """
 
     Settings: ClassVar[type[SamplerSettings]] = SamplerSettings
@@ -91,12 +94,13 @@ class Sampler(ABC):
     ) -> dict[str, ParameterValue]:
         """Return the hyperparameters of a new trial, some of which have given values.
 
-        Packed trials need it, so a sampler that does not define it cannot be used for them.
+        Packed trials and first trials need it, so a sampler that does not define it cannot be used
+        for them.
 
         Args:
             number: the trial's number.
-            given: values of searched hyperparameters, all within the space. Those that are inactive
-                in the proposal are ignored.
+            given: values of hyperparameters, for `Space.suggest`. Those of first trials may be
+                outside of the space. Those that are inactive in the proposal are ignored.
 
         Raises:
             NotImplementedError: the sampler does not implement this.

@@ -1,8 +1,8 @@
 """The first trials of a search, whose hyperparameters the config gives (`first_trials`).
 
 Those with values outside of the space are recorded and ranked, but a sampler cannot learn from
-them: its model of the space has no place for them. It is told that such a trial failed, with the
-values that are within the space, at once when the trial is created and again in every replay.
+them: its model of the space has no place for them. It receives such a trial as failed, with the
+values that are within the space, when the trial is created and again in every replay.
 """
 
 from __future__ import annotations
