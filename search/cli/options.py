@@ -119,6 +119,8 @@ def describe_plan(config: SearchConfig) -> str:
     early = stopping.describe() if stopping else "no early stopping"
     resources = config.resources
     packed = resources.trials_per_worker
+    if (patience := config.budget.epoch_patience) is not None:
+        early += f", {counted(patience, 'epoch')} without improvement end a trial"
     lines = [
         f"Plan: {counted(config.budget.trials, 'trial')} of up to "
         f"{counted(config.budget.max_epochs, 'epoch')}, {early}, "

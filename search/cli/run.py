@@ -100,7 +100,8 @@ def resume(
         typer.Option(
             min=1,
             help="New maximum number of epochs. Completed trials that the early-stopping rule lets "
-            "continue are trained up to it.",
+            "continue are trained up to it, except those that ended because they no longer "
+            "improved (budget.epoch_patience).",
         ),
     ] = None,
     retry_failed: Annotated[

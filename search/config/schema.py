@@ -57,6 +57,9 @@ class Budget(BaseModel):
     patience: int | None = Field(None, ge=1)
     """No new trials are started after this many trials in a row have ended without improving on the
     best one. null: never."""
+    epoch_patience: int | None = Field(None, ge=1)
+    """A trial is completed after this many epochs in a row without improving the metric on its own
+    best epoch, although it has epochs left. null: it trains all of them, unless it is pruned."""
 
 
 class Resources(BaseModel):

@@ -19,7 +19,7 @@ class Cost:
     seconds: float
     """Training and validation time, summed over all workers."""
     saved_epochs: int
-    """Epochs of their budget that pruned trials did not train."""
+    """Epochs of their budget that trials which ended early did not train."""
     saved_seconds: float
     """Estimated time of these epochs, from the mean time of an epoch of the same trial."""
     wall_seconds: float
@@ -41,7 +41,7 @@ def cost(state: ExperimentState, events: Sequence[Event]) -> Cost:
     """
     saved_epochs, saved_seconds = 0, 0.0
     for trial in state.trials:
-        if trial.status == "pruned" and trial.epochs:
+        if trial.status in ("completed", "pruned") and trial.epochs:
             remaining = trial.max_epochs - trial.epochs_done
             saved_epochs += remaining
             saved_seconds += remaining * training_seconds(trial.epochs) / trial.epochs_done

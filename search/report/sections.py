@@ -247,10 +247,11 @@ def costs(snapshot: Snapshot) -> Section | None:
         f"{approximate_duration(total.seconds)}, summed over all workers. The runs took "
         f"{approximate_duration(total.wall_seconds)} of wall-clock time."
     )
-    if snapshot.config.early_stopping is None:
+    stops_early = snapshot.config.budget.epoch_patience is not None
+    if snapshot.config.early_stopping is None and not stops_early:
         return Section("Cost", [paragraphs(spent, "Early stopping was off.")])
     if total.saved_epochs == 0:
-        return Section("Cost", [paragraphs(spent, "Early stopping pruned no trial.")])
+        return Section("Cost", [paragraphs(spent, "Early stopping ended no trial.")])
     saved = (
         f"Early stopping saved {counted(total.saved_epochs, 'epoch')}, an estimated "
         f"{approximate_duration(total.saved_seconds)}. This is "

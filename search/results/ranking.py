@@ -183,6 +183,8 @@ def training_seconds(epochs: Sequence[EpochReported]) -> float:
 
 def why_stopped(trial: TrialRecord, running: bool, pruned_by: str) -> str | None:
     """Return why a trial stopped, in a few words; None while it is running."""
+    if trial.status == "completed" and trial.epochs_done < trial.max_epochs:
+        return f"after epoch {trial.epochs_done}, without further improvement"
     if trial.status == "completed":
         epochs = trial.max_epochs
         return f"after all {epochs} epochs" if epochs > 1 else "after its only epoch"

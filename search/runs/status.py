@@ -43,8 +43,9 @@ class ExperimentSummary:
 
     @property
     def max_epochs(self) -> int:
-        """Number of epochs if no trial were pruned."""
-        return self.config.budget.trials * self.config.budget.max_epochs
+        """Number of epochs if no trial ended early."""
+        started = sum(trial.max_epochs for trial in self.state.trials)
+        return started + self.trials_remaining * self.config.budget.max_epochs
 
     @property
     def best_trial(self) -> TrialRecord | None:

@@ -16,9 +16,10 @@ from celltune.search.config.loading import first_problem
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import BudgetChanged, EpochReported, Event
-from celltune.search.ledger.state import ExperimentState
+from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.storage.snapshot import with_budget
 from celltune.search.tuning.base import make_rule
+from celltune.search.tuning.stopping import stagnates
 from celltune.search.types import is_wide_only
 
 _TRIALS = re.compile(r"(\+?)(\d+)")
@@ -120,7 +121,8 @@ def budget_event(
     """Return the changes as a single event (atomic), or None if nothing changes.
 
     If `max_epochs` grows, unfinished trials get the additional epochs, and so do those completed
-    trials that the early-stopping rule would let continue. Pruned trials stay pruned.
+    trials that the early-stopping rule would let continue, unless they ended because they no longer
+    improved (`epoch_patience`). Pruned trials stay pruned.
 
     Args:
         config: the config of the launch.
@@ -157,7 +159,14 @@ def _extended_trials(
         if trial.status == "unfinished"
         or (
             trial.status == "completed"
-            and not is_wide_only(trial.params)
+            and not _has_converged(config, trial)
             and (rule is None or rule.may_extend(trial.number))
         )
     ]
+
+
+def _has_converged(config: SearchConfig, trial: TrialRecord) -> bool:
+    """Return whether more epochs do not help a trial, according to the config."""
+    values = [epoch.metrics[config.metric] for epoch in trial.epochs]
+    stagnated = stagnates(values, config.metric, config.budget.epoch_patience)
+    return stagnated or is_wide_only(trial.params)

@@ -39,7 +39,12 @@ from celltune.search.tuning.first_trials import (
     seen_by_sampler,
 )
 from celltune.search.tuning.packing import PackShape, ShapePlanner
-from celltune.search.tuning.stopping import SearchEnd, end_reason, no_new_trials_reason
+from celltune.search.tuning.stopping import (
+    SearchEnd,
+    end_reason,
+    no_new_trials_reason,
+    stagnates,
+)
 from celltune.search.types import EpochReport, ParameterValue, is_wide_only, max_epochs_of
 
 Observer = Callable[[Event, ExperimentState], None]
@@ -227,11 +232,13 @@ class SearchController:
     ) -> list[EpochReported | TrialStopped]:
         """Return the events that result from finished epochs of a trial."""
         events: list[EpochReported | TrialStopped] = []
+        values = self._values(trial)
         for report in reports:
             if report.epoch > trial.epochs_done:
                 event = self._epoch_event(trial.number, report)
                 events.append(event)
-                outcome = self._outcome(trial, report.epoch, self._continues(event))
+                values.append(event.metrics[self._config.metric])
+                outcome = self._outcome(trial, values, self._continues(event))
                 if outcome is not None:
                     return [*events, TrialStopped(at=event.at, number=trial.number, reason=outcome)]
         return events
@@ -315,10 +322,21 @@ class SearchController:
     def _continues(self, event: EpochReported) -> bool:
         return self._rule is None or self._rule.take(event.number, event.epoch, event.metrics)
 
+    def _values(self, trial: TrialRecord) -> list[float]:
+        return [epoch.metrics[self._config.metric] for epoch in trial.epochs]
+
     def _outcome(
-        self, trial: TrialRecord, epochs: int, continues: bool
+        self, trial: TrialRecord, values: Sequence[float], continues: bool
     ) -> Literal["completed", "pruned"] | None:
-        if epochs >= trial.max_epochs:
+        """Return how a trial ends after its last epoch; None if it continues.
+
+        Args:
+            trial: the trial.
+            values: the metric after each of its epochs.
+            continues: whether the early-stopping rule lets it continue.
+        """
+        patience = self._config.budget.epoch_patience
+        if len(values) >= trial.max_epochs or stagnates(values, self._config.metric, patience):
             return "completed"
         return None if continues else "pruned"
 
@@ -336,7 +354,7 @@ class SearchController:
         """End the trials whose last epoch was recorded, but not the end that it caused."""
         for trial in self.state.trials:
             if trial.status == "unfinished" and trial.epochs:
-                outcome = self._outcome(trial, trial.epochs_done, continues[trial.number])
+                outcome = self._outcome(trial, self._values(trial), continues[trial.number])
                 if outcome is not None:
                     self._record(
                         TrialStopped(at=self._clock(), number=trial.number, reason=outcome)

@@ -1,12 +1,14 @@
-"""The conditions under which a search ends: pure functions of its config and its state."""
+"""When a search ends, and when a trial ends by itself: pure functions of config and state."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.objective import sign
+from celltune.search.types import Metric
 from celltune.search.wording import metric_text
 
 SearchEnd = Literal["finished", "target", "no_improvement", "too_many_failed"]
@@ -57,6 +59,20 @@ def _patience_is_exhausted(config: SearchConfig, state: ExperimentState) -> bool
         return False
     later = state.trials[ranked[0].number + 1 :]
     return sum(trial.status in ("completed", "pruned") for trial in later) >= patience
+
+
+def stagnates(values: Sequence[float], metric: Metric, patience: int | None) -> bool:
+    """Return whether a trial has trained too many epochs without improvement.
+
+    Args:
+        values: the metric after each epoch so far.
+        metric: the metric of the search.
+        patience: the number of epochs after the best one that end a trial; None: no limit.
+    """
+    if patience is None or not values:
+        return False
+    scores = [sign(metric) * value for value in values]
+    return len(scores) - 1 - scores.index(max(scores)) >= patience
 
 
 def explain_end(config: SearchConfig, state: ExperimentState, reason: SearchEnd) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ RAW: dict[str, Any] = {
     "early_stopping": {"grace_period": 1, "reduction_factor": 2},
     "sampler": {"startup_trials": 4},
 }
+
+
+Metrics = Callable[[dict[str, ParameterValue], int], dict[str, float]]
+"""Returns the metrics of an epoch of a trial with these hyperparameters."""
 
 
 def make_config(**changes: Any) -> SearchConfig:
@@ -76,7 +80,9 @@ def formula(params: dict[str, ParameterValue], epoch: int) -> dict[str, float]:
     return {"valid_accuracy": accuracy, "valid_loss": 1 - accuracy, "seconds": 0.5}
 
 
-def steps(controller: SearchController, workers: int = 1) -> Iterator[None]:
+def steps(
+    controller: SearchController, workers: int = 1, metrics_of: Metrics = formula
+) -> Iterator[None]:
     """Run trials in turns and yield after each report, so that a test can stop anywhere."""
     running: list[tuple[Assignment, int]] = []
     while True:
@@ -89,7 +95,7 @@ def steps(controller: SearchController, workers: int = 1) -> Iterator[None]:
             return
         assignment, done = running.pop(0)
         epoch = done + 1
-        metrics = formula(assignment.params, epoch)
+        metrics = metrics_of(assignment.params, epoch)
         if controller.report(assignment.number, [EpochReport(epoch, metrics, f"epoch-{epoch}")]):
             running.append((assignment, epoch))
         yield

@@ -91,7 +91,8 @@ def test_page_contains_every_section(report: str) -> None:
 
 
 def test_long_leaderboard_is_collapsed_and_complete() -> None:
-    trials = [({"cell": "gru"}, [0.5 + number / 100], "completed") for number in range(30)]
+    values = [[0.4, 0.45, 0.5 + number / 100] for number in range(30)]
+    trials = [({"cell": "gru"}, accuracies, "completed") for accuracies in values]
     text = page(snapshot(make_config(), state_of(*trials)))
     outline, visible = read(text)
     assert "Show 5 more trials" in visible
