@@ -5,7 +5,8 @@ There are three implementations with equal results:
 - `_NativeIndexer` runs the built-in rules in C++, for large data sets on machines with a compiler.
 - `_ChunkIndexer` tokenizes each distinct chunk between spaces ("Movie." or "(it's") once, because
   most chunks of a text have occurred before; numpy then expands chunks to tokens.
-- `_TextIndexer` calls the tokenizer for each text, for tokenizers that are not `ChunkTokenizer`s.
+- `_TextIndexer` calls the tokenizer for each text, for a few texts and for tokenizers that are not
+  `ChunkTokenizer`s.
 
 Shapes: n texts, N tokens in all texts, M distinct tokens, K chunks, C distinct chunks.
 """
@@ -34,6 +35,9 @@ THREADS = min(8, os.cpu_count() or 1)
 BLOCK_CHARACTERS = 1 << 23
 """Approximate size of a block of texts. Larger blocks repeat fewer chunks; smaller ones save memory
 and give finer progress."""
+
+CHUNKS_FROM_CHARACTERS = 1 << 16
+"""Size below which tokenizing text by text is faster than importing Arrow."""
 
 NATIVE_FROM_CHARACTERS = 1 << 20
 """Size below which tokenizing in Python is faster than compiling the library."""
@@ -111,7 +115,7 @@ def index_texts(
 def _indexer(
     tokenizer: Tokenizer, lowercase: bool, characters: int
 ) -> _TextIndexer | _ChunkIndexer | _NativeIndexer:
-    if not isinstance(tokenizer, ChunkTokenizer):
+    if not isinstance(tokenizer, ChunkTokenizer) or characters < CHUNKS_FROM_CHARACTERS:
         return _TextIndexer(tokenizer, lowercase)
     if (
         tokenizer.native_rules is not None

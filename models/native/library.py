@@ -8,29 +8,33 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from celltune.data_prep.io.native_build import NativeCode
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _FOLDER = Path(__file__).parent
-SOURCES = tuple(_FOLDER / f"{name}.cpp" for name in ("loops", "rows", "sums"))
-HEADER = _FOLDER / "vectors.h"
+SOURCES = tuple(_FOLDER / f"{name}.cpp" for name in ("loops", "rows", "sums", "inference"))
+HEADERS = tuple(_FOLDER / f"{name}.h" for name in ("functions", "vectors"))
 LOOPS = NativeCode(
     "loops",
     "the recurrent layers run on PyTorch's operations",
     SOURCES,
-    (HEADER,),
+    HEADERS,
     flags=("-fno-math-errno",),
     extra_flags=(("-march=native", "-fopenmp"), ("-march=native",), ()),
 )
 BATCH_MULTIPLE = 16
 """The batch size of a native loop must be a multiple of this: the widest vector in float32."""
+
+_SUFFIXES = {"float32": "f32", "float64": "f64"}
 
 _enabled: ContextVar[bool] = ContextVar("celltune_native_enabled", default=True)
 
@@ -42,8 +46,20 @@ def available() -> bool:
 
 def supports(values: Tensor) -> bool:
     """Return whether the native loops can process a tensor: float32 or float64 on the CPU."""
-    dtypes = (torch.float32, torch.float64)
-    return values.device.type == "cpu" and values.dtype in dtypes and available()
+    return values.device.type == "cpu" and _type_name(values.dtype) in _SUFFIXES and available()
+
+
+def available_cpus() -> int:
+    """Return the number of threads for code that does not use PyTorch's.
+
+    It is $OMP_NUM_THREADS if that is a number, otherwise the number of CPUs of this process.
+    """
+    configured = os.environ.get("OMP_NUM_THREADS", "")
+    if configured.isdecimal() and int(configured) > 0:
+        return int(configured)
+    # Only Linux limits a process to some CPUs.
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @contextmanager
@@ -56,12 +72,12 @@ def disabled() -> Iterator[None]:
         _enabled.reset(token)
 
 
-def function(name: str, dtype: torch.dtype) -> Callable[..., int]:
+def function(name: str, dtype: Any) -> Callable[..., int]:
     """Return a function of the library, which returns 0, or another number if memory is exhausted.
 
     Args:
         name: the name without prefix and type, such as "forward".
-        dtype: float32 or float64.
+        dtype: float32 or float64, of torch or numpy.
 
     Raises:
         RuntimeError: the library is not available.
@@ -72,9 +88,13 @@ def function(name: str, dtype: torch.dtype) -> Callable[..., int]:
             f"The native function '{name}' is not available: there is no native library. Check "
             "models.native.library.available() first."
         )
-    symbol = f"celltune_{name}_{'f32' if dtype == torch.float32 else 'f64'}"
+    symbol = f"celltune_{name}_{_SUFFIXES[_type_name(dtype)]}"
     native_function: Callable[..., int] = library[symbol]
     return native_function
+
+
+def _type_name(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @functools.lru_cache(maxsize=1)

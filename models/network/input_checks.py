@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from celltune.data_prep.dataset.tensorized import TensorizedSplit
 from celltune.data_prep.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_split(split: TensorizedSplit, name: str, vocabulary_size: int, num_classes: int) -> None:

@@ -36,7 +36,7 @@ from celltune.search.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from celltune.models.network.classifier import TextClassifier
+    from celltune.models.network.trained import Network
     from celltune.search.bundles.predictor import TrainedModel
 
 FORMAT = 1
@@ -179,8 +179,8 @@ def load_bundle(path: Path) -> TrainedModel:
     files = _read_verified(path)
     config = _parse_config(path, files[CONFIG])
     words = _parse_vocabulary(path, files[VOCABULARY])
-    classifier = _load_classifier(path, config, len(words), files[WEIGHTS])
-    return TrainedModel(classifier, TextEncoder(config.text, words), config.classes)
+    network = _load_network(path, config, len(words), files[WEIGHTS])
+    return TrainedModel(network, TextEncoder(config.text, words), config.classes)
 
 
 def _read_verified(path: Path) -> dict[str, bytes]:
@@ -245,41 +245,18 @@ def _parse_vocabulary(path: Path, content: bytes) -> list[str]:
     return words
 
 
-def _load_classifier(
+def _load_network(
     path: Path, config: BundleConfig, vocabulary_size: int, weights: bytes
-) -> TextClassifier:
+) -> Network:
     from safetensors import SafetensorError
-    from safetensors.torch import load as load_tensors
+    from safetensors.numpy import load
+
+    from celltune.models.network.trained import load_network
 
     try:
-        tensors = load_tensors(weights)
-        return build_classifier(config.model, vocabulary_size, len(config.classes), tensors)
+        return load_network(config.model, vocabulary_size, len(config.classes), load(weights))
     except (SafetensorError, ValueError) as error:
         raise _invalid(path, WEIGHTS, f"does not match the model: {error}") from error
-
-
-def build_classifier(
-    model: ModelConfig, vocabulary_size: int, num_classes: int, tensors: Mapping[str, Tensor]
-) -> TextClassifier:
-    """Build a classifier in evaluation mode from its weights.
-
-    Args:
-        model: architecture that the weights belong to.
-        vocabulary_size: V.
-        num_classes: C.
-        tensors: the weights, by the names of the classifier's parameters.
-
-    Raises:
-        ValueError: the weights belong to another architecture.
-    """
-    from celltune.models.network.classifier import TextClassifier
-
-    classifier = TextClassifier(model, vocabulary_size, num_classes)
-    try:
-        classifier.load_state_dict(dict(tensors))
-    except RuntimeError as error:
-        raise ValueError(f"the weights belong to another model ({error})") from error
-    return classifier.eval()
 
 
 def _invalid(path: Path, name: str, reason: str) -> ModelError:

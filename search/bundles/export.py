@@ -55,11 +55,15 @@ def load_model(
                 "`trial`."
             )
         return load_bundle(path)
+    from celltune.models.network.trained import network_of
     from celltune.search.bundles.predictor import TrainedModel
+    from celltune.search.bundles.trial_model import load_data, load_trial_model
+    from celltune.search.storage.locate import find_experiment
 
     model = load_trial_model(find_experiment(source, storage), trial)
     data = load_data(model)
-    return TrainedModel(model.classifier, TextEncoder(model.text_rules, data.words), data.classes)
+    reader = TextEncoder(model.text_rules, data.words)
+    return TrainedModel(network_of(model.classifier), reader, data.classes)
 
 
 def export(

@@ -1,6 +1,6 @@
 """Predictions of a trained model: from text to label and probability.
 
-Imports neither Ray nor Optuna.
+Imports neither Ray nor Optuna, and torch only for models that the C++ code cannot compute.
 """
 
 from __future__ import annotations
@@ -14,12 +14,9 @@ from numpy.typing import NDArray
 from celltune.data_prep.dataset.tensorized import TensorizedSplit
 from celltune.data_prep.dataset.vocabulary import UNK
 from celltune.data_prep.text.encoder import TextEncoder, as_split, has_known_token, is_utf8
-from celltune.models.network.classifier import TextClassifier
-from celltune.models.network.predict import log_probabilities
+from celltune.models.network.trained import Network
 from celltune.search.errors import ModelError
 
-BATCH_SIZE = 256
-"""Number of texts, of similar lengths, in one batch of the classifier."""
 TEXTS_AT_ONCE = 20_000
 """Number of texts that are tokenized together. Repeated words make large blocks faster; the limit
 bounds the memory."""
@@ -70,18 +67,16 @@ class Explanation:
 
 
 class TrainedModel:
-    """A classifier with its vocabulary, text rules and class names.
+    """A trained network with its vocabulary, text rules and class names.
 
     Args:
-        classifier: the classifier; it is put into evaluation mode.
-        reader: converts texts to word ids, as for the classifier's training data.
+        network: the network.
+        reader: converts texts to word ids, as for the network's training data.
         classes: names of the classes.
     """
 
-    def __init__(
-        self, classifier: TextClassifier, reader: TextEncoder, classes: Sequence[str]
-    ) -> None:
-        self.classifier, self.reader = classifier.eval(), reader
+    def __init__(self, network: Network, reader: TextEncoder, classes: Sequence[str]) -> None:
+        self.network, self.reader = network, reader
         self.classes = tuple(classes)
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
@@ -155,7 +150,7 @@ class TrainedModel:
 
     def _probabilities(self, split: TensorizedSplit) -> NDArray[np.float64]:
         """Return the probabilities of all classes for each text, (n, C)."""
-        return np.exp(log_probabilities(self.classifier, split, batch_size=BATCH_SIZE))
+        return np.exp(self.network.log_probabilities(split))
 
     def _prediction(self, probabilities: NDArray[np.float64]) -> Prediction:
         values = probabilities.tolist()

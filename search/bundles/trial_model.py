@@ -11,7 +11,7 @@ from celltune.data_prep.text.encoder import TextRules
 from celltune.data_prep.types import Progress
 from celltune.models.config import ModelConfig
 from celltune.models.errors import CheckpointError
-from celltune.search.bundles.bundle import build_classifier
+from celltune.models.network.trained import load_classifier
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ModelError
 from celltune.search.ledger.events import (
@@ -97,7 +97,7 @@ def load_trial_model(experiment: Experiment, number: int | None) -> TrialModel:
     try:
         model = ModelConfig.model_validate(meta.get("model"))
         num_classes = int(meta["num_classes"])
-        classifier = build_classifier(model, len(tensors["embedding"]), num_classes, tensors)
+        classifier = load_classifier(model, len(tensors["embedding"]), num_classes, tensors)
     except (ValueError, KeyError, TypeError) as error:
         raise _incompatible(experiment.name, trial, epoch, str(error)) from error
     evaluations = tuple(

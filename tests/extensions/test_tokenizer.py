@@ -15,6 +15,7 @@ from celltune.data_prep.text.encoder import TextEncoder, TextRules
 from celltune.data_prep.text.tokenizers import open_tokenizer, tokenizer_version
 from celltune.models.config import ModelConfig
 from celltune.models.network.classifier import TextClassifier
+from celltune.models.network.trained import network_of
 from celltune.search.bundles.bundle import BundleConfig, load_bundle, write_bundle
 from celltune.search.bundles.predictor import TrainedModel
 from tests.api.extension import installed
@@ -85,7 +86,7 @@ def test_bundle_predicts_with_the_tokenizer(
     bundle = BundleConfig(model=model, text=rules, classes=data.classes)
     write_bundle(tmp_path / "bundle", bundle, data.words, classifier.state_dict(), {})
     texts = ["A film, #really!", " ".join(data.words[2:9]).upper()]
-    expected = TrainedModel(classifier, TextEncoder(rules, data.words), data.classes)
+    expected = TrainedModel(network_of(classifier), TextEncoder(rules, data.words), data.classes)
     assert load_bundle(tmp_path / "bundle").predict(texts) == expected.predict(texts)
     monkeypatch.setattr("hashtags.Hashtags.version", "hashtags 2")
     with pytest.raises(DataError, match="'hashtags 2' is installed"):

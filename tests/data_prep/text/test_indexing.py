@@ -57,6 +57,7 @@ def test_fast_implementations_give_the_tokenizers_tokens(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(indexing, "BLOCK_CHARACTERS", block)
         patch.setattr(indexing, "EXPANDED_AT_ONCE", 3)
+        patch.setattr(indexing, "CHUNKS_FROM_CHARACTERS", 0)
         patch.setattr(indexing, "NATIVE_FROM_CHARACTERS", 0 if native else 1 << 60)
         indexed = index_texts(texts, name, lowercase=lowercase)
     assert tokens_of(indexed) == [tokenizer(text) for text in texts]
@@ -104,7 +105,8 @@ def test_native_tokenizer_is_used_for_large_data_if_available(
 
     monkeypatch.setattr(native_tokens, "available", lambda: True)
     assert isinstance(indexer(1 << 20), indexing._NativeIndexer)
-    assert isinstance(indexer(100), indexing._ChunkIndexer)
+    assert isinstance(indexer(1 << 16), indexing._ChunkIndexer)
+    assert isinstance(indexer(100), indexing._TextIndexer)
     monkeypatch.setattr(Whitespace, "native_rules", None)
     assert isinstance(indexer(1 << 20), indexing._ChunkIndexer)
     monkeypatch.undo()

@@ -40,8 +40,8 @@ def fake_compiler(folder: Path, script: str) -> str:
     return str(path)
 
 
-def test_recurrences_have_the_order_of_the_enum_in_the_source() -> None:
-    source = native.SOURCES[0].read_text()
+def test_recurrences_have_the_order_of_the_enum_in_the_header() -> None:
+    source = native.HEADERS[0].read_text()
     names = source.split("enum {")[1].split("}")[0].replace(" ", "").split(",")
     assert [recurrence.name for recurrence in Recurrence] == names
     assert list(Recurrence) == list(range(len(names)))
