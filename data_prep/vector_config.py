@@ -43,13 +43,14 @@ class VectorsConfig(BaseModel):
     """For a .zip: name of the file inside it; optional if there is only one."""
 
     train: Literal["word2vec"] | None = None
-    """Train vectors on the training split with gensim."""
+    """Learn vectors from the training split: skip-gram with negative sampling."""
 
     size: Annotated[int, Field(strict=True, ge=1)] = 100
     """train: number of dimensions of a vector."""
 
-    epochs: Annotated[int, Field(strict=True, ge=1)] = 5
-    """train: number of passes over the text."""
+    epochs: Annotated[int, Field(strict=True, ge=1)] | None = None
+    """train: number of passes over the text; by default between 5 and 50, so that 10 million words
+    are trained."""
 
     unlabelled: bool = False
     """train: also use the unlabelled documents of the source."""
@@ -97,7 +98,7 @@ class VectorsConfig(BaseModel):
 
     @field_validator("size", "epochs", "unlabelled")
     @classmethod
-    def _check_training_key(cls, value: int, info: ValidationInfo) -> int:
+    def _check_training_key(cls, value: int | None, info: ValidationInfo) -> int | None:
         key = str(info.field_name)
         is_set = value != cls.model_fields[key].default
         if is_set and info.data.get("train", "invalid") is None:

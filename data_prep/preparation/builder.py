@@ -22,7 +22,8 @@ from celltune.data_prep.sources.base import Document, Source, Split
 from celltune.data_prep.text.indexing import index_texts
 from celltune.data_prep.text.truncation import drop_unknown, truncate
 from celltune.data_prep.types import JSON, Progress
-from celltune.data_prep.vectors.embedding import TrainingCorpus, VectorSource, build_embedding
+from celltune.data_prep.vectors.corpus import TrainingCorpus
+from celltune.data_prep.vectors.embedding import VectorSource, build_embedding
 
 
 class _Indexed(NamedTuple):

@@ -6,9 +6,8 @@ Shapes: V words in the vocabulary, E components of a vector, M distinct tokens.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -16,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celltune.data_prep.config import DataConfig
-from celltune.data_prep.dataset.tensorized import TensorizedSplit
 from celltune.data_prep.dataset.vocabulary import PAD
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.download import fetch
 from celltune.data_prep.io.files import file_digest, reading
-from celltune.data_prep.text.indexing import index_texts
 from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.vector_config import VectorsConfig
+from celltune.data_prep.vectors import word2vec
+from celltune.data_prep.vectors.corpus import TrainingCorpus
 from celltune.data_prep.vectors.files import Vector, read_vectors
 
 
@@ -34,7 +33,7 @@ class VectorSource(Protocol):
         """Return a hex digest of everything but config and documents that determines the vectors.
 
         Raises:
-            DataError: a file or a library is missing.
+            DataError: the file is missing.
         """
 
     def vectors(
@@ -45,32 +44,6 @@ class VectorSource(Protocol):
         Raises:
             DataError: a file cannot be used, or nothing can be learned from the corpus.
         """
-
-
-@dataclass(frozen=True)
-class TrainingCorpus:
-    """Texts that vectors can be learned from.
-
-    Attributes:
-        config: settings of the tokenizer.
-        tokens: the M distinct tokens that the ids of `train` refer to.
-        train: the training split before truncation.
-        unlabelled: additional texts.
-    """
-
-    config: DataConfig
-    tokens: Sequence[str]
-    train: TensorizedSplit
-    unlabelled: Sequence[str]
-
-    def sentences(self) -> list[list[str]]:
-        """Return the tokens of each text."""
-        config = self.config
-        more = index_texts(self.unlabelled, config.tokenizer, lowercase=bool(config.lowercase))
-        return [
-            *_token_lists(self.train.ids, self.train.offsets, self.tokens),
-            *_token_lists(more.ids, more.offsets, more.tokens),
-        ]
 
 
 class Embedding(NamedTuple):
@@ -121,15 +94,13 @@ def open_vectors(
 
 
 def check_vectors(config: DataConfig) -> None:
-    """Check that files and libraries exist, without downloading, reading or learning vectors.
+    """Check that the file of vectors exists, without downloading, reading or learning vectors.
 
     Raises:
-        DataError: a file or a library is missing.
+        DataError: the file is missing.
     """
     if config.vectors is not None and config.vectors.name is None:
-        source = open_vectors(config, cache_dir=Path())
-        if isinstance(source, _LearnedVectors):
-            source.digest()
+        open_vectors(config, cache_dir=Path())
 
 
 def build_embedding(
@@ -182,13 +153,6 @@ def _draw_unknown(matrix: NDArray[np.float32], known: NDArray[np.bool_], seed: i
     matrix[unknown] = rng.normal(0, spread, (int(unknown.sum()), matrix.shape[1]))
 
 
-def _token_lists(
-    ids: NDArray[np.int32], offsets: NDArray[np.int64], tokens: Sequence[str]
-) -> Iterator[list[str]]:
-    for begin, end in pairwise(offsets.tolist()):
-        yield [tokens[index] for index in ids[begin:end]]
-
-
 @dataclass(frozen=True)
 class _FileVectors:
     """Vectors from a file."""
@@ -210,31 +174,29 @@ class _FileVectors:
 
 @dataclass(frozen=True)
 class _LearnedVectors:
-    """Vectors that gensim learns from the training split."""
+    """Vectors that are learned from the training split."""
 
     settings: VectorsConfig
     seed: int
     progress: Progress | None
 
     def digest(self) -> str:
-        # Config and documents are in the fingerprint anyway; only gensim's version is missing.
-        from celltune.data_prep.vectors.word2vec import library_version
-
-        return hashlib.sha256(library_version().encode()).hexdigest()
+        # Config and documents are in the fingerprint anyway; only the algorithm is missing.
+        return hashlib.sha256(word2vec.VERSION.encode()).hexdigest()
 
     def vectors(
         self, words: Sequence[str], corpus: TrainingCorpus
     ) -> tuple[Mapping[str, Vector], int]:
-        from celltune.data_prep.vectors.word2vec import learn
-
-        return learn(
-            corpus.sentences(),
+        settings = self.settings
+        learned = word2vec.learn(
+            corpus.indexed(),
             words,
-            size=self.settings.size,
-            epochs=self.settings.epochs,
+            size=settings.size,
+            epochs=settings.epochs,
             seed=self.seed,
             progress=self.progress,
-        ), self.settings.size
+        )
+        return learned, settings.size
 
 
 def _downloaded(name: str, cache_dir: Path, progress: Progress | None) -> _FileVectors:

@@ -1,112 +1,92 @@
-"""Word vectors learned from the data, with gensim (the extra `word2vec`).
-
-Source: Mikolov et al., "Efficient Estimation of Word Representations in Vector Space", 2013.
-"""
+"""Word vectors learned from the data (`data.vectors.train`)."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection
 
 import numpy as np
 
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.text.indexing import IndexedTexts
 from celltune.data_prep.types import Progress
 from celltune.data_prep.vectors.files import Vector
+from celltune.data_prep.vectors.skip_gram import NumberedText, train_vectors
+
+VERSION = "celltune word2vec 1"
+"""Part of fingerprints; changes whenever the same texts would give other vectors."""
 
 MIN_COUNT = 2
 """Minimum number of occurrences of a word that gets a vector."""
 
-
-def library_version() -> str:
-    """Return the version of gensim, on which the vectors depend.
-
-    Raises:
-        DataError: gensim is not installed.
-    """
-    return f"gensim {_gensim().__version__}"
+TRAINED_WORDS = 10_000_000
+"""Number of words that are trained by default, counting every epoch (see `default_epochs`)."""
+MIN_EPOCHS, MAX_EPOCHS = 5, 50
+"""Limits of the default number of epochs."""
 
 
 def learn(
-    sentences: Sequence[Sequence[str]],
-    words: Sequence[str],
+    texts: IndexedTexts,
+    words: Collection[str],
     *,
     size: int,
-    epochs: int,
+    epochs: int | None,
     seed: int,
     progress: Progress | None = None,
 ) -> dict[str, Vector]:
     """Learn vectors by skip-gram with negative sampling.
 
-    gensim runs in a single thread, because the result of several threads is not reproducible.
+    The result depends on the tokens of the texts only, not on their numbers.
 
     Args:
-        sentences: tokenized texts.
+        texts: tokenized texts.
         words: the words to return vectors for.
         size: E, the number of components of a vector.
-        epochs: number of passes over the sentences.
-        seed: the same seed gives the same vectors.
-        progress: is called with `("vectors", finished epochs, epochs)`.
+        epochs: number of passes over the texts; None for `default_epochs`.
+        seed: the same texts and seed give the same vectors on the same machine.
+        progress: is called with `("vectors", trained words, words in all epochs)`.
 
     Returns:
         `(E,)` vectors by word; words that occur once have none.
 
     Raises:
-        DataError: gensim is not installed, or no word occurs twice.
+        DataError: no word occurs twice.
+        MemoryError: there is not enough memory.
     """
-    gensim = _gensim()
-    model = gensim.models.Word2Vec(
-        vector_size=size,
-        min_count=MIN_COUNT,
-        sg=1,
-        workers=1,
-        seed=seed % 2**32,
-        hashfxn=_stable_hash,
-    )
-    model.build_vocab(sentences)
-    if not len(model.wv):
+    numbered, known = _numbered(texts)
+    if not known:
         raise DataError(
             "No vectors can be learned (data.vectors.train), because no word occurs twice in the "
             "training split. Remove data.vectors."
         )
-    callbacks = [] if progress is None else [_progress_callback(gensim, epochs, progress)]
-    model.train(
-        sentences,
-        total_examples=len(sentences),
+    epochs = epochs or default_epochs(len(numbered.words))
+    total = epochs * len(numbered.words)
+    vectors = train_vectors(
+        numbered,
+        size=size,
         epochs=epochs,
-        callbacks=callbacks,
-        compute_loss=False,
+        seed=seed,
+        on_progress=lambda done: progress("vectors", done, total) if progress else None,
     )
-    return {word: np.array(model.wv[word], np.float32) for word in words if word in model.wv}
+    wanted = set(words)
+    return {word: vectors[row] for row, word in enumerate(known) if word in wanted}
 
 
-def _stable_hash(text: str) -> int:
-    # Python's own hash of a string differs between processes.
-    return zlib.crc32(text.encode("utf-8", "replace"))
+def default_epochs(words: int) -> int:
+    """Return the number of passes over a text of a given number of words: fewer for longer ones."""
+    return max(MIN_EPOCHS, min(MAX_EPOCHS, -(-TRAINED_WORDS // words)))
 
 
-def _progress_callback(gensim: Any, epochs: int, progress: Progress) -> Any:
-    """Return a gensim callback that reports the end of every epoch."""
-    finished = 0
-
-    def on_epoch_end(_: Any, __: Any) -> None:
-        nonlocal finished
-        finished += 1
-        progress("vectors", finished, epochs)
-
-    # The base class exists only once gensim, which is optional, is imported.
-    base = gensim.models.callbacks.CallbackAny2Vec
-    return type("ProgressCallback", (base,), {"on_epoch_end": on_epoch_end})()
-
-
-def _gensim() -> Any:
-    try:
-        import gensim
-        import gensim.models.callbacks
-    except ImportError as error:
-        raise DataError(
-            "data.vectors.train is 'word2vec', but gensim is not installed. Install the extra "
-            "with: pip install 'celltune[word2vec]'. Or set data.vectors.path to a file of vectors."
-        ) from error
-    return gensim
+def _numbered(texts: IndexedTexts) -> tuple[NumberedText, list[str]]:
+    """Number the words that get a vector, the most frequent first, and drop the others."""
+    counts = np.bincount(texts.ids, minlength=len(texts.tokens))
+    frequent = sorted(
+        np.flatnonzero(counts >= MIN_COUNT).tolist(),
+        key=lambda number: (-counts[number], texts.tokens[number]),
+    )
+    rows = np.full(len(texts.tokens), -1, np.int32)
+    rows[frequent] = np.arange(len(frequent), dtype=np.int32)
+    words = rows[texts.ids]
+    kept = words >= 0
+    offsets = np.concatenate([[0], np.cumsum(kept, dtype=np.int64)])[texts.offsets]
+    numbered = NumberedText(words[kept], offsets, counts[frequent])
+    return numbered, [texts.tokens[number] for number in frequent]

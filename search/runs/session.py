@@ -161,9 +161,12 @@ def check_same_data(experiment: Experiment, state: ExperimentState, data: Prepar
     """
     recorded = state.created.fingerprint if state.created else ""
     if recorded != data.fingerprint:
+        vectors = experiment.config().data.vectors
+        learned = vectors is not None and vectors.train is not None
+        gensim = " Word vectors that an earlier release learned with gensim are such a change."
         raise ExperimentError(
             f"The data of the experiment '{experiment.name}' has changed: the experiment was "
             f"launched with fingerprint {recorded[:12]}, and the data now has "
-            f"{data.fingerprint[:12]}. Metrics from different data cannot be compared. Restore "
-            "the original data, or launch a new experiment."
+            f"{data.fingerprint[:12]}. Metrics from different data cannot be compared."
+            f"{gensim if learned else ''} Restore the original data, or launch a new experiment."
         )

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import struct
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -236,16 +234,6 @@ def test_vectors_without_a_word_of_the_vocabulary_are_rejected(
         prepared(path=tmp_path / "none.txt")
 
 
-def test_error_names_the_extra_if_gensim_is_missing(
-    prepared: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "gensim", None)
-    with pytest.raises(DataError, match=r"pip install 'celltune\[word2vec\]'"):
-        prepared(train="word2vec")
-    with pytest.raises(DataError, match=r"pip install 'celltune\[word2vec\]'"):
-        survey(DataConfig(source="synthetic", vectors={"train": "word2vec"}))  # type: ignore[arg-type]
-
-
 def test_survey_checks_that_vectors_exist_without_reading_them(tmp_path: Path) -> None:
     def surveyed(**vectors: Any) -> dict[str, int]:
         return survey(DataConfig(source="synthetic", reviews=40, vectors=vectors))  # type: ignore[arg-type]
@@ -259,8 +247,6 @@ def test_survey_checks_that_vectors_exist_without_reading_them(tmp_path: Path) -
         surveyed(path=tmp_path)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("gensim") is None, reason="needs celltune[word2vec]")
-@pytest.mark.filterwarnings("default")
 def test_learned_vectors_are_reproducible(
     prepared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -339,7 +339,6 @@ def test_export_and_prediction_leave_the_experiment_unchanged(
 
 def test_model_has_the_size_of_its_word_vectors(tmp_path: Path) -> None:
     """Word vectors replace the default of embedding_size."""
-    pytest.importorskip("gensim", reason="needs celltune[word2vec]")
     folder = make_experiment(
         tmp_path / "s", tmp_path / "c", vectors={"train": "word2vec", "size": 8}
     )

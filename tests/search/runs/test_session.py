@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.search.cluster import gpu_checks
 from celltune.search.config.schema import Resources
-from celltune.search.errors import ConfigError
+from celltune.search.errors import ConfigError, ExperimentError
 from celltune.search.ledger.events import ExperimentCreated
 from celltune.search.runs.session import (
     CHANGEABLE_KEYS,
+    check_same_data,
     config_for_run,
     resolve_for_run,
     usable_gpus,
@@ -108,3 +111,17 @@ class Messages(SilentView):
 
     def message(self, text: str) -> None:
         self.messages.append(text)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_changed_data_is_rejected_with_its_fingerprints(tmp_path: Path, learned: bool) -> None:
+    data = {"source": "synthetic", "vectors": {"train": "word2vec"} if learned else None}
+    experiment = new_experiment("old", tmp_path)
+    experiment.create(make_config(data=data), CREATED)
+    ids = TensorizedSplit(np.zeros(1, np.int32), np.array([0, 1]), np.zeros(1, np.int64))
+    changed = PreparedData("e" * 64, ids, ids, ("neg", "pos"), ("<unk>", "<pad>"))
+    with pytest.raises(
+        ExperimentError, match=r"fingerprint f{12}, and the data now has e{12}\."
+    ) as raised:
+        check_same_data(experiment, experiment.state(), changed)
+    assert ("an earlier release learned with gensim" in str(raised.value)) == learned
