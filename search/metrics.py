@@ -76,6 +76,17 @@ def f1(matrices: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(score, dtype=np.float64)
 
 
+def macro_f1(matrix: NDArray[Any]) -> float:
+    """Return the mean F1 score of the classes that have a document, also for two classes.
+
+    Args:
+        matrix: (C, C) confusion matrix.
+    """
+    # With a third class, which has no document and therefore does not count, `f1` is the mean.
+    padding = max(0, 3 - len(matrix))
+    return float(f1(np.pad(matrix, (0, padding))))
+
+
 def row_shares(matrix: NDArray[Any]) -> NDArray[np.float64]:
     """Divide each row of a confusion matrix by its sum; a row without documents stays zero."""
     sums = matrix.sum(1, keepdims=True)
@@ -194,6 +205,20 @@ def unpack_outcomes(text: str) -> Outcomes:
     """Return the outcomes that `pack_outcomes` packed."""
     content = zlib.decompress(base64.b64decode(text))
     return np.frombuffer(content, dtype="<u4").astype(np.int64)
+
+
+def difference_error(first: float, second: float, count: int) -> float:
+    """Return the binomial standard error of the difference of two accuracies.
+
+    It treats them as independent. If both models read the same documents and mostly fail on the
+    same ones, the difference is more precise than this.
+
+    Args:
+        first: accuracy of a model, between 0 and 1.
+        second: accuracy of the other one.
+        count: number of documents; above 0.
+    """
+    return math.sqrt((first * (1 - first) + second * (1 - second)) / count)
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:

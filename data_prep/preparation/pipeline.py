@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ from celltune.data_prep.preparation.selection import (
     labels_of,
     load_documents,
     require_tokens,
+    select_documents,
     split_documents,
 )
-from celltune.data_prep.sources.base import TRAIN, Split
+from celltune.data_prep.sources.base import TRAIN, Source, Split
 from celltune.data_prep.sources.factory import open_source
 from celltune.data_prep.text.tokenizers import tokenizer_version
 from celltune.data_prep.types import JSON, Progress
@@ -98,6 +100,27 @@ def read_documents(config: DataConfig, *, progress: Progress | None = None) -> S
         DataError: as for `prepare_test`.
     """
     return _Preparation(config, None, progress).documents()
+
+
+def read_training_documents(
+    config: DataConfig, *, cache_dir: Path | None = None, progress: Progress | None = None
+) -> SplitDocuments:
+    """Return the raw documents of the training and the validation split.
+
+    They are those of `prepare`, in the same order. The test split is empty: it is not read, unless
+    `duplicates: drop` needs its texts.
+
+    Args:
+        config: as for `prepare`.
+        cache_dir: as for `prepare`; where a source finds what it downloaded.
+        progress: as for `prepare`.
+
+    Raises:
+        DataError: the data is invalid or cannot be read.
+    """
+    source = open_source(config, cache_dir=cache_dir or default_cache_dir(), progress=progress)
+    documents = load_documents(source, _with_duplicates(TRAIN, config, source), progress)
+    return replace(select_documents(documents, source, config), test=())
 
 
 def survey(config: DataConfig, *, progress: Progress | None = None) -> dict[str, int]:
@@ -203,12 +226,19 @@ class _Preparation:
 
     def _splits_to_read(self, splits: tuple[Split, ...]) -> tuple[Split, ...]:
         """Add the splits that duplicates and word vectors need, in the source's order."""
-        needed = set(splits)
-        if self._config.duplicates == "drop" and "test" in self._source.splits:
-            needed.add("test")
+        needed = set(_with_duplicates(splits, self._config, self._source))
         if self._config.vectors is not None and self._config.vectors.unlabelled:
             needed.add("unlabelled")
         return tuple(split for split in self._source.splits if split in needed)
+
+
+def _with_duplicates(
+    splits: tuple[Split, ...], config: DataConfig, source: Source
+) -> tuple[Split, ...]:
+    """Add the source's test split if its duplicates are to be dropped from other splits."""
+    if config.duplicates == "drop" and "test" in source.splits and "test" not in splits:
+        return (*splits, "test")
+    return splits
 
 
 def _hash(inputs: dict[str, JSON]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from celltune.data_prep.sources.base import Document
 from celltune.search.baselines.ngrams import CharacterNgrams, Features, TfIdf, WordNgrams
 from celltune.search.metrics import Scores, combine_scores, score_split
 
@@ -29,6 +30,12 @@ class LabelledTexts:
 
     texts: Sequence[str]
     labels: NDArray[np.int64]
+
+
+def labelled_texts(documents: Sequence[Document]) -> LabelledTexts:
+    """Return the texts and labels of documents."""
+    labels = np.array([document.label for document in documents], dtype=np.int64)
+    return LabelledTexts([document.text for document in documents], labels)
 
 
 def score_baseline(

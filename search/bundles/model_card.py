@@ -10,8 +10,10 @@ from typing import Any
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.extensions import SOURCES
+from celltune.search.baselines.comparison import noise_text
 from celltune.search.bundles.trial_model import TrialModel
 from celltune.search.ledger.events import BaselineReported, EvaluationReported
+from celltune.search.metrics import difference_error
 from celltune.search.types import TRAINING_SPLITS
 from celltune.search.version import VERSION
 from celltune.search.wording import (
@@ -101,6 +103,13 @@ def _quality_table(model: TrialModel) -> str:
         name = single_line(created.majority_class or "").replace("|", r"\|")
         label = f"Validation accuracy of always predicting `{name}`"
         rows.insert(1, (label, percent_text(created.majority_accuracy)))
+    rows[1:1] = [
+        (
+            f"Validation accuracy of the linear baseline `{event.name}`",
+            percent_text(event.valid_accuracy),
+        )
+        for event in model.validated
+    ]
     rows += _test_rows(model.evaluations)
     rows += _baseline_rows(model.baselines)
     return "\n".join(
@@ -134,20 +143,27 @@ def _comparison(model: TrialModel) -> Iterator[str]:
     """Yield sentences on whether a simpler model was better."""
     if model.beats_majority is False:
         yield f"**The model is {NOT_ABOVE_MAJORITY}; it should not be used.**"
+    if model.comparison is not None:
+        sentence = model.comparison.sentence("The model")
+        yield f"**{sentence}**" if model.comparison.baseline_wins else sentence
     for on in TRAINING_SPLITS:
         own = [e.metrics["test_accuracy"] for e in model.evaluations if e.on == on]
         baselines = [event for event in model.baselines if event.on == on]
         if not own or not baselines:
             continue
         best = max(baselines, key=lambda event: event.metrics["test_accuracy"])
-        difference = best.metrics["test_accuracy"] - sum(own) / len(own)
+        accuracy, own_accuracy = best.metrics["test_accuracy"], sum(own) / len(own)
+        difference = accuracy - own_accuracy
         if difference > 0:
+            documents = sum(map(sum, best.test_confusion))
+            noise = noise_text(difference, difference_error(accuracy, own_accuracy, documents))
             yield (
                 f"**A linear baseline was better:** trained on {on}, `{best.name}` exceeds the "
-                f"retrained model by {points_text(difference).removeprefix('+')} of test accuracy."
+                f"retrained model by {points_text(difference).removeprefix('+')} of test accuracy; "
+                f"{noise}."
             )
     if model.evaluations and not model.baselines:
-        yield "The model was not compared with a linear baseline."
+        yield "The model was not compared with a linear baseline on the test split."
 
 
 def _limits(model: TrialModel) -> str:

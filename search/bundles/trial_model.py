@@ -12,10 +12,12 @@ from celltune.data_prep.types import Progress
 from celltune.models.config import ModelConfig
 from celltune.models.errors import CheckpointError
 from celltune.models.network.trained import load_classifier
+from celltune.search.baselines.comparison import Comparison, compare_epoch
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ModelError
 from celltune.search.ledger.events import (
     BaselineReported,
+    BaselineValidated,
     EpochReported,
     EvaluationReported,
     ExperimentCreated,
@@ -49,6 +51,10 @@ class TrialModel:
     """Evaluations of the trial's hyperparameters on the test split."""
     baselines: tuple[BaselineReported, ...]
     """Evaluations of baselines on the same test split, the latest for each training data."""
+    validated: tuple[BaselineValidated, ...]
+    """Baselines on the validation split, in the order of their measurement."""
+    comparison: Comparison | None
+    """Comparison of `epoch` with the best of them; None if there are none."""
     created: ExperimentCreated | None
     """The event that contains the majority class; None if the ledger begins without it."""
     classifier: TextClassifier
@@ -112,6 +118,8 @@ def load_trial_model(experiment: Experiment, number: int | None) -> TrialModel:
         epoch=epoch,
         evaluations=evaluations,
         baselines=tuple({(event.name, event.on): event for event in state.baselines}.values()),
+        validated=tuple(state.validated.values()),
+        comparison=compare_epoch(state, epoch),
         created=state.created,
         classifier=classifier,
     )

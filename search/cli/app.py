@@ -8,6 +8,7 @@ from datetime import datetime
 import typer
 
 from celltune.errors import CelltuneError, InputError
+from celltune.search.baselines.comparison import next_step
 from celltune.search.cli import data, ensembles, evaluation, model, results, run
 from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import (
@@ -22,7 +23,7 @@ from celltune.search.cli.options import (
     make_console,
 )
 from celltune.search.ensembles.wording import gain_sentence, scores_sentence
-from celltune.search.results.ranking import label_of, losses_sentence, majority_sentence
+from celltune.search.results.ranking import context_sentences, label_of, losses_sentence
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
 from celltune.search.runs.status import summarize
@@ -90,8 +91,9 @@ def status(name: Name, storage: Storage = None) -> None:
         value = metric_text(metric, summary.best_value)
         label = label_of(state, best, metric)
         typer.echo(f"best {metric}: {value} (trial {best.number}{label and f', {label}'})")
-    if sentence := majority_sentence(state):
-        typer.echo(sentence)
+    for sentence in [*context_sentences(state, metric), next_step(summary.config, state)]:
+        if sentence:
+            typer.echo(sentence)
     if state.ensemble is not None:
         typer.echo(f"{scores_sentence(state.ensemble)} {gain_sentence(state.ensemble)}")
     if sentence := losses_sentence(state):

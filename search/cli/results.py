@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from celltune.search.baselines.comparison import verdict_sentence
 from celltune.search.cli import output_files as outputs
 from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import (
@@ -31,6 +32,7 @@ from celltune.search.results.ranking import (
     Row,
     Selection,
     SortOrder,
+    context_sentences,
     fingerprint,
     majority_sentence,
     ranking,
@@ -38,6 +40,7 @@ from celltune.search.results.ranking import (
 from celltune.search.results.searches import read_searches
 from celltune.search.results.tables import TextTable
 from celltune.search.storage.locate import find_experiment
+from celltune.search.types import Metric
 from celltune.search.wording import counted
 
 
@@ -92,24 +95,27 @@ def leaderboard(
     selection = Selection(where, tuple(best_per or ()), order, top)
     searches, ranking_metric = read_searches(names, storage, metric)
     rows = selection.apply(ranking(searches, ranking_metric))
-    drawn = render(rows, chosen)
+    below = _sentences_below(searches, ranking_metric)
+    drawn = _render(rows, chosen, below)
     _warn_about_different_data(searches)
     _explain_no_rows(rows, where)
     if output is not None:
         outputs.write(output, _content(drawn), overwrite)
         typer.echo(f"Wrote {output}")
-    elif isinstance(drawn, bytes):
-        raise OptionError(f"'{chosen}' is a binary format. Set `output` to a file.")
-    elif isinstance(drawn, str):
-        typer.echo(drawn)
     else:
-        _print_table(drawn, searches)
+        _print(drawn, chosen, below)
 
 
 def _format(form: str | None, output: Path | None) -> str:
     if form is None:
         return "table" if output is None else format_of(output.suffix)
     return LEADERBOARD_FORMATS.check(form)
+
+
+def _render(rows: Sequence[Row], form: str, below: Sequence[str]) -> Rendered:
+    """Return the leaderboard; a Markdown document also contains the sentences below it."""
+    drawn = render(rows, form)
+    return "\n\n".join([str(drawn), *below]) if form == "md" else drawn
 
 
 def _content(drawn: Rendered) -> str | bytes:
@@ -120,11 +126,26 @@ def _content(drawn: Rendered) -> str | bytes:
     return f"{drawn}\n" if isinstance(drawn, str) else drawn
 
 
-def _print_table(table: TextTable, searches: Sequence[RankedSearch]) -> None:
+def _print(drawn: Rendered, form: str, below: Sequence[str]) -> None:
+    if isinstance(drawn, bytes):
+        raise OptionError(f"'{form}' is a binary format. Set `output` to a file.")
+    if isinstance(drawn, str):
+        typer.echo(drawn)
+        return
     console = make_console()
-    console.print(table)
-    for sentence in [*_majority_sentences(searches), *_ensemble_sentences(searches)]:
+    console.print(drawn)
+    for sentence in below:
         print_text(console, sentence)
+
+
+def _sentences_below(searches: Sequence[RankedSearch], metric: Metric) -> list[str]:
+    """Return what the best trial of each search has to be compared with."""
+    ensembles = _ensemble_sentences(searches)
+    if len(searches) == 1:
+        return [*context_sentences(searches[0].state, metric), *ensembles]
+    verdicts = {search.name: verdict_sentence(search.state, metric) for search in searches}
+    named = (f"{name}: {sentence}" for name, sentence in verdicts.items() if sentence)
+    return [*_majority_sentences(searches), *named, *ensembles]
 
 
 def _majority_sentences(searches: Sequence[RankedSearch]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from celltune.search.baselines.comparison import next_step
 from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import (
     INTERRUPTED,
@@ -27,7 +28,7 @@ from celltune.search.cli.options import (
 )
 from celltune.search.config.loading import dump_config
 from celltune.search.results.formats import as_table
-from celltune.search.results.ranking import majority_sentence, ranking_of
+from celltune.search.results.ranking import context_sentences, ranking_of
 from celltune.search.runs import launch as runs
 from celltune.search.runs.launch import RunResult
 from celltune.search.runs.session import resolve_for_run
@@ -186,8 +187,10 @@ def _print_result(result: RunResult) -> None:
         typer.echo(f"\nLeaderboard of {folder.name}, by {config.metric}{shown}:")
         console = make_console()
         console.print(as_table(rows[:10]))
-        if sentence := majority_sentence(state):
+        for sentence in context_sentences(state, config.metric):
             print_text(console, sentence)
+        if advice := next_step(config, state):
+            print_text(console, advice)
     failed = [trial for trial in state.trials if trial.status == "failed"]
     if failed:
         typer.echo(f"{counted(len(failed), 'trial')} failed. First error: {failed[0].error}")

@@ -15,10 +15,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from celltune.search.baselines.comparison import standing
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.events import (
     CAUSES,
     WORKER_CAUSES,
+    BaselineValidated,
     EpochReported,
     Event,
     TrialCreated,
@@ -36,13 +38,14 @@ from celltune.search.wording import (
     describe_params,
     distinguishing_params,
     metric_text,
+    percent_text,
     single_line,
 )
 
 _ROWS = 12
 """Trials in the live table, if at most half of them are running."""
 _OTHER_LINES = 4
-"""Lines of the live view without the rows of its table and the majority class."""
+"""Lines of the live view without the rows of its table and the line of accuracies."""
 
 _STAGES = {
     "download": "Downloading",
@@ -97,7 +100,7 @@ class PlainView(SilentView):
         return nullcontext()
 
     def event(self, event: Event, state: ExperimentState) -> None:
-        """Write a line if the event concerns a trial."""
+        """Write a line if the event concerns a trial or a baseline."""
         if self._config is None:
             return
         metric = self._config.metric
@@ -121,6 +124,11 @@ class PlainView(SilentView):
             self._write(f"trial {event.number} failed: {event.error}")
         elif isinstance(event, WorkerLost):
             self._write(_loss_of_trial(event))
+        elif isinstance(event, BaselineValidated):
+            self._write(
+                f"baseline {event.name}: validation accuracy {percent_text(event.valid_accuracy)} "
+                f"({event.seconds:.1f} s)"
+            )
 
 
 def _loss_of_trial(event: WorkerLost) -> str:
@@ -245,7 +253,7 @@ def drawing(
     *,
     lines: int = 24,
 ) -> Group:
-    """Draw a running search: a headline, the majority class, its running and its best trials.
+    """Draw a running search: a headline, what it has to beat, its running and its best trials.
 
     Args:
         folder: the experiment.
@@ -265,9 +273,9 @@ def drawing(
         f"  {clock_duration(seconds)}",
     )
     hint = Text("Ctrl-C stops cleanly; all progress shown here is saved", style="dim")
-    sentence = majority_sentence(state)
-    majority = [Text(sentence, style="dim", no_wrap=True, overflow="ellipsis")] if sentence else []
-    return Group(headline, *majority, _table(config, state, ranked, lines - len(majority)), hint)
+    standings = standing(state, config.metric)
+    second = [Text(standings, style="dim", no_wrap=True, overflow="ellipsis")] if standings else []
+    return Group(headline, *second, _table(config, state, ranked, lines - len(second)), hint)
 
 
 _COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (

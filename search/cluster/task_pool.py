@@ -92,7 +92,7 @@ def run_jobs(
             try:
                 value = ray.get(ready[0])
             except ray.exceptions.RayError as error:
-                _advance(job, partial(job.throw, _original_error(error)), running)
+                _advance(job, partial(job.throw, original_error(error)), running)
             else:
                 _advance(job, partial(job.send, value), running)
     finally:
@@ -109,7 +109,7 @@ def _advance(job: Job, step: Callable[[], Any], running: dict[Any, Job]) -> None
         return
 
 
-def _original_error(error: Exception) -> Exception:
+def original_error(error: Exception) -> Exception:
     """Return the exception that the task raised, without Ray's wrapper."""
     if isinstance(error, ray.exceptions.RayTaskError):
         return error.cause if isinstance(error.cause, Exception) else error

@@ -189,11 +189,13 @@ class StopperAdapter(OmittedFromSnapshots, tune.Stopper):  # type: ignore[misc]
         controller: SearchController,
         watchdog: HangWatchdog,
         should_stop: Callable[[], bool],
+        on_iteration: Callable[[], None],
     ) -> None:
-        """Ask `should_stop` in every iteration of Ray Tune's event loop."""
+        """Call both functions in every iteration of Ray Tune's event loop."""
         self._controller = controller
         self._watchdog = watchdog
         self._should_stop = should_stop
+        self._on_iteration = on_iteration
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:  # noqa: ARG002
         """Return False: `SchedulerAdapter` stops single trials."""
@@ -202,6 +204,7 @@ class StopperAdapter(OmittedFromSnapshots, tune.Stopper):  # type: ignore[misc]
     def stop_all(self) -> bool:
         """Return whether the run ends. Ray Tune calls this in every iteration of its event loop."""
         self._watchdog.check()
+        self._on_iteration()
         return self._should_stop() or self._controller.end_reason is not None
 
 

@@ -48,13 +48,19 @@ class TuneEngine:
     work: Work | None = None
     """Trains the trials of a worker; `None`: separately if there is one, else packed."""
 
-    def run(self, controller: SearchController, should_stop: Callable[[], bool]) -> None:
+    def run(
+        self,
+        controller: SearchController,
+        should_stop: Callable[[], bool],
+        on_iteration: Callable[[], None] = lambda: None,
+    ) -> None:
         """Run trials until the controller ends the search or a stop is requested.
 
         Args:
             controller: makes all decisions and writes them to the ledger.
             should_stop: is called in every iteration of the event loop. When it returns True, the
                 run ends within seconds; only unfinished epochs are lost.
+            on_iteration: is called in every iteration as well; has to return quickly.
 
         Raises:
             LedgerError: an event cannot be written.
@@ -77,7 +83,7 @@ class TuneEngine:
                     storage_path=snapshots,
                     search_alg=SearcherAdapter(controller, assignments, self._worker_task),
                     scheduler=scheduler,
-                    stop=StopperAdapter(controller, watchdog, should_stop),
+                    stop=StopperAdapter(controller, watchdog, should_stop, on_iteration),
                     num_samples=-1,
                     max_concurrent_trials=self.slots,
                     resources_per_trial=tune.PlacementGroupFactory(

@@ -209,6 +209,9 @@ class SearchConfig(BaseModel):
     """The sampler that proposes the hyperparameters of each trial, and its settings."""
     resources: Resources = Resources()
     """Resources of the trials and of the prepared data."""
+    baselines: bool = True
+    """Whether a run also fits the linear baselines to the training split and scores them on the
+    validation split, in a process of low priority beside the trials (see docs/evaluation.md)."""
     tracking: Tracking = Tracking()
     """Services that record the search in addition to its ledger."""
     published: Published | None = None

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from celltune.search.baselines.linear import BASELINES, LabelledTexts
+from celltune.search.baselines.linear import BASELINES, labelled_texts
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import OptionError
 from celltune.search.evaluation.checkpoints import remove_used_checkpoints
@@ -36,7 +34,6 @@ from celltune.spelling import closest_match
 
 if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest
-    from celltune.data_prep.sources.base import Document
     from celltune.search.cluster.task_pool import Job
     from celltune.search.evaluation.evaluator import Evaluator
 
@@ -227,11 +224,6 @@ def _baseline_jobs(
 
     splits = read_documents(config.data, progress=view.progress)
     documents = [*splits.train, *(splits.valid if plan.on == "train+valid" else ())]
-    train, test = put(_labelled_texts(documents)), put(_labelled_texts(splits.test))
+    train, test = put(labelled_texts(documents)), put(labelled_texts(splits.test))
     for name in plan.baselines:
         yield evaluator.baseline(name, plan.on, train, test)
-
-
-def _labelled_texts(documents: Sequence[Document]) -> LabelledTexts:
-    labels = np.array([document.label for document in documents])
-    return LabelledTexts([document.text for document in documents], labels)

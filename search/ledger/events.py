@@ -51,6 +51,20 @@ class RunStarted(_Event):
     """Versions of Python and of the libraries that affect the results, by name."""
 
 
+class BaselineValidated(_Event):
+    """A baseline was fitted to the training split and scored on the validation split."""
+
+    event: Literal["baseline_validated"] = "baseline_validated"
+    name: str
+    valid_accuracy: float
+    valid_macro_f1: float
+    """Mean of the F1 scores of the classes that occur in the validation split."""
+    valid_loss: Finite | None = None
+    """Mean cross-entropy (natural logarithm); None if the model gives no probabilities."""
+    seconds: float
+    """Time for counting n-grams and fitting."""
+
+
 class TrialCreated(_Event):
     """A trial was proposed. Trials are numbered from 0 in the order of the ledger."""
 
@@ -310,6 +324,7 @@ class EnsembleReported(_Evaluated):
 Event = (
     ExperimentCreated
     | RunStarted
+    | BaselineValidated
     | TrialCreated
     | EpochReported
     | TrialStopped

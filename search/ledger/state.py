@@ -11,6 +11,7 @@ from typing import Literal
 
 from celltune.search.ledger.events import (
     BaselineReported,
+    BaselineValidated,
     BudgetChanged,
     CheckpointsKept,
     EnsembleReported,
@@ -92,6 +93,9 @@ class ExperimentState:
         self.prior: WarmStarted | None = None
         self.evaluations: list[EvaluationReported | EvaluationFailed] = []
         self.baselines: list[BaselineReported] = []
+        """Baselines on the test split."""
+        self.validated: dict[str, BaselineValidated] = {}
+        """Baselines on the validation split, by name."""
         self.ensemble: EnsembleSelected | None = None
         """The ensemble that was selected last."""
         self.ensemble_scores: EnsembleReported | None = None
@@ -127,6 +131,8 @@ class ExperimentState:
             self._create_trial(event)
         elif isinstance(event, TestSplitRead):
             self.test_reads += 1
+        elif isinstance(event, BaselineValidated):
+            self.validated[event.name] = event
         elif isinstance(event, (EnsembleSelected, EnsembleReported)):
             self._update_ensemble(event)
         elif isinstance(event, CheckpointsKept):

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from celltune.search.baselines.comparison import verdict_sentence
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import OptionError
 from celltune.search.ledger.events import WORKER_CAUSES, EpochReported
@@ -118,6 +119,11 @@ def majority_sentence(state: ExperimentState) -> str:
     """Return the accuracy of always predicting one class, as a sentence; empty if it is unknown."""
     created = state.created
     return describe_majority(created.majority_class, created.majority_accuracy) if created else ""
+
+
+def context_sentences(state: ExperimentState, metric: Metric) -> list[str]:
+    """Return what the best trial has to be compared with: the majority class and a baseline."""
+    return [text for text in (majority_sentence(state), verdict_sentence(state, metric)) if text]
 
 
 def losses_sentence(state: ExperimentState) -> str:

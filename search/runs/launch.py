@@ -18,6 +18,7 @@ from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import EndReason, Event, ExperimentCreated, WarmStarted
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState
+from celltune.search.runs.baselines import measured_baselines
 from celltune.search.runs.session import (
     check_same_data,
     config_for_run,
@@ -282,6 +283,7 @@ def _search(run: _Run, changes: Changes) -> RunResult:
         with (
             ray_store.acquired(run.data, limit=data_limit) as handle,
             track_search(controller, config, experiment, ledger.events),
+            measured_baselines(controller, config, run.data, view, run.clock) as baselines,
             view.running(experiment, config, controller.state),
         ):
             engine = TuneEngine(
@@ -291,7 +293,9 @@ def _search(run: _Run, changes: Changes) -> RunResult:
                 run.workers,
                 republish_data=lambda: ray_store.acquire(run.data, limit=data_limit),
             )
-            engine.run(controller, stop)
+            engine.run(controller, stop, baselines.poll)
+            if controller.end_reason is not None:
+                baselines.wait(stop)
         reason: EndReason = controller.end_reason or stop.reason or "interrupted"
         controller.end(reason)
         return RunResult(experiment, config, controller.state, reason)

@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData
     from celltune.search.cluster.gpu_checks import GpuNode
 
-CHANGEABLE_KEYS = ("data", "resources", "retries", "trial_timeout", "max_failed", "budget.time")
+CHANGEABLE_KEYS = (
+    "data",
+    "resources",
+    "baselines",
+    "retries",
+    "trial_timeout",
+    "max_failed",
+    "budget.time",
+)
 """Config keys that a later run may set. The others define what the metrics mean, or were used when
 the experiment was created."""
 

@@ -16,6 +16,7 @@ from typing import Literal
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.events import (
     CAUSES,
+    BaselineValidated,
     BudgetChanged,
     Cause,
     EndReason,
@@ -132,6 +133,10 @@ class SearchController:
                 versions=dict(versions or {}),
             )
         )
+
+    def record_baseline(self, event: BaselineValidated) -> None:
+        """Record the score of a baseline, on which no decision of the search depends."""
+        self._record(event)
 
     def end(self, reason: EndReason) -> None:
         """Record the end of a run."""

@@ -49,6 +49,7 @@ CHANGES = {
         "learning_rate": {"low": 1e-4, "high": 2e-2, "log": True},
     },
     "budget": {"trials": 5, "max_epochs": 2, "target": 1.0},
+    "baselines": False,
     "metric": "valid_macro_f1",
     "early_stopping": {"by": "valid_macro_f1", "reduction_factor": 2},
 }

@@ -38,6 +38,7 @@ CONFIG: dict[str, Any] = {
         "learning_rate": {"low": 1e-3, "high": 1e-2},
     },
     "budget": {"trials": 3, "max_epochs": 2},
+    "baselines": False,
     "early_stopping": None,
 }
 

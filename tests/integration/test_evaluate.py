@@ -130,6 +130,7 @@ def test_a_comparison_stops_on_the_request_of_another_process(
         "data": DATA,
         "space": {"cell": "gru", "hidden_size": 4, "embedding_size": 4},
         "budget": {"trials": 1, "max_epochs": 1000},
+        "baselines": False,
         "published": {"source": "A paper", "reported": {"test_accuracy": 0.9}},
     }
     (tmp_path / "old.yaml").write_text(json.dumps(config))

@@ -23,6 +23,7 @@ SMALL = {
     **CONFIG,
     "data": {"source": "synthetic", "reviews": 200, "max_tokens": 30},
     "budget": {"trials": 4, "max_epochs": 2},
+    "baselines": False,
     "early_stopping": {"grace_period": 1, "reduction_factor": 2},
 }
 
@@ -124,6 +125,7 @@ def test_a_trial_that_exceeds_its_memory_fails_with_the_reason(storage: Path) ->
         "retries": 1,
         "resources": {"memory_per_trial_gb": 1.5, "concurrent_trials": 1},
         "budget": {"trials": 5, "max_epochs": 1},
+        "baselines": False,
         "max_failed": 1.0,
     }
     state = launch(config, storage=storage).state

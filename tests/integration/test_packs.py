@@ -37,6 +37,7 @@ CONFIG: dict[str, Any] = {
     "data": {"source": "synthetic", "reviews": 300, "max_tokens": 30},
     "space": SPACE,
     "budget": {"trials": 9, "max_epochs": 4},
+    "baselines": False,
     "early_stopping": {"grace_period": 1, "reduction_factor": 2},
     "sampler": {"startup_trials": 3},
     "resources": {"trials_per_worker": 4, "concurrent_trials": 4},

@@ -19,6 +19,7 @@ CONFIG: dict[str, Any] = {
     "data": {"source": "synthetic", "reviews": 60, "test_size": 0.2},
     "space": {"cell": "gru", "hidden_size": 4, "embedding_size": 4},
     "budget": {"trials": 1, "max_epochs": 1},
+    "baselines": False,
 }
 
 

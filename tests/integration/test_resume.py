@@ -28,6 +28,7 @@ CONFIG: dict[str, Any] = {
         "embedding_size": 16,
     },
     "budget": {"trials": 8, "max_epochs": 6},
+    "baselines": False,
     "early_stopping": {"grace_period": 2, "reduction_factor": 2},
     "sampler": {"startup_trials": 3},
 }

@@ -10,8 +10,10 @@ from celltune.search.metrics import (
     accuracy,
     bootstrap_interval,
     confusion_matrix,
+    difference_error,
     encode_outcomes,
     f1,
+    macro_f1,
     pack_outcomes,
     row_shares,
     score_split,
@@ -162,3 +164,21 @@ def test_interval_depends_on_the_seed_of_the_resamples() -> None:
     assert bootstrap_interval(outcomes, 2, accuracy, seed=4) != bootstrap_interval(
         outcomes, 2, accuracy, seed=5
     )
+
+
+@settings(max_examples=40)
+@given(predictions())
+def test_macro_f1_is_the_mean_over_the_classes_with_documents(
+    drawn: tuple[np.ndarray, np.ndarray, int],
+) -> None:
+    labels, predicted, num_classes = drawn
+    matrix = confusion_matrix(encode_outcomes(labels, predicted, num_classes), num_classes)
+    expected = sklearn_metrics.f1_score(
+        labels, predicted, labels=np.unique(labels), average="macro", zero_division=0
+    )
+    assert macro_f1(matrix) == pytest.approx(expected)
+
+
+def test_difference_error_of_two_accuracies() -> None:
+    assert difference_error(0.5, 0.5, 50) == pytest.approx(0.1)
+    assert difference_error(1.0, 0.0, 1) == 0

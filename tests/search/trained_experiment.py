@@ -41,6 +41,7 @@ def make_experiment(
         "data": {"source": "synthetic", "reviews": 300, "label_noise": 0.0, **data},
         "space": {**PARAMS, "hidden_size": {"low": 4, "high": 8}},
         "budget": {"trials": 3, "max_epochs": 3},
+        "baselines": False,
     }
     config = parse_config(raw)
     prepared = prepare(config.data, cache_dir=cache)

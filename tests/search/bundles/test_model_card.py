@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 
 from celltune.data_prep.config import DataConfig
+from celltune.search.baselines.comparison import Comparison
 from celltune.search.bundles.model_card import data_terms, model_card
 from celltune.search.bundles.trial_model import load_data, load_trial_model
 from celltune.search.ledger.events import (
     BaselineReported,
+    BaselineValidated,
     EvaluationReported,
     ExperimentCreated,
 )
 from celltune.search.objective import VALID_ACCURACY
 from celltune.search.storage.local import LocalExperiment
+from celltune.search.wording import percent_text
 
 GOOD, BAD = "the plot was great .", "the plot was awful ."
 
@@ -43,18 +46,44 @@ def test_model_card_says_when_a_baseline_was_better(trained: LocalExperiment) ->
     data = load_data(model)
     evaluated = replace(model, evaluations=(evaluation(0.8, seed=1), evaluation(0.9, seed=2)))
     alone = model_card(evaluated, data, has_onnx=False)
-    assert "The model was not compared with a linear baseline." in alone
+    assert "was not compared with a linear baseline on the test split." in alone
     better = (baseline("tfidf_logistic", 0.86), baseline("nb_svm", 0.87))
     text = model_card(replace(evaluated, baselines=better), data, has_onnx=False)
     assert "| Test accuracy of the linear baseline `nb_svm`, trained on train | 87.00 % |" in text
     assert (
         "**A linear baseline was better:** trained on train, `nb_svm` exceeds the retrained model "
-        "by 2.00 points of test accuracy."
+        "by 2.00 points of test accuracy; the difference is not larger than its standard error "
+        "(4.91 points)."
     ) in text
     assert "was not compared" not in text
     for others in ((baseline("nb_svm", 0.85),), (baseline("nb_svm", 0.9, "train+valid"),)):
         text = model_card(replace(evaluated, baselines=others), data, has_onnx=False)
         assert "A linear baseline was better" not in text
+
+
+@pytest.mark.parametrize(
+    ("margin", "verdict"),
+    [
+        (0.3, "**The model is 30.00 points worse than the best linear baseline (nb_svm, "),
+        (-0.3, "The model is 30.00 points better than the best linear baseline (nb_svm, "),
+    ],
+)
+def test_model_card_compares_the_validation_accuracies(
+    margin: float, verdict: str, trained: LocalExperiment
+) -> None:
+    model = load_trial_model(trained, 0)
+    data = load_data(model)
+    assert "linear baseline" not in model_card(model, data, has_onnx=False)
+    accuracy = model.epoch.metrics["valid_accuracy"]
+    event = BaselineValidated(
+        at=1.0, name="nb_svm", valid_accuracy=accuracy + margin, valid_macro_f1=0.5, seconds=1.0
+    )
+    compared = replace(model, validated=(event,), comparison=Comparison(accuracy, event, 400))
+    text = model_card(compared, data, has_onnx=False)
+    row = f"Validation accuracy of the linear baseline `nb_svm` | {percent_text(accuracy + margin)}"
+    assert row in text
+    assert verdict in text
+    assert ("**The model is" in text) == (margin > 0)
 
 
 @pytest.mark.parametrize(("above", "labelled"), [(0.0, True), (0.01, False), (None, False)])
@@ -94,7 +123,7 @@ def evaluation(test_accuracy: float, seed: int) -> EvaluationReported:
         metrics={"test_accuracy": test_accuracy},
         classes=["negative", "positive"],
         train_confusion=[],
-        test_confusion=[],
+        test_confusion=[[30, 20], [0, 50]],
         test_outcomes="",
         test_fingerprint="",
     )

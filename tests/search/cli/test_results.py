@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from celltune.search.ledger.codec import encode
-from celltune.search.ledger.events import ExperimentCreated
+from celltune.search.ledger.events import BaselineValidated, ExperimentCreated
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import find_experiment
 from tests.search.command_line import run
@@ -225,3 +225,37 @@ def test_the_majority_class_is_shown_if_one_of_the_searches_has_recorded_it(
     set_majority(older, None)
     _, out, _ = celltune("leaderboard", "demo", "older")
     assert out.rstrip().endswith("has a validation accuracy of 50.00 %.")
+
+
+def add_baseline(folder: LocalExperiment, accuracy: float) -> None:
+    with folder.open_ledger() as ledger:
+        ledger.append(
+            BaselineValidated(
+                at=9.0, name="nb_svm", valid_accuracy=accuracy, valid_macro_f1=0.5, seconds=1.0
+            )
+        )
+
+
+def test_the_best_trial_is_compared_with_the_best_baseline(
+    demo: LocalExperiment, celltune: Celltune
+) -> None:
+    before = celltune("leaderboard", "demo", "--format", "csv")[1]
+    set_majority(demo, 0.5)
+    add_baseline(demo, 0.999)
+    for command in (("leaderboard", "demo"), ("leaderboard", "demo", "--format", "md")):
+        out = " ".join(celltune(*command)[1].split())
+        assert "Always predicting the majority class" in out
+        assert "points worse than the best linear baseline (nb_svm, 99.90 %)" in out
+    assert "worse than the best linear baseline" in celltune("status", "demo")[1]
+    assert celltune("leaderboard", "demo", "--format", "csv")[1] == before
+
+
+def test_each_search_is_compared_with_its_own_baseline(
+    demo: LocalExperiment, tmp_path: Path, celltune: Celltune
+) -> None:
+    other = finished_search(demo.path.parent, make_config(name="other"))
+    add_baseline(demo, 0.999)
+    add_baseline(other, 0.1)
+    out = " ".join(celltune("leaderboard", "demo", "other")[1].split())
+    assert re.search(r"demo: The best trial is \S+ points worse than", out)
+    assert re.search(r"other: The best trial is \S+ points better than", out)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from celltune.search.cli.views import LiveView, PlainView, drawing
 from celltune.search.ledger.events import (
+    BaselineValidated,
     EpochReported,
     ExperimentCreated,
     TrialCreated,
@@ -176,7 +177,31 @@ def test_views_show_the_majority_class_and_label_trials_that_are_no_better(tmp_p
     console.print(drawing(folder, make_config(), state, 0.0))
     drawn = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert "best 80.00 %" in drawn[0]
-    assert drawn[1].rstrip() == lines[1]
+    assert drawn[1].rstrip() == ("validation accuracy: best trial 80.00 %, majority class 70.00 %")
+
+
+def test_views_show_the_baselines(tmp_path: Path) -> None:
+    created = ExperimentCreated(
+        at=0.0, fingerprint="f", majority_class="neg", majority_accuracy=0.7
+    )
+    state = ExperimentState([created])
+    state.trials = state_of(({"cell": "gru"}, [0.8], "")).trials
+    event = BaselineValidated(
+        at=1.0, name="nb_svm", valid_accuracy=0.86, valid_macro_f1=0.85, seconds=3.14
+    )
+    lines: list[str] = []
+    view = PlainView(lines.append)
+    folder = LocalExperiment(tmp_path / "demo")
+    with view.running(folder, make_config(), state):
+        state.apply(event)
+        view.event(event, state)
+    assert lines[-1] == "baseline nb_svm: validation accuracy 86.00 % (3.1 s)"
+    console = Console(file=io.StringIO(), width=100)
+    console.print(drawing(folder, make_config(), state, 0.0))
+    drawn = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert drawn[1].rstrip() == (
+        "validation accuracy: best trial 80.00 %, baseline nb_svm 86.00 %, majority class 70.00 %"
+    )
 
 
 @pytest.mark.parametrize(

@@ -243,11 +243,17 @@ def test_the_run_stops_on_request_or_when_the_search_is_over(
     controller: RecordingController,
 ) -> None:
     requested: list[bool] = []
+    iterations: list[None] = []
     stopper = StopperAdapter(
-        cast("SearchController", controller), HangWatchdog(None, Clock()), lambda: bool(requested)
+        cast("SearchController", controller),
+        HangWatchdog(None, Clock()),
+        lambda: bool(requested),
+        lambda: iterations.append(None),
     )
     assert stopper("id", {}) is False
+    assert iterations == []
     assert stopper.stop_all() is False
+    assert iterations == [None]
     controller.end_reason = "finished"
     assert stopper.stop_all() is True
     controller.end_reason = None
