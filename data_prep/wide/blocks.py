@@ -71,12 +71,14 @@ class WordNgrams:
         grown = grow(symbols, sequences, np.ones(len(texts) + 1), (1, longest), minimum)
         distinct = list(numbers)[1:]
         words = [distinct[index] for index in grown.alphabet.tolist()]
-        return cls(words, grown.table), _rows(grown.table, grown.levels, sequences, len(texts))
+        rows = _rows(grown.table, grown.levels, sequences, len(texts))
+        return cls(words, grown.table), rows.distinct(grown.table.features)
 
     def rows(self, texts: Sequence[str]) -> Rows:
         """Return the features of each text, without repetition."""
         symbols = np.concatenate([self._symbols_of(words_of(joined)) for joined in _joined(texts)])
-        return _rows(self.table, self.table.walk(symbols), _sequences(symbols), len(texts))
+        rows = _rows(self.table, self.table.walk(symbols), _sequences(symbols), len(texts))
+        return rows.distinct(self.table.features)
 
     def occurrences(self, text: str) -> Iterator[tuple[int, str]]:
         """Return the features of a text, with their spelling."""
@@ -190,13 +192,13 @@ def _sequences(symbols: Integers) -> Integers:
 
 
 def _rows(table: NgramTable, levels: Iterable[Level], sequences: Integers, total: int) -> Rows:
-    """Return the features of each of `total` sequences, without repetition."""
+    """Return the features of each of `total` sequences, some of them repeatedly."""
     parts = [
         Rows.of_sorted(sequences[level.starts], level.nodes, total)
         for _, level in table.features_of(levels)
     ]
     mixed = interleave(parts)
-    return Rows(mixed.items, mixed.offsets[:: len(parts)]).distinct(table.features)
+    return Rows(mixed.items, mixed.offsets[:: len(parts)])
 
 
 def _expand(chunks_of_texts: Rows, features_of_chunks: Rows, features: int) -> Rows:

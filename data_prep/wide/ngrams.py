@@ -62,8 +62,8 @@ class NgramTable:
         yield level
         for size, keys in enumerate(self.keys, start=2):
             extended = _extend(level, symbols, size, self.symbols)
-            nodes = np.searchsorted(keys, extended.nodes)
-            found = keys[np.minimum(nodes, len(keys) - 1)] == extended.nodes if len(keys) else []
+            nodes = _ranks(extended.nodes, keys)
+            found = nodes >= 0
             level = Level(extended.starts[found], nodes[found])
             yield level
 
@@ -139,6 +139,19 @@ def grow(
         levels.append(level)
         tables.append(keys)
     return Grown(alphabet, NgramTable(len(alphabet), tables, lengths[0]), levels)
+
+
+def _ranks(wanted: Integers, keys: Integers) -> Integers:
+    """Return the index of each wanted key in the ascending keys, or -1."""
+    # With ascending values, bisection reads the keys in order, which saves more time than sorting
+    # takes.
+    order = np.argsort(wanted)
+    ascending = wanted[order]
+    positions = np.searchsorted(keys, ascending)
+    is_known = np.append(keys, -1)[positions] == ascending
+    ranks = np.empty(len(wanted), np.int64)
+    ranks[order] = np.where(is_known, positions, -1)
+    return ranks
 
 
 def _extend(level: Level, symbols: Integers, size: int, alphabet: int) -> Level:
