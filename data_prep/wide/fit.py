@@ -94,7 +94,10 @@ class WideFitter:
             DataError: the training documents cannot be divided, or have too many n-grams.
         """
         config, finished = self._config, 0
-        total = (len(config.penalties) + config.folds) * len(problems(self._classes))
+        texts = [normalize(text) for text in train.texts]
+        folds = assign_folds(texts, train.labels, train.groups, folds=config.folds, seed=self._seed)
+        fits = len(config.penalties) + int(folds.max()) + 1
+        total = fits * len(problems(self._classes))
 
         def on_fit() -> None:
             nonlocal finished
@@ -102,8 +105,6 @@ class WideFitter:
             on_progress(finished, total)
 
         on_progress(0, total)
-        texts = [normalize(text) for text in train.texts]
-        folds = assign_folds(texts, train.labels, train.groups, folds=config.folds, seed=self._seed)
         fitted = NgramFeatures.fit(texts, config)
         presence = fitted.features.presence([normalize(text) for text in valid.texts])
         candidates = self._regression(fitted, fitted.presence, train.labels).fit(
@@ -170,8 +171,8 @@ class WideFitter:
 
 
 def _model(features: NgramFeatures, weights: Weights) -> WideModel:
-    values = np.ascontiguousarray(weights.values, np.float32)
-    return WideModel(features, values, weights.intercepts.astype(np.float32))
+    # A view would keep the weights for all penalties in memory.
+    return WideModel(features, weights.values.copy(), weights.intercepts.copy())
 
 
 def _loss(outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

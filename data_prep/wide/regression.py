@@ -39,8 +39,8 @@ class Weights:
         kept: `(F,)` the features that the model has.
     """
 
-    values: Floats
-    intercepts: Floats
+    values: NDArray[np.float32]
+    intercepts: NDArray[np.float32]
     kept: NDArray[np.bool_]
 
     def outputs(self, presence: Presence) -> NDArray[np.float32]:
@@ -109,8 +109,9 @@ class Regression:
             penalties: scikit-learn's C: the larger, the weaker the L2 penalty.
             on_fit: is called after each class of each model.
         """
-        values = np.zeros((len(penalties), len(self._problems), len(self._kept)))
-        intercepts = np.zeros((len(penalties), len(self._problems)))
+        shape = (len(penalties), len(self._problems), len(self._kept))
+        values = np.zeros(shape, np.float32)
+        intercepts = np.zeros(shape[:2], np.float32)
         for problem, label in enumerate(self._problems):
             fits = self._fit_class(self._labels == label, penalties)
             for index, (weights, intercept) in enumerate(fits):
@@ -171,7 +172,7 @@ class Regression:
             random_state=self._seed % 2**32,
         )
         with warnings.catch_warnings():
-            # More iterations took longer and did not lower the validation loss.
+            # More iterations do not change the validation loss.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(matrix, in_class)
         return model.coef_[0], float(model.intercept_[0])

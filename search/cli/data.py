@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from celltune.search.cli.options import ConfigPath, Overrides, make_console, mak
 from celltune.search.errors import OptionError
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
-from celltune.search.wording import counted
+from celltune.search.wording import counted, percent_text
 
 cache_app = typer.Typer(
     help="Prepared data on this machine or in the memory of a Ray cluster.",
@@ -53,15 +53,16 @@ def prepare(
         f"{data.vocabulary_size:,} token ids, {data.nbytes / 1e6:.1f} MB. "
         f"Fingerprint: {data.fingerprint[:12]}"
     )
-    described = {
-        "Vectors": data.info.get("vectors"),
-        "Wide part": data.info.get("wide"),
-        "Duplicates": _duplicates(data),
-    }
-    for name, facts in described.items():
+    for name, facts in (("Vectors", data.info.get("vectors")), ("Duplicates", _duplicates(data))):
         if isinstance(facts, dict):
             text = ", ".join(f"{key} {_number(value)}" for key, value in facts.items())
             typer.echo(f"{name}: {text}")
+    wide: Any = data.info.get("wide")
+    if wide is not None:
+        typer.echo(
+            f"Wide part: {wide['features']:,} n-grams, penalty {wide['penalty']:g}, validation "
+            f"accuracy {percent_text(wide['valid_accuracy'])}, fitted in {wide['seconds']} s"
+        )
     if test:
         prepared = pipeline.prepare_test(resolved.data, progress=progress)
         typer.echo(

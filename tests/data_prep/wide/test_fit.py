@@ -130,6 +130,9 @@ def test_progress_counts_every_fit() -> None:
         train, train, lambda done, total: reports.append((done, total))
     )
     assert reports == [(done, 18) for done in range(19)]
+    few, reports = LabelledTexts(["a b", "b a", "a"], np.array([0, 1, 1]), [None] * 3), []
+    WideFitter(WideConfig(), 2, SEED).fit(few, few, lambda *report: reports.append(report))
+    assert reports[-1] == (7, 7)
 
 
 def test_too_many_ngrams_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:

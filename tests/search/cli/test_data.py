@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,15 @@ def test_prepare_list_and_clear() -> None:
     assert "test split, 12 documents" in listed
     assert "Removed 2 from" in run("cache", "clear")
     assert "contains no prepared data" in run("cache", "list")
+
+
+def test_prepare_describes_the_wide_part() -> None:
+    output = run("prepare", SAMPLE, *SMALL, "--set", "data.wide=true", "--set", "space.wide=add")
+    assert re.search(
+        r"^Wide part: [\d,]+ n-grams, penalty \d+, validation accuracy \d+\.\d\d %, fitted in \d",
+        output,
+        re.MULTILINE,
+    )
 
 
 def test_clearing_downloads_of_a_cluster_is_rejected() -> None:
