@@ -45,6 +45,14 @@ def evaluate(
         bool,
         typer.Option("--baselines/--no-baselines", help="Also evaluate linear models on n-grams."),
     ] = True,
+    ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--ensemble",
+            help="Evaluate the ensemble of the experiment instead of retraining trials; see "
+            "celltune ensemble.",
+        ),
+    ] = False,
     form: Annotated[str, typer.Option("--format", help="Output format: table or json.")] = "table",
     overrides: Overrides = None,
     address: Address = None,
@@ -56,7 +64,11 @@ def evaluate(
         state = run_evaluation(
             name,
             EvaluationSettings(
-                top=top, seeds=seeds, on=cast("TrainingSplits", on), baselines=baselines
+                top=top,
+                seeds=seeds,
+                on=cast("TrainingSplits", on),
+                baselines=baselines,
+                ensemble=ensemble,
             ),
             storage=storage,
             address=address,
@@ -67,7 +79,8 @@ def evaluate(
         arguments = arguments_for(find_experiment(name, storage))
         typer.echo(
             "\nInterrupted. Finished evaluations are saved; continue with: "
-            f"celltune evaluate {arguments} --top {top} --seeds {seeds} --on {on}",
+            f"celltune evaluate {arguments} "
+            + ("--ensemble" if ensemble else f"--top {top} --seeds {seeds} --on {on}"),
             err=True,
         )
         raise typer.Exit(INTERRUPTED) from None
@@ -87,12 +100,14 @@ def _show(state: ExperimentState, metric: Metric) -> None:
         f"documents and seeds with {RESAMPLES:,} resamples.",
     )
     trials = [record for record in records if record["kind"] == "trial"]
-    if trials:
-        count = len(trials[0]["seeds"])
+    ensembles = [record for record in records if record["kind"] == "ensemble"]
+    for record in [*trials[:1], *ensembles]:
+        count = len(record["seeds"])
         summed = f", sums over {count} seeds" if count > 1 else ""
-        print_text(console, f"\nConfusion matrices of trial {trials[0]['trial']} (counts{summed}):")
+        name = record["name"].partition(":")[0]
+        print_text(console, f"\nConfusion matrices of {name} (counts{summed}):")
         for split in ("train", "test"):
-            console.print(confusion_table(trials[0], split))
+            console.print(confusion_table(record, split))
     if conclusion := verdict(state, metric):
         print_text(console, conclusion)
     print_text(

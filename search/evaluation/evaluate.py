@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from celltune.search.baselines.linear import BASELINES, labelled_texts
 from celltune.search.config.schema import SearchConfig
-from celltune.search.errors import OptionError
+from celltune.search.errors import ExperimentError, OptionError
 from celltune.search.evaluation.checkpoints import remove_used_checkpoints
 from celltune.search.evaluation.summaries import best_ended_trials
-from celltune.search.ledger.events import EvaluationReported
+from celltune.search.ledger.events import EnsembleSelected, EvaluationReported
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.runs.session import (
     check_same_data,
@@ -53,6 +53,8 @@ class EvaluationSettings:
     chooses the epoch. With train+valid, it trains up to the epoch that was the trial's best."""
     baselines: bool = True
     """True to evaluate the linear baselines as well."""
+    ensemble: bool = False
+    """True to evaluate the experiment's ensemble instead of retraining trials."""
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -65,6 +67,11 @@ class EvaluationSettings:
                 raise OptionError(f"`{name}` is {getattr(self, name)}; it must be at least 1.")
         if self.on not in TRAINING_SPLITS:
             raise OptionError(f"`on` is '{self.on}'. {closest_match(self.on, TRAINING_SPLITS)}")
+        if self.ensemble and self.on != "train":
+            raise OptionError(
+                f"`on` is '{self.on}', but the models of an ensemble are stored, and were trained "
+                "on train. Omit `on`."
+            )
 
 
 @dataclass(frozen=True)
@@ -75,10 +82,11 @@ class EvaluationPlan:
     retrainings: Sequence[tuple[TrialRecord, int]]
     """Trials, each with a seed."""
     baselines: Sequence[str]
+    ensemble: EnsembleSelected | None = None
 
     def __len__(self) -> int:
-        """Return the number of models."""
-        return len(self.retrainings) + len(self.baselines)
+        """Return the number of models; an ensemble counts as one."""
+        return len(self.retrainings) + len(self.baselines) + (self.ensemble is not None)
 
 
 def plan_evaluation(
@@ -87,15 +95,22 @@ def plan_evaluation(
     """Return the models that are to be evaluated and are not in the ledger yet.
 
     Raises:
-        ExperimentError: no trial has finished.
+        ExperimentError: no trial has finished, or there is no ensemble.
     """
     on = settings.on
+    fitted = {event.name for event in state.baselines if event.on == on}
+    baselines = [name for name in BASELINES if settings.baselines and name not in fitted]
+    if settings.ensemble:
+        if state.ensemble is None:
+            raise ExperimentError(
+                f"The experiment '{config.name}' has no ensemble. Select one, then evaluate it."
+            )
+        return EvaluationPlan(on, [], baselines, None if state.ensemble_scores else state.ensemble)
     evaluated = {
         (event.number, event.seed)
         for event in state.evaluations
         if isinstance(event, EvaluationReported) and event.on == on
     }
-    fitted = {event.name for event in state.baselines if event.on == on}
     return EvaluationPlan(
         on,
         [
@@ -104,7 +119,7 @@ def plan_evaluation(
             for seed in range(1, settings.seeds + 1)
             if (trial.number, seed) not in evaluated
         ],
-        [name for name in BASELINES if settings.baselines and name not in fitted],
+        baselines,
     )
 
 
@@ -118,6 +133,9 @@ def evaluate(
     view: View | None = None,
 ) -> ExperimentState:
     """Retrain the best trials of a search with several seeds, and score them on the test split.
+
+    With `EvaluationSettings(ensemble=True)`, score the experiment's ensemble instead, from the
+    stored checkpoints of its members.
 
     Results are stored in the experiment's ledger. Models whose results are there are not evaluated
     again, so the same call continues an interrupted evaluation.
@@ -183,6 +201,7 @@ def _check_gpus(plan: EvaluationPlan, config: SearchConfig, data: PreparedData, 
     from celltune.search.cluster.gpu_checks import check_gpu_memory
 
     models = [trial.params for trial, _ in plan.retrainings]
+    models += [member.params for member in (plan.ensemble.members if plan.ensemble else ())]
     precisions = {params.get("precision", "float32") for params in models}
     gpus = usable_gpus(config.resources, precisions, view)
     check_gpu_memory(gpus, config.resources, models, data)
@@ -208,6 +227,8 @@ def _jobs(
     """Yield the jobs of all models, the baselines first because they take little time."""
     if plan.baselines:
         yield from _baseline_jobs(plan, evaluator, config, view)
+    if plan.ensemble is not None:
+        yield evaluator.ensemble(plan.ensemble)
     for trial, seed in plan.retrainings:
         best = trial.best(config.metric)
         if plan.on == "train+valid" and best is not None:

@@ -13,8 +13,10 @@ from celltune.models.errors import TrialError
 from celltune.search.baselines.linear import score_baseline
 from celltune.search.cluster.task_pool import Job, put, submit
 from celltune.search.config.schema import SearchConfig
+from celltune.search.ensembles.wording import ensemble_title
 from celltune.search.errors import ExperimentError
 from celltune.search.evaluation.checkpoints import remove_used_checkpoints, retraining_name
+from celltune.search.evaluation.ensembles import score_ensemble, stored_members
 from celltune.search.evaluation.retraining import (
     RetrainedModel,
     Retraining,
@@ -23,6 +25,8 @@ from celltune.search.evaluation.retraining import (
 )
 from celltune.search.ledger.events import (
     BaselineReported,
+    EnsembleReported,
+    EnsembleSelected,
     EvaluationFailed,
     EvaluationReported,
     Event,
@@ -136,6 +140,30 @@ class Evaluator:
         self._record(BaselineReported(name=name, **self._result_fields(on, scores)))
         self._show_scores(name, scores.metrics, f"{scores.metrics['seconds']:.1f} s")
 
+    def ensemble(self, selected: EnsembleSelected) -> Job:
+        """Score the experiment's ensemble, from the checkpoints of its members.
+
+        Args:
+            selected: the ensemble that was selected last.
+
+        Raises:
+            TrialError: a checkpoint is missing or damaged.
+        """
+        label = ensemble_title(selected)
+        members = stored_members(self._experiment, selected.members)
+        self._record_test_reading(label)
+        scores: Scores = yield self._submit(
+            score_ensemble, members, self._device, self._data, self._test["train"]
+        )
+        fields = self._result_fields("train", scores)
+        self._record(EnsembleReported(members=selected.members, **fields))
+        milliseconds = scores.metrics["milliseconds_per_review"]
+        self._show_scores(label, scores.metrics, f"{milliseconds:.2f} ms per document")
+
+    @property
+    def _device(self) -> str:
+        return "cuda" if self._config.resources.gpus_per_trial > 0 else "cpu"
+
     def _retraining_task(
         self, trial: TrialRecord, seed: int, on: TrainingSplits, epochs: int, keep: KeptEpoch
     ) -> Retraining:
@@ -148,7 +176,7 @@ class Evaluator:
             metric=self._config.metric,
             checkpoints=self._experiment.checkpoints(trial.number),
             name=retraining_name(seed, on),
-            device="cuda" if self._config.resources.gpus_per_trial > 0 else "cpu",
+            device=self._device,
         )
 
     def _result_fields(self, on: TrainingSplits, scores: Scores) -> dict[str, Any]:
@@ -178,7 +206,8 @@ class Evaluator:
 
     def _check_same_test_split(self) -> None:
         evaluations = [e for e in self.state.evaluations if isinstance(e, EvaluationReported)]
-        for event in [*evaluations, *self.state.baselines]:
+        ensembles = [self.state.ensemble_scores] if self.state.ensemble_scores else []
+        for event in [*evaluations, *self.state.baselines, *ensembles]:
             if event.test_fingerprint != self._test_fingerprint:
                 raise ExperimentError(
                     f"The test split of '{self._experiment.name}' has changed: its fingerprint is "

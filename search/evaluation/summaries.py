@@ -8,8 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from celltune.search.ensembles.wording import ensemble_title
 from celltune.search.errors import ExperimentError
-from celltune.search.ledger.events import BaselineReported, EvaluationFailed, EvaluationReported
+from celltune.search.ledger.events import (
+    BaselineReported,
+    EnsembleReported,
+    EvaluationFailed,
+    EvaluationReported,
+)
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.metrics import (
     ConfusionMetric,
@@ -31,7 +37,7 @@ _WITH_INTERVAL: Mapping[str, ConfusionMetric] = {"test_accuracy": accuracy, "tes
 _WITH_STD = ("test_loss", "train_accuracy", "train_f1", "train_loss")
 _MEAN_ONLY = ("seconds_per_epoch", "seconds", "milliseconds_per_review", "parameters")
 
-Results = Sequence[EvaluationReported] | Sequence[BaselineReported]
+Results = Sequence[EvaluationReported | BaselineReported | EnsembleReported]
 """Results of one model; of a trial, one for each seed."""
 
 
@@ -60,7 +66,7 @@ def summaries(state: ExperimentState, metric: Metric) -> list[dict[str, Any]]:
     """Summarize the results on the test split: one record per model and training data.
 
     Trials are in the order of their validation metric, so that the order is not biased by the test
-    split. Baselines follow in the order of their test accuracy.
+    split. The ensemble follows, and baselines in the order of their test accuracy.
 
     Args:
         state: state of the experiment.
@@ -69,7 +75,8 @@ def summaries(state: ExperimentState, metric: Metric) -> list[dict[str, Any]]:
     Returns:
         Records, ready for JSON, with these keys:
 
-        - `kind`: trial or baseline; `trial`: number of the trial, or None; `name`; `params`.
+        - `kind`: trial, ensemble or baseline; `name`; `params`.
+        - `trial`: number of the trial, or None.
         - `on`: splits that the model was trained on, train or train+valid.
         - `seeds`, `failed_seeds`, and `epochs` of the weights (one per seed).
         - `reviews`: number of documents in the test split; `classes`: their names.
@@ -77,7 +84,7 @@ def summaries(state: ExperimentState, metric: Metric) -> list[dict[str, Any]]:
           bootstrap interval over documents and seeds. F1 is defined by `metrics.f1`.
         - `test_loss`, `train_accuracy`, `train_f1`, `train_loss`: {mean, std}; a loss is None if
           the model gives no probabilities.
-        - `seconds_per_epoch` (None for a baseline), `seconds` (training),
+        - `seconds_per_epoch` (None except for a trial), `seconds` (training),
           `milliseconds_per_review` (classification), `parameters`: means over seeds.
         - `train_confusion`, `test_confusion`: counts over all seeds, one row per true class.
 
@@ -87,12 +94,16 @@ def summaries(state: ExperimentState, metric: Metric) -> list[dict[str, Any]]:
         _trial_record(state, number, on, events)
         for (number, on), events in _results_by_rank(state, metric)
     ]
-    baselines = [_baseline_record(event) for event in _latest_baselines(state)]
-    return [*trials, *sorted(baselines, key=_baseline_order)]
+    ensembles: list[dict[str, Any]] = []
+    if state.ensemble is not None and state.ensemble_scores is not None:
+        title = ensemble_title(state.ensemble)
+        ensembles.append(_record("ensemble", title, state.ensemble_scores))
+    baselines = [_record("baseline", event.name, event) for event in _latest_baselines(state)]
+    return [*trials, *ensembles, *sorted(baselines, key=_baseline_order)]
 
 
 def verdict(state: ExperimentState, metric: Metric) -> str:
-    """Return a sentence on whether the best trial outperforms the best baseline.
+    """Return whether the best trial outperforms the best baseline, and whether the ensemble does.
 
     The best trial is chosen by validation, the best baseline by the test split; this favours the
     baseline. Both have to be trained on the same splits. The conclusion depends on the interval of
@@ -103,12 +114,27 @@ def verdict(state: ExperimentState, metric: Metric) -> str:
         metric: metric that ranks the trials.
 
     Returns:
-        The sentence; empty if there is no such pair of models.
+        The sentences; empty if there is no such pair of models.
     """
-    pair = _best_trial_and_baseline(state, metric)
-    if pair is None:
-        return ""
-    number, events, baseline = pair
+    sentences: list[str] = []
+    if (pair := _best_trial_and_baseline(state, metric)) is not None:
+        number, events, baseline = pair
+        sentences.append(_compared("recurrent model", f"trial {number}", events, baseline))
+    ensemble, best = state.ensemble_scores, _best_baseline(state, "train")
+    if ensemble is not None and best is not None:
+        sentences.append(_compared("ensemble", "the ensemble", [ensemble], best))
+    return " ".join(sentences)
+
+
+def _compared(kind: str, name: str, events: Results, baseline: BaselineReported) -> str:
+    """Return a sentence on whether a model outperforms a baseline.
+
+    Args:
+        kind: what the model is.
+        name: which one it is.
+        events: its results.
+        baseline: the baseline.
+    """
     outcomes = np.stack([unpack_outcomes(event.test_outcomes) for event in events])
     low, high = bootstrap_interval(
         outcomes,
@@ -116,23 +142,23 @@ def verdict(state: ExperimentState, metric: Metric) -> str:
         accuracy,
         baseline=unpack_outcomes(baseline.test_outcomes),
     )
-    trial_accuracy = float(np.mean([event.metrics["test_accuracy"] for event in events]))
+    own_accuracy = float(np.mean([event.metrics["test_accuracy"] for event in events]))
     baseline_accuracy = baseline.metrics["test_accuracy"]
     seconds = float(np.mean([event.metrics["seconds"] for event in events]))
-    difference = points_text(trial_accuracy - baseline_accuracy)
+    difference = points_text(own_accuracy - baseline_accuracy)
     details = (
-        f"trial {number} has a test accuracy of {percent_text(trial_accuracy)}, {baseline.name} "
+        f"{name} has a test accuracy of {percent_text(own_accuracy)}, {baseline.name} "
         f"one of {percent_text(baseline_accuracy)} (difference {difference}, 95 % interval "
         f"{points_range(low, high)}; training took {approximate_duration(seconds)} and "
         f"{approximate_duration(baseline.metrics['seconds'])})."
     )
     if low > 0:
-        return f"The recurrent model is better than the baselines: {details}"
+        return f"The {kind} is better than the baselines: {details}"
     if high < 0:
-        return f"A baseline was better than the recurrent model: {details}"
-    if trial_accuracy < baseline_accuracy:
-        return f"A baseline was better than the recurrent model, but not clearly: {details}"
-    return f"The recurrent model is not clearly better than the baselines: {details}"
+        return f"A baseline was better than the {kind}: {details}"
+    if own_accuracy < baseline_accuracy:
+        return f"A baseline was better than the {kind}, but not clearly: {details}"
+    return f"The {kind} is not clearly better than the baselines: {details}"
 
 
 def _results_by_rank(
@@ -155,11 +181,14 @@ def _best_trial_and_baseline(
     state: ExperimentState, metric: Metric
 ) -> tuple[int, list[EvaluationReported], BaselineReported] | None:
     for (number, on), events in _results_by_rank(state, metric):
-        baselines = [event for event in _latest_baselines(state) if event.on == on]
-        if baselines:
-            best = max(baselines, key=lambda event: event.metrics["test_accuracy"])
+        if (best := _best_baseline(state, on)) is not None:
             return number, events, best
     return None
+
+
+def _best_baseline(state: ExperimentState, on: TrainingSplits) -> BaselineReported | None:
+    baselines = (event for event in _latest_baselines(state) if event.on == on)
+    return max(baselines, key=lambda event: event.metrics["test_accuracy"], default=None)
 
 
 def _trial_record(
@@ -185,11 +214,11 @@ def _trial_record(
     }
 
 
-def _baseline_record(event: BaselineReported) -> dict[str, Any]:
+def _record(kind: str, name: str, event: BaselineReported | EnsembleReported) -> dict[str, Any]:
     return {
-        "kind": "baseline",
+        "kind": kind,
         "trial": None,
-        "name": event.name,
+        "name": name,
         "params": {},
         "on": event.on,
         "seeds": [],

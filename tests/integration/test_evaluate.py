@@ -18,6 +18,7 @@ from celltune.search.ledger.ledger import Ledger, read
 from celltune.search.storage.local import LocalExperiment
 from tests.integration.conftest import CELLTUNE, Run
 from tests.search.simulated_search import RAW, make_config, make_controller, steps
+from tests.search.trained_experiment import make_experiment
 
 DATA = {"source": "synthetic", "reviews": 500, "max_tokens": 40, "test_size": 0.2}
 
@@ -109,6 +110,26 @@ def test_a_second_evaluation_adds_to_the_first(
     chosen = state.trials[leader].best("valid_accuracy")
     assert chosen is not None
     assert joint["epochs"] == [chosen.epoch]
+
+
+def test_an_ensemble_of_stored_models_reads_the_test_split_once(
+    env: dict[str, str], shared_cache: Path, address: str, command: Run
+) -> None:
+    folder = make_experiment(Path(env["CELLTUNE_STORAGE"]), shared_cache, test_size=60)
+    arguments = ["evaluate", folder.name, "--address", address, "--no-baselines", "--ensemble"]
+    rejected = command(*arguments)
+    assert rejected.returncode == 2
+    assert "has no ensemble" in rejected.stderr
+    assert command("ensemble", folder.name).returncode == 0
+    for _ in range(2):
+        done = command(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Confusion matrices of ensemble of 8 (" in done.stdout
+        assert "The test split was read 1 time in this experiment" in done.stdout
+    state = folder.state()
+    assert state.ensemble_scores is not None
+    assert sum(map(sum, state.ensemble_scores.test_confusion)) == 60
+    assert state.evaluations == []
 
 
 def test_a_running_search_cannot_be_evaluated(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,22 @@ def trained(_trained: Path, monkeypatch: pytest.MonkeyPatch) -> LocalExperiment:
     monkeypatch.setenv("CELLTUNE_STORAGE", str(_trained / "storage"))
     monkeypatch.setenv("CELLTUNE_CACHE", str(_trained / "cache"))
     return find_experiment("small", _trained / "storage")
+
+
+@pytest.fixture
+def own(trained: LocalExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A storage with two copies of the trained experiment, `small` and `other`, to be changed."""
+    for name in ("small", "other"):
+        shutil.copytree(trained.path, tmp_path / name)
+    monkeypatch.setenv("CELLTUNE_STORAGE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def small(own: Path) -> LocalExperiment:
+    return LocalExperiment(own / "small")
+
+
+@pytest.fixture
+def other(own: Path) -> LocalExperiment:
+    return LocalExperiment(own / "other")

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from celltune.search.storage.local import LocalExperiment
 from tests.search.command_line import run
 
 Celltune = Callable[..., tuple[int, str, str]]
@@ -14,14 +12,9 @@ Celltune = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def celltune(
-    trained: LocalExperiment,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Celltune:
     """Run commands on a copy of the trained experiment."""
-    shutil.copytree(trained.path, tmp_path / "small")
-    monkeypatch.setenv("CELLTUNE_STORAGE", str(tmp_path))
     return lambda *arguments: run(capsys, monkeypatch, *arguments)
 
 
