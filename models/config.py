@@ -38,18 +38,27 @@ class ModelConfig(_Config):
     output layer."""
     layer_dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
     """Fraction dropped between layers; null: the same as dropout. Unused with one layer."""
+    embedding_dropout: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Fraction of the values of the word vectors dropped in training; null: the same as dropout."""
+    word_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Fraction of the words whose vectors are replaced by zero in training, whole and at random
+    (Iyyer et al. 2015)."""
     embedding_size: int = Field(default=100, ge=1)
     """Size of a word vector."""
     embedding_std: float = Field(default=0.05, gt=0.0, allow_inf_nan=False)
     """Standard deviation of the initial word vectors. The default of PyTorch is 1."""
     readout: str = "final"
     """Input of the output layer: the final state of each direction (final), the mean or maximum of
-    all states of the document (mean, max), the final states of the last two layers
+    all states of the document (mean, max) or both (max_mean), the mean weighted by additive
+    attention (attention; Yang et al. 2016), the final states of the last two layers
     (last_two_layers), or an installed extension."""
     nonlinearity: Nonlinearity = "tanh"
     """Activation function of the cell rnn: tanh or relu. Other cells ignore it."""
     output_relu: bool = False
     """Apply a ReLU to the input of the output layer: true or false."""
+    output_scale: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+    """Factor of the initial weights and biases of the output layer. With 0.1, a model with wide:
+    add starts close to its wide part."""
 
     @field_validator("cell")
     @classmethod
@@ -71,6 +80,11 @@ class ModelConfig(_Config):
         return self
 
     @property
+    def of_embedding(self) -> float:
+        """Dropout of the word vectors."""
+        return self.dropout if self.embedding_dropout is None else self.embedding_dropout
+
+    @property
     def between_layers(self) -> float:
         """Dropout between layers; 0 if there is only one layer."""
         if self.num_layers == 1:
@@ -89,7 +103,14 @@ class TrainingConfig(_Config):
     """The settings of a training."""
 
     learning_rate: float = Field(default=1e-3, gt=0.0, allow_inf_nan=False)
-    """Step size of the optimizer."""
+    """Step size of the optimizer, the largest one if it varies (warmup_epochs, decay_epochs)."""
+    warmup_epochs: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    """Epochs, also fractions, in which the learning rate rises linearly from 0 (Goyal et al.
+    2017); 0: none."""
+    decay_epochs: int | None = Field(default=None, ge=1)
+    """Epoch at whose end the learning rate, which falls linearly after the warm-up (Devlin et al.
+    2019), reaches 0. Later epochs train with 1 % of it, and so do the last steps before; null: the
+    learning rate does not fall."""
     batch_size: int = Field(default=64, ge=1)
     """Documents per step."""
     batch_tokens: int | None = Field(default=None, ge=1)
@@ -98,11 +119,24 @@ class TrainingConfig(_Config):
     gradient_clip: float | None = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     """Maximum Euclidean norm of all gradients together; null: no clipping."""
     weight_decay: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
-    """Weight of the L2 penalty, which is added to the gradients."""
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """Optimizer: adam (Kingma & Ba 2015), or sgd with momentum."""
+    """Weight of the L2 penalty, which adam and sgd add to the gradients. With adamw, the share of
+    the learning rate by which each step shrinks the weight matrices of the recurrent layers, the
+    readout and the output layer; word vectors and biases do not shrink."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """Optimizer: adam (Kingma & Ba 2015), adamw with decoupled weight decay (Loshchilov & Hutter
+    2019), or sgd with momentum."""
     momentum: float = Field(default=0.9, ge=0.0, lt=1.0)
-    """Momentum of sgd; 0: plain gradient descent. Unused by adam."""
+    """Momentum of sgd; 0: plain gradient descent. Unused by adam and adamw."""
+    weight_average: float | None = Field(default=None, gt=0.0, lt=1.0)
+    """Decay of the exponential moving average of the weights, such as 0.999, with which the model
+    is validated, stored and used (Polyak & Juditsky 1992); training continues with the weights
+    themselves. After step k it is at most (1 + k) / (10 + k); null: no average."""
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the probability of a label that training spreads over all classes (Szegedy et al.
+    2016)."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """Weights of the training losses: none, or inversely proportional to the number of training
+    documents of the class (balanced; King & Zeng 2001)."""
     precision: Precision = "float32"
     """Precision of products on a GPU: float32, tf32, or bfloat16 or float16 with float32 weights.
     With float16 the loss is scaled. The CPU always computes in float32."""
@@ -112,11 +146,19 @@ PER_TRIAL = frozenset(
     {
         "dropout",
         "layer_dropout",
+        "embedding_dropout",
+        "word_dropout",
         "embedding_std",
+        "output_scale",
         "learning_rate",
+        "warmup_epochs",
+        "decay_epochs",
         "gradient_clip",
         "weight_decay",
         "momentum",
+        "weight_average",
+        "label_smoothing",
+        "class_weights",
     }
 )
 """Hyperparameters in which packed trials may differ; all others define their common shape."""

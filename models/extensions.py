@@ -30,6 +30,8 @@ READOUTS: Registry[type[Readout]] = Registry(
         "final": "celltune.models.network.readout:FinalReadout",
         "mean": "celltune.models.network.readout:MeanReadout",
         "max": "celltune.models.network.readout:MaxReadout",
+        "max_mean": "celltune.models.network.readout:MaxMeanReadout",
+        "attention": "celltune.models.network.readout:AttentionReadout",
         "last_two_layers": "celltune.models.network.readout:LastTwoLayersReadout",
     },
 )

@@ -28,12 +28,21 @@ def dropout(
     """
     if not training or rate == 0.0:
         return values
+    return values * keep_mask(values, rate, generator).mul_(threshold_and_scale(rate)[1])
+
+
+def keep_mask(values: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+    """Return a tensor like `values` with a 0 for each value to drop, and a 1 for the others.
+
+    Args:
+        values: any shape; only shape, type and device are used.
+        rate: probability of a zero, in [0, 1).
+        generator: on the device of `values`; None: the global generator of PyTorch.
+    """
     draws = torch.empty(draws_for(values.numel()), dtype=torch.int64, device=values.device)
     draw(draws, generator)
-    threshold, scale = threshold_and_scale(rate)
-    factors = (draws.view(torch.int16)[: values.numel()] >= threshold).to(values.dtype)
-    factors.mul_(scale)
-    return values * factors.view(values.shape)
+    kept = draws.view(torch.int16)[: values.numel()] >= threshold_and_scale(rate)[0]
+    return kept.to(values.dtype).view(values.shape)
 
 
 def draws_for(count: int) -> int:

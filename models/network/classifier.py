@@ -16,7 +16,7 @@ from celltune.data_prep.dataset.tensorized import PAD
 from celltune.data_prep.errors import DataError
 from celltune.models.config import ModelConfig
 from celltune.models.extensions import READOUTS
-from celltune.models.layers.dropout import dropout
+from celltune.models.layers.dropout import dropout, keep_mask
 from celltune.models.layers.stack import RecurrentStack, create_cell
 from celltune.models.network.input_checks import check_batch, missing_wide
 
@@ -36,8 +36,8 @@ class TextClassifier(nn.Module):
     """A recurrent text classifier for padded batches. Padding does not change its results.
 
     Initial values: embedding N(0, `embedding_std`^2) with a zero row for padding, recurrent layers
-    and output layer uniform in +-1/sqrt(fan-in), as in PyTorch. Dropout draws from `generator`, so
-    the global random state of PyTorch is never used.
+    and output layer uniform in +-1/sqrt(fan-in), as in PyTorch, the latter times `output_scale`.
+    Dropout draws from `generator`, so the global random state of PyTorch is never used.
 
     With `wide: add`, the logits are those of the network plus `wide_scale` times the outputs of a
     wide part, a linear model (Cheng et al. 2016), where `wide_scale` is trained and starts at 1.
@@ -82,6 +82,9 @@ class TextClassifier(nn.Module):
         features, logits = self.readout.features, 1 if num_classes == 2 else num_classes
         self.output_weight = self._uniform((logits, features), features)
         self.output_bias = self._uniform((logits,), features)
+        with torch.no_grad():
+            for values in (self.output_weight, self.output_bias):
+                values.mul_(config.output_scale)
         if config.wide == "add":
             self.wide_scale = nn.Parameter(torch.ones(1))
 
@@ -141,9 +144,10 @@ class TextClassifier(nn.Module):
         lengths = lengths.to(ids.device, non_blocking=True)
         mask = _token_mask(ids, lengths, cpu_lengths)
         embedded = functional.embedding(rows.indices, rows.table, rows.padding_index)  # (T, B, E)
-        embedded = self._dropout(embedded).transpose(1, 2)
+        embedded = self._drop_words(embedded)
+        embedded = self._dropout(embedded, self.config.of_embedding).transpose(1, 2)
         layers = self.recurrent.all_states(embedded, mask, self.generator)
-        features = self._dropout(self.readout(layers, lengths, mask))  # (B, F)
+        features = self._dropout(self.readout(layers, lengths, mask), self.config.dropout)  # (B, F)
         if self.config.output_relu:
             features = features.relu()
         logits = functional.linear(features, self.output_weight, self.output_bias)
@@ -154,8 +158,15 @@ class TextClassifier(nn.Module):
             logits = logits + self.wide_scale * wide
         return logits.squeeze(1) if self.num_classes == 2 else logits
 
-    def _dropout(self, values: Tensor) -> Tensor:
-        return dropout(values, self.config.dropout, self.training, self.generator)
+    def _drop_words(self, embedded: Tensor) -> Tensor:
+        """Replace the vectors of random words, (T, B, E), by zero in training."""
+        rate = self.config.word_dropout
+        if not self.training or rate == 0.0:
+            return embedded
+        return embedded * keep_mask(embedded[:, :, 0], rate, self.generator)[:, :, None]
+
+    def _dropout(self, values: Tensor, rate: float) -> Tensor:
+        return dropout(values, rate, self.training, self.generator)
 
 
 def _token_mask(ids: Tensor, lengths: Tensor, cpu_lengths: Tensor | None) -> Tensor | None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from celltune.models.layers.base import LayerWeights, OnnxOperator
 from celltune.models.network.classifier import TextClassifier
-from celltune.models.network.onnx_graph import OnnxGraph, OnnxStates
+from celltune.models.network.onnx_graph import OnnxGraph, OnnxStates, onnx_array
 
 OPSET, IR_VERSION = 17, 8
 """The versions of 2022, which onnxruntime 1.12 and later can read."""
@@ -102,7 +102,7 @@ def _add_layers(graph: OnnxGraph, model: TextClassifier) -> OnnxStates:
         )
     lengths = graph.node("Cast", "lengths", to=onnx.TensorProto.INT32)
     time_major = graph.node("Transpose", "ids", perm=[1, 0])
-    embedding = graph.constant("embedding", _array(model.embedding))
+    embedding = graph.constant("embedding", onnx_array(model.embedding))
     inputs = graph.node("Gather", embedding, time_major)
     states, finals = "", list[str]()
     for number, layer in enumerate(model.recurrent.layer_weights()):
@@ -160,13 +160,15 @@ def _add_readout(graph: OnnxGraph, model: TextClassifier, states: OnnxStates) ->
 
 
 def _add_output_layer(graph: OnnxGraph, model: TextClassifier, features: str) -> None:
-    weight = graph.constant("output_weight", _array(model.output_weight))
-    bias = graph.constant("output_bias", _array(model.output_bias))
+    weight = graph.constant("output_weight", onnx_array(model.output_weight))
+    bias = graph.constant("output_bias", onnx_array(model.output_bias))
     binary = model.num_classes == 2
     logits = "column" if binary else "logits"
     if model.config.wide == "add":
         network = graph.node("Gemm", features, weight, bias, transB=1)
-        scaled = graph.node("Mul", "wide", graph.constant("wide_scale", _array(model.wide_scale)))
+        scaled = graph.node(
+            "Mul", "wide", graph.constant("wide_scale", onnx_array(model.wide_scale))
+        )
         graph.node("Add", network, scaled, outputs=[logits])
     else:
         graph.node("Gemm", features, weight, bias, outputs=[logits], transB=1)
@@ -179,14 +181,9 @@ def _add_output_layer(graph: OnnxGraph, model: TextClassifier, features: str) ->
     graph.node("Concat", class_0, class_1, outputs=["probabilities"], axis=1)
 
 
-def _array(values: Tensor) -> Array:
-    array: Array = np.ascontiguousarray(values.detach().cpu().numpy(), np.float32)
-    return array
-
-
 def _gate_blocks(values: Tensor, operator: OnnxOperator, weights: LayerWeights) -> Array:
     """Return the blocks of a stored weight or bias in the order of the operator."""
-    stored, size = _array(values), weights.weight_hh.shape[1]
+    stored, size = onnx_array(values), weights.weight_hh.shape[1]
     return np.concatenate(
         [sign * stored[block * size : (block + 1) * size] for block, sign in operator.gates]
     )

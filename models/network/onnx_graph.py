@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 
 class OnnxGraph:
@@ -56,6 +57,12 @@ class OnnxGraph:
         return self.node("Reshape", swapped, self.integers("shape_keep_2", 0, 0, -1))
 
 
+def onnx_array(values: Tensor) -> NDArray[np.float32]:
+    """Return the values of a tensor as a constant of a graph."""
+    array: NDArray[np.float32] = np.ascontiguousarray(values.detach().cpu().numpy(), np.float32)
+    return array
+
+
 @dataclass(frozen=True)
 class OnnxStates:
     """The values of a graph that a readout can read."""
@@ -73,7 +80,7 @@ class OnnxStates:
     def masked(self, value: float) -> str:
         """Add the states of the last layer, (T, B, S), with another value at padding."""
         states = self.graph.concatenate_directions(self.last_layer)
-        filler = self.graph.constant("filler", np.asarray(value, np.float32))
+        filler = self.graph.constant(f"filler_{value:g}", np.asarray(value, np.float32))
         return self.graph.node("Where", self.mask(), states, filler)
 
     def mask(self) -> str:

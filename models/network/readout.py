@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from celltune.models.config import ModelConfig
 from celltune.models.errors import TrialError
-from celltune.models.network.onnx_graph import OnnxGraph, OnnxStates
+from celltune.models.network.onnx_graph import OnnxGraph, OnnxStates, onnx_array
 
 
 class Readout(nn.Module, ABC):
@@ -154,6 +154,72 @@ class MaxReadout(Readout):
         """Add the readout to an ONNX graph."""
         lowest = float(np.finfo(np.float32).min)
         return graph.node("ReduceMax", states.masked(lowest), axes=[0], keepdims=0)
+
+
+class MaxMeanReadout(MaxReadout):
+    """The maximum and the mean over all tokens of a document, concatenated."""
+
+    description = "maximum and mean over the words"
+
+    def __init__(self, config: ModelConfig, generator: torch.Generator) -> None:
+        """Double the number of features."""
+        super().__init__(config, generator)
+        self.features *= 2
+        self._mean = MeanReadout(config, generator)
+
+    def forward(self, layers: Sequence[Tensor], lengths: Tensor, mask: Tensor | None) -> Tensor:
+        """Compute the features of each document."""
+        maxima = super().forward(layers, lengths, mask)
+        return torch.cat([maxima, self._mean(layers, lengths, mask)], dim=1)
+
+    def to_onnx(self, graph: OnnxGraph, states: OnnxStates) -> str:
+        """Add the readout to an ONNX graph."""
+        maxima, means = super().to_onnx(graph, states), self._mean.to_onnx(graph, states)
+        return graph.node("Concat", maxima, means, axis=1)
+
+
+class AttentionReadout(Readout):
+    """The mean over all tokens of a document, weighted by additive attention.
+
+    The weight of token t is softmax_t(u . tanh(W h_t + b)) with the trained parameters W (S, S),
+    b and u (S,) (Yang et al. 2016, equations 5 to 7), which are uniform in +-1/sqrt(S) at first.
+    """
+
+    description = "mean over the words, weighted by attention"
+
+    def __init__(self, config: ModelConfig, generator: torch.Generator) -> None:
+        """Create the parameters."""
+        super().__init__(config, generator)
+        size, bound = self.features, self.features**-0.5
+
+        def uniform(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
+
+        self.weight, self.bias, self.context = uniform(size, size), uniform(size), uniform(size)
+
+    def forward(self, layers: Sequence[Tensor], lengths: Tensor, mask: Tensor | None) -> Tensor:
+        """Compute the features of each document."""
+        del lengths
+        states = layers[-1] if mask is None else layers[-1].masked_fill(~mask, 0)
+        hidden = torch.tanh(self.weight @ states + self.bias[:, None])  # (T, S, B)
+        scores = (self.context @ hidden)[:, None]  # (T, 1, B)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        pooled: Tensor = (scores.softmax(0) * states).sum(0)
+        return pooled.t()
+
+    def to_onnx(self, graph: OnnxGraph, states: OnnxStates) -> str:
+        """Add the readout to an ONNX graph."""
+        weight = graph.constant("attention_weight", onnx_array(self.weight.t()))
+        bias = graph.constant("attention_bias", onnx_array(self.bias))
+        context = graph.constant("attention_context", onnx_array(self.context[:, None]))
+        values = states.masked(0.0)  # (T, B, S)
+        hidden = graph.node("Tanh", graph.node("Add", graph.node("MatMul", values, weight), bias))
+        lowest = graph.constant("lowest", np.asarray(np.finfo(np.float32).min))
+        scores = graph.node("MatMul", hidden, context)  # (T, B, 1)
+        scores = graph.node("Where", states.mask(), scores, lowest)
+        weighted = graph.node("Mul", graph.node("Softmax", scores, axis=0), values)
+        return graph.node("ReduceSum", weighted, graph.integers("axis_0", 0), keepdims=0)
 
 
 def final_state(states: Tensor, lengths: Tensor, hidden_size: int) -> Tensor:

@@ -23,7 +23,12 @@ class PackedDropout:
     """Dropout at one place of N models."""
 
     def __init__(
-        self, rates: Sequence[float], generators: Sequence[torch.Generator], device: torch.device
+        self,
+        rates: Sequence[float],
+        generators: Sequence[torch.Generator],
+        device: torch.device,
+        *,
+        scaled: bool = True,
     ) -> None:
         """Store the settings of each trial.
 
@@ -31,12 +36,20 @@ class PackedDropout:
             rates: probability of a zero, in [0, 1).
             generators: on the device.
             device: the device of the values.
+            scaled: whether the remaining values are scaled up.
         """
         self._rates, self._generators = tuple(rates), tuple(generators)
         settings = [threshold_and_scale(rate) for rate in rates]
         thresholds = [threshold for threshold, _ in settings]
         self._thresholds = torch.tensor(thresholds, dtype=torch.int16, device=device)
-        self._scales = torch.tensor([scale for _, scale in settings], device=device)
+        self._scales = torch.tensor(
+            [scale if scaled else 1.0 for _, scale in settings], device=device
+        )
+
+    @property
+    def active(self) -> bool:
+        """Whether any trial drops values."""
+        return any(self._rates)
 
     def __call__(self, values: Tensor, shapes: Sequence[Shape]) -> Tensor:
         """Drop values whose positions are those of the single run, padded at the end of each axis.
@@ -48,7 +61,7 @@ class PackedDropout:
         Returns:
             A tensor like `values`. Values outside of `shapes` are unspecified.
         """
-        if not any(self._rates):
+        if not self.active:
             return values
         padded = tuple(values.shape[1:])
         draws, levels = self._empty(values, padded)

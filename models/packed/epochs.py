@@ -16,7 +16,12 @@ from celltune.models.packed.batches import PackedBatch, PackedPlans
 from celltune.models.packed.network import PackedNetwork
 from celltune.models.packed.updates import make_update
 from celltune.models.training.device_split import DeviceSplit
-from celltune.models.training.losses import correct_labels, document_losses
+from celltune.models.training.losses import (
+    TrainingLoss,
+    correct_labels,
+    document_losses,
+    uniform_losses,
+)
 from celltune.models.training.metrics import Predictions, wide_gains
 from celltune.models.training.precision import effective_precision, mixed_precision
 from celltune.models.training.trainer import Trainer
@@ -43,6 +48,7 @@ class PackedEpochs:
         self._precision = effective_precision(self._device, training.precision)
         self._network = PackedNetwork([trainer.model for trainer in trainers])
         self._update = make_update(self._trainers, self._network.stacks)
+        self._loss = PackedLoss([trainer.loss for trainer in trainers], train.device)
 
     @denormals_as_zero()
     def train(self) -> list[tuple[Tensor, Tensor]]:
@@ -62,6 +68,8 @@ class PackedEpochs:
             losses.append(batch_losses)
             correct.append(batch_correct)
         self._update.finish()
+        for trainer in self._trainers:
+            trainer.updater.finish()
         by_trial = zip(*(torch.stack(values, 1).cpu() for values in (losses, correct)), strict=True)
         return [
             (own_losses[: len(plan)], own_correct[: len(plan)])
@@ -116,9 +124,11 @@ class PackedEpochs:
 
     def _step(self, batch: PackedBatch) -> tuple[Tensor, Tensor]:
         """Train on one batch of each trial; return (N,) sums of losses and correct labels."""
-        losses, correct = _measure(self._forward(batch, training=True), batch)
+        logits = self._forward(batch, training=True)
+        losses, correct = _measure(logits, batch)
+        minimized = losses if self._loss.plain else self._loss(logits, batch)
         # A trial without documents in this batch has a sum and gradients of zero.
-        means = losses / batch.present.sum(1).clamp(min=1)
+        means = minimized / batch.present.sum(1).clamp(min=1)
         self._network.stacks.clear_gradients()
         self._update.scale(means).sum().backward()  # type: ignore[no-untyped-call]
         self._network.clear_padding_gradient()
@@ -151,6 +161,39 @@ def _gains(logits: Tensor, one: PackedBatch, wide: Tensor) -> Tensor:
     """
     present, labels = slice(one.documents[0]), one.labels[0]
     return torch.stack([wide_gains(own[present], wide[present], labels[present]) for own in logits])
+
+
+class PackedLoss:
+    """What the training of each trial minimizes, see `TrainingLoss`."""
+
+    def __init__(self, losses: Sequence[TrainingLoss], device: torch.device) -> None:
+        """Stack the settings.
+
+        Args:
+            losses: of each trial.
+            device: the device that trains.
+        """
+        self.plain = all(loss.plain for loss in losses)
+        smoothing = [loss.smoothing for loss in losses]
+        self._smoothing = torch.tensor(smoothing, device=device)[:, None]  # (N, 1)
+        weights = [loss.weights for loss in losses if loss.weights is not None]
+        ones = torch.ones_like(weights[0]) if weights else None
+        rows = [ones if loss.weights is None else loss.weights for loss in losses]
+        self._weights = torch.stack([row for row in rows if row is not None]) if weights else None
+
+    def __call__(self, logits: Tensor, batch: PackedBatch) -> Tensor:
+        """Return (N,) sums of the losses.
+
+        Args:
+            logits: (N, B) or (N, B, C).
+            batch: the documents.
+        """
+        flat, labels, present = logits.flatten(0, 1), batch.labels, batch.present
+        losses = document_losses(flat, labels.flatten()).view(present.shape)
+        losses = torch.lerp(losses, uniform_losses(flat).view(present.shape), self._smoothing)
+        if self._weights is not None:
+            losses = losses * self._weights.gather(1, labels)
+        return torch.where(present, losses, 0).sum(1)
 
 
 def _measure(logits: Tensor, batch: PackedBatch) -> tuple[Tensor, Tensor]:

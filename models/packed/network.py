@@ -63,10 +63,15 @@ class PackedNetwork:
         words = len(first.embedding)
         self._first_rows = torch.arange(len(models), device=device)[:, None, None] * words
         generators = [model.generator for model in models]
-        rates = [model.config.dropout for model in models]
-        self._dropout = PackedDropout(rates, generators, device)
-        between = [model.config.between_layers for model in models]
-        self._layer_dropout = PackedDropout(between, generators, device)
+        configs = [model.config for model in models]
+
+        def dropout(rates: list[float], *, scaled: bool = True) -> PackedDropout:
+            return PackedDropout(rates, generators, device, scaled=scaled)
+
+        self._word_dropout = dropout([own.word_dropout for own in configs], scaled=False)
+        self._embedding_dropout = dropout([own.of_embedding for own in configs])
+        self._layer_dropout = dropout([own.between_layers for own in configs])
+        self._dropout = dropout([own.dropout for own in configs])
 
     def forward(self, batch: PackedBatch, *, training: bool) -> Tensor:
         """Classify a batch of each model.
@@ -83,13 +88,7 @@ class PackedNetwork:
         table = tensors["embedding"]
         embedded = functional.embedding(batch.ids + self._first_rows, table.flatten(0, 1))
         if training:
-            embedded = self._dropout(
-                embedded,
-                [
-                    (steps, documents, table.shape[2])
-                    for steps, documents in zip(batch.longest, batch.documents, strict=True)
-                ],
-            )
+            embedded = self._drop_embedded(embedded, batch)
         mask = batch.mask
         layers = self._run_layers(embedded.transpose(2, 3), mask, batch, training=training)
         readouts = [model.readout for model in self._models]
@@ -132,6 +131,14 @@ class PackedNetwork:
                 weights = arrange_stacked(self._loop, layer)
                 states.append(run_loop_layers(self._loop, inputs, mask, weights))
         return states
+
+    def _drop_embedded(self, embedded: Tensor, batch: PackedBatch) -> Tensor:
+        """Drop words and values of word vectors, (N, T, B, E)."""
+        sizes = list(zip(batch.longest, batch.documents, strict=True))
+        if self._word_dropout.active:
+            kept = self._word_dropout(embedded.new_ones(embedded.shape[:3]), sizes)
+            embedded = embedded * kept[..., None]
+        return self._embedding_dropout(embedded, [(*own, embedded.shape[3]) for own in sizes])
 
     def _drop_states(self, states: Tensor, batch: PackedBatch) -> Tensor:
         shapes = [

@@ -15,6 +15,7 @@ from torch.nn import functional
 from celltune.models.network.readout import (
     FinalReadout,
     LastTwoLayersReadout,
+    MaxMeanReadout,
     MaxReadout,
     MeanReadout,
     Readout,
@@ -47,11 +48,21 @@ def run_readouts(
     if kind is LastTwoLayersReadout:
         return torch.cat([_final(states, batch.lengths, size) for states in layers[-2:]], dim=2)
     if kind is MeanReadout:
-        total = layers[-1].masked_fill(~mask, 0).sum(1)
-        return (total / batch.lengths[:, None]).transpose(1, 2)
+        return _mean(layers[-1], mask, batch)
     if kind is MaxReadout:
-        return layers[-1].masked_fill(~mask, -torch.inf).max(dim=1).values.transpose(1, 2)
+        return _maximum(layers[-1], mask)
+    if kind is MaxMeanReadout:
+        return torch.cat([_maximum(layers[-1], mask), _mean(layers[-1], mask, batch)], dim=2)
     return _one_by_one(readouts, parameters, layers, batch)
+
+
+def _mean(states: Tensor, mask: Tensor, batch: PackedBatch) -> Tensor:
+    total = states.masked_fill(~mask, 0).sum(1)
+    return (total / batch.lengths[:, None]).transpose(1, 2)
+
+
+def _maximum(states: Tensor, mask: Tensor) -> Tensor:
+    return states.masked_fill(~mask, -torch.inf).max(dim=1).values.transpose(1, 2)
 
 
 def _final(states: Tensor, lengths: Tensor, hidden_size: int) -> Tensor:

@@ -146,6 +146,8 @@ class PackedTrainer:
         self._stacked = None
         if isinstance(member.trainer, Trainer):
             own_memory(member.trainer.model, member.trainer.optimizer)
+            if member.trainer.updater.average is not None:
+                member.trainer.updater.average.own_memory()
 
     def run_epoch(
         self, predictions: Mapping[PackedMember, Predictions] = {}

@@ -8,23 +8,24 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-WIDTH = 6
-"""W. The settings of a trial for one step: whether it takes part (1 or 0), step size, weight decay,
-the factor of the new first moment, that of the old one, and the factor of the root of the second
-moment."""
+WIDTH = 7
+"""W. The settings of a trial for one step: whether it takes part (1 or 0), step size, weight of the
+L2 penalty, the factor of the new first moment, that of the old one, the factor of the root of the
+second moment, and the factor of the value by decoupled weight decay."""
 
 
 @triton.jit
 def update(
     values, grads, first, second, settings, clip, count, beta2, rest2, eps,
-    ADAM: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
+    ADAM: tl.constexpr, SHRINKS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Update one parameter of all trials, in place.
 
-    Adam (Kingma & Ba 2015) or SGD with momentum, both with an L2 penalty in the gradient, as in
-    PyTorch. `values`, `grads`, `first` and `second` are (N, n), `settings` (N, W) and `clip` (N,),
-    the factor that limits the norm of the gradient. `rest2` is 1 - `beta2`, of which float32 has
-    only four digits if the kernel subtracts. SGD ignores `second`.
+    Adam (Kingma & Ba 2015) or SGD with momentum, both with an L2 penalty in the gradient, or AdamW
+    (Loshchilov & Hutter 2019), as in PyTorch. `values`, `grads`, `first` and `second` are (N, n),
+    `settings` (N, W) and `clip` (N,), the factor that limits the norm of the gradient. `rest2` is
+    1 - `beta2`, of which float32 has only four digits if the kernel subtracts. SGD ignores
+    `second`.
     """
     trial = tl.program_id(1)
     row = settings + trial * COLUMNS
@@ -35,6 +36,8 @@ def update(
         old = tl.load(values + at, inside)
         grad = tl.load(grads + at, inside) * tl.load(clip + trial)
         grad = grad + tl.load(row + 2) * old
+        if SHRINKS:
+            old = old * tl.load(row + 6)
         moment = tl.load(row + 4) * tl.load(first + at, inside) + tl.load(row + 3) * grad
         tl.store(first + at, moment, inside)
         change = moment

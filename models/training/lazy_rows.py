@@ -12,6 +12,7 @@ by a series for Adam, see `rows.cpp`). The result equals dense Adam up to roundi
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +21,11 @@ from torch import Tensor, nn
 
 from celltune.data_prep.dataset.tensorized import PAD
 from celltune.models.native import library as native
+from celltune.models.training.averages import WeightAverage, average_decays
 
 _NUMBERS = ("count", "width", "now", "threads", "adam")
-_POINTERS = ("rows", "last", "values", "first", "second", "grad", "sizes", "scales")
+_POINTERS = ("rows", "last", "values", "first", "second", "offsets", "grad")
+_TABLES = ("sizes", "scales", "logs")
 _RATES = ("beta1", "beta2", "eps")
 
 
@@ -31,15 +34,34 @@ class _Rows(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_int64) for name in _NUMBERS),
-        *((name, ctypes.c_void_p) for name in _POINTERS),
+        *((name, ctypes.c_void_p) for name in (*_POINTERS, *_TABLES)),
         *((name, ctypes.c_double) for name in _RATES),
     )
 
 
-def supports_row_updates(table: Tensor, optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether `LazyRowUpdates` works: a trainable table on the CPU, without weight decay."""
-    decays = any(group["weight_decay"] for group in optimizer.param_groups)
-    return table.requires_grad and not decays and native.supports(table)
+def supports_row_updates(
+    table: Tensor, optimizer: torch.optim.Optimizer, *, plain: bool = True
+) -> bool:
+    """Return whether `LazyRowUpdates` works: a trainable table on the CPU, without weight decay.
+
+    Args:
+        table: the table.
+        optimizer: `torch.optim.Adam`, `AdamW` or `SGD`.
+        plain: whether the learning rate is constant and no average is computed, which SGD needs.
+    """
+    if not table.requires_grad or not native.supports(table):
+        return False
+    return not _group_of(table, optimizer)["weight_decay"] and (plain or is_adam(optimizer))
+
+
+def is_adam(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether an optimizer is Adam or AdamW, which differ only in the weight decay."""
+    return isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW))
+
+
+def _group_of(table: Tensor, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    groups = optimizer.param_groups
+    return next(g for g in groups if any(values is table for values in g["params"]))
 
 
 class LazyRowUpdates:
@@ -49,19 +71,28 @@ class LazyRowUpdates:
     between `flush` and the next `gather`, table and moments equal those of the dense optimizer.
     """
 
-    def __init__(self, table: nn.Parameter, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self,
+        table: nn.Parameter,
+        optimizer: torch.optim.Optimizer,
+        average: WeightAverage | None = None,
+    ) -> None:
         """Start with every row up to date.
 
         Args:
             table: (V, E), a table for which `supports_row_updates` is true. Its own gradient must
                 always be None, so that the optimizer skips it.
-            optimizer: `torch.optim.Adam` or `SGD` with one parameter group that contains `table`.
+            optimizer: `torch.optim.Adam`, `AdamW` or `SGD`, without weight decay of `table`.
+            average: a moving average, whose part for `table` is updated here; only with Adam.
         """
         self._table, self._optimizer = table, optimizer
-        self._group = optimizer.param_groups[0]
-        self._adam = isinstance(optimizer, torch.optim.Adam)
+        self._group = _group_of(table, optimizer)
+        self._adam = is_adam(optimizer)
+        self._average = average
+        self._offsets = None if average is None else average.delay(table)
         self._sizes: NDArray[np.float64] = np.zeros(0)
         self._scales: NDArray[np.float64] = np.zeros(0)
+        self._logs: NDArray[np.float64] = np.zeros(0)
         self._mask = torch.zeros(len(table), dtype=torch.bool)
         self._indices = torch.zeros(len(table), dtype=torch.int64)
         self._rows = self._indices[:0]
@@ -126,9 +157,9 @@ class LazyRowUpdates:
         second = state.get("exp_avg_sq")
         group = self._group
         rates = (*group["betas"], group["eps"]) if self._adam else (group["momentum"], 0.0, 0.0)
-        tensors = (rows, self._last_step, self._table, first, second, grad)
+        tensors = (rows, self._last_step, self._table, first, second, self._offsets, grad)
         pointers = [None if values is None else values.data_ptr() for values in tensors]
-        tables = (self._sizes.ctypes.data, self._scales.ctypes.data)
+        tables = [values.ctypes.data for values in (self._sizes, self._scales, self._logs)]
         numbers = (len(rows), self._table.shape[1], self._step, torch.get_num_threads(), self._adam)
         job = _Rows(*numbers, *pointers, *tables, *rates)
         if native.function(name, self._table.dtype)(ctypes.byref(job)) != 0:
@@ -141,14 +172,27 @@ class LazyRowUpdates:
         """Compute the step sizes and scales of all steps up to the next one, and some more."""
         if len(self._sizes) >= self._step + 2:
             return
-        steps = np.arange(2 * self._step + 1024, dtype=np.float64)
-        rate = self._group["lr"]
+        self._compute_step_sizes(np.full(2 * self._step + 1024, self._group["lr"]))
+
+    def schedule(self, rates: NDArray[np.float64]) -> None:
+        """Set the learning rates of the next steps; without it, all have that of the optimizer.
+
+        Args:
+            rates: the learning rate of each step until the next call.
+        """
+        # A row in the table has missed no step before the last `flush`, so all sizes are new.
+        self._compute_step_sizes(np.concatenate([np.zeros(self._step + 1), rates, rates[-1:]]))
+
+    def _compute_step_sizes(self, rates: NDArray[np.float64]) -> None:
+        """Compute the step sizes and scales from the learning rates of steps 0, 1 and so on."""
+        steps = np.arange(len(rates), dtype=np.float64)
         if not self._adam:
-            self._sizes = np.full_like(steps, rate)
-            self._scales = self._sizes
+            self._sizes = self._scales = rates
             return
         steps[0] = 1  # avoids a division by zero; steps are numbered from 1
         beta1, beta2 = self._group["betas"]
         with np.errstate(under="ignore"):
-            self._sizes = rate / (1 - beta1**steps)
+            self._sizes = rates / (1 - beta1**steps)
             self._scales = 1 / np.sqrt(1 - beta2**steps)
+        if self._average is not None:
+            self._logs = np.cumsum(np.log(average_decays(self._average.decay, steps)))

@@ -1,13 +1,17 @@
-"""Cross-entropy and number of correct labels of a batch, and their means over an epoch.
+"""Losses and number of correct labels of a batch, and their means over an epoch.
 
-Shapes: B batch, C classes, S steps of an epoch.
+Shapes: n documents, B batch, C classes, S steps of an epoch.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+
+from celltune.models.config import TrainingConfig
 
 
 def loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
@@ -27,6 +31,81 @@ def document_losses(logits: Tensor, labels: Tensor, reduction: str = "none") -> 
         targets = labels.to(logits.dtype)
         return functional.binary_cross_entropy_with_logits(logits, targets, reduction=reduction)
     return functional.cross_entropy(logits, labels, reduction=reduction)
+
+
+def uniform_losses(logits: Tensor) -> Tensor:
+    """Return the cross-entropy of each document with the uniform distribution over the classes.
+
+    Args:
+        logits: (B,) of class 1, or (B, C).
+    """
+    if logits.dim() == 1:
+        return functional.softplus(logits) - logits / 2
+    return -functional.log_softmax(logits, dim=1).mean(1)
+
+
+def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float32]:
+    """Return the weight n / (C n_c) of each class, (C,), as in scikit-learn; absent classes have 0.
+
+    King & Zeng (2001), "Logistic regression in rare events data", section 4.2.
+
+    Args:
+        labels: (n,).
+        num_classes: C.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    weights = np.where(counts > 0, len(labels) / (num_classes * np.maximum(counts, 1)), 0)
+    return weights.astype(np.float32)
+
+
+class TrainingLoss:
+    """The loss that training minimizes, per document: weighted, with smoothed labels.
+
+    With smoothing e, a label is the distribution (1 - e) [c = label] + e / C (Szegedy et al. 2016,
+    section 7), so its loss is (1 - e) times the cross-entropy plus e times that of the uniform
+    distribution.
+
+    Attributes:
+        smoothing: e.
+        weights: (C,) of the classes; None: all are 1.
+    """
+
+    def __init__(
+        self, training: TrainingConfig, labels: NDArray[np.int64], num_classes: int
+    ) -> None:
+        """Compute the weights.
+
+        Args:
+            training: the settings of the training.
+            labels: (n,), those of the training split.
+            num_classes: C.
+        """
+        self.smoothing = training.label_smoothing
+        balanced = training.class_weights == "balanced"
+        self.weights = torch.from_numpy(balanced_weights(labels, num_classes)) if balanced else None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it equals the cross-entropy."""
+        return self.weights is None and self.smoothing == 0
+
+    def to(self, device: torch.device) -> TrainingLoss:
+        """Move the weights to a device and return this object."""
+        if self.weights is not None:
+            self.weights = self.weights.to(device)
+        return self
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of each document, (B,).
+
+        Args:
+            logits: (B,) of class 1, or (B, C).
+            labels: (B,).
+        """
+        losses = document_losses(logits, labels)
+        if self.smoothing:
+            losses = torch.lerp(losses, uniform_losses(logits), self.smoothing)
+        return losses if self.weights is None else losses * self.weights[labels]
 
 
 def correct_labels(logits: Tensor, labels: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ class TrainingMemory:
     weights: int = 0
     gradients: int = 0
     moments: int = 0
-    """State of the optimizer."""
+    """State of the optimizer, and the weights themselves next to their average."""
     activations: int = 0
     """Tensors of one step on the largest batch, at the peak."""
     graphs: int = 0
@@ -136,10 +136,11 @@ class MemoryEstimator:
     ) -> int:
         """Return the bytes of the tensors of a step, at the start of the last layer's backward."""
         features, gates = _state_features(model), len(cell.gates)
-        dropout, between = model.dropout > 0, model.between_layers > 0
+        dropout, words = model.of_embedding > 0, model.word_dropout > 0
+        between = model.between_layers > 0
         # Vectors of the words, reversed for the second direction of cuDNN; factors of dropout.
         reverses = implementation == "cudnn" and model.bidirectional
-        embedded = (1 + 2 * dropout + reverses) * model.embedding_size
+        embedded = (1 + 2 * dropout + words + reverses) * model.embedding_size
         kept = {
             # Saved by cuDNN: gates and states of each step; its result, in the order of a
             # direction and in time order; the inputs of the next layer, reversed.
@@ -203,10 +204,11 @@ def _state_features(model: ModelConfig) -> int:
 
 
 def _moments(training: TrainingConfig) -> int:
-    """Return how many values the optimizer keeps for each weight."""
-    if training.optimizer == "adam":
-        return 2
-    return 1 if training.momentum else 0
+    """Return how many values the training keeps for each weight."""
+    averages = 0 if training.weight_average is None else 1
+    if training.optimizer in ("adam", "adamw"):
+        return 2 + averages
+    return averages + (1 if training.momentum else 0)
 
 
 def _stored_bytes(split: TensorizedSplit) -> int:

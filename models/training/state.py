@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from celltune.data_prep.types import JSON
 from celltune.models.errors import CheckpointError
+from celltune.models.training.lazy_rows import is_adam
 
 
 def config_matches(config: BaseModel, stored: JSON) -> bool:
@@ -54,17 +55,25 @@ def check_identity(
 
 def _moments(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
     """Return the names of the optimizer's state of each parameter after the first step."""
-    if isinstance(optimizer, torch.optim.Adam):
+    if is_adam(optimizer):
         return ("exp_avg", "exp_avg_sq", "step")
     return ("momentum_buffer",) if optimizer.param_groups[0]["momentum"] else ()
 
 
-def pack_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def pack_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Copy all tensors to the CPU, as `model.<name>` and `optimizer.<name>.<moment>`.
 
     Before the first step an optimizer has no moments, and the mapping contains none.
+
+    Args:
+        model: the model.
+        optimizer: Adam, AdamW or SGD for its trainable parameters.
+        weights: the weights of the training by name, if the model contains their average; stored
+            as `optimizer.<name>.weights`.
     """
-    packed: dict[str, Tensor] = {}
+    packed = {_weights_name(name): values.cpu().clone() for name, values in weights.items()}
     for name, parameter in model.named_parameters():
         packed[f"model.{name}"] = parameter.detach().cpu().clone()
         state = optimizer.state.get(parameter, {})
@@ -74,20 +83,27 @@ def pack_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, 
 
 
 def unpack_state(
-    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
-) -> None:
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    weights: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
     """Restore a packed state. If anything does not match, nothing is changed.
 
     Args:
         model: a model with the config of the packed one.
-        optimizer: Adam or SGD for the trainable parameters of `model`.
+        optimizer: Adam, AdamW or SGD for the trainable parameters of `model`.
+        weights: tensors of the shapes of those of `pack_state`.
         tensors: the result of `pack_state`.
+
+    Returns:
+        The packed weights, by the names of `weights`.
 
     Raises:
         CheckpointError: a tensor is missing, unexpected, or of another shape or type.
     """
-    has_moments = any(name.startswith("optimizer.") for name in tensors)
-    expected: dict[str, Tensor] = {}
+    expected = {_weights_name(name): like for name, like in weights.items()}
+    has_moments = any(name.startswith("optimizer.") for name in tensors.keys() - expected.keys())
     for name, parameter in model.named_parameters():
         expected[f"model.{name}"] = parameter
         if has_moments and parameter.requires_grad:
@@ -104,6 +120,11 @@ def unpack_state(
                     moment: tensors[f"optimizer.{name}.{moment}"].to(parameter.device).clone()
                     for moment in _moments(optimizer)
                 }
+    return {name: tensors[_weights_name(name)] for name in weights}
+
+
+def _weights_name(name: str) -> str:
+    return f"optimizer.{name}.weights"
 
 
 def read_epoch(meta: Mapping[str, JSON]) -> int:

@@ -32,9 +32,11 @@ from celltune.models.errors import DivergedError
 from celltune.models.network.classifier import TextClassifier
 from celltune.models.network.input_checks import check_split, check_wide
 from celltune.models.network.predict import log_probabilities
+from celltune.models.training.averages import read_steps
 from celltune.models.training.device_split import Batches, BatchTensors
 from celltune.models.training.devices import check_device
 from celltune.models.training.losses import (
+    TrainingLoss,
     correct_labels,
     first_not_finite,
     loss_sum,
@@ -64,6 +66,7 @@ class Trainer:
         model: the classifier.
         optimizer: the PyTorch optimizer of its weights.
         updater: applies gradients with it.
+        loss: what training minimizes; the metrics contain the cross-entropy.
         training: the settings of the training.
     """
 
@@ -112,6 +115,7 @@ class Trainer:
         self.model = self._create_model(model, data)
         self.updater = Updater(self.model, training, scaled=self._precision == "float16")
         self.optimizer = self.updater.optimizer
+        self.loss = TrainingLoss(training, data.train.labels, data.num_classes).to(self._device)
         self._configs: dict[str, BaseModel] = {"model": model, "training": training}
         self._identity: dict[str, JSON] = {
             "vocabulary_size": data.vocabulary_size,
@@ -189,20 +193,22 @@ class Trainer:
                 if step % CHECK_EVERY == 0 and self._device.type == "cpu":
                     self._check_finite(torch.stack(losses), "training")
         finally:
-            self.updater.flush()
+            self.updater.finish()
         return self.finish_training(torch.stack(losses), torch.stack(correct))
 
     def start_epoch(self) -> list[DocumentIndices]:
-        """Seed dropout for the next epoch and return the documents of each of its batches."""
+        """Prepare the next epoch and return the documents of each of its batches."""
         self.model.train()
         self.model.generator.manual_seed(_derive_seed(self._seed, self._epoch + 1))
-        return training_plan(
+        plan = training_plan(
             self._train,
             self.training.batch_size,
             seed=self._seed,
             epoch=self._epoch,
             token_budget=self.training.batch_tokens,
         )
+        self.updater.start(self._epoch, len(plan))
+        return plan
 
     def finish_training(self, losses: Tensor, correct: Tensor) -> tuple[float, float]:
         """Count the epoch as completed and return its mean loss and accuracy.
@@ -308,11 +314,14 @@ class Trainer:
             Copies on the CPU, for `checkpoint.save`.
         """
         configs = {name: value.model_dump(mode="json") for name, value in self._configs.items()}
-        tensors = pack_state(self.model, self.optimizer)
+        average = self.updater.average
+        tensors = pack_state(self.model, self.optimizer, average.others if average else {})
         position: dict[str, JSON] = {
             "epoch": self._epoch,
             "loss_scale": self.updater.loss_scale.state(),
         }
+        if average is not None:
+            position["averaged_steps"] = average.steps
         return tensors, {**position, **configs, **self._identity}
 
     def load_state(self, tensors: dict[str, Tensor], meta: dict[str, JSON]) -> None:
@@ -329,7 +338,12 @@ class Trainer:
         epoch = read_epoch(meta)
         scale = meta.get("loss_scale")
         self.updater.loss_scale.validate(scale)
-        unpack_state(self.model, self.optimizer, tensors)
+        average = self.updater.average
+        steps = 0 if average is None else read_steps(meta.get("averaged_steps"))
+        likes = {} if average is None else average.others
+        weights = unpack_state(self.model, self.optimizer, likes, tensors)
+        if average is not None:
+            average.load(weights, steps)
         self.updater.loss_scale.load(scale)
         self.updater.reload()
         self._epoch = epoch
@@ -340,9 +354,10 @@ class Trainer:
         rows = self.updater.gather_rows(ids)
         with mixed_precision(self._precision, self._device.type):
             logits = self.model(ids, lengths, rows, wide)
-        loss = loss_sum(logits, labels)
+        cross_entropy = loss_sum(logits, labels)
+        loss = cross_entropy if self.loss.plain else self.loss(logits, labels).sum()
         self.updater.step(loss / len(labels), rows)
-        return loss.detach(), correct_labels(logits.detach(), labels).sum()
+        return cross_entropy.detach(), correct_labels(logits.detach(), labels).sum()
 
     def _check_finite(self, losses: Tensor, phase: str) -> None:
         step = first_not_finite(losses)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from torch.nn import functional
 
 from celltune.data_prep.dataset.tensorized import PAD
 from celltune.data_prep.errors import DataError
@@ -63,6 +64,59 @@ def test_readout_equals_its_definition(readout: str) -> None:
     actual = torch.autograd.grad(logits[0], model.recurrent.weight_ih_l0)
     wanted = torch.autograd.grad(expected, model.recurrent.weight_ih_l0)
     torch.testing.assert_close(actual, wanted)
+
+
+def test_max_mean_and_attention_equal_their_definitions() -> None:
+    config = ModelConfig(cell="gru", hidden_size=3, embedding_size=4, bidirectional=True)
+    generator = torch.Generator().manual_seed(1)
+    states = torch.randn(4, 6, 2, generator=generator)
+    lengths = torch.tensor([4, 2])
+    mask = (torch.arange(4)[:, None] < lengths)[:, None]
+    states[2:, :, 1] = torch.inf  # States at padding can be anything.
+    both = READOUTS.load("max_mean")(config, generator)
+    attention = READOUTS.load("attention")(config, generator)
+    assert (both.features, attention.features) == (12, 6)
+    for document, length in enumerate(lengths.tolist()):
+        own = states[:length, :, document]  # (T, S)
+        expected = torch.cat([own.amax(0), own.mean(0)])
+        torch.testing.assert_close(both([states], lengths, mask)[document], expected)
+        hidden = torch.tanh(functional.linear(own, attention.weight, attention.bias))
+        weights = torch.softmax(hidden @ attention.context, 0)
+        expected = weights @ own
+        torch.testing.assert_close(attention([states], lengths, mask)[document], expected)
+
+
+def test_word_dropout_replaces_whole_vectors_by_zero() -> None:
+    config = ModelConfig(cell="gru", hidden_size=3, embedding_size=4, word_dropout=0.25)
+    model = TextClassifier(config, 9, 2)
+    embedded = torch.ones(200, 50, 4)
+    dropped = model._drop_words(embedded)
+    assert set(dropped.unique().tolist()) == {0.0, 1.0}
+    assert (dropped == dropped[:, :, :1]).all()
+    assert float(dropped.mean()) == pytest.approx(0.75, abs=0.02)
+    assert model.eval()._drop_words(embedded) is embedded
+
+
+def test_word_vectors_can_have_a_dropout_of_their_own() -> None:
+    assert ModelConfig(cell="gru", dropout=0.3).of_embedding == 0.3
+    config = ModelConfig(cell="gru", dropout=0.3, embedding_dropout=0.0)
+    assert config.of_embedding == 0
+    ids, lengths = torch.tensor([[3], [4]]), torch.tensor([2])
+    single = {"hidden_size": 3, "embedding_size": 4, "cell": "gru"}
+    model = TextClassifier(ModelConfig(**single, embedding_dropout=0.9), 9, 2)
+    generated = {model(ids, lengths).item() for _ in range(20)}
+    assert len(generated) > 1
+    model = TextClassifier(ModelConfig(**single), 9, 2)
+    assert len({model(ids, lengths).item() for _ in range(20)}) == 1
+
+
+def test_output_scale_multiplies_the_initial_output_layer() -> None:
+    plain, scaled = (
+        TextClassifier(ModelConfig(cell="gru", output_scale=scale), 9, 3) for scale in (1.0, 0.1)
+    )
+    torch.testing.assert_close(scaled.output_weight, 0.1 * plain.output_weight)
+    torch.testing.assert_close(scaled.output_bias, 0.1 * plain.output_bias)
+    assert torch.equal(scaled.embedding, plain.embedding)
 
 
 @given(rate=st.floats(0, 0.95), count=st.integers(1, 50))

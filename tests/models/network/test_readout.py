@@ -19,3 +19,11 @@ class TestMax(ReadoutContract):
 
 class TestLastTwoLayers(ReadoutContract):
     readout = "last_two_layers"
+
+
+class TestMaxMean(ReadoutContract):
+    readout = "max_mean"
+
+
+class TestAttention(ReadoutContract):
+    readout = "attention"

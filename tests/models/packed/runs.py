@@ -52,6 +52,17 @@ SETTINGS = (
 )
 
 
+TECHNIQUES = (
+    Setting(
+        1,
+        {"embedding_dropout": 0.3, "word_dropout": 0.2, "output_scale": 0.1},
+        {"warmup_epochs": 0.5, "label_smoothing": 0.1, "weight_average": 0.9},
+    ),
+    Setting(2, {"dropout": 0.2}, {"decay_epochs": 2, "class_weights": "balanced"}),
+    Setting(3, {"word_dropout": 0.1}, {"weight_average": 0.5, "weight_decay": 0.1}),
+)
+
+
 def data(classes: int = 2, *, wide: bool = False, **options: Any) -> PreparedData:
     train, valid = (make_split(n, n, classes=classes, wide=wide) for n in (44, 23))
     return make_data(train, valid, classes=classes, **options)

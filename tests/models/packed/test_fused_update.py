@@ -14,6 +14,7 @@ from tests.models.packed.runs import (
     LOSS_BOUND,
     SETTINGS,
     STATE_BOUND,
+    TECHNIQUES,
     Setting,
     batched_on_the_cpu,
     configs,
@@ -56,8 +57,16 @@ BATCH = {"batch_size": 22}
 
 @pytest.mark.parametrize("shape", [{}, {"batch_tokens": 150}, {"optimizer": "sgd"}], ids=str)
 def test_numbers_equal_those_of_single_runs(shape: dict[str, Any]) -> None:
-    shape = {**BATCH, **shape}
-    prepared, settings = data(), (*SETTINGS, NO_MOMENTUM)
+    compare((*SETTINGS, NO_MOMENTUM), {**BATCH, **shape})
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_techniques(optimizer: str) -> None:
+    compare(TECHNIQUES, {**BATCH, "optimizer": optimizer, "wide": "add"})
+
+
+def compare(settings: tuple[Setting, ...], shape: dict[str, Any]) -> None:
+    prepared = data(wide=True)
     pack = make_pack(prepared, settings, **shape)
     singles = [make_trainer(prepared, setting, **shape) for setting in settings]
     for _ in range(2):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -25,6 +25,7 @@ from tests.models.packed.runs import (
     LOSS_BOUND,
     SETTINGS,
     STATE_BOUND,
+    TECHNIQUES,
     Setting,
     assert_equal_states,
     batched_on_the_cpu,
@@ -52,10 +53,12 @@ def _batched() -> Iterator[None]:
         yield
 
 
-def compare(prepared: Any, epochs: int = 2, **shape: Any) -> None:
+def compare(
+    prepared: Any, epochs: int = 2, settings: Sequence[Setting] = SETTINGS, **shape: Any
+) -> None:
     """Run a pack and the single runs of its trials; compare all their numbers."""
-    pack = make_pack(prepared, **shape)
-    singles = [make_trainer(prepared, setting, **shape) for setting in SETTINGS]
+    pack = make_pack(prepared, settings, **shape)
+    singles = [make_trainer(prepared, setting, **shape) for setting in settings]
     for _ in range(epochs):
         results = pack.run_epoch()
         for member, single in zip(pack.members, singles, strict=True):
@@ -76,6 +79,31 @@ def test_wide_part(classes: int) -> None:
     compare(prepared, wide="add")
     (metrics, *_) = make_pack(prepared, wide="add").run_epoch().values()
     assert len(values(metrics)) == 7  # The gains were compared, too.
+
+
+@pytest.mark.usefixtures("_batched")
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_techniques(optimizer: str, classes: int) -> None:
+    compare(data(classes), settings=TECHNIQUES, optimizer=optimizer)
+
+
+@pytest.mark.usefixtures("_mode")
+def test_average_of_a_trial_that_leaves_a_pack_continues_in_another_one() -> None:
+    prepared, alone = data(), make_trainer(data(), TECHNIQUES[0])
+    expected = [values(alone.run_epoch()) for _ in range(3)]
+    pack = make_pack(prepared, TECHNIQUES)
+    member = pack.members[0]
+    seen = [values(pack.run_epoch()[member])]
+    pack.remove(pack.members[2])
+    seen.append(values(pack.run_epoch()[member]))
+    pack.remove(member)
+    other = make_pack(prepared, TECHNIQUES[1:])
+    joined = other.add(*configs(TECHNIQUES[0], {}), seed=TECHNIQUES[0].seed)
+    joined.load_state(*member.state())
+    seen.append(values(other.run_epoch()[joined]))
+    for own, wanted in zip(seen, expected, strict=True):
+        assert own == pytest.approx(wanted, rel=LOSS_BOUND)
 
 
 @pytest.mark.usefixtures("_batched")

@@ -105,6 +105,36 @@ def test_epoch_reads_no_value_before_its_end(
 
 
 @pytest.mark.usefixtures("_meta")
+def test_techniques_read_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = make_split(40, 1, wide=True)
+    model = ModelConfig(
+        cell="gru",
+        wide="add",
+        hidden_size=4,
+        embedding_size=4,
+        word_dropout=0.1,
+        readout="attention",
+    )
+    training = TrainingConfig(
+        batch_size=16,
+        weight_average=0.9,
+        label_smoothing=0.1,
+        class_weights="balanced",
+        warmup_epochs=0.5,
+        decay_epochs=2,
+    )
+    trainer = Trainer(model, training, make_data(split, split), seed=1, device="meta")
+    monkeypatch.setattr(trainer, "_check_finite", lambda losses, phase: None)
+    monkeypatch.setattr(
+        "celltune.models.training.trainer.means",
+        lambda losses, correct, documents: (len(losses), 0),
+    )
+    with BlockingCopies() as copies:
+        assert trainer.train_epoch() == (3, 0)
+    assert copies.blocking == []
+
+
+@pytest.mark.usefixtures("_meta")
 def test_end_of_an_epoch_reads_the_loss() -> None:
     with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
         make_trainer("gru", "max", keep_on_device=True).train_epoch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from celltune.models.native import library as native
+from celltune.models.training.averages import WeightAverage, average_decays
 from celltune.models.training.lazy_rows import LazyRowUpdates, supports_row_updates
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="no C++ compiler")
@@ -66,6 +68,41 @@ def test_lazy_updates_equal_dense_updates(name: str, batches: list[list[int]]) -
     lazy, dense = pair.states()
     for key, value in lazy.items():
         torch.testing.assert_close(value, dense[key], rtol=1e-9, atol=1e-6, check_dtype=False)
+
+
+class Table(nn.Module):
+    """A model that is one table."""
+
+    def __init__(self, table: nn.Parameter) -> None:
+        super().__init__()
+        self.table = table
+
+
+@pytest.mark.parametrize("varying", [False, True])
+@pytest.mark.parametrize("gap", [1, 30, 300, 1100])
+def test_average_of_a_row_that_missed_many_steps_is_brought_up_to_date(
+    gap: int, varying: bool
+) -> None:
+    pair, limit, steps = Pair("adam", torch.float64), 0.99, gap + 4
+    average = WeightAverage(Table(pair.lazy), limit)
+    pair.rows = LazyRowUpdates(pair.lazy, pair.optimizers[0], average)
+    rates = np.linspace(0.01, 0.001, steps) if varying else np.full(steps, 0.01)
+    if varying:
+        pair.rows.schedule(rates)
+    average.begin()
+    decays = average_decays(limit, np.arange(1.0, steps + 1))
+    expected = pair.dense.detach().clone()
+    batches = [[1], [3], [1], *[[2]] * gap, [1]]
+    for words, rate, decay in zip(batches, rates, decays, strict=True):
+        for optimizer in pair.optimizers:
+            optimizer.param_groups[0]["lr"] = rate
+        pair.step(words)
+        average.update()
+        expected = decay * expected + (1 - decay) * pair.dense.detach()
+    pair.rows.flush()
+    average.end()
+    torch.testing.assert_close(pair.lazy.detach(), expected, rtol=0, atol=1e-7)
+    torch.testing.assert_close(average.others["table"], pair.dense.detach(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("gap", [1, 30, 300, 1100])

@@ -41,7 +41,7 @@ class Model:
         rows = self.updater.gather_rows(ids)
         logits = self.model(ids, torch.tensor([2, 2]), rows)
         self.updater.step(factor * logits.pow(2).sum(), rows)
-        self.updater.flush()
+        self.updater.finish()
 
     def weights(self) -> list[Tensor]:
         return [values.detach().clone() for values in self.model.parameters()]

@@ -73,7 +73,14 @@ def make_model(cell: str, shape: dict[str, Any]) -> ModelConfig:
     return ModelConfig(cell=cell, embedding_size=32, **shape)
 
 
-@pytest.mark.parametrize("training", [TrainingConfig(), TrainingConfig(optimizer="sgd")])
+@pytest.mark.parametrize(
+    "training",
+    [
+        TrainingConfig(),
+        TrainingConfig(optimizer="sgd"),
+        TrainingConfig(optimizer="adamw", weight_average=0.9),
+    ],
+)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_weights_gradients_moments_and_splits_are_exact(
     shape: dict[str, Any], training: TrainingConfig
@@ -90,6 +97,8 @@ def test_weights_gradients_moments_and_splits_are_exact(
         if values.dim()
     ]
     assert memory.weights == memory.gradients == 4 * sum(values.numel() for values in weights)
+    average = trainer.updater.average
+    moments += average.others.values() if average else []
     assert memory.moments == 4 * sum(values.numel() for values in moments)
     with Meter() as meter:
         splits = [DeviceSplit(split, torch.device("cpu")) for split in (data.train, data.valid)]

@@ -102,7 +102,7 @@ def test_all_errors_are_reported_at_once_with_the_closest_names() -> None:
             "num_layers contains 1 more than once.",
         ),
         ({"bidirectional": 1}, "bidirectional is 1. It must be true or false."),
-        ({"optimizer": "adamw"}, "optimizer is 'adamw'. It must be 'adam' or 'sgd'."),
+        ({"optimizer": "lion"}, "optimizer is 'lion'. It must be 'adam', 'adamw' or 'sgd'."),
         ({"num_layers": [1, "two"]}, "num_layers.1 is 'two'. It must be a whole"),
         ({"hidden_size": True}, "hidden_size is true. It must be a whole number."),
         ({"learning_rate": "fast"}, "learning_rate is 'fast'. It must be a number."),
