@@ -36,7 +36,7 @@ def learning_rates(training: TrainingConfig, epoch: int, steps: int) -> NDArray[
         span = last - warmup
         factors = np.maximum(FLOOR, (last - starts) / span) if span > 0 else np.full(steps, FLOOR)
     if warmup > 0:
-        rising = (starts + 1 / steps) / warmup
+        rising = np.minimum(starts + 1 / steps, warmup) / warmup
         factors = np.where(rising < 1, rising, np.minimum(factors, 1))
     rates: NDArray[np.float64] = training.learning_rate * factors
     return rates
