@@ -1,4 +1,4 @@
-"""Prediction in C++ (native/inference.cpp), without PyTorch, for the built-in cells and readouts.
+"""Prediction in C++ (native/inference.cpp), without PyTorch, for built-in cells and readouts.
 
 Shapes: n documents, N tokens in all documents, U rows of a table, V words, E embedding, H hidden,
 D directions, G gates, S = D * H state features, F readout features, C classes, L = 1 for two
@@ -58,6 +58,7 @@ _READOUTS: Mapping[str, Sequence[tuple[str, int]]] = {
     "final": [("last", -1)],
     "mean": [("mean", -1)],
     "max": [("maximum", -1)],
+    "max_mean": [("maximum", -1), ("mean", -1)],
     "last_two_layers": [("last", -2), ("last", -1)],
 }
 """Features of each readout: an output of `_Layer`, and the layer."""
@@ -67,7 +68,8 @@ _KNOWN_FIELDS = frozenset(
         *("cell", "hidden_size", "num_layers", "bidirectional", "nonlinearity"),
         *("embedding_size", "readout", "output_relu", "wide"),
         # These affect only the training.
-        *("dropout", "layer_dropout", "embedding_std"),
+        *("dropout", "layer_dropout", "embedding_dropout", "word_dropout"),
+        *("embedding_std", "output_scale"),
     }
 )
 
@@ -114,7 +116,7 @@ def is_native(config: ModelConfig) -> bool:
         config.cell in _CELLS
         and config.wide != "only"
         and config.readout in _READOUTS
-        and config.num_layers >= len(_READOUTS[config.readout])
+        and all(-layer <= config.num_layers for _, layer in _READOUTS[config.readout])
         and all(getattr(config, name) == defaults[name] for name in unknown)
         and native.available()
     )

@@ -64,7 +64,7 @@ def documents(classes: int = 2) -> TensorizedSplit:
 
 @needs_compiler
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "gru_reset_before", "mgu"])
-@pytest.mark.parametrize("readout", ["final", "mean", "max", "last_two_layers"])
+@pytest.mark.parametrize("readout", ["final", "mean", "max", "max_mean", "last_two_layers"])
 @pytest.mark.parametrize("both", [False, True], ids=["forward", "bidirectional"])
 def test_equals_the_classifier(cell: str, readout: str, both: bool) -> None:
     for classes, size, layers in ((2, 16, 2), (3, 6, 3)):
@@ -85,6 +85,7 @@ def test_equals_the_classifier(cell: str, readout: str, both: bool) -> None:
         {"output_relu": True, "dropout": 0.5},
         {"wide": "add"},
         {"wide": "add", "classes": 4},
+        {"readout": "max_mean", "word_dropout": 0.1, "embedding_dropout": 0.2, "output_scale": 0.1},
     ],
 )
 def test_settings_are_those_of_the_classifier(settings: dict[str, Any]) -> None:
