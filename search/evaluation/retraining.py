@@ -8,6 +8,7 @@ the training was interrupted and continued.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,7 +31,8 @@ SCORING_BATCH = 64
 """Number of documents in a batch when a model is scored."""
 
 EpochMetrics = dict[str, float]
-"""Metrics of one epoch; only `seconds` if the validation split is part of the training data."""
+"""Metrics of one epoch; only `seconds` and `cpu_seconds` (of the process, which depend less on
+other load) if the validation split is part of the training data."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +69,8 @@ class RetrainedModel:
     epoch: int
     """Number of epochs that the kept weights were trained for."""
     metrics: dict[str, float]
-    """seconds, seconds_per_epoch, parameters; also valid_loss and valid_accuracy, if known."""
+    """seconds, seconds_per_epoch, cpu_seconds, parameters; also valid_loss and valid_accuracy, if
+    known."""
 
 
 def retrain(task: Retraining, data: PreparedData) -> RetrainedModel:
@@ -86,6 +89,7 @@ def retrain(task: Retraining, data: PreparedData) -> RetrainedModel:
         _save(trainer, task, LAST, history)
     epoch = _best_epoch(history, task.metric) if task.keep == "best" else trainer.epoch
     seconds = sum(metrics["seconds"] for metrics in history)
+    cpu_seconds = sum(metrics.get("cpu_seconds", math.nan) for metrics in history)
     kept_metrics = history[epoch - 1]
     return RetrainedModel(
         epoch,
@@ -93,6 +97,8 @@ def retrain(task: Retraining, data: PreparedData) -> RetrainedModel:
             **{name: value for name, value in kept_metrics.items() if name.startswith("valid_")},
             "seconds": seconds,
             "seconds_per_epoch": seconds / len(history),
+            # A training that an older release began has no CPU time of its first epochs.
+            **({} if math.isnan(cpu_seconds) else {"cpu_seconds": cpu_seconds}),
             "parameters": float(trainer.parameters),
         },
     )
@@ -141,12 +147,13 @@ def _training_split(on: TrainingSplits, data: PreparedData) -> TensorizedSplit:
 
 
 def _run_epoch(trainer: Trainer | WideOnly, on: TrainingSplits, metric: Metric) -> EpochMetrics:
+    start, cpu_start = time.perf_counter(), time.process_time()
     if on == "train":
-        metrics = train_epoch(trainer, [metric])
-        return {"epoch": float(trainer.epoch), **metrics}
-    start = time.perf_counter()
-    trainer.train_epoch()
-    return {"seconds": time.perf_counter() - start}
+        metrics = {"epoch": float(trainer.epoch + 1), **train_epoch(trainer, [metric])}
+    else:
+        trainer.train_epoch()
+        metrics = {"seconds": time.perf_counter() - start}
+    return {**metrics, "cpu_seconds": time.process_time() - cpu_start}
 
 
 def _best_epoch(history: list[EpochMetrics], metric: Metric) -> int:

@@ -36,7 +36,7 @@ PARAMS = {
     "batch_size": 16,
     "learning_rate": 0.02,
 }
-TIMED = ("seconds", "seconds_per_epoch", "milliseconds_per_review")
+TIMED = ("seconds", "seconds_per_epoch", "cpu_seconds", "milliseconds_per_review")
 
 Splits = tuple[PreparedData, PreparedTest]
 
