@@ -72,16 +72,24 @@ def finish(
     benchmark: str, figures: Mapping[str, float], details: Mapping[str, object], *, keep: bool
 ) -> None:
     """Print the figures as the last line; if `keep`, write them to `results/`, too."""
-    rounded = {name: round(value, 4) for name, value in figures.items()}
     if keep:
-        RESULTS.mkdir(exist_ok=True)
-        record = {
-            "benchmark": benchmark,
-            "figures": rounded,
-            "details": details,
-            "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "python": platform.python_version(),
-            "cpus": psutil.cpu_count(),
-        }
-        (RESULTS / f"{benchmark}.json").write_text(json.dumps(record, indent=2) + "\n")
-    print(json.dumps({"benchmark": benchmark, "figures": rounded}))
+        store(benchmark, figures, details)
+    print(json.dumps({"benchmark": benchmark, "figures": _rounded(figures)}))
+
+
+def store(benchmark: str, figures: Mapping[str, float], details: Mapping[str, object]) -> None:
+    """Write the figures to `results/`."""
+    RESULTS.mkdir(exist_ok=True)
+    record = {
+        "benchmark": benchmark,
+        "figures": _rounded(figures),
+        "details": details,
+        "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "cpus": psutil.cpu_count(),
+    }
+    (RESULTS / f"{benchmark}.json").write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in figures.items()}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
 from celltune.search.cli.commands import add_command
-from celltune.search.cli.comparison_tables import FORMATS, render
+from celltune.search.cli.comparison_tables import FORMATS, describe_rest, render
 from celltune.search.cli.evaluation_tables import as_table, confusion_table
 from celltune.search.cli.options import (
     INTERRUPTED,
@@ -21,10 +23,13 @@ from celltune.search.cli.options import (
     make_view,
     print_text,
 )
+from celltune.search.config.durations import parse_duration
+from celltune.search.errors import OptionError
 from celltune.search.evaluation.comparison import compare as run_comparison
-from celltune.search.evaluation.comparison import load_published_models, notes
+from celltune.search.evaluation.comparison import notes
 from celltune.search.evaluation.evaluate import EvaluationSettings
 from celltune.search.evaluation.evaluate import evaluate as run_evaluation
+from celltune.search.evaluation.published_models import load_published_models
 from celltune.search.evaluation.summaries import summaries, verdict
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.metrics import RESAMPLES
@@ -129,9 +134,14 @@ def compare(
     scale: Annotated[
         float, typer.Option(min=0.0001, max=1.0, help="Fraction of the documents that is used.")
     ] = 1.0,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds per model.")] = 1,
     only: Annotated[
         list[str] | None,
         typer.Option(help="Name of a config to run. Can be repeated. Default: all."),
+    ] = None,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Stop cleanly after this time: 90s, 30m or 2h."),
     ] = None,
     overrides: Overrides = None,
     form: Annotated[
@@ -140,20 +150,23 @@ def compare(
     address: Address = None,
     storage: Storage = None,
 ) -> None:
-    """Train published models as published and compare the reported with the measured scores."""
+    """Train published models as published and compare the reported with the measured scores.
+
+    Cheap models are trained first, and each with one seed before any has a second one. Results are
+    stored: after Ctrl-C, a crash or the time limit, the same command continues.
+    """
     check_format(form, FORMATS)
     models = load_published_models(
         path, scale=scale, only=only or (), overrides=overrides or (), storage=storage
     )
-    view = make_view() if form == "table" else None
-    try:
-        records = run_comparison(models, address=address, view=view)
-    except KeyboardInterrupt:
-        typer.echo(
-            "\nInterrupted. Finished models are saved; run the same command again to continue.",
-            err=True,
-        )
-        raise typer.Exit(INTERRUPTED) from None
+    comparison = run_comparison(
+        models,
+        seeds=seeds,
+        time_limit=_seconds(time_budget),
+        address=address,
+        view=make_view() if form == "table" else None,
+    )
+    records = comparison.records
     drawn = render(records, form)
     if isinstance(drawn, str):
         typer.echo(drawn)
@@ -162,8 +175,20 @@ def compare(
         console.print(drawn)
         for note in notes(records):
             print_text(console, note)
+    if comparison.reason is not None:
+        command = shlex.join(["celltune", *sys.argv[1:]])
+        typer.echo(f"\n{describe_rest(comparison, command)}", err=True)
+    if comparison.reason == "interrupted":
+        raise typer.Exit(INTERRUPTED)
     if any(record["error"] for record in records):
         raise typer.Exit(1)
+
+
+def _seconds(time_budget: str | None) -> float | None:
+    try:
+        return None if time_budget is None else float(parse_duration(time_budget))
+    except ValueError as error:
+        raise OptionError(f"`time_budget` {error}") from error
 
 
 def register(app: typer.Typer) -> None:

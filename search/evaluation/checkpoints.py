@@ -1,10 +1,12 @@
-"""Names and removal of the checkpoints of retrained models."""
+"""Names, metrics and removal of the checkpoints of retrained models."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from celltune.data_prep.types import JSON
 from celltune.search.ledger.events import EvaluationReported
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.base import Experiment
@@ -19,6 +21,17 @@ LAST, BEST = "-last", "-best"
 def retraining_name(seed: int, on: TrainingSplits) -> str:
     """Return the name of a retraining's checkpoints in the folder of its trial."""
     return f"evaluation-{seed}-{on.replace('+', '-')}"
+
+
+def curve_of(meta: Mapping[str, JSON]) -> list[dict[str, float]]:
+    """Return the metrics of each completed epoch from the state in a retraining's checkpoint."""
+    curve = meta.get("curve")
+    epochs = curve if isinstance(curve, list) else []
+    return [
+        {name: value for name, value in epoch.items() if isinstance(value, float)}
+        for epoch in epochs
+        if isinstance(epoch, dict)
+    ]
 
 
 def remove_used_checkpoints(experiment: Experiment, state: ExperimentState) -> None:

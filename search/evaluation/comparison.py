@@ -1,51 +1,37 @@
-"""Published models, trained as they were published, next to the reported results.
+"""Comparison of published models with their sources: training, and the table of results.
 
-Each model is an experiment with one trial in the folder `compared` of the storage. The experiment's
-name contains a digest of its config and scale, so a model whose config changed is trained again.
-Ray and torch are imported only if there is a model to train.
+A comparison has no state of its own. What is trained is in the experiments of the models
+(`published_models`), so a call continues where an earlier one ended, however it ended. Ray and
+torch are imported only if there is a model to train.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from celltune.data_prep.config import DataConfig
+import numpy as np
+
 from celltune.errors import InputError
-from celltune.search.config.published import Published
-from celltune.search.config.schema import SearchConfig
-from celltune.search.errors import ConfigError, OptionError
-from celltune.search.ledger.events import (
-    EvaluationFailed,
-    EvaluationReported,
-    ExperimentCreated,
-    TrialCreated,
-)
-from celltune.search.ledger.ledger import Ledger
-from celltune.search.ledger.state import ExperimentState
-from celltune.search.runs.session import (
-    check_same_data,
-    connected_cluster,
-    resolve_for_run,
-    usable_gpus,
-)
+from celltune.search.errors import OptionError
+from celltune.search.evaluation.checkpoints import remove_used_checkpoints
+from celltune.search.evaluation.published_models import PublishedModel, Training
+from celltune.search.ledger.events import ExperimentCreated, TrialCreated
+from celltune.search.runs.session import check_same_data, connected_cluster, usable_gpus
 from celltune.search.runs.stop_requests import StopRequests, stop_signals
 from celltune.search.runs.view import SilentView, View
-from celltune.search.storage.base import Experiment, Storage
-from celltune.search.storage.locate import open_storage
-from celltune.search.wording import percent_text
-from celltune.spelling import closest_match
+from celltune.search.storage.base import Experiment
+from celltune.search.wording import listed, percent_text
 
 if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest
     from celltune.search.cluster.gpu_checks import GpuNode
     from celltune.search.cluster.task_pool import Job
+    from celltune.search.evaluation.evaluator import Evaluator
 
-COMPARED = "compared"
 _COMPARED_METRICS = (
     "test_accuracy",
     "test_loss",
@@ -55,214 +41,234 @@ _COMPARED_METRICS = (
     "seconds",
 )
 
+StopReason = Literal["interrupted", "time"]
+"""Why a comparison ended early: a signal or a stop request, or the time limit."""
+
 
 @dataclass(frozen=True)
-class PublishedModel:
-    """A published model, and the experiment that trains it here."""
+class Comparison:
+    """Result of a comparison, complete or not."""
 
-    config: SearchConfig
-    published: Published
-    uses_stand_in: bool
-    """True if other data replaces that of the source because its files are missing."""
-    scale: float
-    """Share of the documents that is used."""
-    experiment: Experiment
-
-    def state(self) -> ExperimentState:
-        """Return the state of the experiment; an empty one if it was not created yet."""
-        experiment = self.experiment
-        return experiment.state() if experiment.is_complete() else ExperimentState()
-
-    def last_result(self) -> EvaluationReported | EvaluationFailed | None:
-        """Return the result of the last training; None if none was completed."""
-        return next(iter(reversed(self.state().evaluations)), None)
-
-
-def load_published_models(
-    path: Path,
-    *,
-    scale: float,
-    only: Sequence[str] = (),
-    overrides: Sequence[str] = (),
-    storage: Path | str | None = None,
-) -> list[PublishedModel]:
-    """Load the configs of published models.
-
-    Args:
-        path: a config, or a folder of configs.
-        scale: share of the documents that is used, above 0 and at most 1.
-        only: names of the configs to load; empty: all of the folder.
-        overrides: changes of every config, each `key.path=value`.
-        storage: folder or URI of the experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
-
-    Raises:
-        OptionError: there is no config, or none with one of the names.
-        ConfigError: a config is invalid, or does not describe a single published model.
-    """
-    files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
-    if not files:
-        raise OptionError(
-            f"The folder {path} contains no .yaml file. Name a folder of configs, such as "
-            "configs/seeds."
-        )
-    by_name = {file.stem: file for file in files}
-    for name in only:
-        if name not in by_name:
-            raise OptionError(
-                f"`only` is '{name}', which is no config in '{path}'. "
-                f"{closest_match(name, by_name)}"
-            )
-    compared = open_storage(storage) / COMPARED
-    selected = [by_name[name] for name in dict.fromkeys(only)] or files
-    return [_load_published_model(file, scale, overrides, compared) for file in selected]
-
-
-def _load_published_model(
-    file: Path, scale: float, overrides: Sequence[str], storage: Storage
-) -> PublishedModel:
-    config = resolve_for_run(file, overrides)
-    published = config.published
-    if published is None:
-        raise ConfigError(
-            f"The config {file} has no section 'published', so there are no reported results to "
-            "compare with. Add one."
-        )
-    if config.space.searched:
-        raise ConfigError(
-            f"The config {file} searches {', '.join(config.space.searched)}, but a published model "
-            "has a single value for each hyperparameter. Fix these values, or launch a search."
-        )
-    stand_in = published.stand_in
-    uses_stand_in = False
-    if stand_in is not None and not all(file.exists() for file in _data_files(config.data)):
-        uses_stand_in = True
-        config = config.model_copy(update={"data": stand_in.anchored()})
-    name = f"{config.name}-{_digest(config, scale)}"
-    return PublishedModel(config, published, uses_stand_in, scale, storage.experiment(name))
-
-
-def _data_files(data: DataConfig) -> list[Path]:
-    """Return the files that a config names."""
-    vectors = data.vectors.path if data.vectors else None
-    return [path for path in (data.path, data.test_path, vectors) if path is not None]
-
-
-def _digest(config: SearchConfig, scale: float) -> str:
-    # Only keys that affect the training, and no defaults, so that a new key changes no digest.
-    relevant = config.model_dump_json(
-        include={
-            **dict.fromkeys(("name", "seed", "metric", "data", "space"), True),
-            "budget": {"max_epochs"},
-            "published": {"learned_from", "keep"},
-        },
-        exclude_defaults=True,
-    )
-    return hashlib.sha256(f"{scale!r} {relevant}".encode()).hexdigest()[:8]
+    records: Sequence[dict[str, Any]]
+    """One record per model; see `compare`."""
+    left: Sequence[Training]
+    """Trainings without a result, round by round. Those that failed are among them."""
+    reason: StopReason | None = None
+    """None if every training was tried."""
 
 
 def compare(
-    models: Sequence[PublishedModel], *, address: str | None = None, view: View | None = None
-) -> list[dict[str, Any]]:
+    models: Sequence[PublishedModel],
+    *,
+    seeds: int = 1,
+    time_limit: float | None = None,
+    address: str | None = None,
+    view: View | None = None,
+) -> Comparison:
     """Train published models that were not trained before, and compare all with their sources.
 
-    Each model is trained with the seed of its config, and reads the test split once. If the data of
-    a model cannot be read, its record contains the error, and the other models are trained.
+    Every model is trained with the seed of its config before any is trained with the next seed,
+    and cheap models are trained before expensive ones. A training that was interrupted continues
+    after its last complete epoch. Each training reads the test split once, at its end. If the data
+    of a model cannot be read, its record contains the error, and the other models are trained.
 
     Args:
         models: the models to compare.
+        seeds: number of trainings of each model; their seeds are that of the config and the next.
+        time_limit: maximum duration in seconds; None: no limit.
         address: address of a running Ray cluster; None: a local one is started.
         view: shows the progress; None: nothing is shown.
 
     Returns:
-        One record per model, with `name`, `source`, `scale`, `data`, `stands_in` (whether other
-        data replace the source's), `epoch`, `vector_coverage` (share of the tokens that the word
-        vectors contain), `error`, and `reported_X` and `measured_X` for each X of test_accuracy,
-        test_loss, train_accuracy, valid_accuracy, parameters and seconds (of training).
+        The trainings that are left, and one record per model with `name`, `source`, `scale`,
+        `data`, `stands_in` (whether other data replace the source's), `seeds` (with a result),
+        `seeds_left` (without one), `epochs` (that were scored, one per seed), `vector_coverage`
+        (share of the tokens that the word vectors contain), `error`, for each X of test_accuracy,
+        test_loss, train_accuracy, valid_accuracy, parameters and seconds (of training)
+        `reported_X`, `measured_X` (mean over seeds) and `spread_X` (their standard deviation; None
+        for a single seed), `measured_cpu_seconds`, and `difference_test_accuracy` (measured minus
+        reported).
 
     Raises:
-        KeyboardInterrupt: the comparison was stopped by a signal or a stop request.
+        OptionError: `seeds` is below 1.
     """
+    if seeds < 1:
+        raise OptionError(f"`seeds` is {seeds}; it must be at least 1.")
     view = view or SilentView()
-    unfinished = [m for m in models if not isinstance(m.last_result(), EvaluationReported)]
-    errors = _train(unfinished, address, view) if unfinished else {}
-    return [_record(model, errors.get(model.config.name)) for model in models]
-
-
-def _train(models: Sequence[PublishedModel], address: str | None, view: View) -> dict[str, str]:
-    """Train models side by side; return invalid input, such as missing data, by config name."""
-    from celltune.search.cluster.task_pool import run_jobs
-
-    active: list[Experiment] = []
+    left = _left(models, seeds)
     errors: dict[str, str] = {}
-
-    def job(model: PublishedModel) -> Job:
-        name = model.config.name
-        try:
-            yield from _training(model, active, gpus, view)
-        except InputError as error:
-            errors[name] = str(error)
-            view.message(f"{name} cannot be trained: {error}")
-
-    precisions = {value for model in models for value in model.config.space.values("precision")}
-    resources, storage = models[0].config.resources, models[0].experiment.storage
-    with (
-        connected_cluster(resources, storage, address, view) as slots,
-        stop_signals() as signalled,
-    ):
-        gpus = usable_gpus(resources, precisions, view)
-        run_jobs(map(job, models), slots, StopRequests(active, signalled, None, view))
-    return errors
+    reason = _train(left, errors, time_limit, address, view) if left else None
+    return Comparison(summarize(models, seeds, errors), _left(models, seeds), reason)
 
 
-def _training(
-    model: PublishedModel, active: list[Experiment], gpus: Sequence[GpuNode], view: View
-) -> Job:
-    """Prepare the data and train a model.
+def summarize(
+    models: Sequence[PublishedModel], seeds: int, errors: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Return the records of `compare` from the results that are stored, without training.
 
     Args:
-        model: the model.
-        active: experiments that are locked; contains the model's while it is trained.
-        gpus: the nodes whose GPUs train.
-        view: shows the progress.
+        models: the models.
+        seeds: number of seeds of each model.
+        errors: why models could not be trained, by config name.
     """
-    from celltune.search.cluster.gpu_checks import check_gpu_memory
+    return [_record(model, seeds, (errors or {}).get(model.config.name)) for model in models]
 
-    view.stage(f"Preparing {model.config.name}")
-    data, test = _prepare_data(model, view)
-    check_gpu_memory(gpus, model.config.resources, [model.config.space.fixed], data)
-    experiment = model.experiment
-    if not experiment.is_complete():
-        created = ExperimentCreated(at=time.time(), fingerprint=data.fingerprint)
-        experiment.create(model.config, created)
-    with experiment.locked(), experiment.open_ledger() as ledger:
-        experiment.clear_stop()
-        active.append(experiment)
+
+def _left(models: Sequence[PublishedModel], seeds: int) -> list[Training]:
+    """Return the trainings without a result: the first seeds of all models, the second ones, ..."""
+    done = {model.experiment.name: model.results() for model in models}
+    rounds = zip(*(model.seeds(seeds) for model in models), strict=True)
+    return [
+        Training(model, seed)
+        for round_seeds in rounds
+        for model, seed in zip(models, round_seeds, strict=True)
+        if seed not in done[model.experiment.name]
+    ]
+
+
+def _train(
+    left: Sequence[Training],
+    errors: dict[str, str],
+    time_limit: float | None,
+    address: str | None,
+    view: View,
+) -> StopReason | None:
+    """Train models, as many side by side as the cluster can.
+
+    Args:
+        left: the trainings, round by round.
+        errors: receives invalid input, such as missing data, by config name.
+        time_limit: maximum duration in seconds; None: no limit.
+        address: address of a running Ray cluster; None: a local one is started.
+        view: shows the progress.
+
+    Returns:
+        Why the training ended early; None if it did not.
+    """
+    models = [training.model for training in left]
+    precisions = {value for model in models for value in model.config.space.values("precision")}
+    resources, storage = models[0].config.resources, models[0].experiment.storage
+    reason: StopReason = "interrupted"
+    try:
+        with (
+            connected_cluster(resources, storage, address, view) as slots,
+            stop_signals() as signalled,
+        ):
+            from celltune.search.cluster.task_pool import run_jobs
+
+            gpus = usable_gpus(resources, precisions, view)
+            trainer = _ModelTrainer(gpus, errors, view)
+            stop = StopRequests(trainer.active, signalled, time_limit, view)
+            try:
+                run_jobs(map(trainer.job, _in_order(left, view)), slots, stop)
+            finally:
+                reason = stop.reason or reason
+    except KeyboardInterrupt:
+        return reason
+    return None
+
+
+def _in_order(left: Sequence[Training], view: View) -> Iterator[Training]:
+    """Yield the cheapest trainings of each round first."""
+    from celltune.search.evaluation.training_order import Costs
+
+    costs = Costs(view.progress)
+    rounds: dict[int, list[Training]] = {}
+    for training in left:
+        rounds.setdefault(training.seed - training.model.config.seed, []).append(training)
+    for trainings in rounds.values():
+        # Sorted when its turn comes, because the results of earlier rounds tell the costs.
+        yield from costs.cheapest_first(trainings)
+
+
+@dataclass
+class _OpenModel:
+    """A model whose experiment is locked, while trainings of it run."""
+
+    evaluator: Evaluator
+    resources: ExitStack
+    users: int = 0
+    """Number of its trainings that run."""
+
+
+class _ModelTrainer:
+    """Trains models; the trainings of one model share its experiment and its data."""
+
+    def __init__(self, gpus: Sequence[GpuNode], errors: dict[str, str], view: View) -> None:
+        """Open no experiment yet.
+
+        Args:
+            gpus: the nodes whose GPUs train.
+            errors: receives invalid input by config name.
+            view: shows the progress.
+        """
+        self.active: list[Experiment] = []
+        """Experiments that are locked."""
+        self._gpus, self._errors, self._view = gpus, errors, view
+        self._open: dict[str, _OpenModel] = {}
+
+    def job(self, training: Training) -> Job:
+        """Prepare the data, and train and score a model."""
+        model, seed = training.model, training.seed
+        name = model.config.name
+        if name in self._errors:
+            return
         try:
-            check_same_data(experiment, model.state(), data)
-            yield from _retraining(model, ledger, data, test, view)
+            with self._evaluator(model) as evaluator:
+                (trial,) = evaluator.state.trials
+                yield from evaluator.retraining(
+                    trial,
+                    seed,
+                    model.published.learned_from,
+                    model.config.budget.max_epochs,
+                    keep=model.published.keep,
+                    label=f"{name}, seed {seed}",
+                )
+        except InputError as error:
+            self._errors[name] = str(error)
+            self._view.message(f"{name} cannot be trained: {error}")
+
+    @contextmanager
+    def _evaluator(self, model: PublishedModel) -> Iterator[Evaluator]:
+        name = model.experiment.name
+        if name not in self._open:
+            with ExitStack() as stack:
+                evaluator = self._make_evaluator(model, stack)
+                self._open[name] = _OpenModel(evaluator, stack.pop_all())
+        opened = self._open[name]
+        opened.users += 1
+        try:
+            yield opened.evaluator
         finally:
-            active.remove(experiment)
+            opened.users -= 1
+            if not opened.users:
+                del self._open[name]
+                opened.resources.close()
 
+    def _make_evaluator(self, model: PublishedModel, stack: ExitStack) -> Evaluator:
+        from celltune.search.cluster.gpu_checks import check_gpu_memory
+        from celltune.search.evaluation.evaluator import Evaluator
 
-def _retraining(
-    model: PublishedModel, ledger: Ledger, data: PreparedData, test: PreparedTest, view: View
-) -> Job:
-    from celltune.search.evaluation.evaluator import Evaluator
-
-    config, epochs = model.config, model.config.budget.max_epochs
-    if not model.state().trials:
+        config, experiment = model.config, model.experiment
         params = dict(config.space.fixed)
-        ledger.append(TrialCreated(at=time.time(), number=0, params=params, max_epochs=epochs))
-    evaluator = Evaluator(model.experiment, config, ledger, data, test, view.message)
-    (trial,) = evaluator.state.trials
-    yield from evaluator.retraining(
-        trial,
-        config.seed,
-        model.published.learned_from,
-        epochs,
-        keep=model.published.keep,
-        label=config.name,
-    )
+        self._view.stage(f"Preparing {config.name}")
+        data, test = _prepare_data(model, self._view)
+        check_gpu_memory(self._gpus, config.resources, [params], data)
+        if not experiment.is_complete():
+            created = ExperimentCreated(at=time.time(), fingerprint=data.fingerprint)
+            experiment.create(config, created)
+        stack.enter_context(experiment.locked())
+        ledger = stack.enter_context(experiment.open_ledger())
+        experiment.clear_stop()
+        self.active.append(experiment)
+        stack.callback(self.active.remove, experiment)
+        state = model.state()
+        check_same_data(experiment, state, data)
+        remove_used_checkpoints(experiment, state)
+        if not state.trials:
+            epochs = config.budget.max_epochs
+            ledger.append(TrialCreated(at=time.time(), number=0, params=params, max_epochs=epochs))
+        return Evaluator(experiment, config, ledger, data, test, self._view.message)
 
 
 def _prepare_data(model: PublishedModel, view: View) -> tuple[PreparedData, PreparedTest]:
@@ -279,37 +285,54 @@ def _prepare_data(model: PublishedModel, view: View) -> tuple[PreparedData, Prep
     return replace(data, train=train_subset, valid=valid_subset), replace(test, split=test_subset)
 
 
-def _record(model: PublishedModel, error: str | None) -> dict[str, Any]:
-    result = model.last_result()
-    if isinstance(result, EvaluationFailed):
-        error = error or result.error
-    scores = result if isinstance(result, EvaluationReported) else None
-    metrics: Mapping[str, float] = scores.metrics if scores else {}
+def _record(model: PublishedModel, seeds: int, error: str | None) -> dict[str, Any]:
+    wanted, data = model.seeds(seeds), model.config.data
+    results = {seed: result for seed, result in model.results().items() if seed in wanted}
+    failures = [failure.error for seed, failure in model.failures().items() if seed in wanted]
     reported = model.published.reported.model_dump()
-    data = model.config.data
     record: dict[str, Any] = {
         "name": model.config.name,
         "source": model.published.source,
         "scale": model.scale,
         "data": data.path.name if data.path else data.source,
         "stands_in": model.uses_stand_in,
-        "epoch": scores.epoch if scores else None,
-        "vector_coverage": metrics.get("vector_coverage"),
-        "error": error,
+        "seeds": sorted(results),
+        "seeds_left": [seed for seed in wanted if seed not in results],
+        "epochs": [results[seed].epoch for seed in sorted(results)],
+        "vector_coverage": None,
+        "error": error or next(iter(failures), None),
     }
+    metrics = [result.metrics for result in results.values()]
     for name in _COMPARED_METRICS:
-        value = metrics.get(name)
+        mean, spread = _mean_and_spread(metrics, name)
         record[f"reported_{name}"] = reported[name]
-        record[f"measured_{name}"] = int(value) if name == "parameters" and value else value
+        record[f"measured_{name}"] = int(mean) if name == "parameters" and mean else mean
+        record[f"spread_{name}"] = spread
+    record["vector_coverage"], _ = _mean_and_spread(metrics, "vector_coverage")
+    record["measured_cpu_seconds"], _ = _mean_and_spread(metrics, "cpu_seconds")
+    pair = record["measured_test_accuracy"], record["reported_test_accuracy"]
+    record["difference_test_accuracy"] = None if None in pair else pair[0] - pair[1]
     return record
+
+
+def _mean_and_spread(
+    metrics: Sequence[Mapping[str, float]], name: str
+) -> tuple[float | None, float | None]:
+    """Return the mean over seeds, and the standard deviation with n - 1 in the denominator."""
+    values = [each[name] for each in metrics if name in each]
+    mean = float(np.mean(values)) if values else None
+    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def notes(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield sentences that are needed to interpret a comparison."""
     yield (
-        "Each cell is reported / measured. Measured values are those of one seed; the test split "
-        "was read once."
+        "Pairs are reported / measured. Measured values are means over the seeds, ± the standard "
+        "deviation; the test split is read once per seed, after the training."
     )
+    unfinished = [record["name"] for record in records if record["seeds_left"]]
+    if unfinished:
+        yield f"Not finished: {listed(unfinished)}."
     scales = sorted({record["scale"] for record in records})
     if scales != [1.0]:
         shares = " or ".join(percent_text(scale, digits=None) for scale in scales)

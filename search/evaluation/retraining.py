@@ -20,7 +20,7 @@ from celltune.models.errors import CheckpointError
 from celltune.models.training.trainer import Trainer
 from celltune.models.training.wide_only import WideOnly
 from celltune.search.errors import StorageError
-from celltune.search.evaluation.checkpoints import BEST, LAST
+from celltune.search.evaluation.checkpoints import BEST, LAST, curve_of
 from celltune.search.metrics import Scores, SplitScores, combine_scores, score_split
 from celltune.search.objective import sign
 from celltune.search.storage.checkpoints import Checkpoints
@@ -167,9 +167,9 @@ def _restore(trainer: Trainer | WideOnly, task: Retraining) -> list[EpochMetrics
     name = task.name + LAST
     try:
         tensors, meta = task.checkpoints.load(name)
-        history = meta.get("curve")
+        history = curve_of(meta)
         # A training for another number of epochs may already have passed this one.
-        if meta.get("epochs") != task.epochs or not isinstance(history, list):
+        if meta.get("epochs") != task.epochs or not history:
             return []
         trainer.load_state(tensors, meta)
     except CheckpointError as error:
@@ -178,7 +178,7 @@ def _restore(trainer: Trainer | WideOnly, task: Retraining) -> list[EpochMetrics
         return []
     except OSError as error:
         raise _unavailable(task, "read", name, error) from error
-    return [dict(metrics) for metrics in history if isinstance(metrics, dict)]  # type: ignore[arg-type]
+    return history
 
 
 def _save(

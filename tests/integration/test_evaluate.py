@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ from celltune.search.evaluation.summaries import summaries
 from celltune.search.ledger.events import BaselineReported, EvaluationReported, ExperimentCreated
 from celltune.search.ledger.ledger import Ledger, read
 from celltune.search.storage.local import LocalExperiment
-from tests.integration.conftest import CELLTUNE, Run
+from tests.integration.conftest import CELLTUNE, Run, start, wait_until
 from tests.search.simulated_search import RAW, make_config, make_controller, steps
 from tests.search.trained_experiment import make_experiment
 
@@ -143,17 +144,47 @@ def test_a_running_search_cannot_be_evaluated(
     assert experiment.ledger.read_bytes() == before
 
 
+PUBLISHED = {
+    "data": DATA,
+    "baselines": False,
+    "space": {"cell": "gru", "hidden_size": 4, "embedding_size": 4},
+    "published": {"source": "A paper", "reported": {"test_accuracy": 0.9}},
+}
+
+
+def test_a_killed_comparison_keeps_results_and_continues_after_the_last_epoch(
+    env: dict[str, str], address: str, command: Run, tmp_path: Path
+) -> None:
+    for name, epochs in (("a", 1), ("b", 100_000)):
+        budget = {"trials": 1, "max_epochs": epochs}
+        content = {**PUBLISHED, "name": name, "budget": budget}
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(content))
+    arguments = ["compare", tmp_path, "--address", address, "--format", "json"]
+    arguments += ["--set", "resources.concurrent_trials=1"]
+    process = start(env, *arguments)
+    compared = Path(env["CELLTUNE_STORAGE"]) / "compared"
+    wait_until(lambda: any(compared.glob("b-*/trials/0/evaluation-1-train-last/state.json")))
+    process.kill()
+    process.communicate(timeout=60)
+    (first,), (second,) = (list(compared.glob(f"{name}-*")) for name in "ab")
+    finished = read(first / "ledger.jsonl")
+    assert measured(LocalExperiment(first)) == [(0, 1)]
+    assert measured(LocalExperiment(second)) == []
+
+    # No machine trains so many epochs before the limit is reached.
+    limited = command(*arguments, "--time-budget", "1s")
+    assert limited.returncode == 0, limited.stderr
+    a, b = json.loads(limited.stdout)
+    assert (a["seeds"], b["seeds"], b["seeds_left"]) == ([1], [], [1])
+    assert read(first / "ledger.jsonl") == finished
+    assert "The time limit was reached. 1 of 2 trainings are done." in limited.stderr
+    assert re.search(r"Left: b with seed 1 \(\d+ of 100,000 epochs done", limited.stderr)
+
+
 def test_a_comparison_stops_on_the_request_of_another_process(
     command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = {
-        "name": "old",
-        "data": DATA,
-        "space": {"cell": "gru", "hidden_size": 4, "embedding_size": 4},
-        "budget": {"trials": 1, "max_epochs": 1000},
-        "baselines": False,
-        "published": {"source": "A paper", "reported": {"test_accuracy": 0.9}},
-    }
+    config = {**PUBLISHED, "name": "old", "budget": {"trials": 1, "max_epochs": 1000}}
     (tmp_path / "old.yaml").write_text(json.dumps(config))
     clear_stop = LocalExperiment.clear_stop
 

@@ -145,7 +145,7 @@ def test_all_seeds_can_be_compared(
     for row in rows:
         assert row["measured_test_accuracy"] is not None, row
         assert row["stands_in"] == row["name"].startswith("sahin")
-        assert (row["scale"], row["epoch"]) == (0.5, 1)
+        assert (row["scale"], row["epochs"]) == (0.5, [1])
     again = command(*arguments, cwd=tmp_path)
     assert json.loads(again.stdout) == rows
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from celltune.search.ledger.events import ExperimentCreated
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import find_experiment
 from tests.search.cli.test_app import run
+from tests.search.evaluation.published import write_config
 from tests.search.evaluation.test_summaries import baseline, retrained
 from tests.search.simulated_search import RAW, make_config, make_controller, steps
 
@@ -37,6 +39,8 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CELLTUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "searches.yaml").write_text(yaml.safe_dump(RAW))
+    (tmp_path / "published").mkdir()
+    write_config(tmp_path / "published")
     experiment(tmp_path / "storage", "empty", 0, test_size=10)
     experiment(tmp_path / "storage", "testless", 9)
     experiment(tmp_path / "storage", "changed", 9, test_size=10)
@@ -56,6 +60,10 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["compare", "."], "has no section 'published'"),
         (["compare", ".", "--only", "search"], "Did you mean 'searches'"),
         (["compare", ".", "--format", "html"], "'html' is not a format"),
+        (
+            ["compare", "published", "--time-budget", "2 weeks"],
+            "--time-budget is '2 weeks'. It must",
+        ),
     ],
 )
 def test_invalid_input_is_one_error_with_exit_code_2(
@@ -117,3 +125,20 @@ def test_evaluate_rejects_a_changed_test_split(storage: Path) -> None:
                     test,
                     message=lambda _: None,
                 )
+
+
+@pytest.mark.parametrize(("reason", "expected"), [("interrupted", 130), ("time", 0)])
+def test_stopped_comparison_prints_results_and_the_command_that_continues(
+    reason: str,
+    expected: int,
+    storage: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("celltune.search.evaluation.comparison._train", lambda *arguments: reason)
+    arguments = ["compare", "published", "--seeds", "2", "--time-budget", "2h", "--format", "json"]
+    code, out, err = run(capsys, monkeypatch, *arguments)
+    assert code == expected
+    assert json.loads(out)[0]["seeds_left"] == [1, 2]
+    assert "0 of 2 trainings are done.\nLeft: old with seed 1, old with seed 2." in err
+    assert f"Continue with: celltune {' '.join(arguments)}" in err
