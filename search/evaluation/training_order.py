@@ -71,7 +71,12 @@ class Costs:
 
 
 def _weights(model: PublishedModel) -> int:
-    """Return the number of parameters without an embedding, which costs only a look-up."""
+    """Return the number of parameters without an embedding, which costs only a look-up.
+
+    A model without a cell has nothing to train.
+    """
     architecture, _ = model_and_training(model.config.space.fixed)
+    if architecture.cell is None:
+        return 0
     network = TextClassifier(architecture, vocabulary_size=2, num_classes=2)
     return sum(each.numel() for each in network.parameters()) - network.embedding.numel()
