@@ -133,7 +133,8 @@ class EarlyStoppingRule(ABC):
           so far, in their order.
         - `take` is called once for each epoch of each trial, with the epochs of a trial in order
           and those of different trials interleaved. It is also called after the last epoch of
-          a trial, and for all epochs in the ledger when a search is resumed.
+          a trial, and for all epochs in the ledger when a search is resumed, but not for the wide
+          part alone, which is not trained.
     """
 
     Settings: ClassVar[type[EarlyStoppingSettings]] = EarlyStoppingSettings

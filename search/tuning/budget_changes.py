@@ -151,7 +151,9 @@ def _extended_trials(
 ) -> list[int]:
     rule = make_rule(config)
     for event in ledger:
-        if rule is not None and isinstance(event, EpochReported):
+        if rule is None or not isinstance(event, EpochReported):
+            continue
+        if not is_wide_only(state.trials[event.number].params):
             rule.take(event.number, event.epoch, event.metrics)
     return [
         trial.number

@@ -325,6 +325,8 @@ class SearchController:
         )
 
     def _continues(self, event: EpochReported) -> bool:
+        if is_wide_only(self.state.trials[event.number].params):
+            return True  # It was not trained, so no trial is compared with it.
         return self._rule is None or self._rule.take(event.number, event.epoch, event.metrics)
 
     def _values(self, trial: TrialRecord) -> list[float]:

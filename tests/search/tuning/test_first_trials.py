@@ -199,3 +199,24 @@ def test_the_exported_study_contains_trials_outside_of_the_space(tmp_path: Path)
     assert (study.trials[0].params, study.trials[0].value) == ({}, 0.7)
     assert "hidden_size" not in study.trials[2].params
     assert study.trials[2].params["num_layers"] == 2
+
+
+def test_no_trial_is_compared_with_the_wide_part_at_a_rung(tmp_path: Path) -> None:
+    config = with_first(budget={"trials": 3, "max_epochs": 4})
+    path = tmp_path / "ledger.jsonl"
+    for _ in range(2):  # in a new search, and after a resume
+        with start_ledger(path) as ledger:
+            search = make_controller(config, ledger)
+            while search.next() is not None:
+                pass
+            good, poor = formula({"wide": "only"}, 1), {"valid_accuracy": 0.6, "valid_loss": 0.4}
+            if search.state.trials[0].status == "unfinished":
+                search.report(0, [EpochReport(1, good, None)])
+                continue
+            assert search.report(1, [EpochReport(1, poor, None)])
+            worse = {**poor, "valid_loss": 0.5}
+            assert not search.report(2, [EpochReport(1, worse, None)])
+            changes = Changes(max_epochs=8)
+            event = budget_event(config, ledger, search.state, changes, at=1.0)
+            assert event is not None
+            assert event.extended == [1]
