@@ -16,10 +16,12 @@ from celltune.data_prep.preparation.selection import (
     load_documents,
     no_tokens_error,
     select_documents,
+    with_normalized_texts,
 )
 from celltune.data_prep.preparation.wide_part import WidePart
 from celltune.data_prep.sources.base import Document, Source, Split
 from celltune.data_prep.text.indexing import index_texts
+from celltune.data_prep.text.normalization import are_normalized
 from celltune.data_prep.text.truncation import drop_unknown, truncate
 from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.vectors.corpus import TrainingCorpus
@@ -78,6 +80,24 @@ class Builder:
             WidePart(config, config.wide, len(source.classes), progress) if config.wide else None
         )
         self._test: _Test | None = None
+        self._read: tuple[tuple[Split, ...], list[Document]] | None = None
+
+    def are_normalized(self, splits: Sequence[Split]) -> bool:
+        """Read splits of the source; return whether normalization leaves their texts unchanged.
+
+        The test split counts only if it determines which duplicates are dropped, so that the answer
+        does not depend on whether it is read for another purpose. A following `build` of the same
+        splits does not read them again.
+
+        Raises:
+            DataError: the data cannot be read or is invalid.
+        """
+        documents = load_documents(self._source, splits, self._progress)
+        self._read = tuple(splits), documents
+        with_test = self._config.duplicates == "drop"
+        return are_normalized(
+            document.text for document in documents if with_test or document.split != "test"
+        )
 
     def build(
         self, fingerprint: str, content: str, splits: Sequence[Split], *, with_test: bool = False
@@ -93,7 +113,7 @@ class Builder:
         Raises:
             DataError: the data cannot be read or is invalid.
         """
-        documents = load_documents(self._source, splits, self._progress)
+        documents = self._documents(splits)
         selected = select_documents(documents, self._source, self._config)
         indexed = self._index(
             [selected.train, selected.valid, *([selected.test] if with_test else [])]
@@ -135,7 +155,7 @@ class Builder:
             DataError: the data cannot be read or is invalid.
         """
         if self._test is None:
-            selected = self.select(splits)
+            selected = self.select(splits, normalize=are_normalized(data.words))
             indexed = self._index([selected.test])
             ids_of_tokens = Vocabulary(data.words).encode(indexed.tokens)
             test = self._finish(indexed.splits[0], ids_of_tokens)
@@ -143,14 +163,25 @@ class Builder:
         prepared = PreparedTest(fingerprint, self._test.split, self._test.info)
         return self._wide.add_test(prepared, data, self._test.documents) if self._wide else prepared
 
-    def select(self, splits: Sequence[Split]) -> SplitDocuments:
+    def select(self, splits: Sequence[Split], *, normalize: bool = True) -> SplitDocuments:
         """Read splits of the source and return the documents of the config's splits.
+
+        Args:
+            splits: splits of the source to read.
+            normalize: normalize the texts; False for data of a release that did not.
 
         Raises:
             DataError: the data cannot be read or is invalid.
         """
-        documents = load_documents(self._source, splits, self._progress)
+        documents = self._documents(splits, normalize=normalize)
         return select_documents(documents, self._source, self._config)
+
+    def _documents(self, splits: Sequence[Split], *, normalize: bool = True) -> list[Document]:
+        """Return the documents of splits of the source, read by `are_normalized` if possible."""
+        read, self._read = self._read, None
+        if read is None or read[0] != tuple(splits):
+            read = tuple(splits), load_documents(self._source, splits, self._progress)
+        return with_normalized_texts(read[1]) if normalize else read[1]
 
     def _index(self, splits: Sequence[Sequence[Document]]) -> _Indexed:
         """Tokenize splits together, so that they have the same ids."""

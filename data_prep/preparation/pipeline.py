@@ -22,6 +22,7 @@ from celltune.data_prep.preparation.selection import (
     require_tokens,
     select_documents,
     split_documents,
+    with_normalized_texts,
 )
 from celltune.data_prep.sources.base import TRAIN, Source, Split
 from celltune.data_prep.sources.factory import open_source
@@ -136,7 +137,7 @@ def survey(config: DataConfig, *, progress: Progress | None = None) -> dict[str,
     """
     source = open_source(config, cache_dir=default_cache_dir(), progress=progress)
     check_vectors(config)
-    documents = load_documents(source, TRAIN, progress)
+    documents = with_normalized_texts(load_documents(source, TRAIN, progress))
     labels = labels_of(documents, source, config)
     indices = split_documents(documents, labels, config)
     require_tokens((documents[index] for index in (*indices.train, *indices.valid)), config)
@@ -188,20 +189,32 @@ class _Preparation:
         self._builder = Builder(config, self._source, vectors, progress)
 
     def data(self, splits: tuple[Split, ...], *, with_test: bool = False) -> PreparedData:
+        for name in (self._fingerprint, self._normalized_fingerprint):
+            if (data := find(self._cache_dir, name, PREPARED)) is not None:
+                return data
+        to_read = self._splits_to_read(splits)
+        unchanged = self._builder.are_normalized(to_read)
+        name = self._fingerprint if unchanged else self._normalized_fingerprint
         return load_or_build(
             self._cache_dir,
-            self._fingerprint,
-            lambda: self._builder.build(
-                self._fingerprint, self._content, self._splits_to_read(splits), with_test=with_test
-            ),
+            name,
+            lambda: self._builder.build(name, self._content, to_read, with_test=with_test),
             PREPARED,
         )
+
+    @property
+    def _normalized_fingerprint(self) -> str:
+        """Fingerprint of data whose texts normalization changes.
+
+        Earlier releases did not normalize, and gave such data other tokens under `_fingerprint`.
+        """
+        return _hash({"of": self._fingerprint, "texts": "NFC"})
 
     def test(self) -> PreparedTest:
         splits = self._splits_with_test()
         content = self._source.digest(self._splits_to_read(splits))
-        name = _hash({"of": self._fingerprint, "test": content})
         data = self.data(splits, with_test=True)
+        name = _hash({"of": data.fingerprint, "test": content})
         return load_or_build(
             self._cache_dir, name, lambda: self._builder.build_test(name, data, splits), TEST
         )

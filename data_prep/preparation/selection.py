@@ -12,6 +12,7 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.preparation.duplicates import SplitDocuments, compare_splits
 from celltune.data_prep.preparation.splits import SplitIndices, stratified_split
 from celltune.data_prep.sources.base import Document, Source, Split
+from celltune.data_prep.text.normalization import normalized
 from celltune.data_prep.text.tokenizers import open_tokenizer
 from celltune.data_prep.types import Progress
 
@@ -22,12 +23,17 @@ PROGRESS_INTERVAL = 500
 def load_documents(
     source: Source, splits: Sequence[Split], progress: Progress | None
 ) -> list[Document]:
-    """Return all documents of some splits of a source.
+    """Return all documents of some splits of a source, with their unchanged texts.
 
     Raises:
         DataError: the data cannot be read or is invalid.
     """
     return list(_report_progress(source.documents(splits), progress))
+
+
+def with_normalized_texts(documents: Iterable[Document]) -> list[Document]:
+    """Return documents with their texts in Unicode's composed form (NFC)."""
+    return [document._replace(text=normalized(document.text)) for document in documents]
 
 
 def select_documents(

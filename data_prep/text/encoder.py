@@ -24,6 +24,7 @@ from celltune.data_prep.dataset.vocabulary import UNK, Vocabulary
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.extensions import TOKENIZERS
 from celltune.data_prep.text.indexing import index_texts
+from celltune.data_prep.text.normalization import are_normalized, normalized
 from celltune.data_prep.text.tokenizers import open_tokenizer, tokenizer_version
 from celltune.data_prep.text.truncation import drop_unknown, truncate
 from celltune.registry import name_in
@@ -104,6 +105,8 @@ class TextEncoder:
                 f"from training."
             )
         self.rules, self._vocabulary = rules, Vocabulary(words)
+        # Releases before normalization have learned such words from texts as they were.
+        self._normalize = are_normalized(words)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -123,6 +126,7 @@ class TextEncoder:
             DataError: a library that the tokenizer needs is not installed.
         """
         rules = self.rules
+        texts = [self._prepared(text) for text in texts]
         indexed = index_texts(texts, rules.tokenizer, lowercase=rules.lowercase)
         ids, offsets = self._vocabulary.encode(indexed.tokens)[indexed.ids], indexed.offsets
         if rules.drop_unknown:
@@ -136,7 +140,8 @@ class TextEncoder:
             DataError: a library that the tokenizer needs is not installed.
         """
         rules = self.rules
-        tokens = open_tokenizer(rules.tokenizer, lowercase=rules.lowercase)(text)
+        tokenizer = open_tokenizer(rules.tokenizer, lowercase=rules.lowercase)
+        tokens = tokenizer(self._prepared(text))
         positions: NDArray[np.int32] = np.arange(len(tokens), dtype=np.int32)
         if rules.drop_unknown:
             known = np.flatnonzero(self._vocabulary.encode(tokens) != UNK).astype(np.int32)
@@ -149,6 +154,9 @@ class TextEncoder:
         removed_at = int(moved[0]) if len(moved) else len(kept)
         ids = self._vocabulary.encode(kept_tokens)
         return SpelledText(kept_tokens, ids, len(positions) - len(kept), removed_at)
+
+    def _prepared(self, text: str) -> str:
+        return normalized(text) if self._normalize else text
 
 
 def is_utf8(text: str) -> bool:
