@@ -22,8 +22,9 @@ from celltune.data_prep.wide.text import SEPARATOR, words_of
 
 TEXTS_AT_ONCE = 2_000
 """Number of texts whose words are strings at the same time."""
-PAIRS_AT_ONCE = 1 << 22
-"""Approximate number of n-grams of characters that are compared at the same time."""
+PAIRS_AT_ONCE = 1 << 20
+"""Approximate number of n-grams of characters that are compared at the same time. Arrays of this
+size are allocated in memory that was used before."""
 SHORTEST_CHARACTERS = 2
 
 _END, _UNKNOWN = -2, -1
@@ -188,7 +189,7 @@ def _joined(texts: Sequence[str]) -> Iterator[str]:
 
 def _sequences(symbols: Integers) -> Integers:
     """Return the number of separators before each position, `(N,)`."""
-    return np.cumsum(symbols == _END)
+    return np.cumsum(symbols == _END, dtype=np.int32)
 
 
 def _rows(table: NgramTable, levels: Iterable[Level], sequences: Integers, total: int) -> Rows:

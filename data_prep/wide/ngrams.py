@@ -141,12 +141,24 @@ def grow(
     return Grown(alphabet, NgramTable(len(alphabet), tables, lengths[0]), levels)
 
 
+def _sorted(keys: Integers) -> tuple[Integers, Integers]:
+    """Sort keys of at least 0; return them, and their indices, which ascend among equal keys."""
+    bits = len(keys).bit_length()
+    if len(keys) and int(keys.max()) >> (63 - bits):
+        order = np.argsort(keys, kind="stable")
+        return keys[order], order
+    # Sorting numbers that contain their index takes less than a fifth of the time of argsort.
+    packed = keys << bits
+    packed |= np.arange(len(keys))
+    packed.sort()
+    return packed >> bits, packed & ((1 << bits) - 1)
+
+
 def _ranks(wanted: Integers, keys: Integers) -> Integers:
     """Return the index of each wanted key in the ascending keys, or -1."""
     # With ascending values, bisection reads the keys in order, which saves more time than sorting
     # takes.
-    order = np.argsort(wanted)
-    ascending = wanted[order]
+    ascending, order = _sorted(wanted)
     positions = np.searchsorted(keys, ascending)
     is_known = np.append(keys, -1)[positions] == ascending
     ranks = np.empty(len(wanted), np.int64)
@@ -167,11 +179,11 @@ def _frequent(
     level: Level, sequences: Integers, weights: NDArray[Any], minimum: int
 ) -> tuple[Level, Integers]:
     """Keep the keys with enough weight; return their ranks, and the ascending keys."""
-    order = np.argsort(level.nodes, kind="stable")
-    keys, containing = level.nodes[order], sequences[level.starts[order]]
+    keys, order = _sorted(level.nodes)
+    containing = sequences[level.starts[order]]
     is_first = np.ones(len(keys), bool)
     np.not_equal(keys[1:], keys[:-1], out=is_first[1:])
-    groups = np.cumsum(is_first) - 1
+    groups = np.cumsum(is_first, dtype=np.int32) - 1
     in_new_sequence = is_first.copy()
     in_new_sequence[1:] |= containing[1:] != containing[:-1]
     totals = np.bincount(groups[in_new_sequence], weights[containing[in_new_sequence]])

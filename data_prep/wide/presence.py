@@ -58,7 +58,9 @@ class Rows:
 
     def select(self, mask: NDArray[np.bool_]) -> Rows:
         """Return the items that the `(K,)` mask selects."""
-        return Rows(self.items[mask], offsets_of(mask)[self.offsets])
+        bounds = pairwise(self.offsets.tolist())
+        lengths = np.array([np.count_nonzero(mask[begin:end]) for begin, end in bounds], np.int64)
+        return Rows(self.items[mask], offsets_of(lengths))
 
     def sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Return the sum of the `(K, ...)` values of the items of each row, `(n, ...)`."""
