@@ -12,6 +12,7 @@ is newly allocated.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -81,7 +82,14 @@ def run_native_layer(
         if mask is not None:
             mask = functional.pad(mask, (0, missing), value=not loop.unbounded)
     states: Tensor = _NativeLayer.apply(  # type: ignore[no-untyped-call]
-        cell, loop, inputs, mask, weights.input_weight, weights.input_bias, *weights.recurrent
+        cell,
+        loop,
+        inputs,
+        mask,
+        batch == 1,
+        weights.input_weight,
+        weights.input_bias,
+        *weights.recurrent,
     )
     return states[:, :, :batch] if missing else states
 
@@ -94,6 +102,7 @@ class _NativeLayer(torch.autograd.Function):
         loop: StepLoop,
         inputs: Tensor,
         mask: Tensor | None,
+        single: bool,
         input_weight: Tensor,
         input_bias: Tensor | None,
         *weights: Tensor,
@@ -105,7 +114,10 @@ class _NativeLayer(torch.autograd.Function):
         buffers = BorrowedBuffers(inputs.dtype)
         work = buffers.borrow(directions, steps, rows, batch)
         for weight, projection in zip(input_weight, work, strict=True):
-            torch.bmm(weight.expand(steps, *weight.shape), inputs, out=projection)
+            if single:
+                projection.zero_()[:, :, 0] = inputs[:, :, 0] @ weight.T
+            else:
+                torch.bmm(weight.expand(steps, *weight.shape), inputs, out=projection)
         if padding is not None and directions == 2:
             block, value = loop.padding_input
             work[1, :, block * size : (block + 1) * size].masked_fill_(padding, value)
@@ -128,6 +140,7 @@ class _NativeLayer(torch.autograd.Function):
             output[:, :size].masked_fill_(padding, 0)
         if any(ctx.needs_input_grad):
             ctx.cell, ctx.loop, ctx.padding, ctx.buffers = cell, loop, padding, buffers
+            ctx.single = single
             ctx.values = (work, hidden, saved)
             ctx.has_bias = input_bias is not None
             ctx.save_for_backward(inputs, input_weight, *weights)
@@ -155,12 +168,13 @@ class _NativeLayer(torch.autograd.Function):
             # Without a gate, the slope of the activation at padding is 1 (tanh), not 0.
             result[1].masked_fill_(ctx.padding, 0)
         projected = result[:, :, :rows]
-        grad_input_weight = _outer_sums(projected, [inputs] * directions)
+        sums = _outer_sums_of_one_document if ctx.single else _outer_sums
+        grad_input_weight = sums(projected, [inputs] * directions)
         grad_inputs = _input_grad(projected, input_weight) if ctx.needs_input_grad[2] else None
-        grad_weights = _recurrent_grads(cell, loop, result, hidden, saved)
+        grad_weights = _recurrent_grads(cell, loop, result, hidden, saved, sums)
         grad_bias = None if bias_grad is None else bias_grad.sum(2)
         buffers.close()
-        return None, None, grad_inputs, None, grad_input_weight, grad_bias, *grad_weights
+        return None, None, grad_inputs, None, None, grad_input_weight, grad_bias, *grad_weights
 
 
 def _weights(weights: list[Tensor] | tuple[Tensor, ...]) -> dict[str, Tensor]:
@@ -242,17 +256,31 @@ def _outer_sums(left: Tensor, right: list[Tensor]) -> Tensor:
     return total[:, :, :columns]
 
 
+def _outer_sums_of_one_document(left: Tensor, right: list[Tensor]) -> Tensor:
+    """Return the same as `_outer_sums` if all columns but the first are zero.
+
+    This is one product over all steps, because products of single columns are slow.
+    """
+    pairs = zip(left, right, strict=True)
+    return torch.stack([a[:, :, 0].T @ b[:, :, 0] for a, b in pairs])
+
+
 def _recurrent_grads(
-    cell: NativeCell, loop: StepLoop, result: Tensor, hidden: Tensor, saved: Tensor | None
+    cell: NativeCell,
+    loop: StepLoop,
+    result: Tensor,
+    hidden: Tensor,
+    saved: Tensor | None,
+    sums: Callable[[Tensor, list[Tensor]], Tensor],
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of the recurrent weights."""
+    """Return the gradients of the recurrent weights; `sums` adds products over the steps."""
     size = result.shape[2] // cell.gradient_blocks
     previous = [hidden[0, :-1], *hidden[1:, 1:]]
     if cell.two_products and saved is not None:
         gates, new = result[:, :, :-size], result[:, :, -size:]
-        return _outer_sums(gates, previous), _outer_sums(new, list(saved))
+        return sums(gates, previous), sums(new, list(saved))
     skipped = (cell.gradient_blocks - loop.blocks) * size
-    return (_outer_sums(result[:, :, skipped:], previous),)
+    return (sums(result[:, :, skipped:], previous),)
 
 
 def _input_grad(projected: Tensor, weight: Tensor) -> Tensor:
