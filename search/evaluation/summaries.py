@@ -119,7 +119,7 @@ def verdict(state: ExperimentState, metric: Metric) -> str:
     sentences: list[str] = []
     if (pair := _best_trial_and_baseline(state, metric)) is not None:
         number, events, baseline = pair
-        sentences.append(_compared("recurrent model", f"trial {number}", events, baseline))
+        sentences.append(_compared("best trial", f"trial {number}", events, baseline))
     ensemble, best = state.ensemble_scores, _best_baseline(state, "train")
     if ensemble is not None and best is not None:
         sentences.append(_compared("ensemble", "the ensemble", [ensemble], best))

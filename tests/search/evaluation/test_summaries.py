@@ -167,11 +167,11 @@ def test_no_evaluation_gives_no_summary_and_no_verdict() -> None:
         (
             300,
             380,
-            "A baseline was better than the recurrent model: trial 1 has a test accuracy of",
+            "A baseline was better than the best trial: trial 1 has a test accuracy of",
         ),
         (350, 349, "is not clearly better than the baselines"),
         (349, 349, "is not clearly better than the baselines"),
-        (349, 350, "A baseline was better than the recurrent model, but not clearly: trial 1 has"),
+        (349, 350, "A baseline was better than the best trial, but not clearly: trial 1 has"),
     ],
 )
 def test_verdict_compares_the_best_trial_with_the_best_baseline(

@@ -10,6 +10,7 @@ import pytest
 from celltune.search.config.schema import SearchConfig
 from celltune.search.evaluation.summaries import verdict
 from celltune.search.ledger.events import (
+    BaselineValidated,
     BudgetChanged,
     ExperimentCreated,
     TrialCreated,
@@ -132,6 +133,23 @@ def test_headline_states_the_uncertainty(demo: LocalExperiment) -> None:
     assert re.search(
         r"400 validation documents. Its 95 % confidence interval \(.*\) is \d\d.\d to", visible
     )
+
+
+def test_the_report_compares_with_the_best_baseline() -> None:
+    state = with_majority(state_of(({"cell": "gru"}, [0.6], "completed")), 0.5)
+    rungs = len(learning_curves(make_config(), state).layout.shapes)
+    state.apply(
+        BaselineValidated(
+            at=9.0, name="nb_svm", valid_accuracy=0.7, valid_macro_f1=0.7, seconds=1.0
+        )
+    )
+    _, visible = read(page(snapshot(make_config(), state)))
+    assert "The best trial is 10.00 points worse than the best linear baseline (nb_svm" in visible
+    figure = learning_curves(make_config(), state)
+    assert 0.7 in [shape.y0 for shape in figure.layout.shapes]
+    assert "baseline nb_svm" in [note.text for note in figure.layout.annotations]
+    by_loss = learning_curves(make_config(metric="valid_loss"), state)
+    assert len(by_loss.layout.shapes) == rungs
 
 
 @pytest.mark.parametrize(("accuracy", "labelled"), [(0.3, False), (0.9, True)])
