@@ -154,5 +154,5 @@ def test_the_ensemble_is_compared_with_the_best_baseline(correct: int, conclusio
     assert verdict(state, "valid_accuracy").startswith(conclusion)
     state.apply(retrained(1, 1, 350))
     both = verdict(state, "valid_accuracy")
-    assert both.startswith("The recurrent model is ")
+    assert both.startswith("The best trial is ")
     assert conclusion in both
