@@ -152,6 +152,11 @@ class NativeNetwork:
         self._cell = _cell(config)
         self._layers = [self._arrange(tensors, layer) for layer in range(config.num_layers)]
 
+    @property
+    def wide_scale(self) -> float:
+        """Factor of the outputs of the wide part in the logits; 0 if the model reads none."""
+        return 0.0 if self._wide_scale is None else float(self._wide_scale[0])
+
     def log_probabilities(self, split: TensorizedSplit) -> NDArray[np.float64]:
         """Return the log-probability of each class for each document.
 

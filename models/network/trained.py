@@ -29,6 +29,11 @@ BATCH_SIZE = 256
 class Network(Protocol):
     """A trained model that reads prepared documents."""
 
+    @property
+    def wide_scale(self) -> float:
+        """Factor of the outputs of the wide part in the logits; 0 if the model reads none."""
+        ...
+
     def log_probabilities(self, split: TensorizedSplit) -> NDArray[np.float64]:
         """Return the log-probability of each class for each document.
 
@@ -57,6 +62,11 @@ class TorchNetwork:
         """
         self._classifier = classifier.eval()
 
+    @property
+    def wide_scale(self) -> float:
+        """Factor of the outputs of the wide part; see `Network`."""
+        return self._classifier.wide_scale.item() if self._classifier.config.wide == "add" else 0.0
+
     def log_probabilities(self, split: TensorizedSplit) -> NDArray[np.float64]:
         """Return the log-probability of each class for each document; see `Network`."""
         from celltune.models.network.predict import log_probabilities
@@ -66,6 +76,8 @@ class TorchNetwork:
 
 class WideNetwork:
     """The wide part alone: its outputs are the logits."""
+
+    wide_scale = 1.0
 
     def log_probabilities(self, split: TensorizedSplit) -> NDArray[np.float64]:
         """Return the log-probability of each class for each document; see `Network`."""

@@ -3,7 +3,9 @@
 ::
 
     DIR/manifest.json       format, size and sha256 of every other file
-        model.safetensors   the weights, by the names of the classifier's parameters
+        model.safetensors   the weights, by the names of the classifier's parameters (not for the
+                            wide part alone)
+        wide.safetensors    the arrays of the wide part, if the model has one
         config.json         the model, the text rules, the classes, the model's origin
         vocabulary.json     the words in the order of their ids, unk and pad first
         README.md           the model card
@@ -12,6 +14,8 @@
 
 No file is unpickled. A bundle is written to a temporary folder, which is then renamed. Before any
 content of a bundle is used, all its files are verified against the manifest.
+
+The format is 2 if the model has a wide part, so that releases without wide parts reject it, else 1.
 """
 
 from __future__ import annotations
@@ -24,14 +28,18 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from celltune.data_prep.errors import DataError
 from celltune.data_prep.text.encoder import TextEncoder, TextRules
 from celltune.data_prep.types import JSON
+from celltune.data_prep.wide.model import WideModel
 from celltune.models.config import ModelConfig
 from celltune.search.errors import ModelError
+from celltune.search.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,15 +47,24 @@ if TYPE_CHECKING:
     from celltune.models.network.trained import Network
     from celltune.search.bundles.predictor import TrainedModel
 
-FORMAT = 1
+Content = TypeVar("Content")
+
+FORMAT, FORMAT_WITH_WIDE = 1, 2
 MANIFEST = "manifest.json"
-WEIGHTS = "model.safetensors"
+WEIGHTS, WIDE = "model.safetensors", "wide.safetensors"
 CONFIG = "config.json"
 VOCABULARY = "vocabulary.json"
 MODEL_CARD = "README.md"
 TERMS = "DATA-TERMS.md"
 ONNX = "model.onnx"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_FIRST_MODEL_FIELDS = frozenset(
+    {
+        *("cell", "hidden_size", "num_layers", "bidirectional", "dropout", "layer_dropout"),
+        *("embedding_size", "embedding_std", "readout", "nonlinearity", "output_relu"),
+    }
+)
+"""Fields of a model that every release knows."""
 
 
 class BundleConfig(BaseModel):
@@ -64,6 +81,18 @@ class BundleConfig(BaseModel):
     """Names of the classes, in the order of the logits."""
     origin: dict[str, Any] = {}
     """Experiment, trial, epoch, metrics, hyperparameters, data and library versions."""
+
+    def content(self) -> bytes:
+        """Return the content of config.json, without new fields that have their defaults.
+
+        A release that does not know such a field can then read the bundle.
+        """
+        content = self.model_dump(mode="json")
+        for name, field in ModelConfig.model_fields.items():
+            is_default = content["model"][name] == field.default
+            if name not in _FIRST_MODEL_FIELDS and is_default:
+                del content["model"][name]
+        return _json(content)
 
 
 def is_bundle(path: Path) -> bool:
@@ -97,6 +126,7 @@ def write_bundle(
     words: Sequence[str],
     tensors: Mapping[str, Tensor],
     other_files: Mapping[str, bytes],
+    wide: WideModel | None = None,
 ) -> None:
     """Write a bundle atomically, and create its parent folders.
 
@@ -104,21 +134,25 @@ def write_bundle(
         path: the folder to write; it must be new or empty.
         config: content of config.json.
         words: the vocabulary in the order of the word ids.
-        tensors: the weights, by the names of the classifier's parameters.
+        tensors: the weights, by the names of the classifier's parameters; empty for the wide part
+            alone.
         other_files: content of the other files by file name.
+        wide: the wide part, if the model has one.
 
     Raises:
         ModelError: the folder is not empty, or cannot be written.
     """
     check_output_folder(path)
-    files = _add_manifest(
-        {
-            WEIGHTS: _weights_file(tensors),
-            CONFIG: _json(config.model_dump(mode="json")),
-            VOCABULARY: json.dumps(list(words)).encode(),
-            **other_files,
-        }
-    )
+    files = {
+        CONFIG: config.content(),
+        VOCABULARY: json.dumps(list(words)).encode(),
+        **other_files,
+    }
+    if tensors:
+        files[WEIGHTS] = _weights_file(tensors)
+    if wide is not None:
+        files[WIDE] = _wide_file(wide)
+    files = _add_manifest(files)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -144,12 +178,20 @@ def _weights_file(tensors: Mapping[str, Tensor]) -> bytes:
     return save(contiguous, metadata={"format": "pt"})
 
 
+def _wide_file(wide: WideModel) -> bytes:
+    from safetensors.numpy import save
+
+    content: bytes = save(wide.arrays())
+    return content
+
+
 def _add_manifest(files: Mapping[str, bytes]) -> dict[str, bytes]:
     checksums: dict[str, JSON] = {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         for name, content in sorted(files.items())
     }
-    return {**files, MANIFEST: _json({"format": FORMAT, "files": checksums})}
+    form = FORMAT_WITH_WIDE if WIDE in files else FORMAT
+    return {**files, MANIFEST: _json({"format": form, "files": checksums})}
 
 
 def _json(content: Any) -> bytes:
@@ -179,8 +221,9 @@ def load_bundle(path: Path) -> TrainedModel:
     files = _read_verified(path)
     config = _parse_config(path, files[CONFIG])
     words = _parse_vocabulary(path, files[VOCABULARY])
-    network = _load_network(path, config, len(words), files[WEIGHTS])
-    return TrainedModel(network, TextEncoder(config.text, words), config.classes)
+    network = _load_network(path, config, len(words), files)
+    wide = None if config.model.wide == "none" else _load_wide(path, config, files)
+    return TrainedModel(network, TextEncoder(config.text, words), config.classes, wide)
 
 
 def _read_verified(path: Path) -> dict[str, bytes]:
@@ -190,21 +233,28 @@ def _read_verified(path: Path) -> dict[str, bytes]:
         listed = {str(name): dict(entry) for name, entry in manifest["files"].items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _invalid(path, MANIFEST, "is truncated or modified") from error
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") not in (FORMAT, FORMAT_WITH_WIDE):
         raise _invalid(
             path,
             MANIFEST,
-            f"has the format {manifest.get('format')!r}; this version supports {FORMAT}",
+            f"has the format {manifest.get('format')!r}; this version supports {FORMAT} and "
+            f"{FORMAT_WITH_WIDE}",
         )
     files = {}
-    for name in sorted({WEIGHTS, CONFIG, VOCABULARY, *listed}):
-        if name not in listed:
-            raise _invalid(path, MANIFEST, f"does not list {name}")
+    for name in sorted({CONFIG, VOCABULARY, *listed}):
+        _listed(path, listed, name)
         if not _FILE_NAME.fullmatch(name):
             raise _invalid(path, MANIFEST, f"lists {name!r}, which is not a valid file name")
         files[name] = _read(path, name)
         _verify(path, name, files[name], listed[name])
     return files
+
+
+def _listed(path: Path, files: Mapping[str, Content], name: str) -> Content:
+    """Return a file's entry; the manifest has to list every file that is read."""
+    if name not in files:
+        raise _invalid(path, MANIFEST, f"does not list {name}")
+    return files[name]
 
 
 def _verify(path: Path, name: str, content: bytes, entry: Mapping[str, Any]) -> None:
@@ -246,17 +296,45 @@ def _parse_vocabulary(path: Path, content: bytes) -> list[str]:
 
 
 def _load_network(
-    path: Path, config: BundleConfig, vocabulary_size: int, weights: bytes
+    path: Path, config: BundleConfig, vocabulary_size: int, files: Mapping[str, bytes]
 ) -> Network:
+    from celltune.models.network.trained import load_network
+
+    has_network = config.model.wide != "only"
+    weights = _read_arrays(path, WEIGHTS, files) if has_network else {}
+    try:
+        return load_network(config.model, vocabulary_size, len(config.classes), weights)
+    except ValueError as error:
+        raise _invalid(path, WEIGHTS, f"does not match the model: {error}") from error
+
+
+def _load_wide(path: Path, config: BundleConfig, files: Mapping[str, bytes]) -> WideModel:
+    arrays = _read_arrays(path, WIDE, files)
+    try:
+        wide = WideModel.from_arrays(arrays)
+    except DataError as error:
+        raise _invalid(path, WIDE, f"contains no wide part: {str(error).rstrip('.')}") from error
+    expected = 1 if len(config.classes) == 2 else len(config.classes)
+    if wide.outputs != expected:
+        raise _invalid(
+            path,
+            WIDE,
+            f"has {counted(wide.outputs, 'output')}, but {len(config.classes)} classes need "
+            f"{expected}",
+        )
+    return wide
+
+
+def _read_arrays(path: Path, name: str, files: Mapping[str, bytes]) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    from celltune.models.network.trained import load_network
-
     try:
-        return load_network(config.model, vocabulary_size, len(config.classes), load(weights))
-    except (SafetensorError, ValueError) as error:
-        raise _invalid(path, WEIGHTS, f"does not match the model: {error}") from error
+        arrays: dict[str, NDArray[Any]] = load(_listed(path, files, name))
+    # A type that numpy does not have, such as bfloat16, is an AttributeError or a KeyError.
+    except (SafetensorError, ValueError, AttributeError, KeyError) as error:
+        raise _invalid(path, name, f"contains no arrays: {error}") from error
+    return arrays
 
 
 def _invalid(path: Path, name: str, reason: str) -> ModelError:

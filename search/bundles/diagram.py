@@ -16,7 +16,7 @@ from celltune.search.config.space import Choice, Dimension, model_and_training
 from celltune.search.errors import ModelError, OptionError
 from celltune.search.storage.locate import find_experiment
 from celltune.search.types import ParameterValue
-from celltune.search.wording import describe_architecture
+from celltune.search.wording import counted, describe_architecture
 from celltune.spelling import closest_match
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _COLORS = {
     "recurrent": "#fde3c0",
     "readout": "#e3f1d9",
     "output": "#ecdff2",
+    "wide": "#fbe0e0",
 }
 _BOX_WIDTH, _BOX_HEIGHT = 3.5, 0.78
 """Size of a box, in inches."""
@@ -45,6 +46,8 @@ class Box:
     title: str
     description: str
     num_weights: int = 0
+    reads_previous: bool = True
+    """Whether its input is the output of the previous stage."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,19 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class WideAlone:
+    """A model that is the wide part alone."""
+
+    num_classes: int
+    num_weights: int
+    """0 if it is unknown."""
+
+
+@dataclass(frozen=True)
 class Diagram:
     """A model to draw."""
 
-    classifier: TextClassifier
+    classifier: TextClassifier | WideAlone
     max_tokens: int
     """Number of words that the model reads of a text."""
     title: str
@@ -68,7 +80,13 @@ class Diagram:
     """Origin of the model; may be empty."""
 
     def stages(self) -> list[Stage]:
-        """Return the components from text to probability; their weights are all of the model's."""
+        """Return the components from text to probability.
+
+        Their weights are all of the classifier's. Those of a wide part next to it belong to the
+        data.
+        """
+        if isinstance(self.classifier, WideAlone):
+            return _wide_stages(self.classifier)
         classifier, config = self.classifier, self.classifier.config
         vocabulary_size, embedding_size = classifier.embedding.shape
         num_logits, features = classifier.output_weight.shape
@@ -78,7 +96,7 @@ class Diagram:
         activation = ", relu" if config.output_relu else ""
         table = f"{vocabulary_size:,} words x {embedding_size}{dropout}"
         readout = f"{classifier.readout.description or config.readout}{activation}{dropout}"
-        link = "sigmoid" if num_logits == 1 else "softmax"
+        output = Box("output", "output layer", f"{features} to {num_logits}", output_weights)
         return [
             Stage((Box("text", "text", f"at most {self.max_tokens} words (T)"),), "T word ids"),
             Stage(
@@ -87,11 +105,8 @@ class Diagram:
             ),
             *_recurrent_stages(classifier),
             Stage((Box("readout", "readout", readout, readout_weights),), f"{features}"),
-            Stage(
-                (Box("output", "output layer", f"{features} to {num_logits}", output_weights),),
-                f"{num_logits}",
-            ),
-            Stage((Box("text", link, f"probabilities of {classifier.num_classes} classes"),), ""),
+            Stage((output, *_wide_boxes(classifier)), f"{num_logits}"),
+            _probabilities(classifier.num_classes),
         ]
 
     def render(self, picture_format: str) -> bytes:
@@ -178,9 +193,10 @@ def _trial_diagram(name: str, number: int | None, storage: Path | str | None) ->
     from celltune.search.bundles.trial_model import load_trial_model
 
     model = load_trial_model(find_experiment(name, storage), number)
-    architecture = describe_architecture(model.classifier.config)
+    architecture = describe_architecture(model.architecture)
+    num_weights = int(model.epoch.metrics.get("parameters", 0))
     return Diagram(
-        model.classifier,
+        model.classifier or WideAlone(model.sizes[1], num_weights),
         model.config.data.max_tokens,
         title=f"{name}, trial {model.trial.number}: {architecture}",
         note=f"after epoch {model.epoch.epoch}",
@@ -200,8 +216,14 @@ def _config_diagram(path: str, overrides: Sequence[str]) -> Diagram:
     names = ", ".join(name for name in ModelConfig.model_fields if name in searched)
     # The vocabulary also contains the unknown word and padding. Without data, two classes are
     # assumed.
+    num_classes = len(config.data.classes or "01")
+    classifier = (
+        WideAlone(num_classes, 0)
+        if model.wide == "only"
+        else TextClassifier(model, config.data.vocabulary_size + 2, num_classes)
+    )
     return Diagram(
-        TextClassifier(model, config.data.vocabulary_size + 2, len(config.data.classes or "01")),
+        classifier,
         config.data.max_tokens,
         title=f"{config.name}: {describe_architecture(model)}",
         note=f"one model of the space; searched: {names}" if names else "",
@@ -228,6 +250,28 @@ def middle(dimension: Dimension) -> ParameterValue:
     if dimension.step is not None:
         value = low + round((value - low) / dimension.step) * dimension.step
     return round(value) if dimension.integer else value
+
+
+def _wide_stages(model: WideAlone) -> list[Stage]:
+    """Return the components of a model that is the wide part alone."""
+    num_logits = 1 if model.num_classes == 2 else model.num_classes
+    description = "linear, with naive Bayes log-count ratios"
+    return [
+        Stage((Box("text", "text", "the whole text"),), "n-grams of words and characters"),
+        Stage((Box("wide", "wide part", description, model.num_weights),), f"{num_logits}"),
+        _probabilities(model.num_classes),
+    ]
+
+
+def _wide_boxes(classifier: TextClassifier) -> Iterator[Box]:
+    if classifier.config.wide == "add":
+        text = f"n-grams of the whole text, times {classifier.wide_scale.item():.2f}"
+        yield Box("wide", "wide part", text, classifier.wide_scale.numel(), reads_previous=False)
+
+
+def _probabilities(num_classes: int) -> Stage:
+    link = "sigmoid" if num_classes == 2 else "softmax"
+    return Stage((Box("text", link, f"probabilities of {num_classes} classes"),), "")
 
 
 def _recurrent_stages(classifier: TextClassifier) -> Iterator[Stage]:
@@ -263,8 +307,11 @@ def _draw_stages(axes: Any, stages: Sequence[Stage], width: float) -> None:
         ]
         for center, box in zip(centers, stage.boxes, strict=True):
             _draw_box(axes, center, top, box)
+        readers = [
+            center for center, box in zip(centers, stage.boxes, strict=True) if box.reads_previous
+        ]
         for start in previous_centers:
-            for end in centers:
+            for end in readers:
                 arrow = {"arrowstyle": "-|>", "lw": 1}
                 axes.annotate("", (end, top), (start, top - _GAP), arrowprops=arrow)
         if previous_centers:
@@ -289,7 +336,7 @@ def _draw_box(axes: Any, center: float, top: float, box: Box) -> None:
     )
     lines = [box.description]
     if box.num_weights:
-        lines.append(f"{box.num_weights:,} weights")
+        lines.append(counted(box.num_weights, "weight"))
     title_y = top + _BOX_HEIGHT / 2 - 0.1 * len(lines)
     axes.text(center, title_y, box.title, ha="center", va="center", size=10, weight="bold")
     for number, line in enumerate(lines, start=1):

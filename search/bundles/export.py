@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.text.encoder import TextEncoder
 from celltune.data_prep.types import Progress
+from celltune.data_prep.wide.model import WideModel
 from celltune.search.bundles.bundle import (
     MODEL_CARD,
     ONNX,
@@ -55,15 +56,14 @@ def load_model(
                 "`trial`."
             )
         return load_bundle(path)
-    from celltune.models.network.trained import network_of
+    from celltune.models.network.trained import WideNetwork, network_of
     from celltune.search.bundles.predictor import TrainedModel
-    from celltune.search.bundles.trial_model import load_data, load_trial_model
-    from celltune.search.storage.locate import find_experiment
 
     model = load_trial_model(find_experiment(source, storage), trial)
     data = load_data(model)
+    network = WideNetwork() if model.classifier is None else network_of(model.classifier)
     reader = TextEncoder(model.text_rules, data.words)
-    return TrainedModel(network_of(model.classifier), reader, data.classes)
+    return TrainedModel(network, reader, data.classes, _wide_part(model, data))
 
 
 def export(
@@ -77,8 +77,9 @@ def export(
 ) -> TrialModel:
     """Export the model of a trial's best epoch to a folder of its own, a bundle.
 
-    A bundle contains the weights (safetensors), the config, the vocabulary, a model card and the
-    terms of the data. It needs neither the experiment nor its data. Load it with `load_model`.
+    A bundle contains the weights and the wide part (safetensors), the config, the vocabulary, a
+    model card and the terms of the data. It needs neither the experiment nor its data. Load it with
+    `load_model`.
 
     Args:
         name: name of the experiment.
@@ -96,9 +97,9 @@ def export(
     check_output_folder(path)
     model = load_trial_model(find_experiment(name, storage), trial)
     data = load_data(model, progress)
-    extra = {ONNX: _onnx_file(model.classifier)} if onnx else {}
+    extra = {ONNX: _onnx_file(model)} if onnx else {}
     config = BundleConfig(
-        model=model.classifier.config,
+        model=model.architecture,
         text=model.text_rules,
         classes=data.classes,
         origin=_origin(model, data),
@@ -107,8 +108,23 @@ def export(
         MODEL_CARD: model_card(model, data, has_onnx=onnx).encode(),
         TERMS: data_terms(model.config.data).encode(),
     }
-    write_bundle(path, config, data.words, model.classifier.state_dict(), {**pages, **extra})
+    weights = {} if model.classifier is None else model.classifier.state_dict()
+    wide = _wide_part(model, data)
+    write_bundle(path, config, data.words, weights, {**pages, **extra}, wide)
     return model
+
+
+def _wide_part(model: TrialModel, data: PreparedData) -> WideModel | None:
+    """Return the wide part that a model reads the outputs of."""
+    if model.architecture.wide == "none":
+        return None
+    if data.wide is None:
+        raise ModelError(
+            f"Trial {model.trial.number} of '{model.experiment}' has a wide part, but the prepared "
+            f"data (fingerprint {data.fingerprint[:12]}) has none. Remove it from the cache, so "
+            "that it is prepared again."
+        )
+    return data.wide
 
 
 def _origin(model: TrialModel, data: PreparedData) -> dict[str, Any]:
@@ -125,8 +141,15 @@ def _origin(model: TrialModel, data: PreparedData) -> dict[str, Any]:
     }
 
 
-def _onnx_file(classifier: TextClassifier) -> bytes:
+def _onnx_file(model: TrialModel) -> bytes:
     """Return the model as an ONNX file that onnxruntime was checked with."""
+    classifier = model.classifier
+    if classifier is None:
+        raise ModelError(
+            f"Trial {model.trial.number} of '{model.experiment}' is the wide part alone, a linear "
+            "model on n-grams of text, which has no ONNX form. Nothing was written. Omit `onnx`, "
+            "or choose another `trial`."
+        )
     try:
         import onnxruntime
 
@@ -161,8 +184,14 @@ def _largest_difference(
 
     vocabulary_size = len(classifier.embedding)
     ids = np.random.default_rng(0).integers(0, vocabulary_size, (len(lengths), max(lengths)))
-    steps = np.array(lengths, np.int64)
+    inputs = {"ids": ids, "lengths": np.array(lengths, np.int64)}
+    wide = None
+    if classifier.config.wide == "add":
+        shape = (len(lengths), len(classifier.output_bias))
+        inputs["wide"] = np.random.default_rng(1).normal(0, 3, shape).astype(np.float32)
+        wide = torch.from_numpy(inputs["wide"])
     with torch.inference_mode():
-        expected = classifier(torch.from_numpy(ids.T.copy()), torch.from_numpy(steps)).numpy()
-    actual = session.run(["logits"], {"ids": ids, "lengths": steps})[0]
+        steps = torch.from_numpy(inputs["lengths"])
+        expected = classifier(torch.from_numpy(ids.T.copy()), steps, wide=wide).numpy()
+    actual = session.run(["logits"], inputs)[0]
     return float(np.abs(expected - actual).max())

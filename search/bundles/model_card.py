@@ -11,6 +11,7 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.extensions import SOURCES
 from celltune.search.baselines.comparison import noise_text
+from celltune.search.bundles.model_card_sections import usage, wide_section
 from celltune.search.bundles.trial_model import TrialModel
 from celltune.search.ledger.events import BaselineReported, EvaluationReported
 from celltune.search.metrics import difference_error
@@ -36,17 +37,18 @@ def model_card(model: TrialModel, data: PreparedData, *, has_onnx: bool) -> str:
         data: the prepared data that it was trained on.
         has_onnx: whether the bundle contains model.onnx.
     """
-    architecture = describe_architecture(model.classifier.config)
+    architecture = describe_architecture(model.architecture)
     sections = [
         f"# {model.experiment}, trial {model.trial.number}: {architecture}",
         _introduction(model, data),
         "## Quality",
         _quality_table(model),
         _limits(model),
+        *wide_section(model, data),
         "## Training data",
         _training_data(model.config.data, data),
         "## Usage",
-        _usage(data.num_classes, has_onnx),
+        usage(data.num_classes, has_onnx=has_onnx, has_wide=model.architecture.wide != "none"),
         "## Hyperparameters",
         _hyperparameters(model),
     ]
@@ -62,6 +64,11 @@ def data_terms(data: DataConfig) -> str:
         provenance.terms,
         "`vocabulary.json` contains single words of these texts, but no complete text.",
     ]
+    if data.wide is not None:
+        paragraphs.append(
+            "`wide.safetensors`, if the model has a wide part, contains words and n-grams of at "
+            f"most {data.wide.words} words, but no complete text that is longer."
+        )
     if data.vectors is not None:
         settings = json.dumps(data.vectors.model_dump(mode="json", exclude_none=True))
         paragraphs.append(
@@ -74,8 +81,13 @@ def data_terms(data: DataConfig) -> str:
 
 def _introduction(model: TrialModel, data: PreparedData) -> str:
     names = ", ".join(f"`{name}`" for name in data.classes)
+    kind = {
+        "none": "recurrent text classifier",
+        "add": "recurrent text classifier with a wide part",
+        "only": "linear text classifier",
+    }[model.architecture.wide]
     return (
-        f"A recurrent text classifier for the classes {names}. It was found by a search of "
+        f"A {kind} for the classes {names}. It was found by a search of "
         f"{counted(model.config.budget.trials, 'trial')} with celltune {VERSION}. Its "
         f"weights are those of trial {model.trial.number} after epoch {model.epoch.epoch} of "
         f"{model.trial.epochs_done}, the trial's best epoch by {model.config.metric}."
@@ -201,28 +213,8 @@ def _split_line(name: str, counts: Any) -> str:
     )
 
 
-def _usage(num_classes: int, has_onnx: bool) -> str:
-    text = """```sh
-celltune predict ./THIS-FOLDER "a text of your own"
-celltune predict ./THIS-FOLDER --file documents.csv --text-column text --format csv
-```
-
-```python
-from celltune import load_model
-
-load_model("./THIS-FOLDER").predict(["a text of your own"])
-```"""
-    if not has_onnx:
-        return text
-    logits = "(batch,)" if num_classes == 2 else f"(batch, {num_classes})"
-    return f"""{text}
-
-The inputs of `model.onnx` are `ids` (batch, time), int64 and padded at the end, and `lengths`
-(batch,), int64 and at least 1. Its outputs are `logits` {logits} and `probabilities`
-(batch, {num_classes}). The id of a word is its index in `vocabulary.json`, 0 if it is not there;
-padding is 1. `text` in `config.json` contains the rules by which texts are split into words."""
-
-
 def _hyperparameters(model: TrialModel) -> str:
-    settings = {**model.classifier.config.model_dump(mode="json"), **model.trial.params}
+    settings = model.trial.params
+    if model.classifier is not None:
+        settings = {**model.architecture.model_dump(mode="json"), **model.trial.params}
     return "```json\n" + json.dumps(settings, indent=2) + "\n```"

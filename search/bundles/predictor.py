@@ -6,7 +6,7 @@ Imports neither Ray nor Optuna, and torch only for models that the C++ code cann
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from celltune.data_prep.dataset.tensorized import TensorizedSplit
 from celltune.data_prep.dataset.vocabulary import UNK
 from celltune.data_prep.text.encoder import TextEncoder, as_split, has_known_token, is_utf8
-from celltune.models.network.trained import Network
+from celltune.data_prep.wide.model import WideModel
+from celltune.models.network.trained import Network, WideNetwork
 from celltune.search.errors import ModelError
 
 TEXTS_AT_ONCE = 20_000
@@ -24,6 +25,7 @@ bounds the memory."""
 NOT_UTF8 = "is not valid UTF-8"
 EMPTY = "contains no word"
 UNKNOWN = "contains no word of the model's vocabulary"
+UNKNOWN_NGRAMS = "contains neither a word of the model's vocabulary nor an n-gram of its wide part"
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,32 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Ngram:
+    """An n-gram of an explained text that the wide part knows."""
+
+    text: str
+    """The n-gram in normalized form. A space at an end of an n-gram of characters is the start or
+    the end of a word."""
+    kind: str
+    """What it consists of: "words" or "characters"."""
+    contribution: float
+    """What it adds to the log-odds of the text's label; for more than two classes, to those of the
+    label against the rest, before the outputs are normalized."""
+
+
+@dataclass(frozen=True)
 class Explanation:
-    """A prediction, and how it changes word by word."""
+    """A prediction, how it changes word by word, and the n-grams that contribute to it."""
 
     prediction: Prediction
     steps: tuple[Step, ...]
-    """The words that the model reads, in their order."""
+    """The words that the network reads, in their order; empty for the wide part alone."""
     gap: int
     """Number of words that were left out because the text is longer than the model reads."""
     gap_at: int
     """Index of the step before which the words were left out."""
+    ngrams: tuple[Ngram, ...] = ()
+    """The n-grams of the whole text that the wide part knows, the strongest first."""
 
 
 class TrainedModel:
@@ -73,16 +91,24 @@ class TrainedModel:
         network: the network.
         reader: converts texts to word ids, as for the network's training data.
         classes: names of the classes.
+        wide: the wide part, if the network reads its outputs.
     """
 
-    def __init__(self, network: Network, reader: TextEncoder, classes: Sequence[str]) -> None:
-        self.network, self.reader = network, reader
+    def __init__(
+        self,
+        network: Network,
+        reader: TextEncoder,
+        classes: Sequence[str],
+        wide: WideModel | None = None,
+    ) -> None:
+        self.network, self.reader, self.wide = network, reader, wide
         self.classes = tuple(classes)
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Classify texts.
 
-        A text without a word that the model knows gets a note instead of a label.
+        A text without a word that the model knows gets a note instead of a label, unless a wide
+        part knows one of its n-grams of characters. The network then reads unknown words.
 
         Args:
             texts: any number of texts. Apart from rounding, the prediction for a text does not
@@ -111,16 +137,21 @@ class TrainedModel:
         return prediction
 
     def explain(self, text: str) -> Explanation:
-        """Show how the probability of the text's label changes word by word.
+        """Show how the probability of the text's label changes word by word, and its n-grams.
 
         The probability at a word is that of the text which ends with this word. It is therefore
         comparable between all cells and readouts. The backward direction of a bidirectional model
-        starts at each of these words.
+        starts at each of these words. The outputs of a wide part are those of the whole text at
+        every word.
 
         Raises:
             ModelError: there is no prediction for the text.
         """
         prediction = self.predict_one(text)
+        label = self.classes.index(prediction.label or "")
+        ngrams = self._ngrams(text, label)
+        if isinstance(self.network, WideNetwork):
+            return Explanation(prediction, (), 0, 0, ngrams)
         spelled = self.reader.spell(text)
         count = len(spelled.tokens)
         lengths = np.arange(count + 1, dtype=np.int64)
@@ -128,25 +159,51 @@ class TrainedModel:
             np.concatenate([spelled.ids[:length] for length in lengths[1:]]),
             np.cumsum(lengths, dtype=np.int64),
             np.zeros(count, np.int64),
+            None if self.wide is None else np.repeat(self.wide.logits([text]), count, axis=0),
         )
-        label = self.classes.index(prediction.label or "")
         probabilities: list[float] = self._probabilities(prefixes)[:, label].tolist()
         changes: list[float | None] = [None, *np.diff(probabilities).tolist()]
         known = (spelled.ids != UNK).tolist()
         steps = map(Step, spelled.tokens, known, probabilities, changes)
-        return Explanation(prediction, tuple(steps), spelled.num_removed, spelled.removed_at)
+        return Explanation(
+            prediction, tuple(steps), spelled.num_removed, spelled.removed_at, ngrams
+        )
+
+    def _ngrams(self, text: str, label: int) -> tuple[Ngram, ...]:
+        """Return what the n-grams of a text add to the log-odds of a class."""
+        if self.wide is None:
+            return ()
+        # Two classes have one output, the log-odds of class 1.
+        output, sign = (label, 1.0) if self.wide.outputs > 1 else (0, 1.0 if label else -1.0)
+        factor = sign * self.network.wide_scale
+        return tuple(
+            Ngram(each.ngram, each.kind, factor * float(each.values[output]))
+            for each in self.wide.contributions(text)
+        )
 
     def _predict_block(self, texts: Sequence[str]) -> list[Prediction]:
         valid = [is_utf8(text) for text in texts]
         readable = [text if is_valid else "" for text, is_valid in zip(texts, valid, strict=True)]
         ids, offsets = self.reader.encode(readable)
-        has_word, has_known_word = has_known_token(ids, offsets)
-        rows = iter(self._probabilities(as_split(ids, offsets, has_known_word)))
-        flags = zip(valid, has_word.tolist(), has_known_word.tolist(), strict=True)
+        has_word, readable_by_model = has_known_token(ids, offsets)
+        if self.wide is not None:
+            for index in np.flatnonzero(has_word & ~readable_by_model):
+                readable_by_model[index] = bool(self.wide.contributions(readable[index]))
+        split = as_split(ids, offsets, readable_by_model)
+        if self.wide is not None:
+            chosen = [readable[index] for index in np.flatnonzero(readable_by_model)]
+            split = replace(split, wide=self.wide.logits(chosen))
+        rows = iter(self._probabilities(split))
+        flags = zip(valid, has_word.tolist(), readable_by_model.tolist(), strict=True)
         return [
-            self._prediction(next(rows)) if known else _no_prediction(is_valid, any_word)
+            self._prediction(next(rows)) if known else self._no_prediction(is_valid, any_word)
             for is_valid, any_word, known in flags
         ]
+
+    def _no_prediction(self, is_valid: bool, any_word: bool) -> Prediction:
+        unknown = UNKNOWN if self.wide is None else UNKNOWN_NGRAMS
+        note = NOT_UTF8 if not is_valid else unknown if any_word else EMPTY
+        return Prediction(None, None, {}, note)
 
     def _probabilities(self, split: TensorizedSplit) -> NDArray[np.float64]:
         """Return the probabilities of all classes for each text, (n, C)."""
@@ -159,13 +216,8 @@ class TrainedModel:
         return Prediction(self.classes[best], values[best], by_name)
 
 
-def _no_prediction(is_valid: bool, any_word: bool) -> Prediction:
-    note = NOT_UTF8 if not is_valid else UNKNOWN if any_word else EMPTY
-    return Prediction(None, None, {}, note)
-
-
 def _advice(note: str) -> str:
-    if note == UNKNOWN:
+    if note in (UNKNOWN, UNKNOWN_NGRAMS):
         return "Give a text in the language and the domain of the training data."
     return "Give a text with at least one word, in UTF-8."
 

@@ -57,8 +57,12 @@ class TrialModel:
     """Comparison of `epoch` with the best of them; None if there are none."""
     created: ExperimentCreated | None
     """The event that contains the majority class; None if the ledger begins without it."""
-    classifier: TextClassifier
-    """Classifier with the weights of `epoch`, in evaluation mode."""
+    architecture: ModelConfig
+    """Architecture of the model."""
+    sizes: tuple[int, int]
+    """Number of ids of the vocabulary, and number of classes."""
+    classifier: TextClassifier | None
+    """Classifier with the weights of `epoch`, in evaluation mode; None for the wide part alone."""
 
     @property
     def fingerprint(self) -> str:
@@ -101,9 +105,10 @@ def load_trial_model(experiment: Experiment, number: int | None) -> TrialModel:
         )
     tensors, meta = _read_checkpoint(experiment, trial, epoch)
     try:
-        model = ModelConfig.model_validate(meta.get("model"))
-        num_classes = int(meta["num_classes"])
-        classifier = load_classifier(model, len(tensors["embedding"]), num_classes, tensors)
+        architecture = ModelConfig.model_validate(meta.get("model"))
+        sizes = int(meta["vocabulary_size"]), int(meta["num_classes"])
+        has_network = architecture.wide != "only"
+        classifier = load_classifier(architecture, *sizes, tensors) if has_network else None
     except (ValueError, KeyError, TypeError) as error:
         raise _incompatible(experiment.name, trial, epoch, str(error)) from error
     evaluations = tuple(
@@ -121,6 +126,8 @@ def load_trial_model(experiment: Experiment, number: int | None) -> TrialModel:
         validated=tuple(state.validated.values()),
         comparison=compare_epoch(state, epoch),
         created=state.created,
+        architecture=architecture,
+        sizes=sizes,
         classifier=classifier,
     )
 
@@ -138,8 +145,7 @@ def load_data(model: TrialModel, progress: Progress | None = None) -> PreparedDa
         InputError: the original data is not available, or does not match the model.
     """
     data = load_prepared(model.experiment, model.config.data, model.fingerprint, progress)
-    sizes = (data.vocabulary_size, data.num_classes)
-    expected = (len(model.classifier.embedding), model.classifier.num_classes)
+    sizes, expected = (data.vocabulary_size, data.num_classes), model.sizes
     if sizes != expected:
         raise DataError(
             f"The model has {expected[0]:,} words and {counted(expected[1], 'class', 'classes')}, "

@@ -24,7 +24,9 @@ from celltune.search.errors import OptionError
 from celltune.search.wording import NOT_ABOVE_MAJORITY, counted, describe_params, metric_text
 
 if TYPE_CHECKING:
-    from celltune.search.bundles.predictor import TrainedModel
+    from rich.console import Console
+
+    from celltune.search.bundles.predictor import Explanation, TrainedModel
     from celltune.search.cli.prediction_output import Row
 
 Trial = Annotated[
@@ -47,9 +49,9 @@ def export(
 ) -> None:
     """Export the model of a trial as a self-contained folder.
 
-    The folder contains the weights of the trial's best epoch (safetensors), the config, the
-    vocabulary, a model card with the scores and the data's licence, and a manifest with checksums.
-    Prediction needs neither the experiment nor its data.
+    The folder contains the weights of the trial's best epoch and its wide part (safetensors), the
+    config, the vocabulary, a model card with the scores and the data's licence, and a manifest with
+    checksums. Prediction needs neither the experiment nor its data.
     """
     from celltune.search.bundles.export import export as write
 
@@ -100,14 +102,17 @@ def predict(
     ] = "table",
     explain: Annotated[
         bool,
-        typer.Option("--explain", help="Show the probability after each word of one text."),
+        typer.Option(
+            "--explain", help="Show the probability after each word of one text, and its n-grams."
+        ),
     ] = False,
     trial: Trial = None,
     storage: Storage = None,
 ) -> None:
     """Predict the class of each text and the probability of that class.
 
-    A text without any word that the model knows cannot be classified. If it is the only text, this
+    A text without any word that the model knows cannot be classified, unless its wide part knows
+    an n-gram of characters. If it is the only text, this
     is an error; among several texts, its label is empty and a note gives the reason.
     """
     from celltune.search.cli.prediction_output import FORMATS
@@ -182,14 +187,24 @@ def _explain(model: TrainedModel, text: str, form: str) -> None:
     else:
         console = make_console()
         console.print(prediction_output.heading(explanation), highlight=False)
-        if console.is_terminal and len(explanation.steps) > prediction_output.LARGEST_STEPS:
-            console.print(prediction_output.coloured(explanation))
-            console.print(prediction_output.LEGEND, style="dim", highlight=False)
-            console.print("\nLargest changes:")
-            largest = prediction_output.LARGEST_STEPS
-            console.print(prediction_output.step_table(explanation, largest=largest))
-        else:
-            console.print(prediction_output.step_table(explanation))
+        if explanation.steps:
+            _print_steps(console, explanation)
+        if model.wide is not None:
+            console.print(f"\n{prediction_output.ngram_heading(explanation)}", highlight=False)
+            console.print(prediction_output.ngram_table(explanation))
+
+
+def _print_steps(console: Console, explanation: Explanation) -> None:
+    from celltune.search.cli import prediction_output
+
+    if console.is_terminal and len(explanation.steps) > prediction_output.LARGEST_STEPS:
+        console.print(prediction_output.coloured(explanation))
+        console.print(prediction_output.LEGEND, style="dim", highlight=False)
+        console.print("\nLargest changes:")
+        largest = prediction_output.LARGEST_STEPS
+        console.print(prediction_output.step_table(explanation, largest=largest))
+    else:
+        console.print(prediction_output.step_table(explanation))
 
 
 def graph(

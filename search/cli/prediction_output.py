@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rich.text import Text
 
-from celltune.search.bundles.predictor import Explanation, Prediction, Step
+from celltune.search.bundles.predictor import Explanation, Ngram, Prediction, Step
 from celltune.search.results.tables import Cell, Column, TextTable, csv_text
 from celltune.search.wording import counted, single_line
 
@@ -25,6 +25,9 @@ Row = tuple[int, Prediction, str]
 """The number of a text (the first is 1), its prediction, and the text."""
 COLUMNS = ("row", "label", "probability", "note", "text")
 STEP_COLUMNS = ("word", "known", "probability", "change")
+NGRAM_COLUMNS = ("ngram", "kind", "contribution")
+LARGEST_NGRAMS = 20
+"""N-grams of the wide part that are listed on a terminal."""
 
 
 def as_lines(rows: Sequence[Row], header: bool) -> str:
@@ -73,15 +76,30 @@ def _record(row: Row) -> dict[str, object]:
 
 
 def explained_as_csv(explanation: Explanation) -> str:
-    """Return each word with the probability after it, as CSV."""
-    return csv_text(
-        STEP_COLUMNS, [_step_record(step).values() for step in explanation.steps], header=True
+    """Return each word with the probability after it, then each n-gram, as CSV.
+
+    There are columns for words if the model has a network, and for n-grams if it has a wide part.
+    """
+    columns = (
+        *(STEP_COLUMNS if explanation.steps else ()),
+        *(NGRAM_COLUMNS if explanation.ngrams or not explanation.steps else ()),
     )
+    rows = [[record.get(column) for column in columns] for record in _records(explanation)]
+    return csv_text(columns, rows, header=True)
 
 
 def explained_as_jsonl(explanation: Explanation) -> str:
-    """Return each word with the probability after it, one JSON object per line."""
-    return "\n".join(json.dumps(_step_record(step)) for step in explanation.steps)
+    """Return each word with the probability after it, then each n-gram, a JSON object per line."""
+    return "\n".join(json.dumps(record) for record in _records(explanation))
+
+
+def _records(explanation: Explanation) -> list[dict[str, object]]:
+    return [*map(_step_record, explanation.steps), *map(_ngram_record, explanation.ngrams)]
+
+
+def _ngram_record(ngram: Ngram) -> dict[str, object]:
+    values = (ngram.text, ngram.kind, ngram.contribution)
+    return dict(zip(NGRAM_COLUMNS, values, strict=True))
 
 
 def _step_record(step: Step) -> dict[str, object]:
@@ -92,7 +110,8 @@ def _step_record(step: Step) -> dict[str, object]:
 def heading(explanation: Explanation) -> str:
     """Return the prediction and the meaning of the numbers below it."""
     label, probability = explanation.prediction.label, explanation.prediction.probability or 0.0
-    return f"{label} {probability:.4f}\nProbability of '{label}' after each word:"
+    first = f"{label} {probability:.4f}"
+    return f"{first}\nProbability of '{label}' after each word:" if explanation.steps else first
 
 
 def coloured(explanation: Explanation) -> Text:
@@ -149,3 +168,31 @@ def step_table(explanation: Explanation, *, largest: int | None = None) -> TextT
 def _bar(probability: float) -> str:
     full = round(probability * _BAR_WIDTH)
     return "█" * full + "·" * (_BAR_WIDTH - full)
+
+
+def ngram_heading(explanation: Explanation) -> str:
+    """Return the meaning of the numbers of `ngram_table`."""
+    count = len(explanation.ngrams)
+    shown = "" if count <= LARGEST_NGRAMS else f"the {LARGEST_NGRAMS} strongest of "
+    return (
+        f"Wide part, {shown}{counted(count, 'known n-gram')}: what each adds to the log-odds of "
+        f"'{explanation.prediction.label}':"
+    )
+
+
+def ngram_table(explanation: Explanation) -> TextTable:
+    """Return a table of the strongest n-grams; the ends of words are marked in those of characters.
+
+    Args:
+        explanation: the explained prediction.
+    """
+    columns = [
+        Column("contribution", right=True, wrap=False),
+        Column("kind", wrap=False),
+        Column("n-gram"),
+    ]
+    rows: list[list[Cell]] = []
+    for ngram in explanation.ngrams[:LARGEST_NGRAMS]:
+        text = ngram.text.replace(" ", "␣") if ngram.kind == "characters" else ngram.text
+        rows.append([f"{ngram.contribution:+.4f}", ngram.kind, text])
+    return TextTable(columns, rows)

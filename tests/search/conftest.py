@@ -9,7 +9,7 @@ import pytest
 
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import find_experiment
-from tests.search.trained_experiment import make_experiment
+from tests.search.trained_experiment import make_experiment, make_wide_experiment
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +44,21 @@ def small(own: Path) -> LocalExperiment:
 @pytest.fixture
 def other(own: Path) -> LocalExperiment:
     return LocalExperiment(own / "other")
+
+
+@pytest.fixture(scope="session")
+def _wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("wide")
+    make_wide_experiment(root / "storage", root / "cache")
+    return root
+
+
+@pytest.fixture
+def wide_trials(_wide: Path, monkeypatch: pytest.MonkeyPatch) -> LocalExperiment:
+    """An experiment whose trial 0 is the wide part alone; trial 1 adds a network to it.
+
+    All tests share it, and must not change it.
+    """
+    monkeypatch.setenv("CELLTUNE_STORAGE", str(_wide / "storage"))
+    monkeypatch.setenv("CELLTUNE_CACHE", str(_wide / "cache"))
+    return find_experiment("wide", _wide / "storage")

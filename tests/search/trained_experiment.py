@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -65,4 +66,31 @@ def make_experiment(
             ledger.append(TrialStopped(at=4.0, number=number, reason="completed"))
         ledger.append(TrialCreated(at=2.0, number=2, params=PARAMS, max_epochs=3))
         ledger.append(TrialFailed(at=4.0, number=2, error="it broke"))
+    return folder
+
+
+WIDE_TRIALS: tuple[dict[str, Any], ...] = ({"wide": "only"}, {"wide": "add", **PARAMS})
+"""The trials of `make_wide_experiment`."""
+
+
+def make_wide_experiment(storage: Path, cache: Path, name: str = "wide") -> LocalExperiment:
+    """Create an experiment with one epoch of the wide part alone and of a network next to it."""
+    raw = {
+        "name": name,
+        "data": {"source": "synthetic", "reviews": 300, "label_noise": 0.0, "wide": True},
+        "space": {**PARAMS, "wide": "add", "hidden_size": {"low": 4, "high": 8}},
+        "first_trials": [{"wide": "only"}],
+        "budget": {"trials": 2, "max_epochs": 1},
+    }
+    config = parse_config(raw)
+    prepared = prepare(config.data, cache_dir=cache)
+    folder = new_experiment(name, storage)
+    folder.create(config, ExperimentCreated(at=1.0, fingerprint=prepared.fingerprint))
+    with folder.open_ledger() as ledger:
+        for number, params in enumerate(WIDE_TRIALS):
+            ledger.append(TrialCreated(at=2.0, number=number, params=params, max_epochs=1))
+            task = TrialTask(number, params, config.seed, folder.checkpoints(number))
+            done = next(run_trial(task, prepared))
+            ledger.append(EpochReported(at=3.0, number=number, **asdict(done)))
+            ledger.append(TrialStopped(at=4.0, number=number, reason="completed"))
     return folder

@@ -244,3 +244,52 @@ def test_graph_draws_the_model_of_a_config_with_overrides(
     arguments = ["graph", "demo.yaml", "-o", "model.png", "--set", "space.cell=mgu"]
     assert "demo: mgu 8x1 bidirectional" in run(capsys, monkeypatch, *arguments)[1]
     assert run(capsys, monkeypatch, *arguments, "--overwrite")[0] == 0
+
+
+def test_explain_lists_the_ngrams_of_the_wide_part(
+    wide_trials: LocalExperiment, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    command = ("predict", "wide", GOOD, "--explain", "--trial")
+    _, out, _ = run(capsys, monkeypatch, *command, 1)
+    words, ngrams = out.split("Wide part, the 20 strongest of ")
+    assert "Probability of 'positive' after each word:" in words
+    assert re.match(r"\d+ known n-grams: what each adds to the log-odds of 'positive':\n", ngrams)
+    (shown,) = re.findall(r"([+-]0\.\d+) +words +great *\n", ngrams)
+    assert float(shown) > 0
+    assert re.search(r"characters +␣?\w+␣?\n", ngrams)
+    assert len(ngrams.splitlines()) < 25
+    _, out, _ = run(capsys, monkeypatch, *command, 0)
+    assert "after each word" not in out
+    assert out.startswith("positive 0.")
+
+
+@pytest.mark.parametrize("trial", [0, 1], ids=["only", "add"])
+def test_machine_formats_of_explain_contain_words_and_ngrams(
+    trial: int, wide_trials: LocalExperiment, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    command = ("predict", "wide", GOOD, "--explain", "--trial", trial, "--format")
+    _, out, _ = run(capsys, monkeypatch, *command, "jsonl")
+    records = [json.loads(line) for line in out.splitlines()]
+    words = [record["word"] for record in records if "word" in record]
+    assert words == (GOOD.split() if trial else [])
+    ngrams = {(record["ngram"], record["kind"]) for record in records if "ngram" in record}
+    assert {("great", "words"), ("was great", "words"), ("reat ", "characters")} <= ngrams
+    _, out, _ = run(capsys, monkeypatch, *command, "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert list(rows[0]) == [
+        *(("word", "known", "probability", "change") if trial else ()),
+        *("ngram", "kind", "contribution"),
+    ]
+    assert len(rows) == len(records)
+    assert float(rows[-1]["contribution"]) == records[-1]["contribution"]
+
+
+def test_graph_draws_the_wide_part(
+    wide_trials: LocalExperiment, tmp_path: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    for trial in (0, 1):
+        path = tmp_path / f"{trial}.svg"
+        code, out, _ = run(capsys, monkeypatch, "graph", "wide", "--trial", trial, "-o", path)
+        assert code == 0
+        assert ("the wide part alone" in out) == (trial == 0)
+        assert path.stat().st_size > 1_000

@@ -1,0 +1,108 @@
+"""Sections of a model card: the wide part, and the usage of the bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from celltune.data_prep.dataset.tensorized import PreparedData
+from celltune.data_prep.wide_config import WideConfig
+from celltune.search.bundles.trial_model import TrialModel
+from celltune.search.wording import percent_text
+
+
+def wide_section(model: TrialModel, data: PreparedData) -> Iterator[str]:
+    """Yield the heading and the text about the wide part, if the model has one.
+
+    Args:
+        model: the exported model.
+        data: the prepared data that it was trained on.
+    """
+    settings = model.config.data.wide
+    if model.architecture.wide == "none" or settings is None:
+        return
+    yield "## Wide part"
+    facts = cast("dict[str, float]", data.info["wide"])
+    yield "\n".join(
+        [
+            "A linear model on n-grams with naive Bayes log-count ratios (Wang & Manning 2012). It "
+            "reads the whole text, not only the words of the vocabulary.",
+            "",
+            *_ngrams(settings, facts),
+            *_alone(facts),
+            *_in_the_model(model, facts),
+        ]
+    )
+
+
+def _ngrams(settings: WideConfig, facts: dict[str, float]) -> Iterator[str]:
+    yield f"- {facts['words']:,} n-grams of 1 to {settings.words} words and punctuation marks"
+    if settings.characters:
+        yield (
+            f"- {facts['characters']:,} n-grams of 2 to {settings.characters} characters within "
+            "words"
+        )
+
+
+def _alone(facts: dict[str, float]) -> Iterator[str]:
+    yield (
+        f"- Validation accuracy of the wide part alone: {percent_text(facts['valid_accuracy'])}, "
+        f"validation cross-entropy {facts['valid_loss']:.4f}. The strength of its L2 penalty was "
+        "chosen by this cross-entropy."
+    )
+
+
+def _in_the_model(model: TrialModel, facts: dict[str, float]) -> Iterator[str]:
+    if model.classifier is None:
+        yield "- The wide part is the whole model; there is no network."
+        return
+    outputs = len(model.classifier.output_bias)
+    own = sum(values.numel() for values in model.classifier.parameters())
+    share = facts["features"] * outputs / (facts["features"] * outputs + own)
+    yield (
+        f"- Its outputs, times {model.classifier.wide_scale.item():.3f}, are added to those of the "
+        f"network. It has {percent_text(share, digits=1)} of the model's weights."
+    )
+    metrics = model.epoch.metrics
+    if "wide_gain" in metrics:
+        yield (
+            f"- The network lowers the validation cross-entropy of the wide part by "
+            f"{metrics['wide_gain']:.4f}, with a standard error of "
+            f"{metrics['wide_gain_error']:.4f}."
+        )
+
+
+def usage(num_classes: int, *, has_onnx: bool, has_wide: bool) -> str:
+    """Return how to use the bundle.
+
+    Args:
+        num_classes: number of classes.
+        has_onnx: whether the bundle contains model.onnx.
+        has_wide: whether the model has a wide part.
+    """
+    text = """```sh
+celltune predict ./THIS-FOLDER "a text of your own"
+celltune predict ./THIS-FOLDER --file documents.csv --text-column text --format csv
+```
+
+```python
+from celltune import load_model
+
+load_model("./THIS-FOLDER").predict(["a text of your own"])
+```"""
+    if not has_onnx:
+        return text
+    logits = "(batch,)" if num_classes == 2 else f"(batch, {num_classes})"
+    outputs = 1 if num_classes == 2 else num_classes
+    wide = ""
+    if has_wide:
+        wide = f"""
+The third input is `wide` (batch, {outputs}), float32: the outputs of the wide part for the original
+texts. celltune computes them: `load_model("./THIS-FOLDER").wide.logits(texts)`."""
+    return f"""{text}
+
+The inputs of `model.onnx` are `ids` (batch, time), int64 and padded at the end, and `lengths`
+(batch,), int64 and at least 1. Its outputs are `logits` {logits} and `probabilities`
+(batch, {num_classes}). The id of a word is its index in `vocabulary.json`, 0 if it is not there;
+padding is 1. `text` in `config.json` contains the rules by which texts are split into words.
+{wide}""".rstrip()
