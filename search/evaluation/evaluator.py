@@ -177,6 +177,7 @@ class Evaluator:
             checkpoints=self._experiment.checkpoints(trial.number),
             name=retraining_name(seed, on),
             device=self._device,
+            patience=self._config.budget.epoch_patience,
         )
 
     def _result_fields(self, on: TrainingSplits, scores: Scores) -> dict[str, Any]:

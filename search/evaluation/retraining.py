@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from celltune.data_prep.dataset.subsets import concatenate
@@ -24,6 +24,7 @@ from celltune.search.evaluation.checkpoints import BEST, LAST, curve_of
 from celltune.search.metrics import Scores, SplitScores, combine_scores, score_split
 from celltune.search.objective import sign
 from celltune.search.storage.checkpoints import Checkpoints
+from celltune.search.tuning.stopping import stagnates
 from celltune.search.tuning.trial import make_trainer, train_epoch
 from celltune.search.types import KeptEpoch, Metric, ParameterValue, TrainingSplits
 
@@ -55,6 +56,8 @@ class Retraining:
     name: str
     """Name of the checkpoints, without the suffixes `LAST` and `BEST`."""
     device: str = "cpu"
+    patience: int | None = None
+    """Number of epochs without improvement that end the training, if the best epoch is kept."""
 
     @property
     def kept_checkpoint(self) -> str:
@@ -82,7 +85,7 @@ def retrain(task: Retraining, data: PreparedData) -> RetrainedModel:
     """
     trainer = _make_trainer(task, data)
     history = _restore(trainer, task)
-    while trainer.epoch < task.epochs:
+    while trainer.epoch < task.epochs and not _has_converged(task, history):
         history.append(_run_epoch(trainer, task.on, task.metric))
         if task.keep == "best" and _best_epoch(history, task.metric) == trainer.epoch:
             _save(trainer, task, BEST, history)
@@ -160,6 +163,14 @@ def _best_epoch(history: list[EpochMetrics], metric: Metric) -> int:
     """Return the epoch with the best value, counted from 1; of equal ones, the earliest."""
     values = [sign(metric) * metrics[metric] for metrics in history]
     return 1 + values.index(max(values))
+
+
+def _has_converged(task: Retraining, history: Sequence[EpochMetrics]) -> bool:
+    """Return whether a training ends early, as a trial of the search does (`epoch_patience`)."""
+    if task.keep != "best":
+        return False
+    values = [metrics[task.metric] for metrics in history]
+    return stagnates(values, task.metric, task.patience)
 
 
 def _restore(trainer: Trainer | WideOnly, task: Retraining) -> list[EpochMetrics]:

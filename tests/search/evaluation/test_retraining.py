@@ -97,6 +97,20 @@ def test_interrupted_retraining_equals_an_uninterrupted_one(
     assert untimed(scores.metrics) == untimed(expected_scores.metrics)
 
 
+def test_a_retraining_ends_as_a_trial_does_if_it_no_longer_improves(
+    splits: Splits, tmp_path: Path
+) -> None:
+    data, _ = splits
+    params = {**PARAMS, "learning_rate": 0.3}
+    whole = retrain(make_task(tmp_path / "whole", params=params, epochs=6), data)
+    task = make_task(tmp_path / "short", params=params, epochs=6, patience=1)
+    for _ in range(2):  # again: it is complete and does not go on
+        short = retrain(task, data)
+        curve = checkpoint.load(tmp_path / "short" / "x-last")[1]["curve"]
+        assert short.epoch == whole.epoch == len(curve) - 1 < 5
+        assert untimed(short.metrics) == untimed(whole.metrics)
+
+
 def test_best_epoch_by_validation_is_scored(splits: Splits, tmp_path: Path) -> None:
     data, test = splits
     # The high learning rate makes the validation loss increase again.
