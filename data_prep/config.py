@@ -26,6 +26,7 @@ SOURCE_KEYS = (
     "path",
     "test_path",
     "test_size",
+    "unlabelled",
     "text_column",
     "label_column",
     "id_column",
@@ -72,6 +73,11 @@ class DataConfig(BaseModel):
     test_size: Count | Share | None = None
     """Tables, amazon and synthetic, without test_path: a share or a number of all documents that
     is held out as the test split, which no search reads."""
+
+    unlabelled: Path | None = None
+    """Tables: a file of texts without labels, from which word vectors are learned, too: one text
+    per line (.txt), or the text column of a .csv, .tsv, .jsonl (all of them also with .gz) or
+    .parquet file."""
 
     text_column: str = Field(default="text", min_length=1)
     """Tables: name of the column that contains the text."""
@@ -258,13 +264,24 @@ class DataConfig(BaseModel):
     def _check_unlabelled(
         cls, value: VectorsConfig | None, info: ValidationInfo
     ) -> VectorsConfig | None:
-        name = info.data.get("source")
+        name, file = info.data.get("source"), info.data.get("unlabelled")
+        if file is not None and (value is None or value.train is None):
+            raise ValueError(
+                f"data.unlabelled is {file}, but it is only read to learn word vectors. Set "
+                f"data.vectors.train to word2vec, or remove data.unlabelled."
+            )
         if value is None or name is None or not value.unlabelled:
             return value
-        if not SOURCES.load(name).has_unlabelled:
+        source = SOURCES.load(name)
+        if not source.has_unlabelled:
             raise ValueError(
                 f"data.vectors.unlabelled is set, but the source '{name}' has no unlabelled "
                 f"documents. Remove it, or use a source that has, such as imdb."
+            )
+        if "unlabelled" in source.optional_keys and file is None:
+            raise ValueError(
+                "data.vectors.unlabelled is set, but data.unlabelled is not. Set data.unlabelled "
+                "to a file of texts, or remove data.vectors.unlabelled."
             )
         return value
 
@@ -273,11 +290,19 @@ class DataConfig(BaseModel):
         SOURCES.load(self.source).check_config(self)
         return self
 
+    @property
+    def reads_unlabelled(self) -> bool:
+        """Whether word vectors are learned from unlabelled documents, too."""
+        vectors = self.vectors
+        if vectors is None or vectors.train is None:
+            return False
+        return vectors.unlabelled or self.unlabelled is not None
+
     def anchored(self) -> DataConfig:
         """Return this config with absolute paths, which are valid in any working directory."""
         paths = {
             key: value.expanduser().absolute()
-            for key in ("path", "test_path", "groups")
+            for key in ("path", "test_path", "unlabelled", "groups")
             if (value := getattr(self, key)) is not None
         }
         vectors = self.vectors

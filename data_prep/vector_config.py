@@ -53,7 +53,7 @@ class VectorsConfig(BaseModel):
     are trained."""
 
     unlabelled: bool = False
-    """train: also use the unlabelled documents of the source."""
+    """train: also use the unlabelled documents of the source. Tables: data.unlabelled suffices."""
 
     unknown: Literal["zero", "drawn", "dropped"] = "zero"
     """Words without a vector: zeros (zero), random numbers with the standard deviation of the

@@ -137,6 +137,8 @@ def survey(config: DataConfig, *, progress: Progress | None = None) -> dict[str,
     """
     source = open_source(config, cache_dir=default_cache_dir(), progress=progress)
     check_vectors(config)
+    if config.reads_unlabelled:
+        load_documents(source, ("unlabelled",), progress)
     documents = with_normalized_texts(load_documents(source, TRAIN, progress))
     labels = labels_of(documents, source, config)
     indices = split_documents(documents, labels, config)
@@ -155,7 +157,12 @@ def fingerprint(config: DataConfig, content_digest: str, vectors_digest: str | N
         content_digest: digest of the source.
         vectors_digest: digest of the word vectors, or None if there are none.
     """
-    paths: dict[str, bool | set[str]] = {"path": True, "groups": True, "test_path": True}
+    paths: dict[str, bool | set[str]] = {
+        "path": True,
+        "groups": True,
+        "test_path": True,
+        "unlabelled": True,
+    }
     inputs: dict[str, JSON] = {
         "version": PREPARATION_VERSION,
         "config": config.model_dump(
@@ -240,7 +247,7 @@ class _Preparation:
     def _splits_to_read(self, splits: tuple[Split, ...]) -> tuple[Split, ...]:
         """Add the splits that duplicates and word vectors need, in the source's order."""
         needed = set(_with_duplicates(splits, self._config, self._source))
-        if self._config.vectors is not None and self._config.vectors.unlabelled:
+        if self._config.reads_unlabelled:
             needed.add("unlabelled")
         return tuple(split for split in self._source.splits if split in needed)
 

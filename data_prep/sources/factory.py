@@ -33,7 +33,7 @@ def check_files_exist(config: DataConfig) -> None:
     Raises:
         DataError: one of them does not exist.
     """
-    for key in ("path", "test_path"):
+    for key in ("path", "test_path", "unlabelled"):
         path = getattr(config, key)
         if path is not None:
             # Some sources read files, others folders, so the message names neither.

@@ -6,14 +6,16 @@ formats.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.io.files import reading
+from celltune.data_prep.io.files import files_digest, reading
 from celltune.data_prep.sources.base import (
+    NO_LABEL,
     OWN_DATA_TERMS,
     TRAIN,
     Document,
@@ -21,7 +23,14 @@ from celltune.data_prep.sources.base import (
     Split,
 )
 from celltune.data_prep.sources.files import FileSource
-from celltune.data_prep.sources.table_readers import FORMATS, Cells, Column
+from celltune.data_prep.sources.paths import existing_file
+from celltune.data_prep.sources.table_readers import (
+    FORMATS,
+    TEXT_FORMATS,
+    Cells,
+    Column,
+    format_of,
+)
 from celltune.data_prep.types import Progress
 
 if TYPE_CHECKING:
@@ -64,22 +73,27 @@ class TableSource(FileSource):
         columns: where text, label, id and group are found.
         classes: the labels as written in the file, in class order.
         test_path: the file of the test split.
+        unlabelled_path: a file of texts without labels; its suffix is a key of
+            `table_readers.TEXT_FORMATS`.
     """
 
     required_keys = ("path",)
     optional_keys = (
         "test_path",
         "test_size",
+        "unlabelled",
         "text_column",
         "label_column",
         "id_column",
         "group_column",
         "classes",
     )
+    has_unlabelled = True
 
     format: str
     columns: Columns
     classes: tuple[str, ...] = field(default=DEFAULT_CLASSES)
+    unlabelled_path: Path | None = None
 
     @classmethod
     def from_config(
@@ -101,7 +115,25 @@ class TableSource(FileSource):
                 config.text_column, config.label_column, config.id_column, config.group_column
             ),
             classes=config.classes or DEFAULT_CLASSES,
+            unlabelled_path=(
+                existing_file("unlabelled", config.unlabelled) if config.unlabelled else None
+            ),
         )
+
+    @classmethod
+    def check_config(cls, config: DataConfig) -> None:
+        """Check that the format of the unlabelled texts is known.
+
+        Raises:
+            ValueError: it is not.
+        """
+        path = config.unlabelled
+        if path is not None and format_of(path) not in TEXT_FORMATS:
+            known = ", ".join(f".{name}" for name in TEXT_FORMATS)
+            raise ValueError(
+                f"data.unlabelled is {path}, whose format is unknown. Its name has to end in one "
+                f"of {known}, or in one of these and .gz."
+            )
 
     @classmethod
     def provenance(cls, config: DataConfig) -> Provenance:
@@ -109,8 +141,22 @@ class TableSource(FileSource):
         name = f" named `{config.path.name}`" if config.path else ""
         return Provenance(f"a {config.source} file{name}", OWN_DATA_TERMS)
 
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that have a file of their own."""
+        return (*super().splits, "unlabelled") if self.unlabelled_path else super().splits
+
+    def digest(self, splits: Sequence[Split] = TRAIN) -> str:
+        """Return a hash of the splits' files, and of the format of the unlabelled texts."""
+        labelled = super().digest([split for split in splits if split != "unlabelled"])
+        if self.unlabelled_path is None or "unlabelled" not in splits:
+            return labelled
+        unlabelled = files_digest([self.unlabelled_path])
+        inputs = (labelled, unlabelled, format_of(self.unlabelled_path))
+        return hashlib.sha256("\n".join(inputs).encode()).hexdigest()
+
     def documents(self, splits: Sequence[Split] = TRAIN) -> Iterator[Document]:
-        """Yield the documents in the order of the rows.
+        """Yield the documents in the order of the rows; blank lines of a .txt file are skipped.
 
         Raises:
             DataError: a file is missing, empty or damaged, a column is missing, or a row has the
@@ -118,7 +164,10 @@ class TableSource(FileSource):
                 that occurred before.
         """
         for split in splits:
-            yield from self._read(self.file_of(split), split)
+            if split != "unlabelled":
+                yield from self._read(self.file_of(split), split)
+            elif self.unlabelled_path is not None:
+                yield from self._read_unlabelled(self.unlabelled_path)
 
     def cells(self, path: Path, columns: Sequence[Column]) -> Cells:
         """Read the cells of a file; a subclass for another format overrides it.
@@ -152,6 +201,18 @@ class TableSource(FileSource):
                 yield Document(name, text, label, group, split)
         if not number:
             raise DataError(f"{path} has no rows. It needs labelled documents.")
+
+    def _read_unlabelled(self, path: Path) -> Iterator[Document]:
+        form, number = format_of(path), 0
+        with reading(path):
+            rows = TEXT_FORMATS[form](path, [Column("data.text_column", self.columns.text)])
+            if form == "txt":
+                rows = ((line, cells) for line, cells in rows if cells[0].strip())
+            for number, (line, (text,)) in enumerate(rows, start=1):
+                checked = _checked_text(f"{path}, row {number}{line}", self.columns.text, text)
+                yield Document(f"unlabelled row {number}", checked, NO_LABEL, None, "unlabelled")
+        if not number:
+            raise DataError(f"{path} has no texts. Add some, or remove data.unlabelled.")
 
     def _unknown_label(self, where: str, label: str) -> str:
         allowed = ", ".join(repr(name) for name in self.classes)

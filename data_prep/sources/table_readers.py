@@ -131,6 +131,23 @@ FORMATS: dict[str, Callable[[Path, Sequence[Column]], Cells]] = {
 """The reader of each format; the keys are also the names of the sources and the file suffixes."""
 
 
+def text_lines(path: Path, columns: Sequence[Column]) -> Cells:  # noqa: ARG001
+    """Yield the lines of a text file as the only cell of each row; it has no columns."""
+    with open_text(path) as file:
+        for number, line in enumerate(file, start=1):
+            yield f" (line {number})", [line.rstrip("\r\n")]
+
+
+TEXT_FORMATS = {**FORMATS, "txt": text_lines}
+"""The reader of each format of a file of texts without labels, by suffix."""
+
+
+def format_of(path: Path) -> str:
+    """Return a file's suffix without the dot, and without .gz; it may be empty."""
+    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
+    return suffixes[-1].removeprefix(".") if suffixes else ""
+
+
 def _csv_rows(path: Path, reader: Iterator[list[str]], delimiter: str) -> Iterator[list[str]]:
     try:
         # The csv module returns an empty list for a blank line.

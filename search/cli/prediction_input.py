@@ -8,15 +8,14 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from celltune.data_prep.io.files import open_text, reading
-from celltune.data_prep.sources.table_readers import FORMATS, Column
+from celltune.data_prep.io.files import reading
+from celltune.data_prep.sources.table_readers import TEXT_FORMATS, Column, format_of
 from celltune.search.errors import OptionError
 from celltune.spelling import closest_match
 
 STANDARD_INPUT = "-"
 BLOCK_SIZE = 20_000
 """Texts that are read, classified and printed together."""
-_GZIP_SUFFIX = ".gz"
 
 
 def read_lines(stream: BinaryIO) -> Iterator[str]:
@@ -40,22 +39,15 @@ def read_texts(path: Path, column: str) -> Iterator[str]:
         OptionError: the format is unknown.
         DataError: the file cannot be read, is damaged or has no such column.
     """
-    suffixes = [suffix for suffix in path.suffixes if suffix != _GZIP_SUFFIX]
-    form = suffixes[-1].removeprefix(".") if suffixes else ""
-    known = (*FORMATS, "txt")
-    if form not in known:
+    form = format_of(path)
+    if form not in TEXT_FORMATS:
         raise OptionError(
-            f"The format of {path} is unknown. {closest_match(form, known)} Alternatively, send "
-            f"one text per line to standard input (`file` {STANDARD_INPUT})."
+            f"The format of {path} is unknown. {closest_match(form, tuple(TEXT_FORMATS))} "
+            f"Alternatively, send one text per line to standard input (`file` {STANDARD_INPUT})."
         )
     with reading(path):
-        if form != "txt":
-            wanted = [Column("`text_column`", column)]
-            yield from (cells[0] for _, cells in FORMATS[form](path, wanted))
-            return
-        with open_text(path) as file:
-            for line in file:
-                yield line.rstrip("\r\n")
+        cells = TEXT_FORMATS[form](path, [Column("`text_column`", column)])
+        yield from (text for _, (text,) in cells)
 
 
 def blocks(texts: Iterator[str] | Sequence[str]) -> Iterator[list[str]]:

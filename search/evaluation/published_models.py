@@ -155,7 +155,8 @@ def _load_published_model(
 def _data_files(data: DataConfig) -> list[Path]:
     """Return the files that a config names."""
     vectors = data.vectors.path if data.vectors else None
-    return [path for path in (data.path, data.test_path, vectors) if path is not None]
+    paths = (data.path, data.test_path, data.unlabelled, vectors)
+    return [path for path in paths if path is not None]
 
 
 def _digest(config: SearchConfig, scale: float) -> str:

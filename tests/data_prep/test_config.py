@@ -85,6 +85,28 @@ from celltune.data_prep.wide_config import WideConfig
             {"source": "synthetic", "vectors": {"train": "word2vec", "unlabelled": True}},
             "'synthetic' has no unlabelled documents",
         ),
+        ({"source": "imdb", "unlabelled": "x.txt"}, "the source 'imdb' does not read it"),
+        (
+            {"source": "csv", "path": "a", "unlabelled": "x.txt"},
+            r"unlabelled is x\.txt, but it is only read .*Set data\.vectors\.train",
+        ),
+        (
+            {"source": "csv", "path": "a", "unlabelled": "x.txt", "vectors": {"path": "v.txt"}},
+            "it is only read to learn word vectors",
+        ),
+        (
+            {"source": "csv", "path": "a", "vectors": {"train": "word2vec", "unlabelled": True}},
+            r"data\.unlabelled is not\. Set data\.unlabelled to a file",
+        ),
+        (
+            {
+                "source": "csv",
+                "path": "a",
+                "unlabelled": "texts.doc.gz",
+                "vectors": {"train": "word2vec"},
+            },
+            r"texts\.doc\.gz, whose format is unknown.* one of \.csv, \.tsv, .*\.txt, or",
+        ),
     ],
 )
 def test_rejects_invalid_config(fields: dict[str, Any], message: str) -> None:
