@@ -46,7 +46,7 @@ def model_card(model: TrialModel, data: PreparedData, *, has_onnx: bool) -> str:
         _limits(model),
         *wide_section(model, data),
         "## Training data",
-        _training_data(model.config.data, data),
+        training_data(model.config.data, data),
         "## Usage",
         usage(data.num_classes, has_onnx=has_onnx, has_wide=model.architecture.wide != "none"),
         "## Hyperparameters",
@@ -190,7 +190,8 @@ def _limits(model: TrialModel) -> str:
     return " ".join(sentences)
 
 
-def _training_data(config: DataConfig, data: PreparedData) -> str:
+def training_data(config: DataConfig, data: PreparedData) -> str:
+    """Return the section about the documents that a model was trained on."""
     provenance = SOURCES.load(config.source).provenance(config)
     lines = [
         f"The texts are {provenance.description}; their terms are in "

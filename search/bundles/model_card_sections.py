@@ -28,14 +28,20 @@ def wide_section(model: TrialModel, data: PreparedData) -> Iterator[str]:
             "A linear model on n-grams with naive Bayes log-count ratios (Wang & Manning 2012). It "
             "reads the whole text, not only the words of the vocabulary.",
             "",
-            *_ngrams(settings, facts),
+            *ngram_lines(settings, facts),
             *_alone(facts),
             *_in_the_model(model, facts),
         ]
     )
 
 
-def _ngrams(settings: WideConfig, facts: dict[str, float]) -> Iterator[str]:
+def ngram_lines(settings: WideConfig, facts: dict[str, float]) -> Iterator[str]:
+    """Yield the number of n-grams of each kind, as items of a list.
+
+    Args:
+        settings: of the wide part.
+        facts: what `PreparedData.info` says about it.
+    """
     yield f"- {facts['words']:,} n-grams of 1 to {settings.words} words and punctuation marks"
     if settings.characters:
         yield (

@@ -21,7 +21,13 @@ from celltune.search.cli.options import (
     make_view,
 )
 from celltune.search.errors import OptionError
-from celltune.search.wording import NOT_ABOVE_MAJORITY, counted, describe_params, metric_text
+from celltune.search.wording import (
+    NOT_ABOVE_MAJORITY,
+    counted,
+    describe_params,
+    metric_text,
+    percent_text,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,6 +51,12 @@ def export(
         bool,
         typer.Option("--onnx", help="Also write model.onnx. Needs celltune[onnx]."),
     ] = False,
+    baseline: Annotated[
+        bool,
+        typer.Option(
+            "--baseline", help="Export a linear model on n-grams instead of the model of a trial."
+        ),
+    ] = False,
     storage: Storage = None,
 ) -> None:
     """Export the model of a trial as a self-contained folder.
@@ -53,6 +65,9 @@ def export(
     config, the vocabulary, a model card with the scores and the data's licence, and a manifest with
     checksums. Prediction needs neither the experiment nor its data.
     """
+    if baseline:
+        _export_baseline(name, output, trial, onnx, storage)
+        return
     from celltune.search.bundles.export import export as write
 
     exported = write(
@@ -66,6 +81,32 @@ def export(
         f"to {output}: {metric} "
         f"{metric_text(metric, exported.epoch.metrics[metric])}{label}."
     )
+    _print_next(output)
+
+
+def _export_baseline(
+    name: str, output: Path, trial: int | None, onnx: bool, storage: str | None
+) -> None:
+    if trial is not None or onnx:
+        given = "trial" if trial is not None else "onnx"
+        raise OptionError(
+            f"`baseline` exports a linear model, which is no trial and has no ONNX form. Omit "
+            f"`{given}`."
+        )
+    from celltune.search.bundles.linear import export_linear
+    from celltune.search.bundles.linear_card import versus_best_trial
+
+    model = export_linear(name, output, storage=storage, progress=make_view().progress)
+    typer.echo(
+        f"Exported the linear model of {name} to {output}: validation accuracy "
+        f"{percent_text(model.valid_accuracy)}."
+    )
+    if sentence := versus_best_trial(model):
+        typer.echo(sentence)
+    _print_next(output)
+
+
+def _print_next(output: Path) -> None:
     typer.echo(
         "Next:\n"
         f"  celltune predict {_folder_argument(output)} TEXT   predict the class of a text\n"

@@ -191,6 +191,7 @@ def _print_result(result: RunResult) -> None:
             print_text(console, sentence)
         if advice := next_step(config, state):
             print_text(console, advice)
+            typer.echo(f"Export a linear model: celltune export {arguments} --baseline -o DIR")
     failed = [trial for trial in state.trials if trial.status == "failed"]
     if failed:
         typer.echo(f"{counted(len(failed), 'trial')} failed. First error: {failed[0].error}")

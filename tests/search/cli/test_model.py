@@ -293,3 +293,25 @@ def test_graph_draws_the_wide_part(
         assert code == 0
         assert ("the wide part alone" in out) == (trial == 0)
         assert path.stat().st_size > 1_000
+
+
+def test_export_of_the_linear_model_names_its_accuracy(
+    place: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    code, out, _ = run(capsys, monkeypatch, "export", "small", "--baseline", "-o", "linear")
+    assert code == 0
+    assert re.search(r"Exported the linear model of small to linear: validation accuracy \d", out)
+    assert "the best trial (0, " in out
+    assert "celltune predict ./linear TEXT" in out
+
+
+@pytest.mark.parametrize("option", [("--trial", "1"), ("--onnx",)])
+def test_the_linear_model_is_no_trial(
+    option: tuple[str, ...], place: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    code, _, err = run(
+        capsys, monkeypatch, "export", "small", "--baseline", *option, "-o", "linear"
+    )
+    assert code == 2
+    assert "--baseline exports a linear model, which is no trial and has no ONNX form." in err
+    assert f"Omit {option[0]}." in err
