@@ -16,6 +16,7 @@ from celltune.search.baselines.validation import LabelsOfSplits, ValidationMeter
 from celltune.search.cluster.baseline_worker import BaselineWorker
 from celltune.search.ledger.events import BaselineValidated, EpochReported
 from celltune.search.ledger.ledger import read
+from celltune.search.runs import baselines
 from celltune.search.storage.local import LocalExperiment
 from tests.integration.conftest import Run
 from tests.integration.test_resume import write_config
@@ -23,6 +24,12 @@ from tests.search.assertions import assert_all_ended
 
 NAMES = list(BASELINES)
 SHORT: dict[str, Any] = {"budget": {"trials": 1, "max_epochs": 1}, "early_stopping": None}
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a search wait for its baselines for as long as a busy machine needs."""
+    monkeypatch.setattr(baselines, "WAIT_SECONDS", 240.0)
 
 
 class Meter(ValidationMeter):

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.preparation.pipeline import fingerprint, prepare, survey
+from celltune.data_prep.preparation.pipeline import (
+    fingerprint,
+    prepare,
+    read_documents,
+    read_training_documents,
+    survey,
+)
 from celltune.data_prep.preparation.selection import require_tokens
 from celltune.data_prep.sources.base import Document
 from celltune.data_prep.sources.synthetic import SyntheticSource
@@ -190,3 +196,33 @@ def test_preparation_imports_neither_ray_nor_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert process.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("duplicates", ["report", "drop"])
+def test_training_documents_are_those_of_the_preparation_without_the_test_split(
+    duplicates: str, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    rows = [(f"text {number} of many", number % 2) for number in range(40)]
+    path, test_path = write_csv(rows), tmp_path / "test.csv"
+    test_path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows[:4]))
+    config = DataConfig(
+        source="csv", path=path, test_path=test_path, valid_size=10, duplicates=duplicates
+    )
+    expected = read_documents(config)
+    documents = read_training_documents(config)
+    assert documents.train == expected.train
+    assert documents.valid == expected.valid
+    assert len(expected.test) == 4
+    assert len(documents.test) == 0
+    assert len(documents.train) + len(documents.valid) == (40 if duplicates == "report" else 36)
+
+
+def test_the_test_split_is_not_read_for_training_documents(
+    write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    path, invalid = write_csv([(f"text {n}", n % 2) for n in range(20)]), tmp_path / "invalid.csv"
+    invalid.write_text("no columns")
+    config = DataConfig(source="csv", path=path, test_path=invalid, valid_size=5)
+    assert len(read_training_documents(config).valid) == 5
+    with pytest.raises(DataError, match=r"invalid\.csv"):
+        read_documents(config)
