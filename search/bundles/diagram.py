@@ -265,7 +265,7 @@ def _wide_stages(model: WideAlone) -> list[Stage]:
 
 def _wide_boxes(classifier: TextClassifier) -> Iterator[Box]:
     if classifier.config.wide == "add":
-        text = f"n-grams of the whole text, times {classifier.wide_scale.item():.2f}"
+        text = f"n-grams of the whole text, scaled by {classifier.wide_scale.item():.2f}"
         yield Box("wide", "wide part", text, classifier.wide_scale.numel(), reads_previous=False)
 
 

@@ -44,7 +44,7 @@ def test_wide_part_is_drawn_next_to_the_output_layer() -> None:
     shown = Diagram(classifier, 5, title="model", note="")
     output, wide = shown.stages()[-2].boxes
     assert (output.reads_previous, wide.reads_previous) == (True, False)
-    assert wide.description == "n-grams of the whole text, times 1.00"
+    assert wide.description == "n-grams of the whole text, scaled by 1.00"
     drawn = sum(box.num_weights for stage in shown.stages() for box in stage.boxes)
     assert drawn == sum(tensor.numel() for tensor in classifier.parameters())
     assert shown.render("svg").startswith(b"<?xml")
