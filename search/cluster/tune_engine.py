@@ -46,7 +46,7 @@ class TuneEngine:
     republish_data: Callable[[], None]
     """Publishes the data again after it was lost together with a node."""
     work: Work | None = None
-    """Trains the trials of a worker; `None`: separately if there is one, else packed."""
+    """Trains the trials of a worker; `None`: separately if there can be only one, else packed."""
 
     def run(
         self,
@@ -113,7 +113,8 @@ class TuneEngine:
 
     def _worker_task(self, trials: tuple[TrialTask, ...]) -> WorkerTask:
         resources = self.config.resources
-        packed, memory_gb = resources.trials_per_worker > 1, resources.memory_per_trial_gb
+        memory_gb = resources.memory_per_trial_gb
+        packed = resources.trials_per_worker > 1 and not trials[0].alone
         return WorkerTask(
             trials=trials,
             data=self.data,

@@ -55,6 +55,21 @@ def search(storage: Path, trials_per_worker: int = 4, **changes: Any) -> Experim
 
 
 @pytest.mark.faults
+def test_first_trials_of_a_packed_search_may_be_the_wide_part_alone(tmp_path: Path) -> None:
+    state = search(
+        tmp_path,
+        data={**CONFIG["data"], "wide": True},
+        space={**SPACE, "wide": "add"},
+        first_trials=[{"wide": "only"}, {"cell": "mgu", "hidden_size": 12}],
+    )
+    assert_all_ended(state, 9)
+    assert (state.trials[0].params, state.trials[0].epochs_done) == ({"wide": "only"}, 1)
+    assert state.trials[1].params["hidden_size"] == 12
+    assert state.trials[0] in state.ranked("valid_accuracy")
+    assert all("wide_gain" in trial.epochs[0].metrics for trial in state.trials[1:])
+
+
+@pytest.mark.faults
 def test_packed_trials_equal_unpacked_ones(tmp_path: Path) -> None:
     changes = {"space": FIXED, "budget": {"trials": 6, "max_epochs": 3}, "early_stopping": None}
     packed = search(tmp_path / "packed", 4, **changes)
