@@ -144,5 +144,6 @@ def load_classifier(
     try:
         classifier.load_state_dict(dict(tensors))
     except RuntimeError as error:
-        raise ValueError(f"the weights belong to another model ({error})") from error
+        problem = " ".join(str(error).split())
+        raise ValueError(f"the weights belong to another model ({problem})") from error
     return classifier.eval()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,6 @@ import torch
 from celltune.data_prep.dataset.subsets import concatenate
 from celltune.data_prep.dataset.tensorized import TensorizedSplit
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.io import native_build
 from celltune.models.config import ModelConfig
 from celltune.models.layers.base import Recurrence
 from celltune.models.layers.cells import GruResetBeforeCell, MguCell
@@ -27,9 +25,7 @@ from tests.models.random_data import make_split
 
 VOCABULARY = 30
 
-needs_compiler = pytest.mark.skipif(
-    not any(shutil.which(name) for name in native_build.COMPILERS), reason="no C++ compiler"
-)
+needs_compiler = pytest.mark.skipif(not native.available(), reason="needs the native code")
 
 
 def make_config(**settings: Any) -> ModelConfig:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from celltune.data_prep.text.encoder import TextEncoder, TextRules
 from celltune.models.config import ModelConfig
+from celltune.models.native import library as native
 from celltune.models.network.classifier import TextClassifier
 from celltune.models.network.trained import network_of
 from celltune.search.bundles.export import export
@@ -112,6 +113,7 @@ def test_explanation_reports_omitted_words() -> None:
     assert (make_model(keep="tail").explain(text).gap_at) == 0
 
 
+@pytest.mark.skipif(not native.available(), reason="needs the native code")
 def test_prediction_with_a_bundle_imports_no_heavy_library(
     trained: LocalExperiment, tmp_path: Path
 ) -> None:
