@@ -54,6 +54,7 @@ TECHNIQUES: dict[str, dict[str, Any]] = {
     "max_mean": {"readout": "max_mean"},
     "attention": {"readout": "attention"},
     "class_weights": {"class_weights": "balanced"},
+    "adversarial": {"adversarial": 5.0},
 }
 STARS = {"1": "1-2", "2": "1-2", "3": "3-4", "4": "3-4", "7": "7-8", "8": "7-8"}
 """Class of each rating; higher ratings are the last class."""

@@ -137,6 +137,9 @@ class TrainingConfig(_Config):
     class_weights: Literal["none", "balanced"] = "none"
     """Weights of the training losses: none, or inversely proportional to the number of training
     documents of the class (balanced; King & Zeng 2001)."""
+    adversarial: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    """Length of the adversarial perturbation of the word vectors of a document, in units of their
+    standard deviation, such as 5 (Miyato et al. 2017). It doubles the time of a step; 0: none."""
     precision: Precision = "float32"
     """Precision of products on a GPU: float32, tf32, or bfloat16 or float16 with float32 weights.
     With float16 the loss is scaled. The CPU always computes in float32."""

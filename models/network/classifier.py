@@ -119,6 +119,7 @@ class TextClassifier(nn.Module):
         lengths: Tensor,
         rows: EmbeddingRows | None = None,
         wide: Tensor | None = None,
+        shift: Tensor | None = None,
     ) -> Tensor:
         """Classify a batch.
 
@@ -129,6 +130,7 @@ class TextClassifier(nn.Module):
             rows: the embedding rows of these ids, which are then not checked; None: the rows are
                 read from the whole embedding.
             wide: (B, L) outputs of the wide part, which only `wide: add` reads.
+            shift: (T, B, E), added to the word vectors.
 
         Returns:
             (B,) logits of class 1 for two classes, otherwise (B, C).
@@ -144,7 +146,7 @@ class TextClassifier(nn.Module):
         lengths = lengths.to(ids.device, non_blocking=True)
         mask = _token_mask(ids, lengths, cpu_lengths)
         embedded = functional.embedding(rows.indices, rows.table, rows.padding_index)  # (T, B, E)
-        embedded = self._drop_words(embedded)
+        embedded = self._drop_words(embedded if shift is None else embedded + shift)
         embedded = self._dropout(embedded, self.config.of_embedding).transpose(1, 2)
         layers = self.recurrent.all_states(embedded, mask, self.generator)
         features = self._dropout(self.readout(layers, lengths, mask), self.config.dropout)  # (B, F)

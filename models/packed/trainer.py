@@ -168,7 +168,7 @@ class PackedTrainer:
         if not self._members:
             return {}
         model, training = self._members[0].model, self._members[0].training
-        if not runs_batched(model, self._device):
+        if not runs_batched(model, training, self._device):
             return self._run_one_by_one(predictions)
         precision = effective_precision(torch.device(self._device).type, training.precision)
         with tf32_products(precision):

@@ -139,8 +139,10 @@ class MemoryEstimator:
         dropout, words = model.of_embedding > 0, model.word_dropout > 0
         between = model.between_layers > 0
         # Vectors of the words, reversed for the second direction of cuDNN; factors of dropout.
+        # The perturbation of adversarial training, its gradient and its sum with the vectors.
+        adversarial = 3 * (training.adversarial > 0)
         reverses = implementation == "cudnn" and model.bidirectional
-        embedded = (1 + 2 * dropout + words + reverses) * model.embedding_size
+        embedded = (1 + 2 * dropout + words + reverses + adversarial) * model.embedding_size
         kept = {
             # Saved by cuDNN: gates and states of each step; its result, in the order of a
             # direction and in time order; the inputs of the next layer, reversed.

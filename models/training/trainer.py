@@ -24,12 +24,13 @@ from celltune.data_prep.dataset.batching import (
     evaluation_plan,
     training_plan,
 )
-from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
+from celltune.data_prep.dataset.tensorized import PAD, PreparedData, TensorizedSplit
 from celltune.data_prep.types import JSON
 from celltune.models.config import ModelConfig, TrainingConfig
 from celltune.models.denormals import denormals_as_zero
 from celltune.models.errors import DivergedError
-from celltune.models.network.classifier import TextClassifier
+from celltune.models.network.adversarial import adversarial_shift
+from celltune.models.network.classifier import EmbeddingRows, TextClassifier
 from celltune.models.network.input_checks import check_split, check_wide
 from celltune.models.network.predict import log_probabilities
 from celltune.models.training.averages import read_steps
@@ -350,14 +351,36 @@ class Trainer:
 
     def _step(self, batch: BatchTensors) -> tuple[Tensor, Tensor]:
         """Train on one batch; return the sum of its losses and the number of correct labels."""
-        ids, lengths, labels, wide = batch
-        rows = self.updater.gather_rows(ids)
-        with mixed_precision(self._precision, self._device.type):
-            logits = self.model(ids, lengths, rows, wide)
+        rows, labels = self.updater.gather_rows(batch.ids), batch.labels
+        if self.training.adversarial:
+            logits = self._adversarial_step(batch, rows)
+            return loss_sum(logits, labels), correct_labels(logits, labels).sum()
+        logits = self._forward(batch, rows)
         cross_entropy = loss_sum(logits, labels)
         loss = cross_entropy if self.loss.plain else self.loss(logits, labels).sum()
         self.updater.step(loss / len(labels), rows)
         return cross_entropy.detach(), correct_labels(logits.detach(), labels).sum()
+
+    def _adversarial_step(self, batch: BatchTensors, rows: EmbeddingRows | None) -> Tensor:
+        """Train on a batch and on its perturbed word vectors; return the logits of the former."""
+        self.optimizer.zero_grad(set_to_none=True)
+        size = (*batch.ids.shape, self.model.config.embedding_size)
+        shift = torch.zeros(size, device=batch.ids.device, requires_grad=True)
+        logits = self._forward(batch, rows, shift)
+        self.updater.backward(self.loss(logits, batch.labels).mean())
+        used = rows or EmbeddingRows(self.model.embedding, batch.ids, PAD)
+        worst = adversarial_shift(shift, used, batch.lengths, self.training.adversarial)
+        perturbed = self._forward(batch, rows, worst)
+        self.updater.backward(self.loss(perturbed, batch.labels).mean())
+        self.updater.apply(rows)
+        return logits.detach()
+
+    def _forward(
+        self, batch: BatchTensors, rows: EmbeddingRows | None, shift: Tensor | None = None
+    ) -> Tensor:
+        with mixed_precision(self._precision, self._device.type):
+            logits: Tensor = self.model(batch.ids, batch.lengths, rows, batch.wide, shift)
+        return logits
 
     def _check_finite(self, losses: Tensor, phase: str) -> None:
         step = first_not_finite(losses)

@@ -159,8 +159,16 @@ class Updater:
             rows: the rows from which the model computed the loss.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        self.loss_scale.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.backward(loss)
         self.apply(rows)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss to those that the weights have.
+
+        Args:
+            loss: a scalar with an autograd graph.
+        """
+        self.loss_scale.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def apply(self, rows: EmbeddingRows | None = None) -> None:
         """Update the weights with the gradients that they already have.

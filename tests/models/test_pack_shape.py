@@ -16,6 +16,7 @@ CHANGED = {
     "weight_average": 0.99,
     "label_smoothing": 0.1,
     "class_weights": "balanced",
+    "adversarial": 5.0,
     "embedding_std": 1.0,
     "learning_rate": 0.1,
     "gradient_clip": None,

@@ -94,8 +94,8 @@ def make_trainer(prepared: PreparedData, setting: Setting, **shape: Any) -> Trai
 def batched_on_the_cpu() -> Iterator[None]:
     """Compute packs as one model, as on a GPU, with the loops on PyTorch operations."""
 
-    def runs_batched(model: ModelConfig, device: str) -> bool:
-        return choice.runs_batched(model, "cuda")
+    def runs_batched(model: ModelConfig, training: TrainingConfig, device: str) -> bool:
+        return choice.runs_batched(model, training, "cuda")
 
     with native.disabled(), patch.object(trainer, "runs_batched", runs_batched):
         yield
