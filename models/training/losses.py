@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from celltune.models.config import TrainingConfig
+from celltune.models.errors import DivergedError
 
 
 def loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
@@ -133,3 +134,21 @@ def first_not_finite(losses: Tensor) -> int | None:
     """
     indices = (~torch.isfinite(losses)).nonzero()
     return int(indices[0]) if len(indices) else None
+
+
+def diverged(phase: str, epoch: int, step: int, training: TrainingConfig) -> DivergedError:
+    """Return the error of a loss that is not finite.
+
+    Args:
+        phase: training or evaluation.
+        epoch: number of the epoch, from 1.
+        step: number of the step, from 1.
+        training: the settings of the training.
+    """
+    clip = training.gradient_clip
+    clip_advice = ", or a gradient_clip of at most 1.0" if clip is None or clip > 1 else ""
+    return DivergedError(
+        f"The {phase} loss is NaN or infinite at epoch {epoch}, step {step}, with learning rate "
+        f"{training.learning_rate:g} and gradient_clip {clip}. Try a learning rate ten times "
+        f"smaller{clip_advice}."
+    )

@@ -28,7 +28,6 @@ from celltune.data_prep.dataset.tensorized import PAD, PreparedData, TensorizedS
 from celltune.data_prep.types import JSON
 from celltune.models.config import ModelConfig, TrainingConfig
 from celltune.models.denormals import denormals_as_zero
-from celltune.models.errors import DivergedError
 from celltune.models.network.adversarial import adversarial_shift
 from celltune.models.network.classifier import EmbeddingRows, TextClassifier
 from celltune.models.network.input_checks import check_split, check_wide
@@ -39,6 +38,7 @@ from celltune.models.training.devices import check_device
 from celltune.models.training.losses import (
     TrainingLoss,
     correct_labels,
+    diverged,
     first_not_finite,
     loss_sum,
     means,
@@ -386,13 +386,7 @@ class Trainer:
         step = first_not_finite(losses)
         if step is not None:
             epoch = self._epoch + (1 if phase == "training" else 0)
-            clip = self.training.gradient_clip
-            clip_advice = ", or a gradient_clip of at most 1.0" if clip is None or clip > 1 else ""
-            raise DivergedError(
-                f"The {phase} loss is NaN or infinite at epoch {epoch}, step "
-                f"{step + 1}, with learning rate {self.training.learning_rate:g} and "
-                f"gradient_clip {clip}. Try a learning rate ten times smaller{clip_advice}."
-            )
+            raise diverged(phase, epoch, step + 1, self.training)
 
 
 def _derive_seed(seed: int, epoch: int) -> int:
