@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from celltune.search.bundles.ensemble_export import export_ensemble
     from celltune.search.bundles.export import export, load_model
     from celltune.search.ensembles.ensemble import EnsembleResult, ensemble
     from celltune.search.evaluation.evaluate import EvaluationSettings, evaluate
@@ -27,6 +28,7 @@ _MODULE_BY_NAME = {
     "ensemble": "celltune.search.ensembles.ensemble",
     "evaluate": "celltune.search.evaluation.evaluate",
     "export": "celltune.search.bundles.export",
+    "export_ensemble": "celltune.search.bundles.ensemble_export",
     "launch": "celltune.search.runs.launch",
     "leaderboard": "celltune.search.leaderboard",
     "load_model": "celltune.search.bundles.export",
@@ -41,6 +43,7 @@ __all__ = [
     "ensemble",
     "evaluate",
     "export",
+    "export_ensemble",
     "launch",
     "leaderboard",
     "load_model",

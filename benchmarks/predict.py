@@ -14,6 +14,8 @@ Figures:
   reviews_per_cpu_s, batched_reviews_per_cpu_s, single_reviews_per_cpu_s
                              the same by CPU time, for machines with other load; with --threads 1 no
                              CPU time is lost on waiting threads
+  ensemble_reviews_per_second, ensemble_reviews_per_cpu_s
+                             celltune, for an ensemble of 8 such models (median of 3 runs)
   batched_ratio              celltune to the plain implementation in batches, by CPU time
   single_ratio               celltune to the plain implementation with single reviews, by CPU time
   cold_start_s, cold_start_cpu_s
@@ -46,9 +48,11 @@ from celltune.data_prep.dataset.vocabulary import Vocabulary
 from celltune.data_prep.text.encoder import TextEncoder, TextRules
 from celltune.data_prep.text.indexing import index_texts
 from celltune.models.config import ModelConfig
+from celltune.models.network.averaged import averaged
 from celltune.models.network.classifier import TextClassifier
 from celltune.models.network.trained import network_of
-from celltune.search.bundles.bundle import BundleConfig, write_bundle
+from celltune.search.bundles.bundle import write_bundle
+from celltune.search.bundles.bundle_config import BundleConfig
 from celltune.search.bundles.predictor import TrainedModel
 from celltune.search.cli.prediction_input import read_texts
 
@@ -56,6 +60,7 @@ RULES = TextRules(tokenizer="basic_english", lowercase=False, max_tokens=256, ke
 WORDS, BATCH = 25_000, 64
 CLASSES = ("neg", "pos")
 RUNS, COLD_RUNS = 3, 5
+MEMBERS = 8
 
 
 def make_model(texts: list[str], hidden: int) -> tuple[TextClassifier, tuple[str, ...]]:
@@ -101,6 +106,24 @@ def timed(work: Callable[[], list[float]]) -> tuple[list[float], float, float]:
     clock, cpu = time.perf_counter(), time.process_time()
     probabilities = work()
     return probabilities, time.perf_counter() - clock, time.process_time() - cpu
+
+
+def ensemble_speed(
+    first: TextClassifier, words: tuple[str, ...], texts: list[str]
+) -> dict[str, float]:
+    """Return the speed of an ensemble of models with the architecture of the first."""
+    sizes = len(words), len(CLASSES)
+    classifiers = [first, *(TextClassifier(first.config, *sizes) for _ in range(MEMBERS - 1))]
+    network = averaged([(1 / MEMBERS, network_of(classifier)) for classifier in classifiers])
+    model = TrainedModel(network, TextEncoder(RULES, words), CLASSES)
+    runs = [
+        timed(lambda: [p.probabilities["pos"] for p in model.predict(texts)]) for _ in range(RUNS)
+    ]
+    _, seconds, cpu = sorted(runs, key=lambda run: run[1])[RUNS // 2]
+    return {
+        "ensemble_reviews_per_second": len(texts) / seconds,
+        "ensemble_reviews_per_cpu_s": len(texts) / cpu,
+    }
 
 
 def cold_start(classifier: TextClassifier, words: tuple[str, ...]) -> dict[str, float]:
@@ -167,6 +190,7 @@ def main() -> None:
         "reviews_per_cpu_s": speed,
         "batched_reviews_per_cpu_s": batched_speed,
         "single_reviews_per_cpu_s": single_speed,
+        **ensemble_speed(classifier, words, texts[: count // 2]),
         "batched_ratio": speed / batched_speed,
         "single_ratio": speed / single_speed,
         **cold_start(classifier, words),

@@ -15,7 +15,11 @@
 No file is unpickled. A bundle is written to a temporary folder, which is then renamed. Before any
 content of a bundle is used, all its files are verified against the manifest.
 
-The format is 2 if the model has a wide part, so that releases without wide parts reject it, else 1.
+An ensemble shares the vocabulary and the wide part; its weights are in one file, with a prefix for
+each member (see `BundleConfig`).
+
+The format is 1 for a single network, 2 for a model with a wide part and 3 for an ensemble, so that
+earlier releases reject what they cannot load.
 """
 
 from __future__ import annotations
@@ -31,13 +35,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.text.encoder import TextEncoder, TextRules
+from celltune.data_prep.text.encoder import TextEncoder
 from celltune.data_prep.types import JSON
 from celltune.data_prep.wide.model import WideModel
-from celltune.models.config import ModelConfig
+from celltune.search.bundles.bundle_config import BundleConfig, json_file
 from celltune.search.errors import ModelError
 from celltune.search.wording import counted
 
@@ -49,7 +53,7 @@ if TYPE_CHECKING:
 
 Content = TypeVar("Content")
 
-FORMAT, FORMAT_WITH_WIDE = 1, 2
+FORMAT, FORMAT_WITH_WIDE, FORMAT_OF_ENSEMBLES = 1, 2, 3
 MANIFEST = "manifest.json"
 WEIGHTS, WIDE = "model.safetensors", "wide.safetensors"
 CONFIG = "config.json"
@@ -58,41 +62,6 @@ MODEL_CARD = "README.md"
 TERMS = "DATA-TERMS.md"
 ONNX = "model.onnx"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_FIRST_MODEL_FIELDS = frozenset(
-    {
-        *("cell", "hidden_size", "num_layers", "bidirectional", "dropout", "layer_dropout"),
-        *("embedding_size", "embedding_std", "readout", "nonlinearity", "output_relu"),
-    }
-)
-"""Fields of a model that every release knows."""
-
-
-class BundleConfig(BaseModel):
-    """Content of config.json."""
-
-    # A later release may add fields whose default is the earlier behaviour.
-    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
-
-    model: ModelConfig
-    """Architecture that the weights belong to."""
-    text: TextRules
-    """Rules by which text is converted to word ids."""
-    classes: tuple[str, ...]
-    """Names of the classes, in the order of the logits."""
-    origin: dict[str, Any] = {}
-    """Experiment, trial, epoch, metrics, hyperparameters, data and library versions."""
-
-    def content(self) -> bytes:
-        """Return the content of config.json, without new fields that have their defaults.
-
-        A release that does not know such a field can then read the bundle.
-        """
-        content = self.model_dump(mode="json")
-        for name, field in ModelConfig.model_fields.items():
-            is_default = content["model"][name] == field.default
-            if name not in _FIRST_MODEL_FIELDS and is_default:
-                del content["model"][name]
-        return _json(content)
 
 
 def is_bundle(path: Path) -> bool:
@@ -152,7 +121,8 @@ def write_bundle(
         files[WEIGHTS] = _weights_file(tensors)
     if wide is not None:
         files[WIDE] = _wide_file(wide)
-    files = _add_manifest(files)
+    single = FORMAT if wide is None else FORMAT_WITH_WIDE
+    files = _add_manifest(files, FORMAT_OF_ENSEMBLES if config.members else single)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -185,17 +155,12 @@ def _wide_file(wide: WideModel) -> bytes:
     return content
 
 
-def _add_manifest(files: Mapping[str, bytes]) -> dict[str, bytes]:
+def _add_manifest(files: Mapping[str, bytes], form: int) -> dict[str, bytes]:
     checksums: dict[str, JSON] = {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         for name, content in sorted(files.items())
     }
-    form = FORMAT_WITH_WIDE if WIDE in files else FORMAT
-    return {**files, MANIFEST: _json({"format": form, "files": checksums})}
-
-
-def _json(content: Any) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return {**files, MANIFEST: json_file({"format": form, "files": checksums})}
 
 
 def _write_durably(path: Path, content: bytes) -> None:
@@ -222,7 +187,8 @@ def load_bundle(path: Path) -> TrainedModel:
     config = _parse_config(path, files[CONFIG])
     words = _parse_vocabulary(path, files[VOCABULARY])
     network = _load_network(path, config, len(words), files)
-    wide = None if config.model.wide == "none" else _load_wide(path, config, files)
+    reads_wide = any(model.wide != "none" for model in config.architectures)
+    wide = _load_wide(path, config, files) if reads_wide else None
     return TrainedModel(network, TextEncoder(config.text, words), config.classes, wide)
 
 
@@ -233,12 +199,12 @@ def _read_verified(path: Path) -> dict[str, bytes]:
         listed = {str(name): dict(entry) for name, entry in manifest["files"].items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _invalid(path, MANIFEST, "is truncated or modified") from error
-    if manifest.get("format") not in (FORMAT, FORMAT_WITH_WIDE):
+    if manifest.get("format") not in (FORMAT, FORMAT_WITH_WIDE, FORMAT_OF_ENSEMBLES):
         raise _invalid(
             path,
             MANIFEST,
-            f"has the format {manifest.get('format')!r}; this version supports {FORMAT} and "
-            f"{FORMAT_WITH_WIDE}",
+            f"has the format {manifest.get('format')!r}; this version supports {FORMAT} to "
+            f"{FORMAT_OF_ENSEMBLES}",
         )
     files = {}
     for name in sorted({CONFIG, VOCABULARY, *listed}):
@@ -298,14 +264,23 @@ def _parse_vocabulary(path: Path, content: bytes) -> list[str]:
 def _load_network(
     path: Path, config: BundleConfig, vocabulary_size: int, files: Mapping[str, bytes]
 ) -> Network:
+    from celltune.models.network.averaged import averaged
     from celltune.models.network.trained import load_network
 
-    has_network = config.model.wide != "only"
-    weights = _read_arrays(path, WEIGHTS, files) if has_network else {}
-    try:
-        return load_network(config.model, vocabulary_size, len(config.classes), weights)
-    except ValueError as error:
-        raise _invalid(path, WEIGHTS, f"does not match the model: {error}") from error
+    has_network = any(model.wide != "only" for model in config.architectures)
+    arrays = _read_arrays(path, WEIGHTS, files) if has_network else {}
+    networks: list[tuple[float, Network]] = []
+    for weight, prefix, model in config.parts():
+        own = {name: arrays.pop(name) for name in sorted(arrays) if name.startswith(prefix)}
+        own = {name.removeprefix(prefix): values for name, values in own.items()}
+        try:
+            network = load_network(model, vocabulary_size, len(config.classes), own)
+        except ValueError as error:
+            raise _invalid(path, WEIGHTS, f"does not match the model: {error}") from error
+        networks.append((weight, network))
+    if arrays:
+        raise _invalid(path, WEIGHTS, f"contains {min(arrays)}, which belongs to no model")
+    return averaged(networks)
 
 
 def _load_wide(path: Path, config: BundleConfig, files: Mapping[str, bytes]) -> WideModel:

@@ -14,12 +14,13 @@ from celltune.search.bundles.bundle import (
     MODEL_CARD,
     ONNX,
     TERMS,
-    BundleConfig,
     check_output_folder,
     is_bundle,
     load_bundle,
     write_bundle,
 )
+from celltune.search.bundles.bundle_config import BundleConfig
+from celltune.search.bundles.ensemble_model import check_no_trial, load_ensemble_model
 from celltune.search.bundles.model_card import data_terms, model_card
 from celltune.search.bundles.trial_model import TrialModel, load_data, load_trial_model
 from celltune.search.errors import ModelError
@@ -35,14 +36,19 @@ LARGEST_DIFFERENCE = 1e-4
 
 
 def load_model(
-    source: Path | str, *, trial: int | None = None, storage: Path | str | None = None
+    source: Path | str,
+    *,
+    trial: int | None = None,
+    ensemble: bool = False,
+    storage: Path | str | None = None,
 ) -> TrainedModel:
-    """Load a trained model from a bundle, or from a trial of an experiment.
+    """Load a trained model from a bundle, or a trial or the ensemble of an experiment.
 
     Args:
         source: path of a bundle, or name of an experiment. A `Path`, a string that contains a
             slash, and a folder that contains a bundle are taken as bundles.
         trial: number of the experiment's trial; None: the best trial.
+        ensemble: load the experiment's ensemble instead of a trial.
         storage: folder or URI of the experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
 
     Raises:
@@ -55,7 +61,15 @@ def load_model(
                 f"`trial` is {trial}, but {path} is a bundle, which contains one model. Omit "
                 "`trial`."
             )
+        if ensemble:
+            raise ModelError(
+                f"`ensemble` was given, but {path} is a bundle, which is used as it is. Omit "
+                "`ensemble`."
+            )
         return load_bundle(path)
+    if ensemble:
+        check_no_trial(trial)
+        return load_ensemble_model(find_experiment(source, storage)).trained()
     from celltune.models.network.trained import WideNetwork, network_of
     from celltune.search.bundles.predictor import TrainedModel
 

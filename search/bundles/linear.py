@@ -23,10 +23,10 @@ from celltune.models.config import ModelConfig
 from celltune.search.bundles.bundle import (
     MODEL_CARD,
     TERMS,
-    BundleConfig,
     check_output_folder,
     write_bundle,
 )
+from celltune.search.bundles.bundle_config import BundleConfig
 from celltune.search.bundles.linear_card import linear_card
 from celltune.search.bundles.model_card import data_terms
 from celltune.search.config.schema import SearchConfig

@@ -123,7 +123,7 @@ def _quality_table(model: TrialModel) -> str:
         for event in model.validated
     ]
     rows += _test_rows(model.evaluations)
-    rows += _baseline_rows(model.baselines)
+    rows += baseline_rows(model.baselines)
     return "\n".join(
         ["| metric | value |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)]
     )
@@ -144,7 +144,7 @@ def _test_rows(evaluations: Sequence[EvaluationReported]) -> Iterator[tuple[str,
             yield f"{label} (mean of {len(values)} seeds, minimum to maximum)", f"{mean} ({bounds})"
 
 
-def _baseline_rows(baselines: Sequence[BaselineReported]) -> Iterator[tuple[str, str]]:
+def baseline_rows(baselines: Sequence[BaselineReported]) -> Iterator[tuple[str, str]]:
     """Yield the test accuracy of each baseline, for each kind of training data."""
     for event in sorted(baselines, key=lambda event: (event.on, event.name)):
         label = f"Test accuracy of the linear baseline `{event.name}`, trained on {event.on}"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from celltune.search.cli.commands import add_command
-from celltune.search.cli.options import Storage, make_console, make_view, print_text
+from celltune.search.cli.options import Storage, arguments_for, make_console, make_view, print_text
 from celltune.search.ensembles.wording import ensemble_sentences
 from celltune.search.results.ensemble_table import members_table
 
@@ -48,6 +48,14 @@ def ensemble(
     console.print(members_table(event))
     for sentence in ensemble_sentences(event):
         print_text(console, sentence)
+    arguments = arguments_for(result.experiment)
+    print_text(
+        console,
+        "Next:\n"
+        f"  celltune evaluate {arguments} --ensemble   score it on the test split\n"
+        f"  celltune predict {arguments} TEXT --ensemble   predict the class of a text\n"
+        f"  celltune export {arguments} --ensemble -o FOLDER   a folder of its own",
+    )
 
 
 def register(app: typer.Typer) -> None:

@@ -39,6 +39,12 @@ Trial = Annotated[
     int | None,
     typer.Option(min=0, help="Number of the trial. Default: the best trial."),
 ]
+Ensemble = Annotated[
+    bool,
+    typer.Option(
+        "--ensemble", help="Use the ensemble of the experiment instead; see celltune ensemble."
+    ),
+]
 
 
 def export(
@@ -57,17 +63,33 @@ def export(
             "--baseline", help="Export a linear model on n-grams instead of the model of a trial."
         ),
     ] = False,
+    ensemble: Ensemble = False,
     storage: Storage = None,
 ) -> None:
-    """Export the model of a trial as a self-contained folder.
+    """Export the model of a trial, or an ensemble, as a self-contained folder.
 
     The folder contains the weights of the trial's best epoch and its wide part (safetensors), the
     config, the vocabulary, a model card with the scores and the data's licence, and a manifest with
     checksums. Prediction needs neither the experiment nor its data.
     """
+    if baseline and ensemble:
+        raise OptionError("`baseline` and `ensemble` were given, which are two models. Omit one.")
     if baseline:
         _export_baseline(name, output, trial, onnx, storage)
-        return
+    elif ensemble:
+        _export_ensemble(name, output, trial, onnx, storage)
+    else:
+        _export_trial(name, output, trial, onnx, storage)
+    typer.echo(
+        "Next:\n"
+        f"  celltune predict {_folder_argument(output)} TEXT   predict the class of a text\n"
+        f"  {output / 'README.md'}   the model card, with the data's licence"
+    )
+
+
+def _export_trial(
+    name: str, output: Path, trial: int | None, onnx: bool, storage: str | None
+) -> None:
     from celltune.search.bundles.export import export as write
 
     exported = write(
@@ -81,7 +103,6 @@ def export(
         f"to {output}: {metric} "
         f"{metric_text(metric, exported.epoch.metrics[metric])}{label}."
     )
-    _print_next(output)
 
 
 def _export_baseline(
@@ -103,14 +124,26 @@ def _export_baseline(
     )
     if sentence := versus_best_trial(model):
         typer.echo(sentence)
-    _print_next(output)
 
 
-def _print_next(output: Path) -> None:
+def _export_ensemble(
+    name: str, output: Path, trial: int | None, onnx: bool, storage: str | None
+) -> None:
+    from celltune.search.bundles.ensemble_export import export_ensemble
+    from celltune.search.bundles.ensemble_model import check_no_trial
+    from celltune.search.ensembles.wording import ensemble_title, gain_sentence
+
+    check_no_trial(trial)
+    if onnx:
+        raise OptionError(
+            "`onnx` was given with `ensemble`, but an ensemble has no ONNX form. Omit `onnx`, or "
+            "export a trial."
+        )
+    exported = export_ensemble(name, output, storage=storage, progress=make_view().progress)
+    selected = exported.selected
     typer.echo(
-        "Next:\n"
-        f"  celltune predict {_folder_argument(output)} TEXT   predict the class of a text\n"
-        f"  {output / 'README.md'}   the model card, with the data's licence"
+        f"Exported the {ensemble_title(selected)} of {name} to {output}: estimated validation "
+        f"accuracy {percent_text(selected.ensemble.estimated_accuracy)}. {gain_sentence(selected)}"
     )
 
 
@@ -148,6 +181,7 @@ def predict(
         ),
     ] = False,
     trial: Trial = None,
+    ensemble: Ensemble = False,
     storage: Storage = None,
 ) -> None:
     """Predict the class of each text and the probability of that class.
@@ -171,7 +205,7 @@ def predict(
     to_classify = _texts(given, file, text_column)
     from celltune.search.bundles.export import load_model
 
-    model = load_model(source, trial=trial, storage=storage)
+    model = load_model(source, trial=trial, ensemble=ensemble, storage=storage)
     if explain:
         _explain(model, given[0], form)
     elif len(given) == 1 and given != ["-"]:

@@ -149,14 +149,15 @@ def _selected(
 
 
 def _best_single(known: Predictions, metric: Metric) -> Floats:
-    """Return (M,) weights: 1 for the best candidate by a metric, the first of several."""
+    """Return (M,) weights: 1 for the best candidate by a metric; of several, by the loss."""
     compute, direction = objective_metric(metric).compute, sign(metric)
     values = [
         direction * compute(known.labels, logs.astype(np.float64))
         for logs in known.log_probabilities
     ]
     weights = np.zeros(len(values))
-    weights[int(np.argmax(values))] = 1.0
+    losses = -np.log(known.of_labels()).mean(axis=1)
+    weights[np.lexsort((losses, -np.array(values)))[0]] = 1.0
     return weights
 
 

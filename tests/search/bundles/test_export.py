@@ -150,8 +150,8 @@ def test_invalid_manifest_is_reported(exported: Path) -> None:
         ("{", "truncated or modified"),
         ("[]", "truncated or modified"),
         (
-            original.replace('"format": 1', '"format": 3'),
-            "has the format 3; this version supports 1 and 2",
+            original.replace('"format": 1', '"format": 4'),
+            "has the format 4; this version supports 1 to 3",
         ),
         (original.replace("config.json", "other.json"), "does not list config.json"),
     ]:

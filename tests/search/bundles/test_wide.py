@@ -23,7 +23,8 @@ from celltune.data_prep.wide_config import WideConfig
 from celltune.models.config import ModelConfig
 from celltune.models.network.classifier import TextClassifier
 from celltune.models.network.trained import Network, WideNetwork, network_of
-from celltune.search.bundles.bundle import BundleConfig, load_bundle, write_bundle
+from celltune.search.bundles.bundle import load_bundle, write_bundle
+from celltune.search.bundles.bundle_config import BundleConfig
 from celltune.search.bundles.export import _wide_part, export, load_model
 from celltune.search.bundles.model_card import model_card
 from celltune.search.bundles.predictor import EMPTY, UNKNOWN_NGRAMS, TrainedModel

@@ -1,0 +1,122 @@
+"""The model card of an ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from celltune.search.bundles.ensemble_model import EnsembleModel
+from celltune.search.bundles.model_card import baseline_rows, training_data
+from celltune.search.bundles.model_card_sections import usage
+from celltune.search.ensembles.wording import (
+    ensemble_sentences,
+    ensemble_title,
+    member_name,
+)
+from celltune.search.version import VERSION
+from celltune.search.wording import (
+    describe_params,
+    loss_text,
+    percent_text,
+    points_text,
+    single_line,
+)
+
+
+def ensemble_card(model: EnsembleModel) -> str:
+    """Return the model card, in Markdown."""
+    title = ensemble_title(model.selected)
+    has_wide = model.wide is not None
+    sections = [
+        f"# {model.experiment}, {title}",
+        _introduction(model),
+        "## Quality and cost",
+        _quality_table(model),
+        " ".join([*_comparison(model), *ensemble_sentences(model.selected), *_limits(model)]),
+        "## Members",
+        _members_table(model),
+        "## Training data",
+        training_data(model.config.data, model.data),
+        "## Usage",
+        usage(model.data.num_classes, has_onnx=False, has_wide=has_wide),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _introduction(model: EnsembleModel) -> str:
+    names = ", ".join(f"`{name}`" for name in model.data.classes)
+    return (
+        f"An ensemble of text classifiers for the classes {names}: the weighted average of their "
+        f"probabilities. They were trained by a search with celltune {VERSION} and selected by "
+        "greedy forward selection with replacement (Caruana et al., ICML 2004) on the validation "
+        "split. They share one vocabulary."
+    )
+
+
+def _quality_table(model: EnsembleModel) -> str:
+    selected, state = model.selected, model.state
+    single = f"the best single trial ({member_name(selected.best)})"
+    rows = [
+        ("Estimated validation accuracy", percent_text(selected.ensemble.estimated_accuracy)),
+        (f"The same of {single}", percent_text(selected.single.estimated_accuracy)),
+        ("Estimated validation cross-entropy", loss_text(selected.ensemble.estimated_loss)),
+        (f"The same of {single}", loss_text(selected.single.estimated_loss)),
+        ("Parameters", f"{sum(member.parameters for member in selected.members):,}"),
+        (f"Parameters of {single}", f"{selected.best.parameters:,}"),
+    ]
+    created, scores = state.created, state.ensemble_scores
+    if created is not None and created.majority_accuracy is not None:
+        name = single_line(created.majority_class or "").replace("|", r"\|")
+        label = f"Validation accuracy of always predicting `{name}`"
+        rows.append((label, percent_text(created.majority_accuracy)))
+    if scores is not None:
+        rows.append(("Test accuracy", percent_text(scores.metrics["test_accuracy"])))
+        rows.append(("Test cross-entropy", loss_text(scores.metrics["test_loss"])))
+    rows += baseline_rows([event for event in state.baselines if event.on == "train"])
+    lines = (f"| {label} | {value} |" for label, value in rows)
+    return "\n".join(["| metric | value |", "|---|---|", *lines])
+
+
+def _comparison(model: EnsembleModel) -> Iterator[str]:
+    """Yield sentences on whether a simpler model is as good."""
+    selected, state = model.selected, model.state
+    majority = state.created.majority_accuracy if state.created else None
+    if majority is not None and selected.ensemble.estimated_accuracy <= majority:
+        yield "**The ensemble is no better than the majority class; it should not be used.**"
+    decisive = selected.loss_gain if selected.metric == "valid_loss" else selected.accuracy_gain
+    if not decisive.is_clear:
+        yield "**A single model is as good, within noise.**"
+    scores = state.ensemble_scores
+    baselines = [event for event in state.baselines if event.on == "train"]
+    if scores is None:
+        return
+    if not baselines:
+        yield "The ensemble was not compared with a linear baseline on the test split."
+        return
+    best = max(baselines, key=lambda event: event.metrics["test_accuracy"])
+    difference = best.metrics["test_accuracy"] - scores.metrics["test_accuracy"]
+    if difference > 0:
+        yield (
+            f"**A linear baseline was better:** `{best.name}` exceeds the ensemble by "
+            f"{points_text(difference).removeprefix('+')} of test accuracy."
+        )
+
+
+def _limits(model: EnsembleModel) -> Iterator[str]:
+    yield "Epochs and hyperparameters of the members were chosen by the same validation documents."
+    if model.state.ensemble_scores is None:
+        yield "The ensemble was not evaluated on a test split."
+    yield "The probabilities are not calibrated."
+
+
+def _members_table(model: EnsembleModel) -> str:
+    lines = [
+        "| member | epoch | weight | validation accuracy | parameters | hyperparameters |",
+        "|---|---:|---:|---:|---:|---|",
+    ]
+    lines += [
+        f"| {member_name(member)} | {member.epoch} | {member.weight:.3f} | "
+        f"{percent_text(member.valid_accuracy)} | {member.parameters:,} | "
+        f"{describe_params(member.params)} |"
+        for member in model.selected.members
+    ]
+    return "\n".join(lines)

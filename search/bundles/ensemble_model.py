@@ -1,0 +1,163 @@
+"""The ensemble of an experiment, loaded from the checkpoints of its members."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from celltune.data_prep.dataset.tensorized import PreparedData
+from celltune.data_prep.text.encoder import TextEncoder, TextRules
+from celltune.data_prep.types import Progress
+from celltune.data_prep.wide.model import WideModel
+from celltune.models.config import ModelConfig
+from celltune.models.errors import CheckpointError
+from celltune.search.config.schema import SearchConfig
+from celltune.search.errors import ExperimentError, ModelError
+from celltune.search.ledger.ensembles import EnsembleMember
+from celltune.search.ledger.events import EnsembleSelected
+from celltune.search.ledger.state import ExperimentState
+from celltune.search.storage.base import Experiment
+from celltune.search.storage.locate import find_experiment
+from celltune.search.storage.prepared_data import load_prepared
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from celltune.models.network.trained import Network
+    from celltune.search.bundles.predictor import TrainedModel
+
+
+@dataclass(frozen=True, eq=False)
+class MemberModel:
+    """The model of a member."""
+
+    member: EnsembleMember
+    architecture: ModelConfig
+    weights: dict[str, Tensor]
+    """By the names of the classifier's parameters; empty for the wide part alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class EnsembleModel:
+    """An ensemble, and what its experiment recorded about it."""
+
+    experiment: str
+    """Name of the experiment that it belongs to."""
+    config: SearchConfig
+    """Config of that experiment, with the budget in force."""
+    state: ExperimentState
+    selected: EnsembleSelected
+    members: tuple[MemberModel, ...]
+    data: PreparedData
+    """The data that all members were trained on."""
+
+    @property
+    def text_rules(self) -> TextRules:
+        """Rules by which the texts of the data were converted to word ids."""
+        return TextRules.of(self.config.data)
+
+    @property
+    def wide(self) -> WideModel | None:
+        """The wide part, if a member reads its outputs.
+
+        Raises:
+            ModelError: a member needs it, and the prepared data does not contain it.
+        """
+        if all(model.architecture.wide == "none" for model in self.members):
+            return None
+        if self.data.wide is None:
+            raise ModelError(
+                f"The ensemble of '{self.experiment}' has a wide part, but the prepared data "
+                f"(fingerprint {self.data.fingerprint[:12]}) has none. Remove it from the cache, "
+                "so that it is prepared again."
+            )
+        return self.data.wide
+
+    def trained(self) -> TrainedModel:
+        """Return the model for predictions.
+
+        Raises:
+            ModelError: the weights of a member do not match its data or this version of celltune.
+        """
+        from celltune.models.network.averaged import averaged
+        from celltune.models.network.trained import load_network
+        from celltune.search.bundles.predictor import TrainedModel
+
+        sizes = self.data.vocabulary_size, self.data.num_classes
+        networks: list[tuple[float, Network]] = []
+        for model in self.members:
+            arrays = {name: tensor.numpy() for name, tensor in model.weights.items()}
+            try:
+                network = load_network(model.architecture, *sizes, arrays)
+            except ValueError as error:
+                raise self._unusable(model.member, str(error)) from error
+            networks.append((model.member.weight, network))
+        reader = TextEncoder(self.text_rules, self.data.words)
+        return TrainedModel(averaged(networks), reader, self.data.classes, self.wide)
+
+    def _unusable(self, member: EnsembleMember, reason: str) -> ModelError:
+        return _cannot_load(self.experiment, member, f"{reason.rstrip('.')}.")
+
+
+def check_no_trial(trial: int | None) -> None:
+    """Check that a model is not requested as a trial and as the ensemble at once.
+
+    Raises:
+        ModelError: it is.
+    """
+    if trial is not None:
+        raise ModelError(f"`trial` is {trial}, but `ensemble` was given as well. Omit one of them.")
+
+
+def load_ensemble_model(experiment: Experiment, progress: Progress | None = None) -> EnsembleModel:
+    """Load the members of the ensemble that was selected last.
+
+    Args:
+        experiment: the experiment.
+        progress: called while the data is prepared again because the cache does not contain it.
+
+    Raises:
+        InputError: there is no ensemble, a checkpoint of a member is missing or damaged, or the
+            data is not available.
+    """
+    snapshot = experiment.snapshot(check_running=False)
+    selected = snapshot.state.ensemble
+    if selected is None:
+        raise ExperimentError(
+            f"The experiment '{experiment.name}' has no ensemble. Select one first, or use a trial."
+        )
+    members = tuple(_load(experiment, member) for member in selected.members)
+    data = load_prepared(experiment.name, snapshot.config.data, selected.fingerprint, progress)
+    return EnsembleModel(experiment.name, snapshot.config, snapshot.state, selected, members, data)
+
+
+def _load(experiment: Experiment, member: EnsembleMember) -> MemberModel:
+    origin = experiment
+    if member.experiment is not None:
+        origin = find_experiment(member.experiment, experiment.storage)
+    try:
+        tensors, meta = origin.checkpoints(member.number).load(member.checkpoint)
+        architecture = _architecture(meta)
+    except (CheckpointError, ValueError) as error:
+        raise _cannot_load(experiment.name, member, str(error)) from error
+    except OSError as error:
+        raise _cannot_load(experiment.name, member, f"{error.strerror}.") from error
+    prefix = "model."
+    weights = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+    return MemberModel(member, architecture, weights)
+
+
+def _architecture(meta: dict[str, Any]) -> ModelConfig:
+    return ModelConfig.model_validate(meta.get("model"))
+
+
+def _cannot_load(experiment: str, member: EnsembleMember, reason: str) -> ModelError:
+    origin = experiment if member.experiment is None else member.experiment
+    return ModelError(
+        f"The ensemble of '{experiment}' cannot be loaded, because epoch {member.epoch} of trial "
+        f"{member.number} of '{origin}' cannot be used: {reason} Select the ensemble again."
+    )
