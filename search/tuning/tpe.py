@@ -24,8 +24,8 @@ class TPESettings(SamplerSettings):
     """Settings of TPE."""
 
     startup_trials: int = Field(10, ge=1)
-    """Number of trials with random hyperparameters before TPE is used; trials of a warm start
-    count."""
+    """Number of trials with random hyperparameters before TPE is used; trials of a warm start and
+    first_trials within the space count."""
 
 
 class TPESampler(Sampler):
