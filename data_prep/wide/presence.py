@@ -63,11 +63,11 @@ class Rows:
         return Rows(self.items[mask], offsets_of(lengths))
 
     def sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the sum of the `(K, ...)` values of the items of each row, `(n, ...)`."""
-        totals = np.zeros((len(self), *values.shape[1:]))
+        """Return the sum of the `(K,)` values of the items of each row, `(n,)`."""
+        totals = np.zeros(len(self))
         filled = np.flatnonzero(self.lengths)
         if len(filled):
-            totals[filled] = np.add.reduceat(values, self.offsets[filled], axis=0, dtype=np.float64)
+            totals[filled] = np.add.reduceat(values, self.offsets[filled], dtype=np.float64)
         return totals
 
     def distinct(self, size: int) -> Rows:

@@ -172,7 +172,7 @@ class Regression:
             random_state=self._seed % 2**32,
         )
         with warnings.catch_warnings():
-            # More iterations do not change the validation loss.
+            # The validation loss changes by less than 0.001 after 8 iterations (decision 36).
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit(matrix, in_class)
         return model.coef_[0], float(model.intercept_[0])
