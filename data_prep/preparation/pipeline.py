@@ -137,12 +137,12 @@ def survey(config: DataConfig, *, progress: Progress | None = None) -> dict[str,
     """
     source = open_source(config, cache_dir=default_cache_dir(), progress=progress)
     check_vectors(config)
-    if config.reads_unlabelled:
-        load_documents(source, ("unlabelled",), progress)
     documents = with_normalized_texts(load_documents(source, TRAIN, progress))
     labels = labels_of(documents, source, config)
     indices = split_documents(documents, labels, config)
     require_tokens((documents[index] for index in (*indices.train, *indices.valid)), config)
+    if config.reads_unlabelled:
+        load_documents(source, ("unlabelled",), progress)
     return {name: int(np.sum(labels == index)) for index, name in enumerate(source.classes)}
 
 
