@@ -76,7 +76,7 @@ class Evaluator:
         self._check_same_test_split()
         vectors = data.info.get("vectors")
         self._vector_coverage = vectors.get("tokens") if isinstance(vectors, dict) else None
-        self._data = put(replace(data, words=PackedWords.of(data.words)))
+        self._data = put(replace(data, words=PackedWords.of(data.words), wide=None))
         self._test = {"train": put(test.split), "train+valid": put(_test_of_train_valid(test))}
         self._message = message
 
