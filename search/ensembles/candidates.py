@@ -12,9 +12,10 @@ from celltune.models.errors import CheckpointError
 from celltune.search.errors import ExperimentError, StorageError
 from celltune.search.ledger.ensembles import EnsembleMember
 from celltune.search.ledger.events import EpochReported
+from celltune.search.ledger.order import Standing, sort_keys
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.storage.base import Experiment
-from celltune.search.types import Metric
+from celltune.search.types import Metric, is_wide_only
 from celltune.search.wording import counted
 
 
@@ -29,6 +30,11 @@ class Library:
     is_owner: bool
     """Whether the ensemble belongs to this experiment."""
 
+    def standings(self) -> list[Standing]:
+        """Return what each trial is in comparison with the wide part alone."""
+        keys = sort_keys([(self.state.created, trial) for trial in self.state.trials], self.metric)
+        return [Standing.NO_BETTER if key is None else key[0] for key in keys]
+
     def models(self, most: int) -> Iterator[tuple[TrialRecord, EpochReported]]:
         """Yield the best epochs of the best trials, and of trials of the wide part alone.
 
@@ -37,7 +43,7 @@ class Library:
         """
         for rank, trial in enumerate(self.state.ranked(self.metric)):
             best = trial.best(self.metric)
-            if best is not None and (rank < most or trial.params.get("wide") == "only"):
+            if best is not None and (rank < most or is_wide_only(trial.params)):
                 yield trial, best
 
 
@@ -49,6 +55,8 @@ class Candidate:
     """With a weight of 1."""
     log_probabilities: NDArray[np.float32]
     """(k, C), for the documents of `stored_documents`."""
+    standing: Standing
+    """Ranks it among single models, as in the leaderboard of its experiment."""
 
 
 def read_candidates(
@@ -71,8 +79,9 @@ def read_candidates(
     candidates: list[Candidate] = []
     notes: list[str] = []
     for library in sorted(libraries, key=lambda library: library.experiment.name):
+        standings = library.standings()
         for trial, epoch in sorted(library.models(most), key=lambda model: model[0].number):
-            found = _read(library, trial, epoch, shape)
+            found = _read(library, trial, epoch, standings[trial.number], shape)
             if isinstance(found, str):
                 notes.append(
                     f"Trial {trial.number} of '{library.experiment.name}' was skipped: {found}"
@@ -91,7 +100,11 @@ def read_candidates(
 
 
 def _read(
-    library: Library, trial: TrialRecord, epoch: EpochReported, shape: tuple[int, int]
+    library: Library,
+    trial: TrialRecord,
+    epoch: EpochReported,
+    standing: Standing,
+    shape: tuple[int, int],
 ) -> Candidate | str:
     """Return the candidate, or why it cannot be one."""
     from celltune.search.tuning.valid_predictions import find_predictions
@@ -128,4 +141,4 @@ def _read(
         valid_loss=epoch.metrics["valid_loss"],
         valid_accuracy=epoch.metrics["valid_accuracy"],
     )
-    return Candidate(member, found)
+    return Candidate(member, found, standing)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from celltune.data_prep.types import Progress
 from celltune.search.ensembles.candidates import Candidate, Library, read_candidates
@@ -122,8 +123,10 @@ def _selected(
     def select_ensemble(known: Predictions) -> Floats:
         return select(known.of_labels(), size)
 
+    standings = np.array([candidate.standing for candidate in candidates])
+
     def select_single(known: Predictions) -> Floats:
-        return _best_single(known, metric)
+        return _best_single(known, metric, standings)
 
     weights, single, comparison = compare(predictions, select_ensemble, select_single)
     members = [
@@ -148,8 +151,14 @@ def _selected(
     )
 
 
-def _best_single(known: Predictions, metric: Metric) -> Floats:
-    """Return (M,) weights: 1 for the best candidate by a metric; of several, by the loss."""
+def _best_single(known: Predictions, metric: Metric, standings: NDArray[np.int64]) -> Floats:
+    """Return (M,) weights: 1 for the best candidate, in the order of a leaderboard.
+
+    Args:
+        known: the predictions by which it is chosen.
+        metric: the metric that ranks; of equal values, the smaller loss is better.
+        standings: (M,) `Standing` of each candidate, which comes before its metric.
+    """
     compute, direction = objective_metric(metric).compute, sign(metric)
     values = [
         direction * compute(known.labels, logs.astype(np.float64))
@@ -157,7 +166,7 @@ def _best_single(known: Predictions, metric: Metric) -> Floats:
     ]
     weights = np.zeros(len(values))
     losses = -np.log(known.of_labels()).mean(axis=1)
-    weights[np.lexsort((losses, -np.array(values)))[0]] = 1.0
+    weights[np.lexsort((losses, -np.array(values), standings))[0]] = 1.0
     return weights
 
 

@@ -91,6 +91,28 @@ def test_a_trial_of_the_wide_part_alone_is_always_considered(small: LocalExperim
     assert ensemble("small", trials_considered=1).selected.candidates == 2
 
 
+def test_the_best_single_trial_is_the_first_of_the_leaderboard(
+    wide_trials: LocalExperiment, tmp_path: Path
+) -> None:
+    """A network that improves on the wide part alone by less than noise ranks below it."""
+    shutil.copytree(wide_trials.path, tmp_path / "wide")
+    wide = LocalExperiment(tmp_path / "wide")
+    for gain, best in ((0.001, 0), (0.9, 1)):
+        rewrite_ledger(
+            wide,
+            [
+                event.model_copy(
+                    update={"metrics": {**event.metrics, "valid_accuracy": 1.0, "wide_gain": gain}}
+                )
+                if isinstance(event, EpochReported) and event.number == 1
+                else event
+                for event in wide.events()
+            ],
+        )
+        assert wide.state().ranked("valid_accuracy")[0].number == best
+        assert ensemble("wide", storage=tmp_path).selected.best.number == best
+
+
 def test_members_in_other_experiments_keep_their_checkpoints(
     small: LocalExperiment, other: LocalExperiment
 ) -> None:

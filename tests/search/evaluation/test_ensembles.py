@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 
 from celltune import EvaluationSettings, ensemble
-from celltune.data_prep.dataset.tensorized import PreparedData
+from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest
 from celltune.models.errors import CheckpointError
 from celltune.search.errors import ExperimentError, OptionError, StorageError
 from celltune.search.evaluation.ensembles import score_ensemble, stored_members
 from celltune.search.evaluation.evaluate import evaluate, plan_evaluation
+from celltune.search.evaluation.evaluator import Evaluator
 from celltune.search.evaluation.summaries import summaries, verdict
 from celltune.search.ledger import events
 from celltune.search.ledger.events import EnsembleReported, EnsembleSelected
@@ -124,6 +128,32 @@ def test_an_evaluated_ensemble_needs_no_cluster(small: LocalExperiment) -> None:
     state = evaluate("small", EvaluationSettings(ensemble=True, baselines=False))
     assert state.test_reads == 1
     assert state.ensemble_scores is not None
+
+
+def test_the_evaluator_counts_one_reading_of_the_test_split(
+    small: LocalExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = ensemble("small").selected
+    data = data_of(small, event)
+
+    def submit(resources: Any, retries: int, call: Callable[..., Any], *arguments: Any) -> Any:
+        assert small.state().test_reads == 1, "the reading is recorded before it happens"
+        return partial(call, *arguments)
+
+    monkeypatch.setattr("celltune.search.evaluation.evaluator.put", lambda value: value)
+    monkeypatch.setattr("celltune.search.evaluation.evaluator.submit", submit)
+    messages: list[str] = []
+    with small.open_ledger() as ledger:
+        test = PreparedTest("t", data.valid)
+        evaluator = Evaluator(small, small.config(), ledger, data, test, messages.append)
+        job = evaluator.ensemble(event)
+        task = next(job)
+        with pytest.raises(StopIteration):
+            job.send(task())
+    scores = small.state().ensemble_scores
+    assert scores is not None
+    assert (scores.members, small.state().test_reads) == (event.members, 1)
+    assert messages[0].startswith("ensemble of 8 (")
 
 
 def test_summaries_show_the_ensemble_next_to_trials_and_baselines() -> None:
