@@ -12,7 +12,8 @@ from celltune.models.config import ModelConfig, TrainingConfig
 from celltune.models.network.classifier import TextClassifier
 from celltune.models.training import checkpoint
 from celltune.models.training.trainer import Trainer
-from celltune.search.config.space import Choice, model_and_training, parse_space
+from celltune.search.config.space import Choice, model_and_training
+from celltune.search.config.space_parsing import parse_space
 from tests.extensions.page import example
 from tests.models.random_data import make_data, make_split
 
