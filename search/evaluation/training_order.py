@@ -26,7 +26,8 @@ class Costs:
 
     The cost of a model with results is their mean time. Of others, it is the number of
     multiplications by recurrent weights, which needs neither a vocabulary nor prepared data. The
-    two are not comparable, so models with results come before the others.
+    two are not comparable, so models with results come before the others. Epochs that an
+    interrupted training completed cost nothing.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -42,15 +43,17 @@ class Costs:
         """Return the trainings in the order of their costs."""
         if len(trainings) < 2:
             return list(trainings)
-        return sorted(trainings, key=lambda training: self._cost(training.model))
+        return sorted(trainings, key=self._cost)
 
-    def _cost(self, model: PublishedModel) -> tuple[bool, float]:
-        """Return whether the model has no result, and its cost."""
+    def _cost(self, training: Training) -> tuple[bool, float]:
+        """Return whether the model has no result, and the cost of the epochs that are left."""
+        model = training.model
+        left = 1 - len(training.epoch_seconds()) / model.config.budget.max_epochs
         seconds = [result.metrics["seconds"] for result in model.results().values()]
         if seconds:
-            return False, float(np.mean(seconds))
+            return False, left * float(np.mean(seconds))
         try:
-            return True, self._multiplications(model)
+            return True, left * self._multiplications(model)
         except CelltuneError:
             # The training itself reports the error.
             return True, math.inf

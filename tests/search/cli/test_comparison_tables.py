@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from celltune.search.cli.comparison_tables import COLUMNS, describe_rest, render
 from celltune.search.errors import OptionError
@@ -14,8 +13,8 @@ from celltune.search.evaluation.published_models import PublishedModel, Training
 from celltune.search.results.tables import TextTable
 from tests.search.evaluation.published import (
     load_one,
+    record_epochs,
     record_result,
-    start_training,
     write_config,
 )
 
@@ -72,10 +71,7 @@ def interrupted(*models: PublishedModel, reason: str | None = "interrupted") -> 
 def test_rest_of_a_stopped_comparison_names_the_epochs_done(tmp_path: Path) -> None:
     models = [load_one(write_config(tmp_path, name), tmp_path) for name in ("a", "b", "c")]
     record_result(models[0])
-    start_training(models[1])
-    curve = [{"seconds": 90.0}]
-    state = ({"x": torch.zeros(1)}, {"epochs": 2, "curve": curve})
-    models[1].experiment.checkpoints(0).save(state, "evaluation-1-train-last")  # type: ignore[arg-type]
+    record_epochs(models[1], [90.0])
     text = describe_rest(interrupted(*models), "celltune compare configs")
     assert text == (
         "Interrupted. 1 of 3 trainings are done.\n"

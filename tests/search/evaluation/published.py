@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 
+from celltune.data_prep.types import JSON
+from celltune.search.evaluation.checkpoints import LAST, retraining_name
 from celltune.search.evaluation.published_models import PublishedModel, load_published_models
 from celltune.search.ledger.events import (
     EvaluationFailed,
@@ -47,6 +51,14 @@ def start_training(model: PublishedModel) -> None:
     model.experiment.create(model.config, ExperimentCreated(at=0.0, fingerprint="f"))
     with model.experiment.open_ledger() as ledger:
         ledger.append(TrialCreated(at=0.0, number=0, params={"cell": "gru"}, max_epochs=2))
+
+
+def record_epochs(model: PublishedModel, seconds: Sequence[float]) -> None:
+    """Leave the checkpoint of a training with seed 1 that was interrupted after some epochs."""
+    start_training(model)
+    meta: dict[str, JSON] = {"epochs": 2, "curve": [{"seconds": value} for value in seconds]}
+    name = retraining_name(1, "train") + LAST
+    model.experiment.checkpoints(0).save(({"x": torch.zeros(1)}, meta), name)
 
 
 def record_failure(model: PublishedModel, error: str, seed: int = 1) -> None:

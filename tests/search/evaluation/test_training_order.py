@@ -9,7 +9,13 @@ import pytest
 from celltune.search.evaluation import training_order
 from celltune.search.evaluation.published_models import Training, load_published_models
 from celltune.search.evaluation.training_order import Costs
-from tests.search.evaluation.published import RAW, load_one, record_result, write_config
+from tests.search.evaluation.published import (
+    RAW,
+    load_one,
+    record_epochs,
+    record_result,
+    write_config,
+)
 
 
 def ordered(folder: Path, seed: int = 1) -> list[str]:
@@ -49,6 +55,14 @@ def test_recorded_times_decide_and_models_without_them_come_last(tmp_path: Path)
     missing = {"source": "csv", "path": str(tmp_path / "missing.csv"), "test_size": 10}
     write_config(tmp_path, "broken", data=missing)
     assert ordered(tmp_path, seed=2) == ["b", "c", "a", "tiny", "broken"]
+
+
+def test_epochs_of_an_interrupted_training_cost_nothing(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_config(tmp_path, name)
+    record_epochs(load_one(tmp_path / "b.yaml", tmp_path), [12.0])
+    assert ordered(tmp_path) == ["b", "a"]
+    assert ordered(tmp_path, seed=2) == ["a", "b"]
 
 
 def test_documents_of_the_same_source_are_read_once(
