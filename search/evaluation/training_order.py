@@ -16,9 +16,14 @@ from celltune.data_prep.sources.base import TRAIN
 from celltune.data_prep.sources.factory import open_source
 from celltune.data_prep.types import Progress
 from celltune.errors import CelltuneError
+from celltune.models.config import ModelConfig
 from celltune.models.network.classifier import TextClassifier
 from celltune.search.config.space import model_and_training
 from celltune.search.evaluation.published_models import PublishedModel, Training
+
+
+SMALLEST_BATCH = 16
+"""Batches of fewer documents take as long, because a vector of the processor has as many values."""
 
 
 class Costs:
@@ -60,8 +65,10 @@ class Costs:
 
     def _multiplications(self, model: PublishedModel) -> float:
         data, budget = model.config.data, model.config.budget
+        architecture, training = model_and_training(model.config.space.fixed)
         tokens = np.minimum(self._words(data), data.max_tokens).sum() * model.scale
-        return float(tokens * budget.max_epochs * _weights(model))
+        padding = max(1, SMALLEST_BATCH / training.batch_size)
+        return float(tokens * padding * budget.max_epochs * _weights(architecture))
 
     def _words(self, data: DataConfig) -> NDArray[np.int64]:
         """Return the number of words of each document that is not in a test file."""
@@ -73,12 +80,11 @@ class Costs:
         return self._lengths[key]
 
 
-def _weights(model: PublishedModel) -> int:
+def _weights(architecture: ModelConfig) -> int:
     """Return the number of parameters without an embedding, which costs only a look-up.
 
     A model without a cell has nothing to train.
     """
-    architecture, _ = model_and_training(model.config.space.fixed)
     if architecture.cell is None:
         return 0
     network = TextClassifier(architecture, vocabulary_size=2, num_classes=2)

@@ -33,6 +33,8 @@ def ordered(folder: Path, seed: int = 1) -> list[str]:
         ({"space": {**RAW["space"], "cell": "rnn"}}, False),
         ({"budget": {"trials": 1, "max_epochs": 3}}, True),
         ({"data": {**RAW["data"], "reviews": 60}}, True),
+        ({"space": {**RAW["space"], "batch_size": 15}}, True),
+        ({"space": {**RAW["space"], "batch_size": 16}}, None),
         ({"data": {**RAW["data"], "max_tokens": 5}}, False),
         ({"data": {**RAW["data"], "vocabulary_size": 9}}, None),
     ],
