@@ -21,7 +21,6 @@ from celltune.models.network.classifier import TextClassifier
 from celltune.search.config.space import model_and_training
 from celltune.search.evaluation.published_models import PublishedModel, Training
 
-
 SMALLEST_BATCH = 16
 """Batches of fewer documents take as long, because a vector of the processor has as many values."""
 
