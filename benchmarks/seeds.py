@@ -23,6 +23,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -31,6 +33,7 @@ from typing import Any
 
 from _measure import REPOSITORY, REVIEWS, finish, store
 
+from celltune.search.cli.comparison_tables import describe_rest
 from celltune.search.cli.views import PlainView
 from celltune.search.config.durations import parse_duration
 from celltune.search.evaluation.comparison import Comparison, compare, summarize
@@ -161,7 +164,9 @@ def main() -> None:
             finish("seeds", *results(summarize(models, 1)), keep=False)
         return
     models = full_models(options)
-    train(models, options)
+    comparison = train(models, options)
+    if comparison.reason is not None:
+        print(describe_rest(comparison, shlex.join(["python", *sys.argv])))
     finish("seeds", *results(summarize(models, options.seeds)), keep=True)
 
 
