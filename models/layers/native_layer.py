@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,11 +82,9 @@ def run_native_layer(
         if mask is not None:
             mask = functional.pad(mask, (0, missing), value=not loop.unbounded)
     states: Tensor = _NativeLayer.apply(  # type: ignore[no-untyped-call]
-        cell,
-        loop,
+        _Kind(cell, loop, batch == 1),
         inputs,
         mask,
-        batch == 1,
         weights.input_weight,
         weights.input_bias,
         *weights.recurrent,
@@ -94,19 +92,27 @@ def run_native_layer(
     return states[:, :, :batch] if missing else states
 
 
+class _Kind(NamedTuple):
+    """What the two passes of a layer have in common, except for tensors."""
+
+    cell: NativeCell
+    loop: StepLoop
+    single: bool
+    """True for a batch of one document, of which the other columns are zero."""
+
+
 class _NativeLayer(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        cell: NativeCell,
-        loop: StepLoop,
+        kind: _Kind,
         inputs: Tensor,
         mask: Tensor | None,
-        single: bool,
         input_weight: Tensor,
         input_bias: Tensor | None,
         *weights: Tensor,
     ) -> Tensor:
+        cell, loop, single = kind
         steps, _, batch = inputs.shape
         directions, rows, _ = input_weight.shape
         size = rows // loop.blocks
@@ -139,8 +145,7 @@ class _NativeLayer(torch.autograd.Function):
             hidden[0, 1:, :size].masked_fill_(padding, 0)
             output[:, :size].masked_fill_(padding, 0)
         if any(ctx.needs_input_grad):
-            ctx.cell, ctx.loop, ctx.padding, ctx.buffers = cell, loop, padding, buffers
-            ctx.single = single
+            ctx.kind, ctx.padding, ctx.buffers = kind, padding, buffers
             ctx.values = (work, hidden, saved)
             ctx.has_bias = input_bias is not None
             ctx.save_for_backward(inputs, input_weight, *weights)
@@ -153,7 +158,7 @@ class _NativeLayer(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         inputs, input_weight, *weights = ctx.saved_tensors
         work, hidden, saved = ctx.values
-        cell, loop, rows = ctx.cell, ctx.loop, input_weight.shape[1]
+        (cell, loop, single), rows = ctx.kind, input_weight.shape[1]
         size = rows // loop.blocks
         directions, steps, _, batch = hidden.shape
         steps -= 1
@@ -168,13 +173,13 @@ class _NativeLayer(torch.autograd.Function):
             # Without a gate, the slope of the activation at padding is 1 (tanh), not 0.
             result[1].masked_fill_(ctx.padding, 0)
         projected = result[:, :, :rows]
-        sums = _outer_sums_of_one_document if ctx.single else _outer_sums
+        sums = _outer_sums_of_one_document if single else _outer_sums
         grad_input_weight = sums(projected, [inputs] * directions)
-        grad_inputs = _input_grad(projected, input_weight) if ctx.needs_input_grad[2] else None
+        grad_inputs = _input_grad(projected, input_weight) if ctx.needs_input_grad[1] else None
         grad_weights = _recurrent_grads(cell, loop, result, hidden, saved, sums)
         grad_bias = None if bias_grad is None else bias_grad.sum(2)
         buffers.close()
-        return None, None, grad_inputs, None, None, grad_input_weight, grad_bias, *grad_weights
+        return None, grad_inputs, None, grad_input_weight, grad_bias, *grad_weights
 
 
 def _weights(weights: list[Tensor] | tuple[Tensor, ...]) -> dict[str, Tensor]:
