@@ -68,7 +68,7 @@ def side(name: str, **options: float) -> dict[str, Any]:
 
 def imdb(trials: int) -> SearchConfig:
     sets = ["name=engine", f"budget.trials={trials}", f"budget.max_epochs={EPOCHS}"]
-    return load_config(REPOSITORY / "configs" / "imdb.yaml", sets)
+    return load_config(REPOSITORY / "benchmarks" / "curves.yaml", sets)
 
 
 def metrics(trial: int, epoch: int) -> dict[str, float]:

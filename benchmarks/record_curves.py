@@ -4,10 +4,10 @@ Usage: python benchmarks/record_curves.py [--reviews REVIEWS] [--configurations 
        [--workers 2] [--out benchmarks/results/curves.json]
 
 REVIEWS is a csv.gz file with the columns text and label, the archive aclImdb_v1.tar.gz or its
-unpacked folder. The configurations are drawn at random from the space of configs/imdb.yaml, number
-i with the seed (seed, i). Each is trained for all epochs in a process with one thread. The output
-contains the hyperparameters, and for each epoch the validation accuracy, validation loss and CPU
-seconds, which reflect the cost of an epoch better than wall-clock time on a machine with other
+unpacked folder. The configurations are drawn at random from the space of benchmarks/curves.yaml,
+number i with the seed (seed, i). Each is trained for all epochs in a process with one thread. The
+output contains the hyperparameters, and for each epoch the validation accuracy, validation loss and
+CPU seconds, which reflect the cost of an epoch better than wall-clock time on a machine with other
 load. An interrupted run continues when it is started again; more configurations can be added later.
 """
 
@@ -31,7 +31,7 @@ from celltune.search.config.loading import load_config
 from celltune.search.config.space import model_and_training
 from celltune.search.tuning.trial import trial_seed
 
-SPACE = REPOSITORY / "configs" / "imdb.yaml"
+SPACE = REPOSITORY / "benchmarks" / "curves.yaml"
 SIZES = {"train_size": 3000, "valid_size": 2000, "max_tokens": 64}
 SEED = 1
 

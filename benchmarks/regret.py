@@ -6,7 +6,7 @@ Three strategies search the configurations of `benchmarks/record_curves.py` with
 virtual clock, in which each epoch takes as long as when it was recorded (see `_replay.py`):
   random  random search without early stopping
   stock   Ray's OptunaSearch and ASHAScheduler with default settings, called as by Ray Tune
-  ours    celltune's controller with a ledger in memory and the settings of configs/imdb.yaml
+  ours    celltune's controller with a ledger in memory and the settings of benchmarks/curves.yaml
 The target accuracy is 0.5 points below the mean of the best five configurations; the maximum of
 many noisy values would be biased. A search that does not reach it within the budget (half of
 the time that four workers need for all recorded epochs) counts with the budget. Figures, ratios of
@@ -50,7 +50,7 @@ BEST_OF = 5
 
 
 def load(curves: Path) -> tuple[Table, SearchConfig]:
-    config = load_config(REPOSITORY / "configs" / "imdb.yaml")
+    config = load_config(REPOSITORY / "benchmarks" / "curves.yaml")
     table = Table(load_curves(curves), config.space)
     budget = config.budget.model_copy(
         update={"trials": len(table.curves), "max_epochs": table.epochs}

@@ -71,7 +71,7 @@ def load(path: Path) -> Recording:
         data = {"source": "synthetic", "wide": True}
         config = parse_config({"name": "few", "data": data, "space": space})
     else:
-        config = load_config(REPOSITORY / "configs" / "imdb.yaml")
+        config = load_config(REPOSITORY / "benchmarks" / "curves.yaml")
     values = [
         {name: value for name, value in curve.items() if isinstance(value, list)}
         for curve in recorded["curves"]
