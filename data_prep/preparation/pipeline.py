@@ -120,7 +120,8 @@ def read_training_documents(
         DataError: the data is invalid or cannot be read.
     """
     source = open_source(config, cache_dir=cache_dir or default_cache_dir(), progress=progress)
-    documents = load_documents(source, _with_duplicates(TRAIN, config, source), progress)
+    splits = _with_duplicates(TRAIN, config, source)
+    documents = with_normalized_texts(load_documents(source, splits, progress))
     return replace(select_documents(documents, source, config), test=())
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 
+from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.models.extensions import CELLS
 from celltune.models.packed.trainer import PackedTrainer
 from celltune.models.packed.updates import fused_updates_run
 from celltune.models.training.trainer import Trainer
-from tests.models.packed.runs import SETTINGS, configs, data, difference, values
+from tests.models.packed.runs import (
+    SETTINGS,
+    TECHNIQUES,
+    Setting,
+    configs,
+    data,
+    difference,
+    values,
+)
 
 pytestmark = pytest.mark.gpu
 
@@ -25,12 +35,19 @@ SHAPES: tuple[dict[str, Any], ...] = (
 )
 
 
-def assert_equal_runs(shape: dict[str, Any], *, losses: float, states: float) -> None:
+def assert_equal_runs(
+    shape: dict[str, Any],
+    *,
+    losses: float,
+    states: float,
+    settings: Sequence[Setting] = SETTINGS,
+    prepared: PreparedData | None = None,
+) -> None:
     """Train a pack and single runs, and compare them with relative bounds."""
-    prepared, shape = data(), {"num_layers": 2, "bidirectional": True, **shape}
+    prepared, shape = prepared or data(), {"num_layers": 2, "bidirectional": True, **shape}
     pack = PackedTrainer(prepared, device=GPU)
-    members = [pack.add(*configs(s, shape), seed=s.seed) for s in SETTINGS]
-    singles = [Trainer(*configs(s, shape), prepared, seed=s.seed, device=GPU) for s in SETTINGS]
+    members = [pack.add(*configs(s, shape), seed=s.seed) for s in settings]
+    singles = [Trainer(*configs(s, shape), prepared, seed=s.seed, device=GPU) for s in settings]
     for _ in range(2):
         results = pack.run_epoch()
         for member, single in zip(members, singles, strict=True):
@@ -43,6 +60,14 @@ def assert_equal_runs(shape: dict[str, Any], *, losses: float, states: float) ->
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_numbers_equal_those_of_single_runs(shape: dict[str, Any]) -> None:
     assert_equal_runs(shape, losses=1e-4, states=1e-2)
+
+
+@pytest.mark.parametrize("readout", ["max_mean", "attention"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_techniques_and_the_wide_part(optimizer: str, readout: str) -> None:
+    shape = {"cell": "gru", "readout": readout, "optimizer": optimizer, "wide": "add"}
+    prepared = data(3, wide=True)
+    assert_equal_runs(shape, losses=1e-4, states=1e-2, settings=TECHNIQUES, prepared=prepared)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
@@ -74,7 +99,7 @@ def test_the_optimizer_kernel_has_the_precision_of_float32() -> None:
 
     values, moments = torch.zeros(1, 3, device=device), torch.zeros(2, 1, 3, device=device).unbind()
     values.grad = torch.tensor([[1.0, 2.0, -3.0]], device=device)
-    settings = torch.tensor([[1.0, 0.1, 0.0, 0.1, 0.9, 1.0]], device=device)
+    settings = torch.tensor([[1.0, 0.1, 0.0, 0.1, 0.9, 1.0, 1.0]], device=device)
     fused_update.launch(values, moments, settings, torch.ones(1, device=device), adam=True)
     expected = torch.tensor([[0.001, 0.004, 0.009]], device=device)
     torch.testing.assert_close(moments[1], expected, rtol=3e-7, atol=0)

@@ -18,6 +18,7 @@ from celltune.models.layers.persistent.selection import disabled
 from celltune.models.layers.stack import RecurrentStack
 from celltune.models.training.precision import tf32_products
 from celltune.models.training.trainer import Trainer
+from tests.models.packed.runs import TECHNIQUES, configs, data
 
 pytestmark = pytest.mark.gpu
 
@@ -74,6 +75,29 @@ def test_resumed_training_continues_where_it_was(cell: str) -> None:
     resumed.run_epoch()
     _, difference = compare_states(whole.state()[0], resumed.state()[0])
     assert difference < 1e-3
+
+
+def make_trainer_of_techniques(optimizer: str, precision: str) -> Trainer:
+    shape = {"adversarial": 2.0, "precision": precision, "readout": "attention", "wide": "add"}
+    model, training = configs(TECHNIQUES[0], {**shape, "optimizer": optimizer})
+    return Trainer(model, training, data(3, wide=True), seed=1, device="cuda")
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_techniques_resume_where_they_were_and_do_not_wait(optimizer: str, precision: str) -> None:
+    whole, first, resumed = (make_trainer_of_techniques(optimizer, precision) for _ in range(3))
+    for _ in range(2):
+        metrics = whole.run_epoch()
+    first.run_epoch()
+    resumed.load_state(*first.state())
+    resumed.run_epoch()
+    assert math.isfinite(metrics.train_loss)
+    assert metrics.wide_gain is not None
+    _, difference = compare_states(whole.state()[0], resumed.state()[0])
+    assert difference < (1e-3 if precision == "float32" else 1e-2)
+    in_steps, _ = count_syncs(whole)
+    assert precision == "float16" or not in_steps
 
 
 @pytest.mark.parametrize("cell", CELLS.names())

@@ -11,7 +11,13 @@ import pytest
 from celltune.data_prep.cache.disk import PREPARED, load_or_build
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
-from celltune.data_prep.preparation.pipeline import fingerprint, prepare, prepare_test
+from celltune.data_prep.preparation.pipeline import (
+    fingerprint,
+    prepare,
+    prepare_test,
+    read_documents,
+    read_training_documents,
+)
 from celltune.data_prep.sources.table import TableSource
 from celltune.data_prep.text.encoder import TextEncoder, TextRules
 
@@ -105,6 +111,19 @@ def test_dropped_duplicates_may_differ_in_their_accents(
     assert len(data.train) + len(data.valid) == len(ROWS) - 1
     digest = TableSource.from_config(config, cache_dir=tmp_path).digest(("train", "test"))
     assert data.fingerprint != fingerprint(config, digest)
+
+
+def test_raw_documents_are_normalized_like_the_prepared_data(
+    plain: DataConfig, write_csv: WriteCsv, tmp_path: Path
+) -> None:
+    test = write_csv([(decomposed(text), label) for text, label in ROWS[:1]], name="test.csv")
+    config = plain.model_copy(update={"test_path": test, "duplicates": "drop"})
+    data = prepare(config, cache_dir=tmp_path)
+    for documents in (read_documents(config), read_training_documents(config)):
+        assert [document.label for document in documents.train] == data.train.labels.tolist()
+        assert [document.label for document in documents.valid] == data.valid.labels.tolist()
+        texts = [document.text for document in (*documents.train, *documents.valid)]
+        assert set(texts) == {text for text, _ in ROWS[1:]}
 
 
 @pytest.mark.parametrize("learned", [str, decomposed])
