@@ -123,18 +123,20 @@ class DataConfig(BaseModel):
     tokenizer: name_in(TOKENIZERS) = "basic_english"  # type: ignore[valid-type]
     """How text is split into tokens: basic_english lower-cases and separates punctuation from
     words, whitespace splits at white space, spacy uses spaCy's rules for English (an optional
-    dependency)."""
+    dependency), bpe learns from the training split which subwords words consist of."""
 
     lowercase: bool | None = None
     """Whether the text is lower-cased first. basic_english always does; the others only if this is
     true."""
 
     vocabulary_size: Count = 25_000
-    """Maximum number of words, the most frequent ones of the training split. The ids of <unk> and
-    <pad> are added, so that the smallest vocabulary has 3 ids."""
+    """Maximum number of words, the most frequent ones of the training split; with the tokenizer
+    bpe, maximum number of subwords. The ids of <unk> and <pad> are added, so that the smallest
+    vocabulary has 3 ids."""
 
     min_count: Count = 1
-    """Words that occur less often in the training split are unknown."""
+    """Words that occur less often in the training split are unknown. With the tokenizer bpe, rarer
+    characters are, while rarer subwords are split further."""
 
     max_tokens: Count = 256
     """Longer documents are truncated to this number of tokens."""

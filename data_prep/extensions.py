@@ -35,6 +35,7 @@ TOKENIZERS: Registry[type[Tokenizer]] = Registry(
         "basic_english": f"{_TOKENIZERS}:BasicEnglish",
         "whitespace": f"{_TOKENIZERS}:Whitespace",
         "spacy": f"{_TOKENIZERS}:Spacy",
+        "bpe": f"{_TOKENIZERS}:WordsForSubwords",
     },
 )
 """Tokenizers, which split a text into tokens (classes derived from `Tokenizer`)."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest, TensorizedSplit
-from celltune.data_prep.dataset.vocabulary import UNK, Vocabulary
+from celltune.data_prep.dataset.vocabulary import SPECIALS, UNK, Vocabulary
 from celltune.data_prep.preparation.duplicates import SplitDocuments
 from celltune.data_prep.preparation.selection import (
     load_documents,
@@ -20,8 +20,11 @@ from celltune.data_prep.preparation.selection import (
 )
 from celltune.data_prep.preparation.wide_part import WidePart
 from celltune.data_prep.sources.base import Document, Source, Split
+from celltune.data_prep.text.byte_pairs import learn_subwords
 from celltune.data_prep.text.indexing import index_texts
 from celltune.data_prep.text.normalization import are_normalized
+from celltune.data_prep.text.subwords import Subwords
+from celltune.data_prep.text.tokenizers import has_subwords
 from celltune.data_prep.text.truncation import drop_unknown, truncate
 from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.vectors.corpus import TrainingCorpus
@@ -29,7 +32,10 @@ from celltune.data_prep.vectors.embedding import VectorSource, build_embedding
 
 
 class _Indexed(NamedTuple):
-    """Splits that were tokenized together; their ids are indices into `tokens`."""
+    """Splits that were tokenized together; their ids are indices into `tokens`.
+
+    If the tokenizer has subwords, the tokens are words before `_split_words` and subwords after it.
+    """
 
     tokens: Sequence[str]
     splits: list[TensorizedSplit]
@@ -79,6 +85,7 @@ class Builder:
         self._wide = (
             WidePart(config, config.wide, len(source.classes), progress) if config.wide else None
         )
+        self._has_subwords = has_subwords(config.tokenizer)
         self._test: _Test | None = None
         self._read: tuple[tuple[Split, ...], list[Document]] | None = None
 
@@ -115,11 +122,12 @@ class Builder:
         """
         documents = self._documents(splits)
         selected = select_documents(documents, self._source, self._config)
-        indexed = self._index(
+        words = self._index(
             [selected.train, selected.valid, *([selected.test] if with_test else [])]
         )
         unlabelled = [document.text for document in documents if document.split == "unlabelled"]
-        embedded = self._embed(indexed, unlabelled)
+        embedded = self._embed(words, unlabelled)
+        indexed = self._split_words(words, embedded.vocabulary)
         ids_of_tokens = embedded.vocabulary.encode(indexed.tokens)
         train, valid, *test = [self._finish(split, ids_of_tokens) for split in indexed.splits]
         if test:
@@ -156,8 +164,9 @@ class Builder:
         """
         if self._test is None:
             selected = self.select(splits, normalize=are_normalized(data.words))
-            indexed = self._index([selected.test])
-            ids_of_tokens = Vocabulary(data.words).encode(indexed.tokens)
+            vocabulary = Vocabulary(data.words)
+            indexed = self._split_words(self._index([selected.test]), vocabulary)
+            ids_of_tokens = vocabulary.encode(indexed.tokens)
             test = self._finish(indexed.splits[0], ids_of_tokens)
             self._test = _Test(test.split, self._describe_test(test, selected), selected)
         prepared = PreparedTest(fingerprint, self._test.split, self._test.info)
@@ -207,18 +216,39 @@ class Builder:
             begin += len(split)
         return _Indexed(indexed.tokens, tensorized)
 
-    def _embed(self, indexed: _Indexed, unlabelled: Sequence[str]) -> _EmbeddedVocabulary:
-        """Build the vocabulary of the training split, and its embedding."""
-        train = indexed.splits[0]
-        vocabulary = Vocabulary.of_counts(
-            indexed.tokens,
-            np.bincount(train.ids, minlength=len(indexed.tokens)),
-            size=self._config.vocabulary_size,
-            min_count=self._config.min_count,
+    def _vocabulary(self, words: _Indexed) -> Vocabulary:
+        """Build the vocabulary of the training split: its words, or the subwords of its words."""
+        size, min_count = self._config.vocabulary_size, self._config.min_count
+        counts = np.bincount(words.splits[0].ids, minlength=len(words.tokens))
+        if not self._has_subwords:
+            return Vocabulary.of_counts(words.tokens, counts, size=size, min_count=min_count)
+        pairs = zip(words.tokens, counts.tolist(), strict=True)
+        occurring = {word: count for word, count in pairs if count}
+        return Vocabulary([*SPECIALS, *learn_subwords(occurring, size=size, min_count=min_count)])
+
+    def _split_words(self, words: _Indexed, vocabulary: Vocabulary) -> _Indexed:
+        """Split words into the subwords of a vocabulary if the tokenizer has subwords."""
+        if not self._has_subwords:
+            return words
+        pieces, table = Subwords(vocabulary.words).table(words.tokens)
+        return _Indexed(
+            pieces,
+            [
+                TensorizedSplit(*table.expand_texts(split.ids, split.offsets), split.labels)
+                for split in words.splits
+            ],
         )
+
+    def _embed(self, words: _Indexed, unlabelled: Sequence[str]) -> _EmbeddedVocabulary:
+        """Build the vocabulary of the training split, and its embedding."""
+        vocabulary = self._vocabulary(words)
         if self._vectors is None:
             return _EmbeddedVocabulary(vocabulary, None, None)
-        corpus = TrainingCorpus(self._config, indexed.tokens, train, unlabelled)
+        indexed = self._split_words(words, vocabulary)
+        subwords = Subwords(vocabulary.words) if self._has_subwords else None
+        corpus = TrainingCorpus(
+            self._config, indexed.tokens, indexed.splits[0], unlabelled, subwords
+        )
         matrix, known, coverage = build_embedding(self._vectors, vocabulary.words, corpus)
         if self._drops_unknown:
             vocabulary = Vocabulary([vocabulary.words[index] for index in known])

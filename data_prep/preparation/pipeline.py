@@ -26,7 +26,8 @@ from celltune.data_prep.preparation.selection import (
 )
 from celltune.data_prep.sources.base import TRAIN, Source, Split
 from celltune.data_prep.sources.factory import open_source
-from celltune.data_prep.text.tokenizers import tokenizer_version
+from celltune.data_prep.text.byte_pairs import LEARNER_VERSION
+from celltune.data_prep.text.tokenizers import has_subwords, tokenizer_version
 from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.vectors.embedding import check_vectors, open_vectors
 from celltune.data_prep.wide.fit import WIDE_VERSION
@@ -175,6 +176,8 @@ def fingerprint(config: DataConfig, content_digest: str, vectors_digest: str | N
         inputs["vectors"] = vectors_digest
     if config.wide is not None:
         inputs["wide"] = WIDE_VERSION
+    if has_subwords(config.tokenizer):
+        inputs["subwords"] = LEARNER_VERSION
     version = tokenizer_version(config.tokenizer)
     if version:
         inputs["tokenizer"] = version

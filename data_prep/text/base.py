@@ -37,6 +37,10 @@ class Tokenizer(ABC):
     """True if three consecutive letters or digits always give a token. Data sets are then validated
     faster, because most documents need not be tokenized."""
 
+    subwords: ClassVar[bool] = False
+    """True if the tokens are words that data_prep splits into subwords, which it learns from the
+    training split. No subword extends across two words."""
+
     @abstractmethod
     def __call__(self, text: str) -> list[str]:
         """Return the tokens of a text in order."""

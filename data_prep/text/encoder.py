@@ -25,7 +25,12 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.extensions import TOKENIZERS
 from celltune.data_prep.text.indexing import index_texts
 from celltune.data_prep.text.normalization import are_normalized, normalized
-from celltune.data_prep.text.tokenizers import open_tokenizer, tokenizer_version
+from celltune.data_prep.text.subwords import Subwords
+from celltune.data_prep.text.tokenizers import (
+    has_subwords,
+    open_tokenizer,
+    tokenizer_version,
+)
 from celltune.data_prep.text.truncation import drop_unknown, truncate
 from celltune.registry import name_in
 
@@ -105,6 +110,7 @@ class TextEncoder:
                 f"from training."
             )
         self.rules, self._vocabulary = rules, Vocabulary(words)
+        self._subwords = Subwords(words) if has_subwords(rules.tokenizer) else None
         # Releases before normalization have learned such words from texts as they were.
         self._normalize = are_normalized(words)
 
@@ -128,6 +134,8 @@ class TextEncoder:
         rules = self.rules
         texts = [self._prepared(text) for text in texts]
         indexed = index_texts(texts, rules.tokenizer, lowercase=rules.lowercase)
+        if self._subwords is not None:
+            indexed = self._subwords.split(indexed)
         ids, offsets = self._vocabulary.encode(indexed.tokens)[indexed.ids], indexed.offsets
         if rules.drop_unknown:
             ids, offsets = drop_unknown(ids, offsets)
@@ -142,6 +150,8 @@ class TextEncoder:
         rules = self.rules
         tokenizer = open_tokenizer(rules.tokenizer, lowercase=rules.lowercase)
         tokens = tokenizer(self._prepared(text))
+        if self._subwords is not None:
+            tokens = self._subwords.of_words(tokens)
         positions: NDArray[np.int32] = np.arange(len(tokens), dtype=np.int32)
         if rules.drop_unknown:
             known = np.flatnonzero(self._vocabulary.encode(tokens) != UNK).astype(np.int32)

@@ -65,13 +65,14 @@ class IndexedTexts:
     tokens: list[str]
 
 
-class _Numbering(defaultdict[str, int]):
+class Numbering(defaultdict[str, int]):
     """Numbers distinct strings from 0 in the order of their first look-up."""
 
     def __init__(self) -> None:
         super().__init__(count().__next__)
 
     def of(self, keys: Sequence[str]) -> Ids:
+        """Return the `(len(keys),)` numbers of strings."""
         return np.fromiter(map(self.__getitem__, keys), np.int32, len(keys))
 
 
@@ -137,7 +138,7 @@ class _TextIndexer:
 
     def __init__(self, tokenizer: Tokenizer, lowercase: bool) -> None:
         self._tokenizer, self._lowercase = tokenizer, lowercase
-        self.tokens = _Numbering()
+        self.tokens = Numbering()
 
     def __call__(self, blocks: Sequence[Sequence[str]]) -> Iterator[tuple[Ids, Lengths]]:
         for texts in blocks:
@@ -154,7 +155,7 @@ class _NativeIndexer:
 
     def __init__(self, rules: str, lowercase: bool) -> None:
         self._number = partial(native_tokens.number_texts, rules=rules, lowercase=lowercase)
-        self.tokens = _Numbering()
+        self.tokens = Numbering()
 
     def __call__(self, blocks: Sequence[Sequence[str]]) -> Iterator[tuple[Ids, Lengths]]:
         with ThreadPoolExecutor(min(len(blocks), THREADS) or 1) as pool:
@@ -167,7 +168,7 @@ class _ChunkIndexer:
 
     def __init__(self, tokenizer: ChunkTokenizer, lowercase: bool) -> None:
         self._tokenizer, self._lowercase = tokenizer, lowercase
-        self.tokens = _Numbering()
+        self.tokens = Numbering()
 
     def __call__(self, blocks: Sequence[Sequence[str]]) -> Iterator[tuple[Ids, Lengths]]:
         """Yield the `(N,)` ids and the `(n,)` lengths of the texts of each block."""
@@ -205,7 +206,7 @@ class _ChunkIndexer:
         bounds = np.searchsorted(starts, np.concatenate([[0], np.cumsum(sizes)]))
         return chunks.dictionary_encode(), bounds
 
-    def _tokenize(self, chunks: list[str]) -> _ChunkTable:
+    def _tokenize(self, chunks: list[str]) -> TokenTable:
         """Tokenize the C distinct chunks."""
         # All chunks are marked as one text, because one call per chunk would dominate the time. A
         # separator that occurs in no chunk shows where the tokens of each chunk end.
@@ -220,14 +221,14 @@ class _ChunkIndexer:
         ids = self.tokens.of(marked.split())
         del self.tokens[separator]
         ends = (np.flatnonzero(ids < 0) - np.arange(len(chunks))).astype(np.int32)
-        return _ChunkTable(ids[ids >= 0], np.diff(ends, prepend=np.int32(0)), ends)
+        return TokenTable(ids[ids >= 0], np.diff(ends, prepend=np.int32(0)), ends)
 
     def _mark(self, text: str) -> str:
         return self._tokenizer.mark(text.lower() if self._lowercase else text)
 
 
-class _ChunkTable(NamedTuple):
-    """The tokens of the C distinct chunks.
+class TokenTable(NamedTuple):
+    """The tokens of C distinct chunks, or the subwords of C distinct words.
 
     Attributes:
         ids: the tokens of all distinct chunks.
@@ -238,6 +239,21 @@ class _ChunkTable(NamedTuple):
     ids: Ids
     sizes: Ids
     ends: Ids
+
+    def expand_texts(
+        self, chunks: Ids, offsets: NDArray[np.int64]
+    ) -> tuple[Ids, NDArray[np.int64]]:
+        """Replace chunks with their tokens, and return offsets of the texts instead of lengths.
+
+        Args:
+            chunks: `(K,)` indices of distinct chunks.
+            offsets: `(n + 1,)`; text i consists of chunks `offsets[i]` to `offsets[i + 1]`.
+
+        Returns:
+            `(N,)` token ids and their `(n + 1,)` offsets.
+        """
+        ids, lengths = self.expand(chunks, offsets)
+        return ids, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
     def expand(self, chunks: Ids, bounds: NDArray[np.int64]) -> tuple[Ids, Lengths]:
         """Replace chunks with their tokens.

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from functools import cache
+from itertools import chain
+
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.extensions import TOKENIZERS
 from celltune.data_prep.text.base import ChunkTokenizer, Tokenizer
 
 LINE_BREAK = "<br />"
 """HTML line break; the only pattern of `BasicEnglish` that contains a space."""
+
+WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"
+"""Precedes the first character after white space in the words of `WordsForSubwords`."""
+
+LONGEST_WORD = 32
+"""Longer words of `WordsForSubwords` are cut, such as sentences of a language without spaces."""
 
 # The substitutions of torchtext 0.6.0 in torchtext's order. The order matters: `<br" />` becomes a
 # line break because quotes are removed first. Spaces are left to `str.split`.
@@ -95,6 +106,47 @@ class Spacy(Tokenizer):
         return [token.text for token in self._tokenizer(text)]
 
 
+class WordsForSubwords(ChunkTokenizer):
+    """Runs of letters and digits, and runs of other characters, which consist of subwords.
+
+    `WORD_START` precedes the first character after white space, so that the tokens, joined, show
+    where the spaces were. In a text, this character is read as a space. HTML line breaks are white
+    space. A word has at most `LONGEST_WORD` characters besides `WORD_START`.
+    """
+
+    version = ""
+    keeps_words = True
+    subwords = True
+
+    def isolate(self, text: str) -> str:
+        """Rewrite a text so that no rule applies across a space; the tokens stay the same."""
+        # With a space, "<br<br>/>" would become a line break. Chunks are not cut at a line feed.
+        return _HTML_LINE_BREAK.sub("\n", text)
+
+    def mark(self, text: str) -> str:
+        """Return the text with `WORD_START` before words and spaces around them."""
+        text = self.isolate(text).replace(WORD_START, " ")
+        return _word_pattern().sub(r"\g<0> ", _FIRST_CHARACTER.sub(WORD_START, text))
+
+
+_HTML_LINE_BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
+_FIRST_CHARACTER = re.compile(r"(?<!\S)(?=[^\s\0])")
+
+
+@cache
+def _word_pattern() -> re.Pattern[str]:
+    r"""Return the pattern of one word.
+
+    Combining marks belong to the character before them: vowels in Indic scripts, for example, which
+    `\w` does not match. So do the joiners of Persian and Indic scripts and of emojis.
+    """
+    assigned = chain(range(0x300, 0x20000), range(0xE0100, 0xE01F0))
+    marks = "".join(chr(code) for code in assigned if unicodedata.category(chr(code))[0] == "M")
+    letters = rf"\w[\w{marks}\u200c\u200d]{{0,{LONGEST_WORD - 1}}}"
+    others = rf"[^\w\s\0{WORD_START}]{{1,{LONGEST_WORD}}}"
+    return re.compile(rf"{WORD_START}?(?:{letters}|{others})|\0+")
+
+
 class _Lowercased(Tokenizer):
     """A tokenizer that is applied to the lower-case text."""
 
@@ -123,6 +175,16 @@ def open_tokenizer(name: str, *, lowercase: bool = False) -> Tokenizer:
     """
     tokenizer = _implementation(name)()
     return _Lowercased(tokenizer) if lowercase and not tokenizer.always_lowercases else tokenizer
+
+
+def has_subwords(name: str) -> bool:
+    """Return whether the words of a tokenizer are split into subwords.
+
+    Raises:
+        ExtensionError: the name is unknown, or its package cannot be imported.
+        DataError: it is not a `Tokenizer`.
+    """
+    return _implementation(name).subwords
 
 
 def tokenizer_version(name: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import TensorizedSplit
 from celltune.data_prep.text.indexing import IndexedTexts, index_texts
+from celltune.data_prep.text.subwords import Subwords
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,21 @@ class TrainingCorpus:
         tokens: the M distinct tokens that the ids of `train` refer to.
         train: the training split before truncation.
         unlabelled: additional texts.
+        subwords: splits the words of additional texts if the tokens are subwords, else None.
     """
 
     config: DataConfig
     tokens: Sequence[str]
     train: TensorizedSplit
     unlabelled: Sequence[str]
+    subwords: Subwords | None = None
 
     def indexed(self) -> IndexedTexts:
         """Return the tokens of the training split, then those of the additional texts."""
         config, train = self.config, self.train
         more = index_texts(self.unlabelled, config.tokenizer, lowercase=bool(config.lowercase))
+        if self.subwords is not None:
+            more = self.subwords.split(more)
         numbers = {token: number for number, token in enumerate(self.tokens)}
         for token in more.tokens:
             numbers.setdefault(token, len(numbers))

@@ -10,6 +10,7 @@ from typing import Any
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.extensions import SOURCES
+from celltune.data_prep.text.tokenizers import has_subwords
 from celltune.search.baselines.comparison import noise_text
 from celltune.search.bundles.model_card_sections import usage, wide_section
 from celltune.search.bundles.trial_model import TrialModel
@@ -193,13 +194,15 @@ def _limits(model: TrialModel) -> str:
 def training_data(config: DataConfig, data: PreparedData) -> str:
     """Return the section about the documents that a model was trained on."""
     provenance = SOURCES.load(config.source).provenance(config)
+    subwords = has_subwords(config.tokenizer)
+    parts, further = ("subwords", ", and words into subwords") if subwords else ("words", "")
     lines = [
         f"The texts are {provenance.description}; their terms are in "
         "[DATA-TERMS.md](DATA-TERMS.md).",
         "",
         *(_split_line(name, data.info[name]) for name in ("train", "valid") if name in data.info),
-        f"- Texts are split into words by the tokenizer `{config.tokenizer}`. Texts are truncated "
-        f"to {config.max_tokens} words (`keep: {config.keep}`).",
+        f"- Texts are split into words by the tokenizer `{config.tokenizer}`{further}. Texts are "
+        f"truncated to {config.max_tokens} {parts} (`keep: {config.keep}`).",
     ]
     return "\n".join(lines)
 

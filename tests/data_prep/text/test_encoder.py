@@ -36,7 +36,7 @@ def write_csv(path: Path, texts: list[str]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("tokenizer", ["basic_english", "whitespace"])
+@pytest.mark.parametrize("tokenizer", ["basic_english", "whitespace", "bpe"])
 @pytest.mark.parametrize("keep", ["head", "tail", "both"])
 def test_encoder_gives_the_ids_of_the_prepared_data(
     tokenizer: str, keep: str, tmp_path: Path
@@ -46,7 +46,7 @@ def test_encoder_gives_the_ids_of_the_prepared_data(
         source="csv",
         path=write_csv(tmp_path / "documents.csv", texts),
         tokenizer=tokenizer,
-        lowercase=tokenizer == "whitespace" or None,
+        lowercase=tokenizer != "basic_english" or None,
         keep=keep,
         max_tokens=9,
         vocabulary_size=12,

@@ -4,6 +4,7 @@ import csv
 import gzip
 import itertools
 import os
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,13 +42,17 @@ class TestWhitespace(TokenizerContract):
     tokenizer = "whitespace"
 
 
+class TestWordsForSubwords(TokenizerContract):
+    tokenizer = "bpe"
+
+
 @pytest.mark.skipif(find_spec("spacy") is None, reason="needs celltune[spacy]")
 @pytest.mark.filterwarnings("default")
 class TestSpacy(TokenizerContract):
     tokenizer = "spacy"
 
 
-@pytest.mark.parametrize("name", ["basic_english", "whitespace", "spacy"])
+@pytest.mark.parametrize("name", ["basic_english", "whitespace", "spacy", "bpe"])
 def test_builtin_tokenizers_have_no_version(name: str) -> None:
     assert tokenizer_version(name) == ""
 
@@ -76,12 +81,39 @@ def test_error_names_the_extra_if_spacy_is_missing(monkeypatch: pytest.MonkeyPat
         open_tokenizer("spacy")
 
 
-@pytest.mark.parametrize("name", ["basic_english", "whitespace"])
+@pytest.mark.parametrize("name", ["basic_english", "whitespace", "bpe"])
 @pytest.mark.parametrize("lowercase", [False, True])
 @pytest.mark.parametrize("text", ["", " \n", "<br />", "'", "a", "word", "A <br /> b"])
 def test_has_token_agrees_with_the_tokens(name: str, lowercase: bool, text: str) -> None:
     tokenizer = open_tokenizer(name, lowercase=lowercase)
     assert tokenizer.has_token(text) == bool(tokenizer(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("It's so-so :-)", "▁It ' s ▁so - so ▁:-)"),
+        ("Good.<br /><BR/>Bad<br>film", "▁Good . ▁Bad ▁film"),
+        ("<br<br>/> a", "▁< br ▁/> ▁a"),
+        ("今天的电影很好看。我喜欢!", "▁今天的电影很好看 。 我喜欢 !"),
+        ("हिन्दी फ़िल्म", "▁हिन्दी ▁फ़िल्म"),
+        ("a\u200cb ❤\ufe0f", "▁a\u200cb ▁❤\ufe0f"),
+        ("a▁b \0\0c", "▁a ▁b \0\0 c"),
+    ],
+)
+def test_words_for_subwords(text: str, words: str) -> None:
+    assert open_tokenizer("bpe")(text) == words.split(" ")
+
+
+def test_words_for_subwords_are_cut_at_a_bounded_length() -> None:
+    words = open_tokenizer("bpe")("好" * 70 + "!" * 40 + " " + "x" * 33)
+    assert [len(word) for word in words] == [33, 32, 6, 32, 8, 33, 1]
+
+
+@given(st.lists(PIECES | st.sampled_from(["好看", "。", "e\u0301", "\U0001f600"])).map("".join))
+def test_joined_words_for_subwords_are_the_text_without_repeated_white_space(text: str) -> None:
+    plain = re.sub(r"(?i)<br ?/?>", "\n", text)
+    assert "".join(open_tokenizer("bpe")(text)) == "".join(f"▁{each}" for each in plain.split())
 
 
 @given(st.lists(PIECES).map("".join) | st.text())
