@@ -32,20 +32,20 @@ class Subwords:
     def of_word(self, word: str) -> list[str]:
         """Return the pieces of a word."""
         pieces: list[str] = []
-        unknown = ""
-        position = 0
+        unknown, position = "", 0
         while position < len(word):
             piece = self._longest_at(word, position)
-            if piece:
-                if unknown:
-                    pieces.append(unknown)
-                    unknown = ""
-                pieces.append(piece)
-            else:
+            if not piece:
                 if pieces == [WORD_START]:
                     unknown = pieces.pop()
                 unknown += word[position]
-            position += len(piece) or 1
+                position += 1
+                continue
+            if unknown:
+                pieces.append(unknown)
+                unknown = ""
+            pieces.append(piece)
+            position += len(piece)
         return [*pieces, unknown] if unknown else pieces
 
     def of_words(self, words: Sequence[str]) -> list[str]:
