@@ -102,6 +102,19 @@ class NativeCode:
         return hashlib.sha256(b"\0".join(inputs)).hexdigest()[:20]
 
 
+def available_cpus() -> int:
+    """Return the number of threads for code that does not use PyTorch's.
+
+    It is $OMP_NUM_THREADS if that is a number, otherwise the number of CPUs of this process.
+    """
+    configured = os.environ.get("OMP_NUM_THREADS", "")
+    if configured.isdecimal() and int(configured) > 0:
+        return int(configured)
+    # Only Linux limits a process to some CPUs.
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def _find_compiler() -> str | None:
     configured = os.environ.get("CXX")
     paths = (shutil.which(name) for name in ((configured,) if configured else COMPILERS))

@@ -10,13 +10,13 @@ Shapes: n texts, N positions in all texts, C distinct chunks.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count, pairwise, repeat
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from celltune.data_prep.wide.ngrams import Integers, Level, NgramTable, grow
+from celltune.data_prep.wide.ngrams import Corpus, Integers, Level, NgramTable, grow
 from celltune.data_prep.wide.presence import Rows, interleave
 from celltune.data_prep.wide.text import SEPARATOR, words_of
 
@@ -59,8 +59,17 @@ class WordNgrams:
         self._symbols[SEPARATOR] = _END
 
     @classmethod
-    def fit(cls, texts: Sequence[str], longest: int, minimum: int) -> tuple[WordNgrams, Rows]:
-        """Choose the n-grams of at least `minimum` texts; return them, and those of each text."""
+    def fit(
+        cls, texts: Sequence[str], longest: int, minimum: int, on_counted: Callable[[], None]
+    ) -> tuple[WordNgrams, Rows]:
+        """Choose the n-grams of at least `minimum` texts; return them, and those of each text.
+
+        Args:
+            texts: normalized texts.
+            longest: length of the longest n-grams.
+            minimum: least number of texts that contain an n-gram.
+            on_counted: is called for each length.
+        """
         numbers = defaultdict[str, int](count().__next__, {SEPARATOR: _END})
         symbols = np.concatenate(
             [
@@ -69,7 +78,8 @@ class WordNgrams:
             ]
         )
         sequences = _sequences(symbols)
-        grown = grow(symbols, sequences, np.ones(len(texts) + 1), (1, longest), minimum)
+        corpus = Corpus(symbols, sequences, np.ones(len(texts) + 1))
+        grown = grow(corpus, (1, longest), minimum, on_counted)
         distinct = list(numbers)[1:]
         words = [distinct[index] for index in grown.alphabet.tolist()]
         rows = _rows(grown.table, grown.levels, sequences, len(texts))
@@ -108,15 +118,25 @@ class CharacterNgrams:
         self.alphabet, self.table = alphabet, table
 
     @classmethod
-    def fit(cls, texts: Sequence[str], longest: int, minimum: int) -> tuple[CharacterNgrams, Rows]:
-        """Choose the n-grams of at least `minimum` texts; return them, and those of each text."""
+    def fit(
+        cls, texts: Sequence[str], longest: int, minimum: int, on_counted: Callable[[], None]
+    ) -> tuple[CharacterNgrams, Rows]:
+        """Choose the n-grams of at least `minimum` texts; return them, and those of each text.
+
+        Args:
+            texts: normalized texts.
+            longest: length of the longest n-grams.
+            minimum: least number of texts that contain an n-gram.
+            on_counted: is called for each length.
+        """
         chunked = _chunk(texts)
         # The sum over the chunks that contain an n-gram counts a text once for each of them, so the
         # n-grams that are chosen by it include all that occur in enough texts.
         texts_of_chunks = np.bincount(chunked.rows.items, minlength=len(chunked.chunks))
         codes = _code_points(chunked.chunks)
         sequences = _sequences(codes)
-        grown = grow(codes, sequences, texts_of_chunks, (SHORTEST_CHARACTERS, longest), minimum)
+        corpus = Corpus(codes, sequences, texts_of_chunks)
+        grown = grow(corpus, (SHORTEST_CHARACTERS, longest), minimum, on_counted)
         table = grown.table
         of_chunks = _rows(table, grown.levels, sequences, len(chunked.chunks))
         rows = _expand(chunked.rows, of_chunks, table.features)

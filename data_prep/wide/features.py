@@ -9,7 +9,7 @@ outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -79,7 +79,7 @@ class Presence:
         """
         scales = self.scales(kept)
         sums = [self.rows.sums(row[self.rows.items]) * scales for row in weights]
-        of_blocks = np.stack(sums, axis=1).reshape(len(self), self.blocks, -1)
+        of_blocks = np.stack(sums, axis=1).reshape(len(self), self.blocks, len(weights))
         totals: Floats = of_blocks.sum(axis=1)
         return totals
 
@@ -110,19 +110,38 @@ class NgramFeatures:
         """F."""
 
     @classmethod
-    def fit(cls, texts: Sequence[str], config: WideConfig) -> FittedFeatures:
+    def fit(
+        cls,
+        texts: Sequence[str],
+        config: WideConfig,
+        on_counted: Callable[[], None] = lambda: None,
+    ) -> FittedFeatures:
         """Choose the features by normalized texts.
 
         If no n-gram occurs in `config.min_documents` texts, all n-grams are features.
+
+        Args:
+            texts: the texts.
+            config: the kinds and lengths of n-grams.
+            on_counted: is called when the n-grams of one length of one kind have been counted in
+                the first pass.
         """
-        fitted = cls._fit(texts, config, config.min_documents)
-        return fitted if fitted.features.total else cls._fit(texts, config, 1)
+        fitted = cls._fit(texts, config, config.min_documents, on_counted)
+        return fitted if fitted.features.total else cls._fit(texts, config, 1, lambda: None)
 
     @classmethod
-    def _fit(cls, texts: Sequence[str], config: WideConfig, minimum: int) -> FittedFeatures:
-        fitted: list[tuple[Block, Rows]] = [WordNgrams.fit(texts, config.words, minimum)]
+    def _fit(
+        cls,
+        texts: Sequence[str],
+        config: WideConfig,
+        minimum: int,
+        on_counted: Callable[[], None],
+    ) -> FittedFeatures:
+        fitted: list[tuple[Block, Rows]] = [
+            WordNgrams.fit(texts, config.words, minimum, on_counted)
+        ]
         if config.characters:
-            fitted.append(CharacterNgrams.fit(texts, config.characters, minimum))
+            fitted.append(CharacterNgrams.fit(texts, config.characters, minimum, on_counted))
         features = cls([block for block, _ in fitted])
         return FittedFeatures(features, features._join([rows for _, rows in fitted]), minimum)
 

@@ -5,19 +5,24 @@ Shapes: n texts, F features, L outputs: 1 for two classes, else one for each cla
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from celltune.data_prep.io.native_build import available_cpus
+from celltune.data_prep.wide import native_sums
 from celltune.data_prep.wide.features import NgramFeatures, Presence
+from celltune.data_prep.wide.native_sums import NativeSums
 from celltune.data_prep.wide.regression import normalized
 from celltune.data_prep.wide.storage import pack, unpack
 from celltune.data_prep.wide.text import normalize
 
 TEXTS_AT_ONCE = 1_000
-"""Number of texts whose features are in memory at the same time."""
+"""Number of texts that a thread reads at a time."""
 
 
 class Contribution(NamedTuple):
@@ -63,16 +68,24 @@ class WideModel:
 
         For two classes, they are the log-odds of class 1, else the log probability of each class.
         """
-        outputs = np.empty((len(texts), self.outputs), np.float32)
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            part = slice(start, start + TEXTS_AT_ONCE)
-            presence = self.features.presence([normalize(text) for text in texts[part]])
-            outputs[part] = self.logits_of(presence)
-        return outputs
+        starts = range(0, len(texts), TEXTS_AT_ONCE)
+        groups = [texts[start : start + TEXTS_AT_ONCE] for start in starts]
+        compute = self._compute
+        with ThreadPoolExecutor(min(len(groups), available_cpus()) or 1) as pool:
+            outputs = list(pool.map(lambda group: compute([*map(normalize, group)]), groups))
+        return np.concatenate([np.empty((0, self.outputs), np.float32), *outputs])
 
     def logits_of(self, presence: Presence) -> NDArray[np.float32]:
         """Return the outputs for texts whose features are known, `(n, L)`; see `logits`."""
         return normalized(presence.weighted_sums(self._weights) + self._intercepts)
+
+    @cached_property
+    def _compute(self) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+        """Return the function that computes the outputs for normalized texts, `(n, L)`."""
+        if not native_sums.available():
+            return lambda texts: self.logits_of(self.features.presence(texts))
+        sums = NativeSums(self.features, self._weights)
+        return lambda texts: normalized(sums.of(texts) + self._intercepts)
 
     def contributions(self, text: str) -> list[Contribution]:
         """Return what each n-gram of a text adds to the outputs, the strongest first.

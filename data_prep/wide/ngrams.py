@@ -11,7 +11,7 @@ Shapes: N positions in all sequences, A symbols.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -109,12 +109,22 @@ class Grown:
     levels: list[Level]
 
 
+class Corpus(NamedTuple):
+    """Sequences of symbols, one after the other.
+
+    Attributes:
+        symbols: `(N,)` any numbers, negative where no n-gram extends across.
+        sequences: `(N,)` number of the sequence of each position, ascending.
+        weights: weight of each sequence.
+    """
+
+    symbols: Integers
+    sequences: Integers
+    weights: NDArray[Any]
+
+
 def grow(
-    symbols: Integers,
-    sequences: Integers,
-    weights: NDArray[Any],
-    lengths: tuple[int, int],
-    minimum: int,
+    corpus: Corpus, lengths: tuple[int, int], minimum: int, on_counted: Callable[[], None]
 ) -> Grown:
     """Find the n-grams that occur often enough.
 
@@ -122,14 +132,15 @@ def grow(
     are shorter by one symbol are kept.
 
     Args:
-        symbols: `(N,)` any numbers, negative where no n-gram extends across.
-        sequences: `(N,)` number of the sequence of each position, ascending.
-        weights: weight of each sequence.
+        corpus: the sequences.
         lengths: length of the shortest and of the longest n-grams.
         minimum: least sum of the weights of the sequences that contain an n-gram.
+        on_counted: is called for each length from 1.
     """
+    symbols, sequences, weights = corpus
     starts = np.flatnonzero(symbols >= 0)
     level, alphabet = _frequent(Level(starts, symbols[starts]), sequences, weights, minimum)
+    on_counted()
     ranks = np.full(len(symbols), -1, np.int64)
     ranks[level.starts] = level.nodes
     levels, tables = [level], []
@@ -138,6 +149,7 @@ def grow(
         level, keys = _frequent(extended, sequences, weights, minimum)
         levels.append(level)
         tables.append(keys)
+        on_counted()
     return Grown(alphabet, NgramTable(len(alphabet), tables, lengths[0]), levels)
 
 

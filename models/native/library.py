@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -47,19 +46,6 @@ def available() -> bool:
 def supports(values: Tensor) -> bool:
     """Return whether the native loops can process a tensor: float32 or float64 on the CPU."""
     return values.device.type == "cpu" and _type_name(values.dtype) in _SUFFIXES and available()
-
-
-def available_cpus() -> int:
-    """Return the number of threads for code that does not use PyTorch's.
-
-    It is $OMP_NUM_THREADS if that is a number, otherwise the number of CPUs of this process.
-    """
-    configured = os.environ.get("OMP_NUM_THREADS", "")
-    if configured.isdecimal() and int(configured) > 0:
-        return int(configured)
-    # Only Linux limits a process to some CPUs.
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celltune.data_prep.dataset.tensorized import TensorizedSplit
+from celltune.data_prep.io.native_build import available_cpus
 from celltune.models.config import ModelConfig
 from celltune.models.native import library as native
 from celltune.models.network.input_checks import missing_wide
@@ -261,7 +262,7 @@ class NativeNetwork:
         }
         relu = self.config.cell == "rnn" and self.config.nonlinearity == "relu"
         number = _RNN_RELU if relu else self._cell.number
-        job = _Layer(number, directions, size, hidden, len(lengths), native.available_cpus())
+        job = _Layer(number, directions, size, hidden, len(lengths), available_cpus())
         for name, array in arrays.items():
             setattr(job, name, None if array is None else array.ctypes.data)
         if native.function("infer", np.dtype(np.float32))(ctypes.byref(job)) != 0:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celltune.data_prep.wide.ngrams import NgramTable, grow
+from celltune.data_prep.wide.ngrams import Corpus, NgramTable, grow
 
 SEQUENCES = st.lists(
     st.lists(st.sampled_from([0, 1, 5, 2**60]), max_size=8), min_size=1, max_size=6
@@ -38,7 +38,7 @@ def test_ngrams_are_counted_once_per_sequence_with_its_weight(
     # Symbols of 2**60 do not leave room for an index in 63 bits: the other way of sorting.
     symbols, numbers = flat(sequences)
     weights = 1 + np.arange(len(sequences)) % 2
-    grown = grow(symbols, numbers, weights, (1, longest), minimum)
+    grown = grow(Corpus(symbols, numbers, weights), (1, longest), minimum, lambda: None)
     totals: dict[tuple[int, ...], int] = {}
     for sequence, weight in zip(sequences, weights.tolist(), strict=True):
         ngrams = {
@@ -61,7 +61,7 @@ def test_ngrams_are_counted_once_per_sequence_with_its_weight(
 
 def test_pruning_keeps_the_selected_ngrams() -> None:
     symbols, numbers = flat([[3, 4, 3, 4], [3, 4, 4], [4, 3]])
-    grown = grow(symbols, numbers, np.ones(3), (2, 3), 1)
+    grown = grow(Corpus(symbols, numbers, np.ones(3)), (2, 3), 1, lambda: None)
     spelled = spell(grown.table, grown.alphabet)
     counts = {ngram for ngram in spelled if len(ngram) == 1 or ngram in {(3, 4), (4, 3)}}
     table = grown.table
