@@ -26,9 +26,9 @@ class WideConfig(BaseModel):
     min_documents: Annotated[int, Field(strict=True, ge=1)] = 2
     """Rarer n-grams, by the number of training documents that contain them, are left out."""
 
-    penalties: tuple[Penalty, ...] = (3, 10, 30, 100)
-    """Candidates for scikit-learn's C, the inverse strength of the L2 penalty. The one with the
-    lowest validation loss is chosen."""
+    penalties: tuple[Penalty, ...] = (3, 10, 30, 100, 300)
+    """Candidates for scikit-learn's C, the inverse strength of the L2 penalty. The search starts
+    with the middle one and goes on as long as the validation loss falls."""
 
     folds: Annotated[int, Field(strict=True, ge=2, le=20)] = 5
     """Number of parts of the training split. The outputs of each part come from a model of the
@@ -50,6 +50,6 @@ class WideConfig(BaseModel):
         if not value or len(set(value)) < len(value):
             raise ValueError(
                 f"data.wide.penalties is {list(value)}. It has to contain at least one number, and "
-                f"no number twice, such as [3, 10, 30, 100]."
+                f"no number twice, such as [3, 10, 30, 100, 300]."
             )
         return value

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from celltune.data_prep.wide.features import FittedFeatures, NgramFeatures, Pres
 from celltune.data_prep.wide.folds import assign_folds
 from celltune.data_prep.wide.model import WideModel
 from celltune.data_prep.wide.regression import (
+    Labels,
     Regression,
     Weights,
     log_probabilities,
@@ -28,7 +30,7 @@ from celltune.data_prep.wide.regression import (
 from celltune.data_prep.wide.text import normalize
 from celltune.data_prep.wide_config import WideConfig
 
-WIDE_VERSION = 1
+WIDE_VERSION = 2
 """Incremented whenever the same documents would give another wide part; part of fingerprints."""
 
 
@@ -43,7 +45,7 @@ class LabelledTexts:
     """
 
     texts: Sequence[str]
-    labels: NDArray[np.int64]
+    labels: Labels
     groups: Sequence[str | None]
 
 
@@ -63,6 +65,37 @@ class FittedWide:
     train: NDArray[np.float32]
     valid: NDArray[np.float32]
     info: dict[str, JSON]
+
+
+class _Candidate(NamedTuple):
+    """A model for one penalty, with its loss on the validation split."""
+
+    loss: float
+    penalty: float
+    weights: Weights
+
+
+class _Steps:
+    """Reports the progress of a number of steps.
+
+    Args:
+        total: number of steps.
+        on_progress: is called with the number of finished steps and the total.
+    """
+
+    def __init__(self, total: int, on_progress: Callable[[int, int], None]) -> None:
+        self._total, self._on_progress, self._finished = total, on_progress, -1
+        self.reach(0)
+
+    def finish(self) -> None:
+        """Report that another step is finished."""
+        self.reach(self._finished + 1)
+
+    def reach(self, finished: int) -> None:
+        """Report that a number of steps is finished, some of which may have been unnecessary."""
+        if finished > self._finished:
+            self._finished = finished
+            self._on_progress(finished, self._total)
 
 
 class WideFitter:
@@ -88,44 +121,68 @@ class WideFitter:
         Args:
             train: the documents to fit on.
             valid: the documents by which the penalty is chosen.
-            on_progress: is called with the number of finished fits, and of all.
+            on_progress: is called with the number of finished steps, and of all: counts of n-grams
+                of one length, and fits of one class.
 
         Raises:
             DataError: the training documents cannot be divided, or have too many n-grams.
         """
-        config, finished = self._config, 0
+        config, classes = self._config, len(problems(self._classes))
         texts = [normalize(text) for text in train.texts]
         folds = assign_folds(texts, train.labels, train.groups, folds=config.folds, seed=self._seed)
-        fits = len(config.penalties) + int(folds.max()) + 1
-        total = fits * len(problems(self._classes))
-
-        def on_fit() -> None:
-            nonlocal finished
-            finished += 1
-            on_progress(finished, total)
-
-        on_progress(0, total)
-        fitted = NgramFeatures.fit(texts, config)
+        counts, fits = config.words + config.characters, len(config.penalties)
+        steps = _Steps(counts + (fits + int(folds.max()) + 1) * classes, on_progress)
+        fitted = NgramFeatures.fit(texts, config, steps.finish)
+        steps.reach(counts)
         presence = fitted.features.presence([normalize(text) for text in valid.texts])
-        candidates = self._regression(fitted, fitted.presence, train.labels).fit(
-            config.penalties, on_fit
-        )
-        losses = [_loss(weights.outputs(presence), valid.labels) for weights in candidates]
-        best = int(np.argmin(losses))
-        penalty, model = config.penalties[best], _model(fitted.features, candidates[best])
+        chosen = self._choose(fitted, train.labels, presence, valid.labels, steps.finish)
+        steps.reach(counts + fits * classes)
+        model = _model(fitted.features, chosen.weights)
         outputs = model.logits_of(presence)
         return FittedWide(
             model,
-            self._cross_fit(fitted, train.labels, folds, penalty, on_fit),
+            self._cross_fit(fitted, train.labels, folds, chosen.penalty, steps.finish),
             outputs,
             {
                 "features": fitted.features.total,
                 **{block.kind: block.table.features for block in fitted.features.blocks},
-                "penalty": penalty,
-                "valid_loss": losses[best],
+                "penalty": chosen.penalty,
+                "valid_loss": chosen.loss,
                 "valid_accuracy": _accuracy(outputs, valid.labels),
             },
         )
+
+    def _choose(
+        self,
+        fitted: FittedFeatures,
+        labels: Labels,
+        valid: Presence,
+        valid_labels: Labels,
+        on_fit: Callable[[], None],
+    ) -> _Candidate:
+        """Return the model with the penalty whose validation loss is lowest.
+
+        The loss as a function of the penalty has one minimum, so the search descends from the
+        middle of the candidates: first upwards, and downwards if that did not help.
+        """
+        regression = self._regression(fitted, fitted.presence, labels)
+
+        def candidate(penalty: float) -> _Candidate:
+            weights = regression.fit(penalty, on_fit)
+            return _Candidate(_loss(weights.outputs(valid), valid_labels), penalty, weights)
+
+        penalties = sorted(self._config.penalties)
+        middle = len(penalties) // 2
+        first = best = candidate(penalties[middle])
+        for direction in (penalties[middle + 1 :], penalties[:middle][::-1]):
+            for penalty in direction:
+                following = candidate(penalty)
+                if following.loss >= best.loss:
+                    break
+                best = following
+            if best is not first:
+                break
+        return best
 
     def refit(self, documents: LabelledTexts, penalty: float) -> WideModel:
         """Fit a model with a given penalty.
@@ -135,11 +192,9 @@ class WideFitter:
         """
         fitted = NgramFeatures.fit([normalize(text) for text in documents.texts], self._config)
         regression = self._regression(fitted, fitted.presence, documents.labels)
-        return _model(fitted.features, regression.fit([penalty], lambda: None)[0])
+        return _model(fitted.features, regression.fit(penalty, lambda: None))
 
-    def _regression(
-        self, fitted: FittedFeatures, presence: Presence, labels: NDArray[np.int64]
-    ) -> Regression:
+    def _regression(self, fitted: FittedFeatures, presence: Presence, labels: Labels) -> Regression:
         return Regression(
             presence,
             labels,
@@ -151,7 +206,7 @@ class WideFitter:
     def _cross_fit(
         self,
         fitted: FittedFeatures,
-        labels: NDArray[np.int64],
+        labels: Labels,
         folds: NDArray[np.int64],
         penalty: float,
         on_fit: Callable[[], None],
@@ -165,20 +220,19 @@ class WideFitter:
         for fold in range(int(folds.max()) + 1):
             held_out = folds == fold
             others = fitted.presence.documents(~held_out)
-            (weights,) = self._regression(fitted, others, labels[~held_out]).fit([penalty], on_fit)
+            weights = self._regression(fitted, others, labels[~held_out]).fit(penalty, on_fit)
             outputs[held_out] = weights.outputs(fitted.presence.documents(held_out))
         return outputs
 
 
 def _model(features: NgramFeatures, weights: Weights) -> WideModel:
-    # A view would keep the weights for all penalties in memory.
-    return WideModel(features, weights.values.copy(), weights.intercepts.copy())
+    return WideModel(features, weights.values, weights.intercepts)
 
 
-def _loss(outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+def _loss(outputs: NDArray[np.float32], labels: Labels) -> float:
     """Return the mean cross-entropy of the labels, in nats."""
     return float(-log_probabilities(outputs)[np.arange(len(labels)), labels].mean())
 
 
-def _accuracy(outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+def _accuracy(outputs: NDArray[np.float32], labels: Labels) -> float:
     return float((log_probabilities(outputs).argmax(axis=1) == labels).mean())

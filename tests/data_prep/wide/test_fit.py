@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.special import log_expit, logsumexp
 
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.wide import fit as fit_module
 from celltune.data_prep.wide import regression
 from celltune.data_prep.wide.fit import FittedWide, LabelledTexts, WideFitter
 from celltune.data_prep.wide.folds import assign_folds
@@ -123,16 +126,50 @@ def test_texts_without_common_ngrams_use_all_ngrams() -> None:
     assert first < 0 < second
 
 
-def test_progress_counts_every_fit() -> None:
+def test_progress_counts_lengths_and_fits() -> None:
     reports: list[tuple[int, int]] = []
     train = documents(30, 3, 1)
     WideFitter(WideConfig(penalties=(1, 3), folds=4), 3, SEED).fit(
         train, train, lambda done, total: reports.append((done, total))
     )
-    assert reports == [(done, 18) for done in range(19)]
+    # Words up to 3, characters up to 5, two penalties and four folds for each of three classes.
+    assert reports == [(done, 26) for done in range(27)]
     few, reports = LabelledTexts(["a b", "b a", "a"], np.array([0, 1, 1]), [None] * 3), []
     WideFitter(WideConfig(), 2, SEED).fit(few, few, lambda *report: reports.append(report))
-    assert reports[-1] == (7, 7)
+    total = 8 + len(WideConfig().penalties) + 3
+    assert reports[-1] == (total, total)
+    assert reports == sorted(set(reports))
+
+
+@pytest.mark.parametrize(
+    ("losses", "tried", "chosen"),
+    [
+        ({1: 5, 2: 4, 3: 3, 4: 2, 5: 1}, [3, 4, 5], 5),
+        ({1: 5, 2: 4, 3: 2, 4: 1, 5: 3}, [3, 4, 5], 4),
+        ({1: 2, 2: 1, 3: 3, 4: 4, 5: 5}, [3, 4, 2, 1], 2),
+        ({1: 5, 2: 4, 3: 1, 4: 1, 5: 0}, [3, 4, 2], 3),
+        ({7: 1}, [7], 7),
+        ({1: 0, 9: 1}, [9, 1], 1),
+    ],
+)
+def test_penalties_are_searched_downhill(
+    monkeypatch: pytest.MonkeyPatch, losses: dict[int, float], tried: list[int], chosen: int
+) -> None:
+    given: list[float] = []
+
+    class Recorder(regression.Regression):
+        def fit(self, penalty: float, on_fit: Callable[[], None]) -> regression.Weights:
+            given.append(penalty)
+            return super().fit(penalty, on_fit)
+
+    monkeypatch.setattr(fit_module, "Regression", Recorder)
+    monkeypatch.setattr(fit_module, "_loss", lambda *_: float(losses[int(given[-1])]))
+    train = documents(30, 2, 1)
+    # The order in which a config lists them does not matter.
+    fitted = fit(train, train, penalties=list(losses)[::-1], folds=2)
+    assert given == [*tried, chosen, chosen]
+    assert fitted.info["penalty"] == chosen
+    assert fitted.info["valid_loss"] == losses[chosen]
 
 
 def test_too_many_ngrams_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
