@@ -30,11 +30,6 @@ class Library:
     is_owner: bool
     """Whether the ensemble belongs to this experiment."""
 
-    def standings(self) -> list[Standing]:
-        """Return what each trial is in comparison with the wide part alone."""
-        keys = sort_keys([(self.state.created, trial) for trial in self.state.trials], self.metric)
-        return [Standing.NO_BETTER if key is None else key[0] for key in keys]
-
     def models(self, most: int) -> Iterator[tuple[TrialRecord, EpochReported]]:
         """Yield the best epochs of the best trials, and of trials of the wide part alone.
 
@@ -56,7 +51,7 @@ class Candidate:
     log_probabilities: NDArray[np.float32]
     """(k, C), for the documents of `stored_documents`."""
     standing: Standing
-    """Ranks it among single models, as in the leaderboard of its experiment."""
+    """Ranks it among single models, as in a leaderboard of all experiments."""
 
 
 def read_candidates(
@@ -78,10 +73,11 @@ def read_candidates(
     """
     candidates: list[Candidate] = []
     notes: list[str] = []
+    standings = _standings(libraries)
     for library in sorted(libraries, key=lambda library: library.experiment.name):
-        standings = library.standings()
         for trial, epoch in sorted(library.models(most), key=lambda model: model[0].number):
-            found = _read(library, trial, epoch, standings[trial.number], shape)
+            standing = standings[library.experiment.name, trial.number]
+            found = _read(library, trial, epoch, standing, shape)
             if isinstance(found, str):
                 notes.append(
                     f"Trial {trial.number} of '{library.experiment.name}' was skipped: {found}"
@@ -97,6 +93,23 @@ def read_candidates(
             "Resume the search with more trials."
         )
     return candidates, notes
+
+
+def _standings(libraries: Sequence[Library]) -> dict[tuple[str, int], Standing]:
+    """Return what the trials are in comparison with the wide part alone of any experiment.
+
+    A trial of an experiment without such a trial has to be better than that of another one, too.
+    Experiments with different metrics are compared by accuracy, which all of them record.
+    """
+    metrics = {library.metric for library in libraries}
+    metric = metrics.pop() if len(metrics) == 1 else "valid_accuracy"
+    trials = [(library, trial) for library in libraries for trial in library.state.trials]
+    keys = sort_keys([(library.state.created, trial) for library, trial in trials], metric)
+    return {
+        (library.experiment.name, trial.number): key[0]
+        for (library, trial), key in zip(trials, keys, strict=True)
+        if key is not None
+    }
 
 
 def _read(

@@ -113,6 +113,31 @@ def test_the_best_single_trial_is_the_first_of_the_leaderboard(
         assert ensemble("wide", storage=tmp_path).selected.best.number == best
 
 
+def test_the_best_single_trial_is_the_best_of_all_experiments(
+    small: LocalExperiment, other: LocalExperiment
+) -> None:
+    """The wide part alone ranks above worse trials of a search that has no wide part."""
+    events = small.events()
+    created = next(e for e in events if e.event == "trial_created" and e.number == 0)
+    wide_only = created.model_copy(update={"params": {"wide": "only"}})
+    rewrite_ledger(small, [wide_only if event is created else event for event in events])
+    remove_stored_predictions(other, 0)
+    for names in (("small", "other"), ("other", "small")):
+        best = ensemble(*names).selected.best
+        assert (best.experiment or names[0], best.number) == ("small", 0)
+
+
+def test_experiments_with_different_metrics_are_compared_by_accuracy(
+    small: LocalExperiment, other: LocalExperiment
+) -> None:
+    config = other.path / "experiment.yaml"
+    text = config.read_text()
+    assert "metric: valid_accuracy" in text
+    config.write_text(text.replace("metric: valid_accuracy", "metric: valid_loss"))
+    assert ensemble("small", "other").selected.metric == "valid_accuracy"
+    assert ensemble("other", "small").selected.metric == "valid_loss"
+
+
 def test_members_in_other_experiments_keep_their_checkpoints(
     small: LocalExperiment, other: LocalExperiment
 ) -> None:
