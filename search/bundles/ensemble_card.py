@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from celltune.search.baselines.comparison import Comparison, best_baseline
 from celltune.search.bundles.ensemble_model import EnsembleModel
-from celltune.search.bundles.model_card import baseline_rows, training_data
+from celltune.search.bundles.model_card import baseline_rows, training_data, validated_rows
 from celltune.search.bundles.model_card_sections import usage
 from celltune.search.ensembles.wording import (
     ensemble_sentences,
@@ -68,6 +69,7 @@ def _quality_table(model: EnsembleModel) -> str:
         name = single_line(created.majority_class or "").replace("|", r"\|")
         label = f"Validation accuracy of always predicting `{name}`"
         rows.append((label, percent_text(created.majority_accuracy)))
+    rows += validated_rows(state.validated.values())
     if scores is not None:
         rows.append(("Test accuracy", percent_text(scores.metrics["test_accuracy"])))
         rows.append(("Test cross-entropy", loss_text(scores.metrics["test_loss"])))
@@ -85,6 +87,11 @@ def _comparison(model: EnsembleModel) -> Iterator[str]:
     decisive = selected.loss_gain if selected.metric == "valid_loss" else selected.accuracy_gain
     if not decisive.is_clear:
         yield "**A single model is as good, within noise.**"
+    if (baseline := best_baseline(state)) is not None:
+        accuracy = selected.ensemble.estimated_accuracy
+        compared = Comparison(accuracy, baseline, selected.documents)
+        sentence = compared.sentence("By its estimate, the ensemble")
+        yield f"**{sentence}**" if compared.baseline_wins else sentence
     scores = state.ensemble_scores
     baselines = [event for event in state.baselines if event.on == "train"]
     if scores is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from celltune.search.baselines.comparison import noise_text
-from celltune.search.bundles.model_card import training_data
+from celltune.search.bundles.model_card import training_data, validated_rows
 from celltune.search.bundles.model_card_sections import ngram_lines, usage
 from celltune.search.metrics import difference_error
 from celltune.search.version import VERSION
@@ -71,9 +71,8 @@ def _rows(model: LinearModel) -> Iterator[str]:
         name = single_line(created.majority_class or "").replace("|", r"\|")
         share = percent_text(created.majority_accuracy)
         yield f"| Validation accuracy of always predicting `{name}` | {share} |"
-    for event in model.state.validated.values():
-        accuracy = percent_text(event.valid_accuracy)
-        yield f"| Validation accuracy of the linear baseline `{event.name}` | {accuracy} |"
+    for label, accuracy in validated_rows(model.state.validated.values()):
+        yield f"| {label} | {accuracy} |"
 
 
 def _sentences(model: LinearModel) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from celltune.data_prep.text.tokenizers import has_subwords
 from celltune.search.baselines.comparison import noise_text
 from celltune.search.bundles.model_card_sections import usage, wide_section
 from celltune.search.bundles.trial_model import TrialModel
-from celltune.search.ledger.events import BaselineReported, EvaluationReported
+from celltune.search.ledger.events import BaselineReported, BaselineValidated, EvaluationReported
 from celltune.search.metrics import difference_error
 from celltune.search.types import TRAINING_SPLITS
 from celltune.search.version import VERSION
@@ -116,18 +116,23 @@ def _quality_table(model: TrialModel) -> str:
         name = single_line(created.majority_class or "").replace("|", r"\|")
         label = f"Validation accuracy of always predicting `{name}`"
         rows.insert(1, (label, percent_text(created.majority_accuracy)))
-    rows[1:1] = [
-        (
-            f"Validation accuracy of the linear baseline `{event.name}`",
-            percent_text(event.valid_accuracy),
-        )
-        for event in model.validated
-    ]
+    rows[1:1] = validated_rows(model.validated)
     rows += _test_rows(model.evaluations)
     rows += baseline_rows(model.baselines)
     return "\n".join(
         ["| metric | value |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)]
     )
+
+
+def validated_rows(baselines: Iterable[BaselineValidated]) -> list[tuple[str, str]]:
+    """Return the validation accuracy of each baseline."""
+    return [
+        (
+            f"Validation accuracy of the linear baseline `{event.name}`",
+            percent_text(event.valid_accuracy),
+        )
+        for event in baselines
+    ]
 
 
 def _test_rows(evaluations: Sequence[EvaluationReported]) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,12 @@ from celltune.search.bundles.ensemble_model import load_ensemble_model
 from celltune.search.bundles.predictor import TrainedModel
 from celltune.search.errors import ExperimentError, ModelError
 from celltune.search.ledger.ensembles import Gain
-from celltune.search.ledger.events import EnsembleReported, Event, ExperimentCreated
+from celltune.search.ledger.events import (
+    BaselineValidated,
+    EnsembleReported,
+    Event,
+    ExperimentCreated,
+)
 from celltune.search.storage.checkpoints import LocalCheckpoints
 from celltune.search.storage.local import LocalExperiment
 from tests.search.command_line import run
@@ -295,6 +301,26 @@ def test_the_card_compares_with_the_majority_class(small: LocalExperiment, tmp_p
     card = card_of(small, tmp_path / "bundle")
     assert r"| Validation accuracy of always predicting `neg\|` | 100.00 % |" in card
     assert "**The ensemble is no better than the majority class; it should not be used.**" in card
+
+
+@pytest.mark.parametrize(("accuracy", "word"), [(1.0, "worse"), (0.0, "better")])
+def test_the_card_compares_with_the_baselines_of_the_validation_split(
+    accuracy: float, word: str, small: LocalExperiment, tmp_path: Path
+) -> None:
+    measured = BaselineValidated(
+        at=1.0, name="nb_svm", valid_accuracy=accuracy, valid_macro_f1=accuracy, seconds=0.1
+    )
+    append(small, measured)
+    ensemble("small")
+    card = card_of(small, tmp_path / "bundle")
+    percent = f"{100 * accuracy:.2f} %"
+    assert f"| Validation accuracy of the linear baseline `nb_svm` | {percent} |" in card
+    assert re.search(
+        rf"By its estimate, the ensemble is [0-9.]+ points {word} than the best linear baseline "
+        rf"\(nb_svm, {percent}\) on \d+ validation documents;",
+        card,
+    )
+    assert ("**By its estimate" in card) == (word == "worse")
 
 
 def test_the_commands_use_the_ensemble(
