@@ -35,7 +35,7 @@ def describe_params(params: Mapping[str, ParameterValue]) -> str:
     first = {name: remaining.pop(name) for name in _ABBREVIATIONS if name in remaining}
     named = {**{_ABBREVIATIONS[name]: value for name, value in first.items()}, **remaining}
     others = (f"{name} {_short(value)}" for name, value in named.items())
-    return ", ".join([" ".join(word for word in architecture if word), *others])
+    return ", ".join(filter(None, [" ".join(filter(None, architecture)), *others]))
 
 
 def describe_architecture(model: ModelConfig) -> str:
@@ -52,6 +52,31 @@ def distinguishing_params(
     if is_wide_only(params):
         return dict(params)
     return {name: value for name, value in params.items() if name in NAMING or name in searched}
+
+
+def varying_params(trials: Sequence[Mapping[str, ParameterValue]]) -> list[str]:
+    """Return the hyperparameters in which trials with a network differ; all of a single trial.
+
+    Args:
+        trials: hyperparameters of trials. The wide part alone has no others, so it does not count.
+    """
+    networks = [params for params in trials if not is_wide_only(params)]
+    names = dict.fromkeys(name for params in networks for name in params)
+    if len(networks) == 1:
+        return list(names)
+    return [name for name in names if len({params.get(name) for params in networks}) > 1]
+
+
+def common_params(trials: Sequence[Mapping[str, ParameterValue]]) -> dict[str, ParameterValue]:
+    """Return the hyperparameters that several trials with a network have in common.
+
+    Those that identify the architecture are omitted: they are part of every description.
+    """
+    networks = [params for params in trials if not is_wide_only(params)]
+    if not networks:
+        return {}
+    omitted = {*NAMING, *varying_params(trials)}
+    return {name: value for name, value in networks[0].items() if name not in omitted}
 
 
 def _short(value: ParameterValue) -> str:

@@ -25,6 +25,7 @@ from celltune.search.wording import (
     NOT_ABOVE_MAJORITY,
     counted,
     describe_params,
+    distinguishing_params,
     metric_text,
     percent_text,
 )
@@ -96,11 +97,11 @@ def _export_trial(
         name, output, trial=trial, onnx=onnx, storage=storage, progress=make_view().progress
     )
     metric = exported.config.metric
+    params = distinguishing_params(exported.trial.params, exported.config.varied)
     label = f", {NOT_ABOVE_MAJORITY}" if exported.beats_majority is False else ""
     typer.echo(
         f"Exported trial {exported.trial.number} of {name} "
-        f"({describe_params(exported.trial.params)}), epoch {exported.epoch.epoch}, "
-        f"to {output}: {metric} "
+        f"({describe_params(params)}), epoch {exported.epoch.epoch}, to {output}: {metric} "
         f"{metric_text(metric, exported.epoch.metrics[metric])}{label}."
     )
 

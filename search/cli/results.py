@@ -26,7 +26,7 @@ from celltune.search.cli.options import (
 from celltune.search.ensembles.wording import gain_sentence, scores_sentence
 from celltune.search.errors import OptionError
 from celltune.search.extensions import LEADERBOARD_FORMATS
-from celltune.search.results.formats import Rendered, format_of, render
+from celltune.search.results.formats import Rendered, common_sentence, format_of, render
 from celltune.search.results.ranking import (
     RankedSearch,
     Row,
@@ -95,7 +95,8 @@ def leaderboard(
     selection = Selection(where, tuple(best_per or ()), order, top)
     searches, ranking_metric = read_searches(names, storage, metric)
     rows = selection.apply(ranking(searches, ranking_metric))
-    below = _sentences_below(searches, ranking_metric)
+    below = [common_sentence(rows), *_sentences_below(searches, ranking_metric)]
+    below = [sentence for sentence in below if sentence]
     drawn = _render(rows, chosen, below)
     _warn_about_different_data(searches)
     _explain_no_rows(rows, where)

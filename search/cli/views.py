@@ -105,7 +105,8 @@ class PlainView(SilentView):
             return
         metric = self._config.metric
         if isinstance(event, TrialCreated):
-            self._write(f"trial {event.number} starts: {describe_params(event.params)}")
+            params = distinguishing_params(event.params, self._config.varied)
+            self._write(f"trial {event.number} starts: {describe_params(params)}")
         elif isinstance(event, EpochReported):
             trial = state.trials[event.number]
             self._write(
@@ -304,7 +305,7 @@ def _table(
 
 
 def _cells(config: SearchConfig, trial: TrialRecord) -> tuple[Any, ...]:
-    params = describe_params(distinguishing_params(trial.params, config.space.searched))
+    params = describe_params(distinguishing_params(trial.params, config.varied))
     status = "running" if trial.status == "unfinished" else trial.status
     return (
         str(trial.number),

@@ -227,6 +227,12 @@ class SearchConfig(BaseModel):
             needed.append(self.early_stopping.by)
         return tuple(dict.fromkeys(needed))
 
+    @property
+    def varied(self) -> frozenset[str]:
+        """The hyperparameters in which trials with a network can differ."""
+        networks = [trial for trial in self.first_trials if not is_wide_only(trial)]
+        return frozenset(self.space.searched).union(*networks)
+
     def values(self, name: str) -> tuple[ParameterValue, ...]:
         """Return all values that a hyperparameter which is not a range has in any trial."""
         given = [trial[name] for trial in self.first_trials if name in trial]

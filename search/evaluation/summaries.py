@@ -28,9 +28,11 @@ from celltune.search.types import Metric, TrainingSplits
 from celltune.search.wording import (
     approximate_duration,
     describe_params,
+    distinguishing_params,
     percent_text,
     points_range,
     points_text,
+    varying_params,
 )
 
 _WITH_INTERVAL: Mapping[str, ConfusionMetric] = {"test_accuracy": accuracy, "test_f1": f1}
@@ -201,10 +203,11 @@ def _trial_record(
         if isinstance(event, EvaluationFailed) and (event.number, event.on) == (number, on)
     }
     params = state.trials[number].params
+    varying = varying_params([trial.params for trial in state.trials])
     return {
         "kind": "trial",
         "trial": number,
-        "name": f"trial {number}: {describe_params(params)}",
+        "name": f"trial {number}: {describe_params(distinguishing_params(params, varying))}",
         "params": dict(params),
         "on": on,
         "seeds": seeds,

@@ -95,7 +95,7 @@ def _curve_points(config: SearchConfig, trials: Sequence[TrialRecord]) -> dict[s
 
 def _hover_texts(config: SearchConfig, trial: TrialRecord) -> list[str]:
     """Return the text that is shown for each epoch of a trial."""
-    params = describe_params(distinguishing_params(trial.params, config.space.searched))
+    params = describe_params(distinguishing_params(trial.params, config.varied))
     return [
         f"trial {trial.number}, epoch {epoch.epoch}: "
         f"{metric_text(config.metric, epoch.metrics[config.metric])}<br>{params}"

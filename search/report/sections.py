@@ -29,7 +29,7 @@ from celltune.search.results.formats import readable_table
 from celltune.search.results.ranking import Row, context_sentences, losses_sentence, ranking_of
 from celltune.search.storage.snapshot import Snapshot
 from celltune.search.tuning.base import make_rule
-from celltune.search.types import Metric
+from celltune.search.types import Metric, is_wide_only
 from celltune.search.wording import (
     approximate_duration,
     counted,
@@ -59,7 +59,7 @@ def headline(snapshot: Snapshot) -> str:
     best = ranked[0]
     best_epoch = best.best(metric)
     trials = len(state.trials)
-    params = describe_params(distinguishing_params(best.params, snapshot.config.space.searched))
+    params = describe_params(distinguishing_params(best.params, snapshot.config.varied))
     lead = (
         f"The best of {counted(trials, 'trial')} is trial {best.number}: "
         f"{_metric_name(metric)} {metric_text(metric, best.best_value(metric))} after epoch "
@@ -271,8 +271,9 @@ def leaderboard(snapshot: Snapshot) -> Section | None:
     rows = _rows(snapshot)
     if not rows:
         return None
-    searched = snapshot.config.space.searched
-    candidates = (*_RESULTS, snapshot.config.metric, *searched, *_DETAILS)
+    varied = (*snapshot.config.space.searched, *sorted(snapshot.config.varied))
+    wide = ["wide"] if any(is_wide_only(row) for row in rows) else []
+    candidates = (*_RESULTS, snapshot.config.metric, *wide, *varied, *_DETAILS)
     columns = [
         name
         for name in dict.fromkeys(candidates)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from celltune.search.ensembles.wording import member_name
 from celltune.search.ledger.events import EnsembleSelected
 from celltune.search.results.tables import Column, TextTable
-from celltune.search.wording import describe_params, loss_text, percent_text
+from celltune.search.wording import (
+    describe_params,
+    distinguishing_params,
+    loss_text,
+    percent_text,
+    varying_params,
+)
 
 
 def members_table(event: EnsembleSelected) -> TextTable:
@@ -14,6 +20,7 @@ def members_table(event: EnsembleSelected) -> TextTable:
         Column(title, right=title not in ("member", "hyperparameters"))
         for title in ("member", "epoch", "weight", "accuracy", "loss", "parameters")
     ]
+    varying = varying_params([member.params for member in event.members])
     rows = [
         [
             member_name(member),
@@ -22,7 +29,7 @@ def members_table(event: EnsembleSelected) -> TextTable:
             percent_text(member.valid_accuracy),
             loss_text(member.valid_loss),
             f"{member.parameters:,}",
-            describe_params(member.params),
+            describe_params(distinguishing_params(member.params, varying)),
         ]
         for member in event.members
     ]

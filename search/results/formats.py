@@ -6,6 +6,7 @@ programs read (csv, json, parquet) keep every digit and every column.
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
@@ -15,13 +16,16 @@ from celltune.search.errors import OptionError
 from celltune.search.extensions import LEADERBOARD_FORMATS, METRICS
 from celltune.search.results.ranking import Row
 from celltune.search.results.tables import Column, TextTable, csv_text
+from celltune.search.types import ParameterValue, is_wide_only
 from celltune.search.wording import (
-    NAMING,
+    common_params,
     describe_params,
+    distinguishing_params,
     loss_text,
     metric_text,
     percent_text,
     single_line,
+    varying_params,
 )
 from celltune.spelling import closest_match
 
@@ -106,12 +110,11 @@ def as_table(rows: Sequence[Row]) -> TextTable:
     keys = [key for key in titles if not rows or key in rows[0]]
     if not rows:
         keys = [key for key in keys if key not in ("experiment", "data")]
-    shown_params = _params_to_show(rows)
+    trials = _params(rows)
+    varying = varying_params(trials)
     cells = []
-    for row in rows:
-        params = describe_params(
-            {name: row[name] for name in shown_params if row[name] is not None}
-        )
+    for row, trial in zip(rows, trials, strict=True):
+        params = describe_params(distinguishing_params(trial, varying))
         # The error and the note come first because a narrow terminal cuts the end of the line.
         remarks = "; ".join(text for text in (row["error"], row["note"]) if text)
         last = f"{remarks} ({params})" if remarks else params
@@ -142,12 +145,17 @@ def _row_style(row: Row) -> str:
     return "yellow" if row["note"] else ""
 
 
-def _params_to_show(rows: Sequence[Row]) -> list[str]:
-    """Return the hyperparameters that identify the architecture or differ; all of a single row."""
+def _params(rows: Sequence[Row]) -> list[dict[str, ParameterValue]]:
+    """Return the hyperparameters of each row."""
     known = [name for name in (rows[0] if rows else ()) if name in hyperparameters()]
-    if len(rows) == 1:
-        return known
-    return [name for name in known if name in NAMING or len({row[name] for row in rows}) > 1]
+    return [{name: row[name] for name in known if row[name] is not None} for row in rows]
+
+
+def common_sentence(rows: Sequence[Row]) -> str:
+    """Return the hyperparameters that `table`, `md` and `html` omit; empty if there are none."""
+    common = common_params(_params(rows))
+    which = "trials with a network" if any(map(is_wide_only, rows)) else "of these trials"
+    return f"The same in all {which}: {describe_params(common)}." if common else ""
 
 
 def value_text(key: str, value: Any) -> str:
@@ -196,8 +204,19 @@ def _is_numeric(rows: Sequence[Row], key: str) -> bool:
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """Return the leaderboard as a Markdown table."""
-    return readable_table(rows).markdown()
+    """Return the leaderboard as a Markdown table, without what `common_sentence` says."""
+    return _short_table(rows).markdown()
+
+
+def _short_table(rows: Sequence[Row]) -> TextTable:
+    """Return the columns with a value, without hyperparameters that are the same in all rows."""
+    # The wide part alone is recognized by the column `wide`.
+    omitted = common_params(_params(rows)).keys() - {"wide"}
+    keys = rows[0].keys() if rows else ()
+    return readable_table(
+        rows,
+        [key for key in keys if key not in omitted and any(row[key] is not None for row in rows)],
+    )
 
 
 _PAGE = """<!DOCTYPE html>
@@ -215,13 +234,15 @@ th, td {{ padding: .3rem .6rem; border-bottom: 1px solid #8884; text-align: left
 </head>
 <body>
 {table}
+<p>{sentence}</p>
 </body>
 </html>"""
 
 
 def as_html(rows: Sequence[Row]) -> str:
     """Return the leaderboard as a complete HTML page."""
-    return _PAGE.format(table=readable_table(rows).html())
+    sentence = html.escape(common_sentence(rows))
+    return _PAGE.format(table=_short_table(rows).html(), sentence=sentence)
 
 
 def as_latex(rows: Sequence[Row]) -> str:

@@ -98,7 +98,9 @@ def test_leaderboard_ranks_several_experiments(celltune: Celltune, storage: Path
     code, out, err = celltune("leaderboard", "demo", "other")
     assert code == 0
     assert err == ""
-    assert len(out.splitlines()) == 2 + 24
+    *table, common = out.splitlines()
+    assert len(table) == 2 + 24
+    assert common == "The same in all of these trials: embedding_size 8."
     assert {"demo", "other"} <= set(out.split())
 
 

@@ -22,6 +22,7 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.results.formats import (
     Rendered,
     check_format,
+    common_sentence,
     format_of,
     readable_table,
     render,
@@ -246,3 +247,27 @@ def test_a_single_row_shows_all_hyperparameters() -> None:
     row = {**rows[0], "dropout": 0.25}
     assert "dropout 0.25" in printed(render([row], "table"))
     assert "dropout" not in printed(render([row, row], "table"))
+
+
+def test_hyperparameters_that_all_networks_share_are_shown_once() -> None:
+    network = {"wide": "add", "cell": "gru", "hidden_size": 8, "readout": "max"}
+    state = state_of(
+        ({"wide": "only"}, [0.5], "completed"),
+        ({**network, "dropout": 0.25}, [0.6], "completed"),
+        ({**network, "dropout": 0.75}, [0.7], "completed"),
+    )
+    rows = board(state)
+    first, _, wide = read_table(render(rows, "table"))[1:]
+    assert first[-1] == "gru 8, dropout 0.75"
+    assert wide[-1] == "the wide part alone"
+    sentence = "The same in all trials with a network: wide add, readout max."
+    assert common_sentence(rows) == sentence
+    networks = "The same in all of these trials: wide add, readout max."
+    assert common_sentence(rows[:2]) == networks
+    assert common_sentence(rows[:1]) == common_sentence([]) == ""
+    assert sentence in str(render(rows, "html"))
+    for form in ("md", "html"):
+        header = READERS[form](render(rows, form))[0]
+        assert {"wide", "cell", "dropout"} <= set(header)
+        assert "readout" not in header
+    assert "readout" in READERS["latex"](render(rows, "latex"))[0]
