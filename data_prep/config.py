@@ -263,6 +263,22 @@ class DataConfig(BaseModel):
 
     @field_validator("vectors")
     @classmethod
+    def _check_vectors_of_words(
+        cls, value: VectorsConfig | None, info: ValidationInfo
+    ) -> VectorsConfig | None:
+        name = info.data.get("tokenizer")
+        if value is None or value.name is None or name is None:
+            return value
+        if TOKENIZERS.load(name).subwords:
+            raise ValueError(
+                f"data.vectors.name is '{value.name}', which are vectors of words, but the tokens "
+                f"of the tokenizer '{name}' are subwords. Set data.vectors.train to word2vec, or "
+                f"data.tokenizer to another one."
+            )
+        return value
+
+    @field_validator("vectors")
+    @classmethod
     def _check_unlabelled(
         cls, value: VectorsConfig | None, info: ValidationInfo
     ) -> VectorsConfig | None:

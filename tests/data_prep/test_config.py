@@ -85,6 +85,10 @@ from celltune.data_prep.wide_config import WideConfig
             {"source": "synthetic", "vectors": {"train": "word2vec", "unlabelled": True}},
             "'synthetic' has no unlabelled documents",
         ),
+        (
+            {"source": "imdb", "tokenizer": "bpe", "vectors": {"name": "glove.6B.100d"}},
+            r"name is 'glove\.6B\.100d', which are vectors of words, .* 'bpe' are subwords\. Set",
+        ),
         ({"source": "imdb", "unlabelled": "x.txt"}, "the source 'imdb' does not read it"),
         (
             {"source": "csv", "path": "a", "unlabelled": "x.txt"},

@@ -94,6 +94,24 @@ def test_bundle_predicts_with_the_tokenizer(
         load_bundle(tmp_path / "bundle")
 
 
+def test_words_are_split_into_subwords_if_the_tokenizer_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = prepare(config(tokenizer="hashtags"), cache_dir=tmp_path / "words")
+    monkeypatch.setattr("hashtags.Hashtags.subwords", True)
+    settings = config(tokenizer="hashtags", vocabulary_size=60)
+    data = prepare(settings, cache_dir=tmp_path / "subwords")
+    assert data.fingerprint != words.fingerprint
+    spelled = TextEncoder(TextRules.of(settings), data.words).spell("#filming")
+    assert "".join(spelled.tokens) == "#filming"
+    assert len(spelled.tokens) > 1
+    texts = [
+        "".join(split.words[index] for index in split.valid.ids[: split.valid.offsets[1]])
+        for split in (words, data)
+    ]
+    assert texts[0] == texts[1]
+
+
 def test_tokenizer_without_a_version_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hashtags.Hashtags.version", "")
     with pytest.raises(DataError, match=r"'hashtags' has the version ''\. It has"):
