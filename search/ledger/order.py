@@ -44,17 +44,20 @@ def sort_keys(
 ) -> list[SortKey | None]:
     """Return the sort key of each trial; None for those without an epoch.
 
+    A trial is compared with the best wide part alone of the same data.
+
     Args:
         trials: all trials of one or more searches, each with the first event of its search.
         metric: the metric that ranks.
     """
     direction = sign(metric)
     best = [trial.best(metric) for _, trial in trials]
-    references = [
-        direction * epoch.metrics[metric]
-        for (_, trial), epoch in zip(trials, best, strict=True)
-        if epoch is not None and is_wide_only(trial.params)
-    ]
+    references: dict[str | None, float] = {}
+    for (created, trial), epoch in zip(trials, best, strict=True):
+        if epoch is not None and is_wide_only(trial.params):
+            value = direction * epoch.metrics[metric]
+            data = _data_of(created)
+            references[data] = max(value, references.get(data, value))
     keys: list[SortKey | None] = []
     for (created, trial), epoch in zip(trials, best, strict=True):
         if epoch is None:
@@ -64,10 +67,16 @@ def sort_keys(
         standing = Standing.BETTER
         if is_wide_only(trial.params):
             standing = Standing.REFERENCE
-        elif references and not _improves(epoch, value - max(references), created):
+        elif (reference := references.get(_data_of(created))) is not None and not _improves(
+            epoch, value - reference, created
+        ):
             standing = Standing.NO_BETTER
         keys.append((standing, -value, epoch.metrics.get("valid_loss", 0.0)))
     return keys
+
+
+def _data_of(created: ExperimentCreated | None) -> str | None:
+    return created.fingerprint if created else None
 
 
 def _improves(epoch: EpochReported, difference: float, created: ExperimentCreated | None) -> bool:

@@ -18,8 +18,10 @@ Trial = tuple[str, float, float | None, float | None]
 WIDE_ONLY: Trial = ("only", 0.8, None, None)
 
 
-def state_of(*trials: Trial, documents: int | None = 5000, losses: Any = ()) -> ExperimentState:
-    events: list[Event] = [ExperimentCreated(at=0.0, fingerprint="f", valid_reviews=documents)]
+def state_of(
+    *trials: Trial, documents: int | None = 5000, losses: Any = (), data: str = "f"
+) -> ExperimentState:
+    events: list[Event] = [ExperimentCreated(at=0.0, fingerprint=data, valid_reviews=documents)]
     for number, (wide, accuracy, gain, error) in enumerate(trials):
         params: Mapping[str, Any] = {"wide": wide}
         events.append(TrialCreated(at=0.0, number=number, params=params, max_epochs=1))
@@ -94,6 +96,18 @@ def test_equal_values_are_ordered_by_the_loss_and_then_by_number() -> None:
     assert order_of(*trials, losses=losses) == [1, 3, 2, 0]
     rows = ranking([RankedSearch("one", state_of(*trials, losses=losses))], "valid_accuracy")
     assert [row["rank"] for row in rows] == [1, 1, 3, 4]
+
+
+def test_trials_on_other_data_are_not_compared_with_the_wide_part() -> None:
+    one = state_of(WIDE_ONLY, ("add", 0.9, 0.0, 0.1))
+    other = state_of(("none", 0.7, None, None), ("add", 0.6, 0.0, 0.1), data="g")
+    rows = ranking([RankedSearch("one", one), RankedSearch("two", other)], "valid_accuracy")
+    assert [(row["experiment"], row["trial"], row["note"]) for row in rows] == [
+        ("two", 0, None),
+        ("two", 1, None),
+        ("one", 0, None),
+        ("one", 1, "no better than the wide part alone"),
+    ]
 
 
 def test_several_searches_are_compared_with_the_best_wide_part() -> None:
