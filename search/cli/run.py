@@ -100,9 +100,9 @@ def resume(
         int | None,
         typer.Option(
             min=1,
-            help="New maximum number of epochs. Completed trials that the early-stopping rule lets "
-            "continue are trained up to it, except those that ended because they no longer "
-            "improved (budget.epoch_patience).",
+            help="New maximum number of epochs. The best trial is trained further, even if it was "
+            "pruned, and so are completed trials that the early-stopping rule lets continue. Those "
+            "that ended because they no longer improved (budget.epoch_patience) stay as they are.",
         ),
     ] = None,
     retry_failed: Annotated[

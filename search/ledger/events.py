@@ -153,7 +153,8 @@ class BudgetChanged(_Event):
     target: Finite | None = None
     patience: int | None = None
     extended: list[int] = []
-    """Numbers of unfinished and completed trials that continue up to the new `max_epochs`."""
+    """Numbers of unfinished, completed and pruned trials that continue up to the new
+    `max_epochs`."""
     retried: list[int] = []
     """Numbers of failed trials that are retried from their newest checkpoints."""
 

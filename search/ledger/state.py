@@ -185,7 +185,9 @@ class ExperimentState:
         return needed
 
     def _change_budget(self, event: BudgetChanged) -> None:
-        extended = [self._reopenable(n, "unfinished", "completed") for n in event.extended]
+        extended = [
+            self._reopenable(n, "unfinished", "completed", "pruned") for n in event.extended
+        ]
         retried = [self._reopenable(n, "failed") for n in event.retried]
         for trial in [*extended, *retried]:
             trial.status = "unfinished"

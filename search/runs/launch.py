@@ -32,7 +32,12 @@ from celltune.search.storage.base import Experiment, Storage
 from celltune.search.storage.locate import find_experiment, new_experiment, open_storage
 from celltune.search.storage.snapshot import with_budget
 from celltune.search.tracking.trackers import track_search
-from celltune.search.tuning.budget_changes import Changes, budget_event, config_after
+from celltune.search.tuning.budget_changes import (
+    Changes,
+    budget_event,
+    config_after,
+    describe_extension,
+)
 from celltune.search.tuning.packing import describe_packs
 from celltune.search.tuning.stopping import end_reason
 from celltune.search.tuning.warm_start import describe_warm_start, warm_start_event
@@ -317,5 +322,7 @@ def _make_controller(run: _Run, ledger: Ledger, changes: Changes) -> SearchContr
     event = budget_event(run.config, ledger, controller.state, changes, run.clock())
     if event is None:
         return controller
+    if extension := describe_extension(run.config, controller.state, event):
+        run.view.message(extension)
     ledger.append(event)
     return make()

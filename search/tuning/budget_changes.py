@@ -18,9 +18,10 @@ from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import BudgetChanged, EpochReported, Event
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.storage.snapshot import with_budget
-from celltune.search.tuning.base import make_rule
+from celltune.search.tuning.base import EarlyStoppingRule, make_rule
 from celltune.search.tuning.stopping import stagnates
 from celltune.search.types import is_wide_only
+from celltune.search.wording import counted
 
 _TRIALS = re.compile(r"(\+?)(\d+)")
 _NONE = ("none", "null")
@@ -122,7 +123,9 @@ def budget_event(
 
     If `max_epochs` grows, unfinished trials get the additional epochs, and so do those completed
     trials that the early-stopping rule would let continue, unless they ended because they no longer
-    improved (`epoch_patience`). Pruned trials stay pruned.
+    improved (`epoch_patience`). Pruned trials stay pruned. The best trained trial is an exception:
+    it continues whatever the rule says, because the rule compares losses at a rung, while the
+    ranking also asks whether a trial improves on the wide part alone.
 
     Args:
         config: the config of the launch.
@@ -155,16 +158,63 @@ def _extended_trials(
             continue
         if not is_wide_only(state.trials[event.number].params):
             rule.take(event.number, event.epoch, event.metrics)
+    best = _best_trained(config, state)
     return [
         trial.number
         for trial in state.trials
         if trial.status == "unfinished"
         or (
-            trial.status == "completed"
+            trial.status in ("completed", "pruned")
             and not _has_converged(config, trial)
-            and (rule is None or rule.may_extend(trial.number))
+            and (trial is best or _may_extend(rule, trial))
         )
     ]
+
+
+def _best_trained(config: SearchConfig, state: ExperimentState) -> TrialRecord | None:
+    """Return the trial that ranks first, apart from the wide part alone."""
+    ranked = state.ranked(config.metric)
+    return next((trial for trial in ranked if not is_wide_only(trial.params)), None)
+
+
+def _may_extend(rule: EarlyStoppingRule | None, trial: TrialRecord) -> bool:
+    if trial.status == "pruned":
+        return False
+    return rule is None or rule.may_extend(trial.number)
+
+
+def describe_extension(config: SearchConfig, state: ExperimentState, event: BudgetChanged) -> str:
+    """Return which trials get the additional epochs of a budget event, and about the best trial.
+
+    Args:
+        config: the config of the launch.
+        state: the state before the event.
+        event: the result of `budget_event`.
+
+    Returns:
+        The sentences; empty if `max_epochs` does not grow.
+    """
+    if event.max_epochs <= with_budget(config, state).budget.max_epochs or not state.trials:
+        return ""
+    names = ", ".join(map(str, event.extended))
+    sentences = [
+        f"Trained further, up to {counted(event.max_epochs, 'epoch')}: "
+        f"{'trial' if len(event.extended) == 1 else 'trials'} {names}."
+        if names
+        else "No trial is trained further."
+    ]
+    best = next(iter(state.ranked(config.metric)), None)
+    if best is not None and best.number not in event.extended:
+        sentences.append(f"The best trial, {best.number}, stays as it is: {_why_over(best)}.")
+    return " ".join(sentences)
+
+
+def _why_over(trial: TrialRecord) -> str:
+    if is_wide_only(trial.params):
+        return "it is the wide part alone, which is not trained in epochs"
+    if trial.status == "failed":
+        return "it failed"
+    return "it ended because it no longer improved"
 
 
 def _has_converged(config: SearchConfig, trial: TrialRecord) -> bool:

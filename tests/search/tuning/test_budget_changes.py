@@ -13,10 +13,15 @@ from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import BudgetChanged, TrialCreated
 from celltune.search.ledger.ledger import Ledger, read
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.tuning.budget_changes import Changes, budget_event, config_after
+from celltune.search.tuning.budget_changes import (
+    Changes,
+    budget_event,
+    config_after,
+    describe_extension,
+)
 from celltune.search.tuning.controller import SearchController
 from celltune.search.types import EpochReport
-from tests.search.simulated_search import make_config, make_controller, start_ledger, steps
+from tests.search.simulated_search import RAW, make_config, make_controller, start_ledger, steps
 
 quickly = settings(
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -69,8 +74,10 @@ def test_more_epochs_extend_the_passing_trials_only(
         before = make_controller(config, ledger).state
     event = extend(config, path, Changes(max_epochs=16))
     assert event is not None
+    best = [trial.number for trial in before.ranked(config.metric)[:1]]
     for number in event.extended:
-        assert before.trials[number].status in ("unfinished", "completed")
+        assert before.trials[number].status in ("unfinished", "completed") or [number] == best
+    assert set(best) <= set(event.extended)
     run(config, path, again, workers)
     live = run(config, path, None, workers)
     after = ExperimentState(read(path))
@@ -103,6 +110,117 @@ def test_completed_trials_that_pass_their_last_rung_are_extended(tmp_path: Path)
             (3, 4, "epoch-2"),
             None,
         ]
+
+
+Given = tuple[str, list[tuple[float, float, float]]]
+"""The hyperparameter `wide`, and accuracy, loss and gain over the wide part by epoch."""
+
+
+def run_given(path: Path, config: SearchConfig, trials: list[Given]) -> ExperimentState:
+    """Report the epochs of given trials, as far as the early-stopping rule lets them continue."""
+    with start_ledger(path) as ledger:
+        for number, (wide, _) in enumerate(trials):
+            epochs = 1 if wide == "only" else config.budget.max_epochs
+            params: dict[str, Any] = {"wide": wide}
+            if wide == "add":
+                params |= NETWORK
+            ledger.append(TrialCreated(at=0, number=number, params=params, max_epochs=epochs))
+        controller = make_controller(config, ledger)
+        for number, (wide, epochs) in enumerate(trials):
+            for epoch, (accuracy, loss, gain) in enumerate(epochs, 1):
+                metrics = {"valid_accuracy": accuracy, "valid_loss": loss}
+                if wide == "add":
+                    metrics |= {"wide_gain": gain, "wide_gain_error": 0.01}
+                if not controller.report(number, [EpochReport(epoch, metrics, f"epoch-{epoch}")]):
+                    break
+        return controller.state
+
+
+NETWORK = {"cell": "gru", "hidden_size": 8, "num_layers": 1, "learning_rate": 0.01}
+WIDE_ALONE: Given = ("only", [(0.7, 0.6, 0.0)])
+
+
+def by_loss(**budget: Any) -> SearchConfig:
+    stopping = {"grace_period": 1, "reduction_factor": 3, "by": "valid_loss"}
+    return make_config(
+        early_stopping=stopping,
+        budget={"max_epochs": 3, **budget},
+        data={**RAW["data"], "wide": True},
+        space={**RAW["space"], "wide": "add"},
+        first_trials=[{"wide": "only"}],
+    )
+
+
+def test_a_pruned_trial_that_ranks_first_is_extended_and_stays_so_on_replay(tmp_path: Path) -> None:
+    path, config = tmp_path / "ledger.jsonl", by_loss(trials=3)
+    # The loss of trial 2 is higher at the first rung, but only its gain is larger than the noise.
+    trials: list[Given] = [
+        WIDE_ALONE,
+        ("add", [(0.7, 0.5, 0.0)] * 3),
+        ("add", [(0.75, 0.55, 0.05)] * 3),
+    ]
+    before = run_given(path, config, trials)
+    assert [trial.status for trial in before.trials] == ["completed", "completed", "pruned"]
+    assert before.ranked("valid_accuracy")[0].number == 2
+    event = extend(config, path, Changes(max_epochs=5))
+    assert event is not None
+    assert event.extended == [1, 2]
+    assert describe_extension(config, before, event) == (
+        "Trained further, up to 5 epochs: trials 1, 2."
+    )
+    for _ in range(2):  # The second time is after another interruption.
+        with Ledger(path) as ledger:
+            controller = make_controller(config, ledger)
+            going_on = [controller.next(), controller.next(), controller.next()]
+        assert [a and (a.number, a.max_epochs, a.checkpoints[0]) for a in going_on] == [
+            (1, 5, "epoch-3"),
+            (2, 5, "epoch-1"),
+            None,
+        ]
+
+
+@pytest.mark.parametrize(
+    ("trials", "budget", "sentences"),
+    [
+        (
+            [WIDE_ALONE, ("add", [(0.6, 0.7, 0.0)] * 3)],
+            {},
+            "Trained further, up to 5 epochs: trial 1. The best trial, 0, stays as it is: it is "
+            "the wide part alone, which is not trained in epochs.",
+        ),
+        (
+            [("add", [(0.6, 0.7, 0.0)] * 2)],
+            {"epoch_patience": 1},
+            "No trial is trained further. The best trial, 0, stays as it is: it ended because it "
+            "no longer improved.",
+        ),
+    ],
+)
+def test_an_extension_says_why_the_best_trial_stays_as_it_is(
+    trials: list[Given], budget: dict[str, Any], sentences: str, tmp_path: Path
+) -> None:
+    config = by_loss(trials=len(trials), **budget)
+    state = run_given(tmp_path / "ledger.jsonl", config, trials)
+    event = extend(config, tmp_path / "ledger.jsonl", Changes(max_epochs=5))
+    assert event is not None
+    assert describe_extension(config, state, event) == sentences
+
+
+def test_an_extension_without_more_epochs_or_of_a_failed_trial_is_described(tmp_path: Path) -> None:
+    path, config = tmp_path / "ledger.jsonl", by_loss(trials=1, max_epochs=2)
+    run_given(path, config, [("add", [(0.6, 0.7, 0.0)])])
+    with Ledger(path) as ledger:
+        controller = make_controller(config, ledger)
+        controller.fail(0, "broke")
+        state = controller.state
+    more_trials = extend(config, path, Changes(trials=2))
+    assert more_trials is not None
+    assert describe_extension(config, state, more_trials) == ""
+    more_epochs = extend(config, path, Changes(max_epochs=4))
+    assert more_epochs is not None
+    assert describe_extension(config, state, more_epochs) == (
+        "No trial is trained further. The best trial, 0, stays as it is: it failed."
+    )
 
 
 def test_without_early_stopping_every_completed_trial_is_extended(tmp_path: Path) -> None:
