@@ -18,7 +18,6 @@ from celltune.search.cli.options import (
     Name,
     Overrides,
     Storage,
-    arguments_for,
     make_console,
     make_view,
     print_text,
@@ -81,11 +80,8 @@ def evaluate(
             view=make_view() if form == "table" else None,
         )
     except KeyboardInterrupt:
-        arguments = arguments_for(find_experiment(name, storage))
         typer.echo(
-            "\nInterrupted. Finished evaluations are saved; continue with: "
-            f"celltune evaluate {arguments} "
-            + ("--ensemble" if ensemble else f"--top {top} --seeds {seeds} --on {on}"),
+            f"\nInterrupted. Finished evaluations are saved; continue with: {_same_command()}",
             err=True,
         )
         raise typer.Exit(INTERRUPTED) from None
@@ -176,12 +172,15 @@ def compare(
         for note in notes(records):
             print_text(console, note)
     if comparison.reason is not None:
-        command = shlex.join(["celltune", *sys.argv[1:]])
-        typer.echo(f"\n{describe_rest(comparison, command)}", err=True)
+        typer.echo(f"\n{describe_rest(comparison, _same_command())}", err=True)
     if comparison.reason == "interrupted":
         raise typer.Exit(INTERRUPTED)
     if any(record["error"] for record in records):
         raise typer.Exit(1)
+
+
+def _same_command() -> str:
+    return shlex.join(["celltune", *sys.argv[1:]])
 
 
 def _seconds(time_budget: str | None) -> float | None:

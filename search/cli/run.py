@@ -27,7 +27,7 @@ from celltune.search.cli.options import (
     print_text,
 )
 from celltune.search.config.loading import dump_config
-from celltune.search.results.formats import as_table
+from celltune.search.results.formats import as_table, common_sentence
 from celltune.search.results.ranking import context_sentences, ranking_of
 from celltune.search.runs import launch as runs
 from celltune.search.runs.launch import RunResult
@@ -187,7 +187,8 @@ def _print_result(result: RunResult) -> None:
         typer.echo(f"\nLeaderboard of {folder.name}, by {config.metric}{shown}:")
         console = make_console()
         console.print(as_table(rows[:10]))
-        for sentence in context_sentences(state, config.metric):
+        common = common_sentence(rows[:10])
+        for sentence in [*filter(None, [common]), *context_sentences(state, config.metric)]:
             print_text(console, sentence)
         if advice := next_step(config, state):
             print_text(console, advice)

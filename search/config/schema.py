@@ -84,9 +84,9 @@ class Resources(BaseModel):
     trials_per_worker). null: as many as fit into the cluster."""
     trials_per_worker: int = Field(1, ge=1)
     """Number of trials that a worker process trains at the same time, as one batched model (see
-    docs/packs.md). They have the same shape: they differ only in learning_rate, dropout,
-    layer_dropout, embedding_std, weight_decay, momentum and gradient_clip. On a CPU they
-    are trained one after the other, because packed trials are not faster there."""
+    docs/packs.md). They have the same shape: they differ only in hyperparameters such as
+    learning_rate and dropout, which docs/packs.md lists. On a CPU they are trained one after the
+    other, because packed trials are not faster there."""
 
     data_memory_gb: float | None = Field(None, gt=0)
     """Maximum size, in GB (1e9 bytes), of all prepared data sets in the cluster's memory. The least

@@ -101,9 +101,13 @@ def test_ctrl_c_prints_the_command_to_continue(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(evaluating, "_prepare_data", cut)
-    code, _, err = run(capsys, monkeypatch, "evaluate", "testless", "--seeds", 2)
+    arguments = ["testless", "--seeds", 2, "--no-baselines", "--set", "retries=1"]
+    code, _, err = run(capsys, monkeypatch, "evaluate", *arguments)
     assert code == 130
-    assert "celltune evaluate testless --top 3 --seeds 2 --on train" in err
+    assert err.splitlines()[-1] == (
+        "Interrupted. Finished evaluations are saved; continue with: celltune evaluate testless "
+        "--seeds 2 --no-baselines --set retries=1"
+    )
 
 
 def test_evaluate_rejects_a_changed_test_split(storage: Path) -> None:

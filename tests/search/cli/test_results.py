@@ -261,3 +261,12 @@ def test_each_search_is_compared_with_its_own_baseline(
     out = " ".join(celltune("leaderboard", "demo", "other")[1].split())
     assert re.search(r"demo: The best trial is \S+ points worse than", out)
     assert re.search(r"other: The best trial is \S+ points better than", out)
+
+
+def test_a_finished_run_ends_with_the_leaderboard_and_what_its_trials_share(
+    celltune: Celltune,
+) -> None:
+    code, out, _ = celltune("resume", "demo")
+    assert code == 0
+    assert "Leaderboard of demo, by valid_accuracy (best 10 of 12):" in out
+    assert "The same in all of these trials: embedding_size 8" in out

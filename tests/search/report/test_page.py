@@ -32,7 +32,7 @@ from celltune.search.storage.snapshot import Snapshot
 from tests.search.ensemble_events import member, selected
 from tests.search.evaluation.test_summaries import baseline, retrained, searched
 from tests.search.results.test_ranking import state_of, with_majority
-from tests.search.simulated_search import finished_search, make_config
+from tests.search.simulated_search import RAW, finished_search, make_config
 
 
 def snapshot(config: SearchConfig, state: ExperimentState) -> Snapshot:
@@ -99,6 +99,22 @@ def test_long_leaderboard_is_collapsed_and_complete() -> None:
     assert "Show 5 more trials" in visible
     assert visible.count("after all 3 epochs") == 30
     assert [tag for tag, _ in outline.tags].count("details") == 1
+
+
+def test_leaderboard_shows_the_wide_part_alone_and_what_first_trials_vary() -> None:
+    config = make_config(
+        data={**RAW["data"], "wide": True},
+        space={"wide": "add", "cell": ["gru", "lstm"], "readout": "max"},
+        first_trials=[{"wide": "only"}, {"cell": "gru", "dropout": 0.75}],
+    )
+    state = state_of(
+        ({"wide": "only"}, [0.9], "completed"),
+        ({"wide": "add", "cell": "gru", "dropout": 0.75, "readout": "max"}, [0.8], "completed"),
+    )
+    visible = read(page(snapshot(config, state)))[1].rpartition("Leaderboard")[2]
+    assert "valid_loss wide cell dropout seconds" in visible
+    assert "0.1000 only 1.5" in visible
+    assert "0.2000 add gru 0.75 1.5" in visible
 
 
 def test_page_needs_no_network(report: str) -> None:
