@@ -56,12 +56,13 @@ class WideModel:
         weights: NDArray[np.float32],
         intercepts: NDArray[np.float32],
     ) -> None:
-        self.features, self._weights, self._intercepts = features, weights, intercepts
+        self.features, self.intercepts = features, intercepts
+        self._weights = weights
 
     @property
     def outputs(self) -> int:
         """Number of outputs, L."""
-        return len(self._intercepts)
+        return len(self.intercepts)
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the outputs for texts, `(n, L)`.
@@ -77,7 +78,7 @@ class WideModel:
 
     def logits_of(self, presence: Presence) -> NDArray[np.float32]:
         """Return the outputs for texts whose features are known, `(n, L)`; see `logits`."""
-        return normalized(presence.weighted_sums(self._weights) + self._intercepts)
+        return normalized(presence.weighted_sums(self._weights) + self.intercepts)
 
     @cached_property
     def _compute(self) -> Callable[[Sequence[str]], NDArray[np.float32]]:
@@ -85,7 +86,7 @@ class WideModel:
         if not native_sums.available():
             return lambda texts: self.logits_of(self.features.presence(texts))
         sums = NativeSums(self.features, self._weights)
-        return lambda texts: normalized(sums.of(texts) + self._intercepts)
+        return lambda texts: normalized(sums.of(texts) + self.intercepts)
 
     def contributions(self, text: str) -> list[Contribution]:
         """Return what each n-gram of a text adds to the outputs, the strongest first.
@@ -104,7 +105,7 @@ class WideModel:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the model as arrays of numbers, for `from_arrays`."""
-        return pack(self.features, self._weights, self._intercepts)
+        return pack(self.features, self._weights, self.intercepts)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> WideModel:

@@ -66,7 +66,7 @@ class Ngram:
     """What it consists of: "words" or "characters"."""
     contribution: float
     """What it adds to the log-odds of the text's label; for more than two classes, to those of the
-    label against the rest, before the outputs are normalized."""
+    label against the rest, before the probabilities of the classes are normalized."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,9 @@ class Explanation:
     """Index of the step before which the words were left out."""
     ngrams: tuple[Ngram, ...] = ()
     """The n-grams of the whole text that the wide part knows, the strongest first."""
+    intercept: float | None = None
+    """What the wide part adds without any n-gram, in the unit of `Ngram.contribution`. With all
+    n-grams, it is the wide part's share of the log-odds. None without a wide part."""
 
 
 class TrainedModel:
@@ -131,7 +134,7 @@ class TrainedModel:
         (prediction,) = self.predict([text])
         if prediction.label is None:
             raise ModelError(
-                f"The text {_shorten(text)!a} cannot be classified: it {prediction.note}. "
+                f"The text {_shorten(text)!r} cannot be classified: it {prediction.note}. "
                 f"{_advice(prediction.note)}"
             )
         return prediction
@@ -149,9 +152,9 @@ class TrainedModel:
         """
         prediction = self.predict_one(text)
         label = self.classes.index(prediction.label or "")
-        ngrams = self._ngrams(text, label)
+        ngrams, intercept = self._ngrams(text, label)
         if isinstance(self.network, WideNetwork):
-            return Explanation(prediction, (), 0, 0, ngrams)
+            return Explanation(prediction, (), 0, 0, ngrams, intercept)
         spelled = self.reader.spell(text)
         count = len(spelled.tokens)
         lengths = np.arange(count + 1, dtype=np.int64)
@@ -165,21 +168,22 @@ class TrainedModel:
         changes: list[float | None] = [None, *np.diff(probabilities).tolist()]
         known = (spelled.ids != UNK).tolist()
         steps = map(Step, spelled.tokens, known, probabilities, changes)
-        return Explanation(
-            prediction, tuple(steps), spelled.num_removed, spelled.removed_at, ngrams
-        )
+        gap, gap_at = spelled.num_removed, spelled.removed_at
+        return Explanation(prediction, tuple(steps), gap, gap_at, ngrams, intercept)
 
-    def _ngrams(self, text: str, label: int) -> tuple[Ngram, ...]:
-        """Return what the n-grams of a text add to the log-odds of a class."""
+    def _ngrams(self, text: str, label: int) -> tuple[tuple[Ngram, ...], float | None]:
+        """Return what the n-grams of a text and the intercept add to the log-odds of a class."""
         if self.wide is None:
-            return ()
+            return (), None
         # Two classes have one output, the log-odds of class 1.
         output, sign = (label, 1.0) if self.wide.outputs > 1 else (0, 1.0 if label else -1.0)
         factor = sign * self.network.wide_scale
-        return tuple(
+        ngrams = [
             Ngram(each.ngram, each.kind, factor * float(each.values[output]))
             for each in self.wide.contributions(text)
-        )
+        ]
+        ngrams.sort(key=lambda ngram: -abs(ngram.contribution))
+        return tuple(ngrams), factor * float(self.wide.intercepts[output])
 
     def _predict_block(self, texts: Sequence[str]) -> list[Prediction]:
         valid = [is_utf8(text) for text in texts]

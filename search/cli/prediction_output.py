@@ -20,14 +20,21 @@ LEGEND = (
 STRONG, SLIGHT = 0.10, 0.02
 """Changes of the probability from which a word is highlighted or coloured."""
 _BAR_WIDTH = 12
+_WIDE_FROM_THE_START = " (at each word, the wide part already counts with the whole text)"
 
 Row = tuple[int, Prediction, str]
 """The number of a text (the first is 1), its prediction, and the text."""
 COLUMNS = ("row", "label", "probability", "note", "text")
+LABEL_COLUMNS = ("label", "label_probability")
+"""The prediction, to which the numbers of all rows of an explanation refer."""
 STEP_COLUMNS = ("word", "known", "probability", "change")
 NGRAM_COLUMNS = ("ngram", "kind", "contribution")
 LARGEST_NGRAMS = 20
 """N-grams of the wide part that are listed on a terminal."""
+INTERCEPT = "intercept"
+"""The kind of the row that is no n-gram but the intercept of the wide part."""
+LONGEST_TEXT = 200
+"""Characters of a text that a table shows."""
 
 
 def as_lines(rows: Sequence[Row], header: bool) -> str:
@@ -35,12 +42,16 @@ def as_lines(rows: Sequence[Row], header: bool) -> str:
     width = max([5, *(len(prediction.label or "") for _, prediction, _ in rows)])
     lines = [f"{'label':<{width}}  probability  text"] if header else []
     for _, prediction, text in rows:
-        shown = single_line(text)
+        shown = _shortened(single_line(text))
         if prediction.probability is None:
             lines.append(f"{'-':<{width}}  {'-':>11}  ({prediction.note}) {shown}".rstrip())
         else:
             lines.append(f"{prediction.label:<{width}}  {prediction.probability:>11.4f}  {shown}")
     return "\n".join(lines)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
 
 
 def as_csv(rows: Sequence[Row], header: bool) -> str:
@@ -76,25 +87,32 @@ def _record(row: Row) -> dict[str, object]:
 
 
 def explained_as_csv(explanation: Explanation) -> str:
-    """Return each word with the probability after it, then each n-gram, as CSV.
+    """Return each word with the probability after it, each n-gram and the intercept, as CSV.
 
     There are columns for words if the model has a network, and for n-grams if it has a wide part.
     """
     columns = (
+        *LABEL_COLUMNS,
         *(STEP_COLUMNS if explanation.steps else ()),
-        *(NGRAM_COLUMNS if explanation.ngrams or not explanation.steps else ()),
+        *(NGRAM_COLUMNS if explanation.intercept is not None else ()),
     )
     rows = [[record.get(column) for column in columns] for record in _records(explanation)]
     return csv_text(columns, rows, header=True)
 
 
 def explained_as_jsonl(explanation: Explanation) -> str:
-    """Return each word with the probability after it, then each n-gram, a JSON object per line."""
+    """Return the rows of `explained_as_csv`, a JSON object per line, without empty columns."""
     return "\n".join(json.dumps(record) for record in _records(explanation))
 
 
 def _records(explanation: Explanation) -> list[dict[str, object]]:
-    return [*map(_step_record, explanation.steps), *map(_ngram_record, explanation.ngrams)]
+    prediction = explanation.prediction
+    label = dict(zip(LABEL_COLUMNS, (prediction.label, prediction.probability), strict=True))
+    records = [*map(_step_record, explanation.steps), *map(_ngram_record, explanation.ngrams)]
+    if explanation.intercept is not None:
+        values = (None, INTERCEPT, explanation.intercept)
+        records.append(dict(zip(NGRAM_COLUMNS, values, strict=True)))
+    return [{**label, **record} for record in records]
 
 
 def _ngram_record(ngram: Ngram) -> dict[str, object]:
@@ -111,7 +129,10 @@ def heading(explanation: Explanation) -> str:
     """Return the prediction and the meaning of the numbers below it."""
     label, probability = explanation.prediction.label, explanation.prediction.probability or 0.0
     first = f"{label} {probability:.4f}"
-    return f"{first}\nProbability of '{label}' after each word:" if explanation.steps else first
+    if not explanation.steps:
+        return first
+    wide = "" if explanation.intercept is None else _WIDE_FROM_THE_START
+    return f"{first}\nProbability of '{label}' after each word{wide}:"
 
 
 def coloured(explanation: Explanation) -> Text:
@@ -174,17 +195,21 @@ def ngram_heading(explanation: Explanation) -> str:
     """Return the meaning of the numbers of `ngram_table`."""
     count = len(explanation.ngrams)
     shown = "" if count <= LARGEST_NGRAMS else f"the {LARGEST_NGRAMS} strongest of "
+    several = len(explanation.prediction.probabilities) > 2
+    rest = " against the rest, before the classes are normalized" if several else ""
     return (
         f"Wide part, {shown}{counted(count, 'known n-gram')}: what each adds to the log-odds of "
-        f"'{explanation.prediction.label}':"
+        f"'{explanation.prediction.label}'{rest}:"
     )
 
 
 def ngram_table(explanation: Explanation) -> TextTable:
-    """Return a table of the strongest n-grams; the ends of words are marked in those of characters.
+    """Return a table of the strongest n-grams, of the rest of the wide part, and of the sum.
+
+    The ends of words are marked in n-grams of characters.
 
     Args:
-        explanation: the explained prediction.
+        explanation: the explained prediction of a model with a wide part.
     """
     columns = [
         Column("contribution", right=True, wrap=False),
@@ -195,4 +220,15 @@ def ngram_table(explanation: Explanation) -> TextTable:
     for ngram in explanation.ngrams[:LARGEST_NGRAMS]:
         text = ngram.text.replace(" ", "␣") if ngram.kind == "characters" else ngram.text
         rows.append([f"{ngram.contribution:+.4f}", ngram.kind, text])
+    rows += [[f"{value:+.4f}", "", f"({name})"] for name, value in _rest(explanation).items()]
     return TextTable(columns, rows)
+
+
+def _rest(explanation: Explanation) -> dict[str, float]:
+    """Return what the wide part adds besides the n-grams that are listed, and all in all."""
+    contributions = [ngram.contribution for ngram in explanation.ngrams]
+    intercept = explanation.intercept or 0.0
+    rest = {INTERCEPT: intercept, "sum": sum(contributions) + intercept}
+    if others := contributions[LARGEST_NGRAMS:]:
+        rest = {counted(len(others), "other n-gram"): sum(others), **rest}
+    return rest

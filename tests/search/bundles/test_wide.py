@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.numpy import load, save
 
 from celltune.data_prep.text.encoder import TextEncoder, TextRules
@@ -27,8 +29,14 @@ from celltune.search.bundles.bundle import load_bundle, write_bundle
 from celltune.search.bundles.bundle_config import BundleConfig
 from celltune.search.bundles.export import _wide_part, export, load_model
 from celltune.search.bundles.model_card import model_card
-from celltune.search.bundles.predictor import EMPTY, UNKNOWN_NGRAMS, TrainedModel
+from celltune.search.bundles.predictor import (
+    EMPTY,
+    UNKNOWN_NGRAMS,
+    Explanation,
+    TrainedModel,
+)
 from celltune.search.bundles.trial_model import load_data, load_trial_model
+from celltune.search.cli.prediction_output import LARGEST_NGRAMS, ngram_heading, ngram_table
 from celltune.search.errors import ModelError
 from celltune.search.storage.local import LocalExperiment
 from tests.data_prep.wide.reference import corpus
@@ -218,9 +226,9 @@ def test_contributions_add_up_to_the_log_odds_of_the_label(label: int) -> None:
     explanation = model.explain(text)
     assert (explanation.steps, explanation.gap) == ((), 0)
     total = sum(ngram.contribution for ngram in explanation.ngrams)
-    intercept = float(model.wide.arrays()["intercepts"][0]) * (1 if label else -1)
+    assert explanation.intercept is not None
     odds = explanation.prediction.probability or 0.0
-    assert total + intercept == pytest.approx(np.log(odds / (1 - odds)), abs=1e-4)
+    assert total + explanation.intercept == pytest.approx(np.log(odds / (1 - odds)), abs=1e-4)
     sizes = [abs(ngram.contribution) for ngram in explanation.ngrams]
     assert sizes == sorted(sizes, reverse=True)
     assert {ngram.kind for ngram in explanation.ngrams} == {"words", "characters"}
@@ -233,11 +241,35 @@ def test_explanation_ends_with_the_prediction_and_scales_the_contributions(class
     assert [step.word for step in explanation.steps] == ["good", "film", "film", "."]
     assert explanation.gap == 2
     assert explanation.steps[-1].probability == pytest.approx(explanation.prediction.probability)
-    first = explanation.ngrams[0]
-    strongest = WIDE[classes].contributions(text)[0]
-    assert first.text == strongest.ngram
-    values = 0.5 * np.abs(strongest.values)
-    assert min(abs(values - abs(first.contribution))) == pytest.approx(0, abs=1e-6)
+    label = "abc".index(explanation.prediction.label or "")
+    output, factor = (label, 0.5) if classes > 2 else (0, 0.5 if label else -0.5)
+    expected = sorted(
+        (factor * float(each.values[output]) for each in WIDE[classes].contributions(text)),
+        key=lambda value: -abs(value),
+    )
+    assert [ngram.contribution for ngram in explanation.ngrams] == pytest.approx(expected)
+    intercept = factor * float(WIDE[classes].intercepts[output])
+    assert explanation.intercept == pytest.approx(intercept)
+
+
+def test_explanation_lists_the_strongest_ngrams_of_the_shown_label() -> None:
+    text = "good film . bad film ."
+    explanation = make_model(3, "only").explain(text)
+    lines = _table_lines(explanation)
+    shown = [float(line.split()[0]) for line in lines[:LARGEST_NGRAMS]]
+    assert np.abs(shown).tolist() == sorted(np.abs(shown), reverse=True)
+    others, intercept, total = (float(line.split()[0]) for line in lines[-3:])
+    assert lines[-3].endswith(f"({len(explanation.ngrams) - LARGEST_NGRAMS} other n-grams)")
+    assert sum(shown) + others + intercept == pytest.approx(total, abs=2e-3)
+    assert "against the rest, before the classes are normalized" in ngram_heading(explanation)
+
+
+def _table_lines(explanation: Explanation) -> list[str]:
+    """Return the rows of the table of n-grams, as a wide terminal shows them."""
+    console = Console(width=200, file=io.StringIO())
+    with console.capture() as shown:
+        console.print(ngram_table(explanation))
+    return [line.rstrip() for line in shown.get().splitlines()[2:]]
 
 
 def test_onnx_file_reads_the_outputs_of_the_wide_part(

@@ -122,6 +122,23 @@ def test_control_sequences_are_removed_from_the_output(
     assert "positive" in out
 
 
+def test_a_long_text_is_shortened_only_in_the_table(
+    place: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    text = GOOD * 20
+    _, out, _ = run(capsys, monkeypatch, "predict", "small", text)
+    assert re.search(rf" {re.escape(text[:199])}…\n$", out)
+    _, out, _ = run(capsys, monkeypatch, "predict", "small", text, "--format", "csv")
+    assert text in out
+
+
+def test_an_error_shows_a_text_of_any_script(
+    place: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    _, _, err = run(capsys, monkeypatch, "predict", "small", "这本书很好")
+    assert "The text '这本书很好' cannot be classified" in err
+
+
 def test_explain_shows_every_word(place: Path, capsys: Capsys, monkeypatch: Patch) -> None:
     text = "The plot was not great , xyzzy !"
     _, out, _ = run(capsys, monkeypatch, "predict", "small", text, "--explain")
@@ -135,6 +152,7 @@ def test_explain_shows_every_word(place: Path, capsys: Capsys, monkeypatch: Patc
     _, out, _ = run(capsys, monkeypatch, "predict", "small", text, "--explain", "--format", "jsonl")
     steps = [json.loads(line) for line in out.splitlines()]
     assert steps[0]["change"] is None
+    assert steps[-1]["probability"] == pytest.approx(steps[-1]["label_probability"])
     for before, after in pairwise(steps):
         moved = after["probability"] - before["probability"]
         assert after["change"] == pytest.approx(moved)
@@ -252,12 +270,13 @@ def test_explain_lists_the_ngrams_of_the_wide_part(
     command = ("predict", "wide", GOOD, "--explain", "--trial")
     _, out, _ = run(capsys, monkeypatch, *command, 1)
     words, ngrams = out.split("Wide part, the 20 strongest of ")
-    assert "Probability of 'positive' after each word:" in words
+    assert "Probability of 'positive' after each word (at each word, the wide part al" in words
     assert re.match(r"\d+ known n-grams: what each adds to the log-odds of 'positive':\n", ngrams)
     (shown,) = re.findall(r"([+-]0\.\d+) +words +great *\n", ngrams)
     assert float(shown) > 0
     assert re.search(r"characters +␣?\w+␣?\n", ngrams)
-    assert len(ngrams.splitlines()) < 25
+    assert len(ngrams.splitlines()) == 26
+    assert ngrams.rstrip().endswith("(sum)")
     _, out, _ = run(capsys, monkeypatch, *command, 0)
     assert "after each word" not in out
     assert out.startswith("positive 0.")
@@ -277,11 +296,15 @@ def test_machine_formats_of_explain_contain_words_and_ngrams(
     _, out, _ = run(capsys, monkeypatch, *command, "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert list(rows[0]) == [
+        *("label", "label_probability"),
         *(("word", "known", "probability", "change") if trial else ()),
         *("ngram", "kind", "contribution"),
     ]
     assert len(rows) == len(records)
     assert float(rows[-1]["contribution"]) == records[-1]["contribution"]
+    assert (rows[-1]["kind"], records[-1]["ngram"]) == ("intercept", None)
+    assert {record["label"] for record in records} == {"positive"}
+    assert {float(row["label_probability"]) for row in rows} == {records[0]["label_probability"]}
 
 
 def test_graph_draws_the_wide_part(
