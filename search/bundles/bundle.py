@@ -48,6 +48,7 @@ from celltune.search.wording import counted
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from celltune.models.network.classifier import TextClassifier
     from celltune.models.network.trained import Network
     from celltune.search.bundles.predictor import TrainedModel
 
@@ -67,6 +68,23 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def is_bundle(path: Path) -> bool:
     """Return whether a folder contains the manifest of a bundle."""
     return (path / MANIFEST).is_file()
+
+
+def check_alone(path: Path, *, trial: int | None, ensemble: bool = False) -> None:
+    """Check that a bundle was not requested together with a model of an experiment.
+
+    Raises:
+        ModelError: it was.
+    """
+    if trial is not None:
+        raise ModelError(
+            f"`trial` is {trial}, but {path} is a bundle, which contains one model. Omit `trial`."
+        )
+    if ensemble:
+        raise ModelError(
+            f"`ensemble` was given, but {path} is a bundle, which is used as it is. Omit "
+            "`ensemble`."
+        )
 
 
 def check_output_folder(path: Path) -> None:
@@ -179,10 +197,6 @@ def load_bundle(path: Path) -> TrainedModel:
     """
     from celltune.search.bundles.predictor import TrainedModel
 
-    if not path.exists():
-        raise ModelError(
-            f"There is no bundle {path}. Give the folder of a bundle, or the name of an experiment."
-        )
     files = _read_verified(path)
     config = _parse_config(path, files[CONFIG])
     words = _parse_vocabulary(path, files[VOCABULARY])
@@ -192,8 +206,41 @@ def load_bundle(path: Path) -> TrainedModel:
     return TrainedModel(network, TextEncoder(config.text, words), config.classes, wide)
 
 
+def load_classifier_of(path: Path) -> tuple[BundleConfig, TextClassifier | None]:
+    """Load the config and the classifier of PyTorch; None for the wide part alone.
+
+    Raises:
+        ModelError: there is no bundle, it is invalid (see `load_bundle`), or it contains several
+            models.
+    """
+    files = _read_verified(path)
+    config = _parse_config(path, files[CONFIG])
+    if config.model is None:
+        raise ModelError(
+            f"The bundle {path} contains an ensemble of {len(config.members)} models. Give the "
+            "bundle of a single model, or an experiment and a `trial`."
+        )
+    if config.model.wide == "only":
+        return config, None
+    import torch
+
+    from celltune.models.network.trained import load_classifier
+
+    sizes = len(_parse_vocabulary(path, files[VOCABULARY])), len(config.classes)
+    arrays = _read_arrays(path, WEIGHTS, files)
+    tensors = {name: torch.from_numpy(values.copy()) for name, values in arrays.items()}
+    try:
+        return config, load_classifier(config.model, *sizes, tensors)
+    except ValueError as error:
+        raise _invalid(path, WEIGHTS, f"does not match the model: {error}") from error
+
+
 def _read_verified(path: Path) -> dict[str, bytes]:
     """Read all files that the manifest lists, and check their sizes and checksums."""
+    if not path.exists():
+        raise ModelError(
+            f"There is no bundle {path}. Give the folder of a bundle, or the name of an experiment."
+        )
     try:
         manifest = json.loads(_read(path, MANIFEST))
         listed = {str(name): dict(entry) for name, entry in manifest["files"].items()}

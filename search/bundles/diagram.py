@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celltune.models.config import ModelConfig
+from celltune.search.bundles.bundle import check_alone, is_bundle, load_classifier_of
 from celltune.search.config.loading import resolve
 from celltune.search.config.schema import SearchConfig
 from celltune.search.config.space import Choice, Dimension, model_and_training
@@ -35,6 +36,8 @@ _BOX_WIDTH, _BOX_HEIGHT = 3.5, 0.78
 """Size of a box, in inches."""
 _GAP = 0.46
 """Distance between two boxes, in inches."""
+_LINEAR = "linear, with naive Bayes log-count ratios"
+_NGRAMS = "n-grams of the whole text"
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,10 @@ class Box:
     title: str
     description: str
     num_weights: int = 0
-    reads_previous: bool = True
-    """Whether its input is the output of the previous stage."""
+    weights: str = ""
+    """Text about the weights; empty: their number."""
+    own_input: str = ""
+    """What it reads instead of the output of the previous stage."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,9 @@ class Diagram:
         axes.set(xlim=(0, width), ylim=(height, 0))
         axes.axis("off")
         total = sum(box.num_weights for stage in stages for box in stage.boxes)
-        subtitle = ", ".join(text for text in (f"{total:,} weights", self.note) if text)
+        # The wide part is fitted with the data; only its scale is a weight of the network.
+        beside = " and the wide part" if any(box.own_input for box in stages[-2].boxes) else ""
+        subtitle = ", ".join(text for text in (f"{total:,} weights{beside}", self.note) if text)
         centered = {"ha": "center", "va": "center"}
         axes.text(width / 2, 0.3, self.title, size=12, weight="bold", **centered)
         axes.text(width / 2, 0.58, subtitle, size=8.5, color="#555555", **centered)
@@ -158,7 +165,7 @@ def diagram(
     range is drawn.
 
     Args:
-        source: path of a config (.yaml or .yml), or name of an experiment.
+        source: path of a config (.yaml or .yml) or of a bundle, or name of an experiment.
         trial: number of the experiment's trial; None: the best trial.
         overrides: changes of the config, each `key.path=value`.
         storage: folder or URI of the experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
@@ -173,7 +180,13 @@ def diagram(
             )
         return _config_diagram(source, overrides)
     if overrides:
-        raise OptionError("`overrides` can change a config, but not a trial. Omit `overrides`.")
+        raise OptionError(
+            "`overrides` can change a config, but not a trained model. Omit `overrides`."
+        )
+    path = Path(source).expanduser()
+    if is_bundle(path) or "/" in source:
+        check_alone(path, trial=trial)
+        return _bundle_diagram(path)
     return _trial_diagram(source, trial, storage)
 
 
@@ -200,6 +213,18 @@ def _trial_diagram(name: str, number: int | None, storage: Path | str | None) ->
         model.config.data.max_tokens,
         title=f"{name}, trial {model.trial.number}: {architecture}",
         note=f"after epoch {model.epoch.epoch}",
+    )
+
+
+def _bundle_diagram(path: Path) -> Diagram:
+    config, classifier = load_classifier_of(path)
+    model = config.architectures[0]
+    origin = [f"{key} {config.origin[key]}" for key in ("trial", "epoch") if key in config.origin]
+    return Diagram(
+        classifier or WideAlone(len(config.classes), 0),
+        config.text.max_tokens,
+        title=f"{path.name}: {describe_architecture(model)}",
+        note=" ".join([str(config.origin.get("experiment", "")), *origin]).strip(),
     )
 
 
@@ -255,18 +280,23 @@ def middle(dimension: Dimension) -> ParameterValue:
 def _wide_stages(model: WideAlone) -> list[Stage]:
     """Return the components of a model that is the wide part alone."""
     num_logits = 1 if model.num_classes == 2 else model.num_classes
-    description = "linear, with naive Bayes log-count ratios"
     return [
-        Stage((Box("text", "text", "the whole text"),), "n-grams of words and characters"),
-        Stage((Box("wide", "wide part", description, model.num_weights),), f"{num_logits}"),
+        Stage((Box("text", "text", "the whole text"),), _NGRAMS),
+        Stage((Box("wide", "wide part", _LINEAR, model.num_weights),), f"{num_logits}"),
         _probabilities(model.num_classes),
     ]
 
 
 def _wide_boxes(classifier: TextClassifier) -> Iterator[Box]:
     if classifier.config.wide == "add":
-        text = f"n-grams of the whole text, scaled by {classifier.wide_scale.item():.2f}"
-        yield Box("wide", "wide part", text, classifier.wide_scale.numel(), reads_previous=False)
+        yield Box(
+            "wide",
+            "wide part",
+            _LINEAR,
+            classifier.wide_scale.numel(),
+            weights=f"scaled by {classifier.wide_scale.item():.2f}, a trained weight",
+            own_input=_NGRAMS,
+        )
 
 
 def _probabilities(num_classes: int) -> Stage:
@@ -307,18 +337,26 @@ def _draw_stages(axes: Any, stages: Sequence[Stage], width: float) -> None:
         ]
         for center, box in zip(centers, stage.boxes, strict=True):
             _draw_box(axes, center, top, box)
-        readers = [
-            center for center, box in zip(centers, stage.boxes, strict=True) if box.reads_previous
-        ]
-        for start in previous_centers:
-            for end in readers:
-                arrow = {"arrowstyle": "-|>", "lw": 1}
-                axes.annotate("", (end, top), (start, top - _GAP), arrowprops=arrow)
+        boxes = list(zip(centers, stage.boxes, strict=True))
+        readers = [center for center, box in boxes if not box.own_input]
         if previous_centers:
-            right = max(*previous_centers, *centers) + 0.12
             shape = stages[index - 1].output_shape
-            axes.text(right, top - _GAP / 2, shape, va="center", size=8.5)
+            _draw_arrows(axes, top, previous_centers, readers, shape)
+        for center, box in boxes:
+            if box.own_input:
+                _draw_arrows(axes, top, [center], [center], box.own_input)
         previous_centers, top = centers, top + _BOX_HEIGHT + _GAP
+
+
+def _draw_arrows(
+    axes: Any, top: float, starts: Sequence[float], ends: Sequence[float], label: str
+) -> None:
+    """Draw an arrow from each start to each end, whose boxes begin at `top`, and their label."""
+    for start in starts:
+        for end in ends:
+            arrow = {"arrowstyle": "-|>", "lw": 1}
+            axes.annotate("", (end, top), (start, top - _GAP), arrowprops=arrow)
+    axes.text(max(*starts, *ends) + 0.12, top - _GAP / 2, label, va="center", size=8.5)
 
 
 def _draw_box(axes: Any, center: float, top: float, box: Box) -> None:
@@ -336,7 +374,7 @@ def _draw_box(axes: Any, center: float, top: float, box: Box) -> None:
     )
     lines = [box.description]
     if box.num_weights:
-        lines.append(counted(box.num_weights, "weight"))
+        lines.append(box.weights or counted(box.num_weights, "weight"))
     title_y = top + _BOX_HEIGHT / 2 - 0.1 * len(lines)
     axes.text(center, title_y, box.title, ha="center", va="center", size=10, weight="bold")
     for number, line in enumerate(lines, start=1):

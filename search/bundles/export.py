@@ -14,6 +14,7 @@ from celltune.search.bundles.bundle import (
     MODEL_CARD,
     ONNX,
     TERMS,
+    check_alone,
     check_output_folder,
     is_bundle,
     load_bundle,
@@ -56,16 +57,7 @@ def load_model(
     """
     path = Path(source).expanduser()
     if is_bundle(path) or isinstance(source, Path) or "/" in source:
-        if trial is not None:
-            raise ModelError(
-                f"`trial` is {trial}, but {path} is a bundle, which contains one model. Omit "
-                "`trial`."
-            )
-        if ensemble:
-            raise ModelError(
-                f"`ensemble` was given, but {path} is a bundle, which is used as it is. Omit "
-                "`ensemble`."
-            )
+        check_alone(path, trial=trial, ensemble=ensemble)
         return load_bundle(path)
     if ensemble:
         check_no_trial(trial)

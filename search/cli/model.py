@@ -285,7 +285,10 @@ def _print_steps(console: Console, explanation: Explanation) -> None:
 
 def graph(
     source: Annotated[
-        str, typer.Argument(metavar="CONFIG|NAME", help="A YAML config or an experiment.")
+        str,
+        typer.Argument(
+            metavar="CONFIG|NAME|DIR", help="A YAML config, an experiment or an exported folder."
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Picture file to write: .png, .svg or .pdf.")
