@@ -149,7 +149,7 @@ class DataConfig(BaseModel):
 
     wide: WideConfig | None = None
     """A linear model on n-grams of words and characters, whose outputs a recurrent model can add to
-    its own (model.wide). true for the default settings; without it there is none."""
+    its own (space.wide). true for the default settings; without it there is none."""
 
     @field_validator("valid_size", "test_size", mode="before")
     @classmethod
