@@ -20,6 +20,7 @@ from celltune.search.types import TRAINING_SPLITS
 from celltune.search.version import VERSION
 from celltune.search.wording import (
     NOT_ABOVE_MAJORITY,
+    NOT_ABOVE_WIDE,
     counted,
     describe_architecture,
     metric_text,
@@ -161,6 +162,11 @@ def _comparison(model: TrialModel) -> Iterator[str]:
     """Yield sentences on whether a simpler model was better."""
     if model.beats_majority is False:
         yield f"**The model is {NOT_ABOVE_MAJORITY}; it should not be used.**"
+    if model.beats_wide is False:
+        yield (
+            f"**The model is {NOT_ABOVE_WIDE}, or not by more than noise.** That model is a trial "
+            "of the same search, and simpler."
+        )
     if model.comparison is not None:
         sentence = model.comparison.sentence("The model")
         yield f"**{sentence}**" if model.comparison.baseline_wins else sentence

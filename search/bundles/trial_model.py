@@ -55,6 +55,9 @@ class TrialModel:
     """Baselines on the validation split, in the order of their measurement."""
     comparison: Comparison | None
     """Comparison of `epoch` with the best of them; None if there are none."""
+    beats_wide: bool | None
+    """Whether the trial improves on the wide part alone by more than noise; None if the search has
+    no such trial, or this is it."""
     created: ExperimentCreated | None
     """The event that contains the majority class; None if the ledger begins without it."""
     architecture: ModelConfig
@@ -125,6 +128,7 @@ def load_trial_model(experiment: Experiment, number: int | None) -> TrialModel:
         baselines=tuple({(event.name, event.on): event for event in state.baselines}.values()),
         validated=tuple(state.validated.values()),
         comparison=compare_epoch(state, epoch),
+        beats_wide=state.beats_wide(trial, config.metric),
         created=state.created,
         architecture=architecture,
         sizes=sizes,

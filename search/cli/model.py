@@ -22,12 +22,12 @@ from celltune.search.cli.options import (
 )
 from celltune.search.errors import OptionError
 from celltune.search.wording import (
-    NOT_ABOVE_MAJORITY,
     counted,
     describe_params,
     distinguishing_params,
     metric_text,
     percent_text,
+    trial_label,
 )
 
 if TYPE_CHECKING:
@@ -98,11 +98,11 @@ def _export_trial(
     )
     metric = exported.config.metric
     params = distinguishing_params(exported.trial.params, exported.config.varied)
-    label = f", {NOT_ABOVE_MAJORITY}" if exported.beats_majority is False else ""
+    label = trial_label(exported.beats_majority, exported.beats_wide)
     typer.echo(
         f"Exported trial {exported.trial.number} of {name} "
         f"({describe_params(params)}), epoch {exported.epoch.epoch}, to {output}: {metric} "
-        f"{metric_text(metric, exported.epoch.metrics[metric])}{label}."
+        f"{metric_text(metric, exported.epoch.metrics[metric])}{label and f', {label}'}."
     )
 
 

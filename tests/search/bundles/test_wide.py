@@ -316,6 +316,18 @@ def test_model_card_describes_the_wide_part(wide_trials: LocalExperiment) -> Non
     assert f"lowers the validation cross-entropy of the wide part by {gain:.4f}" in text
 
 
+@pytest.mark.parametrize("beats_wide", [True, False, None])
+def test_model_card_says_when_the_wide_part_alone_is_as_good(
+    beats_wide: bool | None, wide_trials: LocalExperiment
+) -> None:
+    state = wide_trials.state()
+    alone, both = (load_trial_model(wide_trials, number) for number in (0, 1))
+    assert alone.beats_wide is None
+    assert both.beats_wide == state.beats_wide(state.trials[1], "valid_accuracy") is not None
+    card = model_card(replace(both, beats_wide=beats_wide), load_data(both), has_onnx=False)
+    assert ("**The model is no better than the wide part alone" in card) == (beats_wide is False)
+
+
 def test_data_without_the_wide_part_of_a_model_is_an_error(wide_trials: LocalExperiment) -> None:
     model = load_trial_model(wide_trials, 1)
     data = load_data(model)
