@@ -37,8 +37,8 @@ check: install-dev ## lint, format, types, import directions
 	$(BIN)/mypy
 	PYTHONPATH=build/typed $(BIN)/lint-imports
 
-test: install-dev ## run the tests
-	$(BIN)/python -m pytest
+test: install-dev ## run the tests in two processes, one of which has Ray
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 faults: install-dev ## run the tests that kill processes, fill disks and cut links, and other long ones
 	$(BIN)/python -m pytest tests/faults tests/integration/test_packs.py tests/integration/test_pretended_gpus.py -m "faults or not faults"

@@ -9,7 +9,10 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked `gpu` on machines without a CUDA device."""
+    """Run the tests that need Ray in one process, and skip those that need a missing GPU."""
+    for item in items:
+        if "local_ray" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("ray"))
     marked = [item for item in items if item.get_closest_marker("gpu") is not None]
     if not marked:
         return
