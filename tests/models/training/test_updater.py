@@ -192,6 +192,37 @@ def test_state_without_a_number_of_averaged_steps_is_rejected(steps: Any) -> Non
         trainer.load_state(tensors, {**meta, "averaged_steps": steps})
 
 
+NEW_KEYS = {
+    "wide": "add",
+    "embedding_dropout": 0.1,
+    "word_dropout": 0.1,
+    "output_scale": 0.1,
+    "warmup_epochs": 1.0,
+    "decay_epochs": 2,
+    "weight_average": 0.9,
+    "label_smoothing": 0.1,
+    "class_weights": "balanced",
+    "adversarial": 1.0,
+}
+"""Keys that states of releases before the techniques of training do not contain."""
+
+
+def test_state_of_a_release_without_the_techniques_continues() -> None:
+    saved, resumed = build(), build()
+    saved.run_epoch()
+    tensors, meta = saved.state()
+    for name in ("model", "training"):
+        config = meta[name]
+        assert isinstance(config, dict)
+        meta[name] = {key: value for key, value in config.items() if key not in NEW_KEYS}
+    resumed.load_state(tensors, meta)
+    assert figures(resumed.run_epoch()) == figures(saved.run_epoch())
+    for key in NEW_KEYS.keys() & TrainingConfig.model_fields.keys():
+        with pytest.raises(CheckpointError, match="its training is"):
+            build(**{key: NEW_KEYS[key]}).load_state(tensors, meta)
+    assert NEW_KEYS.keys() <= {*ModelConfig.model_fields, *TrainingConfig.model_fields}
+
+
 def test_decays_of_the_average_rise_to_their_limit() -> None:
     decays = average_decays(0.9, np.array([1.0, 2.0, 80.0, 81.0]))
     assert decays.tolist() == pytest.approx([2 / 11, 3 / 12, 0.9, 0.9])
