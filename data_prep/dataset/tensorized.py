@@ -93,6 +93,14 @@ class PreparedData:
         return len(self.classes)
 
     @property
+    def wide_parameters(self) -> int:
+        """Number of weights of the wide part, with its intercepts; 0 if there is none."""
+        wide = self.info.get("wide")
+        features = wide.get("features") if isinstance(wide, dict) else None
+        outputs = 1 if self.num_classes == 2 else self.num_classes
+        return outputs * (features + 1) if isinstance(features, int) else 0
+
+    @property
     def vocabulary_size(self) -> int:
         """Number of ids including unk and pad."""
         return len(self.words)

@@ -55,8 +55,13 @@ class PackedMember:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters, including the embedding row of padding."""
+        """Number of parameters; see `Trainer.parameters`."""
         return self.trainer.parameters
+
+    @property
+    def wide_parameters(self) -> int:
+        """Number of these that belong to the wide part."""
+        return self.trainer.wide_parameters
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, JSON]]:
         """Return the training state; see `Trainer.state`."""

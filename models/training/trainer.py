@@ -109,6 +109,7 @@ class Trainer:
         self._seed, self._device, self._clock = seed, torch.device(device), clock
         self._precision = effective_precision(self._device.type, training.precision)
         self._epoch = 0
+        self._wide_parameters = data.wide_parameters if model.wide == "add" else 0
         if keep_on_device is None:
             keep_on_device = self._device.type != "cpu"
         stored = (data.train, data.valid) if keep_on_device else ()
@@ -140,8 +141,14 @@ class Trainer:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters, including the embedding row of padding."""
-        return sum(values.numel() for values in self.model.parameters())
+        """Number of parameters, including the embedding row of padding and the wide part's."""
+        own = sum(values.numel() for values in self.model.parameters())
+        return own + self._wide_parameters
+
+    @property
+    def wide_parameters(self) -> int:
+        """Number of these that belong to the wide part, which the data contains."""
+        return self._wide_parameters
 
     def run_epoch(self, predictions: Predictions | None = None) -> EpochMetrics:
         """Train for one epoch and evaluate on the validation split.

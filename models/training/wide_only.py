@@ -74,10 +74,12 @@ class WideOnly:
     @property
     def parameters(self) -> int:
         """Number of weights of the wide part; 0 if the data does not tell it."""
-        wide = self._data.info.get("wide")
-        features = wide.get("features") if isinstance(wide, dict) else None
-        outputs = 1 if self._data.num_classes == 2 else self._data.num_classes
-        return features * outputs if isinstance(features, int) else 0
+        return self.wide_parameters
+
+    @property
+    def wide_parameters(self) -> int:
+        """Number of weights of the wide part, which are all of the model's."""
+        return self._data.wide_parameters
 
     def run_epoch(self, predictions: Predictions | None = None) -> EpochMetrics:
         """Count an epoch and return the metrics of both splits.

@@ -83,12 +83,13 @@ class Diagram:
     """The model in words."""
     note: str
     """Origin of the model; may be empty."""
+    wide_weights: int = 0
+    """Number of weights of the wide part next to the network; 0 if it is unknown."""
 
     def stages(self) -> list[Stage]:
         """Return the components from text to probability.
 
-        Their weights are all of the classifier's. Those of a wide part next to it belong to the
-        data.
+        Their weights are all of the classifier's and, if they are known, those of the wide part.
         """
         if isinstance(self.classifier, WideAlone):
             return _wide_stages(self.classifier)
@@ -110,7 +111,7 @@ class Diagram:
             ),
             *_recurrent_stages(classifier),
             Stage((Box("readout", "readout", readout, readout_weights),), f"{features}"),
-            Stage((output, *_wide_boxes(classifier)), f"{num_logits}"),
+            Stage((output, *_wide_boxes(classifier, self.wide_weights)), f"{num_logits}"),
             _probabilities(classifier.num_classes),
         ]
 
@@ -140,8 +141,9 @@ class Diagram:
         axes.set(xlim=(0, width), ylim=(height, 0))
         axes.axis("off")
         total = sum(box.num_weights for stage in stages for box in stage.boxes)
-        # The wide part is fitted with the data; only its scale is a weight of the network.
-        beside = " and the wide part" if any(box.own_input for box in stages[-2].boxes) else ""
+        has_wide = any(box.own_input for box in stages[-2].boxes)
+        # A config or a bundle does not tell the number of weights of the wide part.
+        beside = " and the wide part" if has_wide and not self.wide_weights else ""
         subtitle = ", ".join(text for text in (f"{total:,} weights{beside}", self.note) if text)
         centered = {"ha": "center", "va": "center"}
         axes.text(width / 2, 0.3, self.title, size=12, weight="bold", **centered)
@@ -213,6 +215,7 @@ def _trial_diagram(name: str, number: int | None, storage: Path | str | None) ->
         model.config.data.max_tokens,
         title=f"{name}, trial {model.trial.number}: {architecture}",
         note=f"after epoch {model.epoch.epoch}",
+        wide_weights=int(model.epoch.metrics.get("wide_parameters", 0)),
     )
 
 
@@ -287,14 +290,16 @@ def _wide_stages(model: WideAlone) -> list[Stage]:
     ]
 
 
-def _wide_boxes(classifier: TextClassifier) -> Iterator[Box]:
+def _wide_boxes(classifier: TextClassifier, num_weights: int) -> Iterator[Box]:
     if classifier.config.wide == "add":
+        scale = f"scaled by {classifier.wide_scale.item():.2f}"
+        total = num_weights + classifier.wide_scale.numel()
         yield Box(
             "wide",
             "wide part",
             _LINEAR,
-            classifier.wide_scale.numel(),
-            weights=f"scaled by {classifier.wide_scale.item():.2f}, a trained weight",
+            total,
+            weights=f"{total:,} weights, {scale}" if num_weights else f"{scale}, a trained weight",
             own_input=_NGRAMS,
         )
 

@@ -13,6 +13,7 @@ from celltune.search.ensembles.wording import (
     ensemble_title,
     member_name,
 )
+from celltune.search.ledger.ensembles import total_parameters
 from celltune.search.version import VERSION
 from celltune.search.wording import (
     describe_params,
@@ -61,7 +62,7 @@ def _quality_table(model: EnsembleModel) -> str:
         (f"The same of {single}", percent_text(selected.single.estimated_accuracy)),
         ("Estimated validation cross-entropy", loss_text(selected.ensemble.estimated_loss)),
         (f"The same of {single}", loss_text(selected.single.estimated_loss)),
-        ("Parameters", f"{sum(member.parameters for member in selected.members):,}"),
+        ("Parameters", f"{total_parameters(selected.members):,}"),
         (f"Parameters of {single}", f"{selected.best.parameters:,}"),
     ]
     created, scores = state.created, state.ensemble_scores

@@ -30,7 +30,7 @@ def wide_section(model: TrialModel, data: PreparedData) -> Iterator[str]:
             "",
             *ngram_lines(settings, facts),
             *_alone(facts),
-            *_in_the_model(model, facts),
+            *_in_the_model(model, data),
         ]
     )
 
@@ -58,13 +58,12 @@ def _alone(facts: dict[str, float]) -> Iterator[str]:
     )
 
 
-def _in_the_model(model: TrialModel, facts: dict[str, float]) -> Iterator[str]:
+def _in_the_model(model: TrialModel, data: PreparedData) -> Iterator[str]:
     if model.classifier is None:
         yield "- The wide part is the whole model; there is no network."
         return
-    outputs = len(model.classifier.output_bias)
     own = sum(values.numel() for values in model.classifier.parameters())
-    share = facts["features"] * outputs / (facts["features"] * outputs + own)
+    share = data.wide_parameters / (data.wide_parameters + own)
     yield (
         f"- Its outputs, times {model.classifier.wide_scale.item():.3f}, are added to those of the "
         f"network. It has {percent_text(share, digits=1)} of the model's weights."

@@ -151,6 +151,7 @@ def _read(
         weight=1.0,
         params=dict(trial.params),
         parameters=int(epoch.metrics.get("parameters", 0)),
+        wide_parameters=int(epoch.metrics.get("wide_parameters", 0)),
         valid_loss=epoch.metrics["valid_loss"],
         valid_accuracy=epoch.metrics["valid_accuracy"],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celltune.search.ledger.ensembles import EnsembleMember, ValidScores
+from celltune.search.ledger.ensembles import EnsembleMember, ValidScores, total_parameters
 from celltune.search.ledger.events import EnsembleSelected
 from celltune.search.wording import counted, loss_text, percent_text
 
@@ -51,7 +51,7 @@ def gain_sentence(event: EnsembleSelected) -> str:
 
 def cost_sentence(event: EnsembleSelected) -> str:
     """Return what an ensemble costs in comparison with the best single trial."""
-    total = sum(member.parameters for member in event.members)
+    total = total_parameters(event.members)
     return (
         f"Its {counted(len(event.members), 'model')} have {total:,} parameters together; "
         f"{member_name(event.best)} has {event.best.parameters:,}. A prediction needs all of them."

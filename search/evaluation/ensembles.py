@@ -88,11 +88,17 @@ def score_ensemble(
         for split, logs in ((data.train, train_logs), (test, test_logs))
     )
     costs = {
-        "parameters": float(sum(stored.member.parameters for stored in members)),
+        "parameters": float(_parameters(models)),
         "seconds": sum(stored.seconds for stored in members),
         "milliseconds_per_review": 1e3 * seconds / len(test),
     }
     return combine_scores(train_scores, test_scores, costs)
+
+
+def _parameters(models: Sequence[Trainer | WideOnly]) -> int:
+    """Return the number of parameters of all models; those of the wide part count once."""
+    own = sum(model.parameters - model.wide_parameters for model in models)
+    return own + max(model.wide_parameters for model in models)
 
 
 def _load(stored: StoredMember, device: str, data: PreparedData) -> Trainer | WideOnly:

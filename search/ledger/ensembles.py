@@ -34,8 +34,17 @@ class EnsembleMember(BaseModel):
     """Hyperparameters of the trial."""
     parameters: int
     """Number of parameters of the model."""
+    wide_parameters: int = 0
+    """Number of these that belong to the wide part, which all members share. Older releases did not
+    count them for a network on top of the wide part."""
     valid_loss: Finite
     valid_accuracy: Finite
+
+
+def total_parameters(members: Sequence[EnsembleMember]) -> int:
+    """Return the number of parameters of an ensemble; those of the wide part count once."""
+    own = sum(member.parameters - member.wide_parameters for member in members)
+    return own + max((member.wide_parameters for member in members), default=0)
 
 
 class ValidScores(BaseModel):

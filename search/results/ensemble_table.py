@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from celltune.search.ensembles.wording import member_name
+from celltune.search.ledger.ensembles import total_parameters
 from celltune.search.ledger.events import EnsembleSelected
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.wording import (
@@ -33,7 +34,7 @@ def members_table(event: EnsembleSelected) -> TextTable:
         ]
         for member in event.members
     ]
-    scores, total = event.ensemble, sum(member.parameters for member in event.members)
+    scores, total = event.ensemble, total_parameters(event.members)
     rows.append(
         [
             "ensemble",

@@ -70,6 +70,10 @@ class Trained(Protocol):
     def parameters(self) -> int:
         """Number of parameters."""
 
+    @property
+    def wide_parameters(self) -> int:
+        """Number of these that belong to the wide part."""
+
     def state(self) -> State:
         """Return the training state."""
 
@@ -218,7 +222,8 @@ def report_epoch(
     Args:
         trained: the model after the epoch.
         task: the trial.
-        metrics: the metrics of the epoch; `parameters` is added.
+        metrics: the metrics of the epoch; `parameters` is added, and `wide_parameters` if the model
+            contains the wide part.
         log_probabilities: (n, C) predictions for the validation split, see `in_document_order`.
         warnings: sentences to log.
 
@@ -226,6 +231,8 @@ def report_epoch(
         StorageError: the checkpoint cannot be written.
     """
     metrics = {**metrics, "parameters": float(trained.parameters)}
+    if trained.wide_parameters:
+        metrics["wide_parameters"] = float(trained.wide_parameters)
     name = checkpoint_name(trained.epoch)
     try:
         task.checkpoints.save(add_predictions(trained.state(), log_probabilities), name)

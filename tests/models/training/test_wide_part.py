@@ -151,8 +151,18 @@ def test_wide_part_alone_has_the_metrics_of_the_stored_outputs(classes: int) -> 
 
 def test_number_of_weights_of_the_wide_part_is_that_of_the_data() -> None:
     assert alone(splits()).parameters == 0
-    assert alone(replace(splits(), info={"wide": {"features": 7}})).parameters == 7
-    assert alone(replace(splits(3), info={"wide": {"features": 7}})).parameters == 21
+    assert alone(replace(splits(), info={"wide": {"features": 7}})).parameters == 7 + 1
+    assert alone(replace(splits(3), info={"wide": {"features": 7}})).parameters == 3 * (7 + 1)
+
+
+@pytest.mark.parametrize("wide", ["none", "add"])
+def test_a_network_on_top_of_the_wide_part_contains_its_weights(wide: str) -> None:
+    data = replace(splits(), info={"wide": {"features": 7}})
+    model = ModelConfig.model_validate({"cell": "gru", "wide": wide, **SMALL})
+    trainer = Trainer(model, TrainingConfig(), data, seed=1)
+    trained = sum(values.numel() for values in trainer.model.parameters())
+    assert trainer.wide_parameters == (8 if wide == "add" else 0)
+    assert trainer.parameters == trained + trainer.wide_parameters
 
 
 def test_state_of_the_wide_part_alone_has_no_tensors() -> None:

@@ -48,13 +48,15 @@ def test_diagram_contains_every_weight(
 
 def test_wide_part_is_drawn_next_to_the_output_layer() -> None:
     classifier = TextClassifier(ModelConfig(cell="gru", hidden_size=3, wide="add"), 9, 2)
-    shown = Diagram(classifier, 5, title="model", note="")
+    shown = Diagram(classifier, 5, title="model", note="", wide_weights=100)
     output, wide = shown.stages()[-2].boxes
     assert (output.own_input, wide.own_input) == ("", "n-grams of the whole text")
-    assert wide.weights == "scaled by 1.00, a trained weight"
+    assert wide.weights == "101 weights, scaled by 1.00"
     drawn = sum(box.num_weights for stage in shown.stages() for box in stage.boxes)
-    assert drawn == sum(tensor.numel() for tensor in classifier.parameters())
+    assert drawn == 100 + sum(tensor.numel() for tensor in classifier.parameters())
     assert shown.render("svg").startswith(b"<?xml")
+    unknown = Diagram(classifier, 5, title="model", note="").stages()[-2].boxes[1]
+    assert (unknown.num_weights, unknown.weights) == (1, "scaled by 1.00, a trained weight")
 
 
 def test_arrows_lead_to_their_readers_and_labels_stand_beside_them() -> None:

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from celltune.search.ledger.codec import _checksum, decode, encode
-from celltune.search.ledger.ensembles import EnsembleMember, Gain
+from celltune.search.ledger.ensembles import EnsembleMember, Gain, total_parameters
 from celltune.search.ledger.events import CheckpointsKept, EpochReported, TrialCreated
 from celltune.search.ledger.state import ExperimentState
 from tests.search.ensemble_events import member, scored, selected
@@ -26,6 +26,15 @@ def test_the_latest_ensemble_counts_and_keeps_its_checkpoints() -> None:
     assert state.members_of_ensembles(0) == {"epoch-7", "epoch-8"}
     state.apply(CheckpointsKept(at=0.0, owner="b", checkpoints={}))
     assert state.members_of_ensembles(0) == {"epoch-8"}
+
+
+def test_the_weights_of_the_wide_part_count_once() -> None:
+    own = member()
+    both = member(1, parameters=130, wide_parameters=100)
+    alone = member(2, parameters=100, wide_parameters=100)
+    assert total_parameters([own]) == 10
+    assert total_parameters([own, both, alone, both]) == 10 + 30 + 30 + 100
+    assert total_parameters([]) == 0
 
 
 def test_scores_belong_to_the_ensemble_with_the_same_members() -> None:
