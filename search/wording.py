@@ -17,6 +17,9 @@ NAMING = ("cell", "hidden_size", "num_layers", "bidirectional")
 WIDE_ONLY = "the wide part alone"
 """Description of a model that consists of the wide part."""
 
+CROSS_FITTED = "Accuracy on training documents, each by a model that was fitted without it"
+"""Description of the training accuracy of the wide part alone."""
+
 _ABBREVIATIONS = {"learning_rate": "lr"}
 
 
@@ -142,7 +145,7 @@ def approximate_duration(seconds: float) -> str:
 NOT_ABOVE_MAJORITY = "no better than the majority class"
 """Label of a trial that classifies no better than a model which always predicts one class."""
 
-NOT_ABOVE_WIDE = "no better than the wide part alone"
+NOT_ABOVE_WIDE = "not better than the wide part beyond noise"
 """Label of a trial that does not improve on the wide part of its model by more than noise."""
 
 

@@ -1,42 +1,62 @@
-"""Compares the best trial of a search with its baselines on the validation split."""
+"""Compares the best trial of a search with its linear models on the validation split.
+
+The linear models of a search are its baselines and, if its data has one, the wide part alone.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from celltune.search.config.schema import SearchConfig
-from celltune.search.ledger.events import BaselineValidated, EpochReported
-from celltune.search.ledger.state import ExperimentState
+from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.metrics import difference_error
-from celltune.search.types import Metric
-from celltune.search.wording import counted, percent_text, points_text
+from celltune.search.types import Metric, is_wide_only
+from celltune.search.wording import WIDE_ONLY, counted, percent_text, points_text
+
+
+@dataclass(frozen=True)
+class LinearScore:
+    """A linear model of a search, and its accuracy on the validation split."""
+
+    name: str
+    """Name of a baseline, or `WIDE_ONLY`."""
+    accuracy: float
+
+    @property
+    def title(self) -> str:
+        """The name as a part of a list."""
+        return self.name if self.name == WIDE_ONLY else f"baseline {self.name}"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model and the best baseline on the same validation documents."""
+    """A model and the best linear model on the same validation documents."""
 
     accuracy: float
     """Validation accuracy of the model."""
-    baseline: BaselineValidated
+    linear: LinearScore
+    """The best linear model; the best baseline if the model is itself the wide part alone."""
     documents: int | None
     """Number of documents in the validation split; None if it was not recorded."""
+    is_wide_only: bool = False
+    """Whether the model is the wide part alone."""
 
     @property
     def difference(self) -> float:
-        """Accuracy of the model minus that of the baseline."""
-        return self.accuracy - self.baseline.valid_accuracy
+        """Accuracy of the model minus that of the linear model."""
+        return self.accuracy - self.linear.accuracy
 
     @property
     def standard_error(self) -> float | None:
         """Binomial standard error of the difference; None if the documents were not counted."""
         if not self.documents:
             return None
-        return difference_error(self.accuracy, self.baseline.valid_accuracy, self.documents)
+        return difference_error(self.accuracy, self.linear.accuracy, self.documents)
 
     @property
-    def baseline_wins(self) -> bool:
-        """Whether the baseline has the higher accuracy, by however little."""
+    def linear_wins(self) -> bool:
+        """Whether the linear model has the higher accuracy, by however little."""
         return self.difference < 0
 
     def sentence(self, subject: str) -> str:
@@ -45,67 +65,163 @@ class Comparison:
         Args:
             subject: the model, such as "The best trial".
         """
-        percent = percent_text(self.baseline.valid_accuracy)
-        against = f"the best linear baseline ({self.baseline.name}, {percent})"
+        if self.is_wide_only:
+            return f"{_wide_only_clause(subject)}; {self.clause('it')}."
+        return f"{self.clause(subject)}."
+
+    def clause(self, subject: str) -> str:
+        """Return the result as a clause, which does not say what the model is."""
+        kind = "baseline" if self.is_wide_only else "linear model"
+        against = f"the best {kind} ({self.linear.name}, {percent_text(self.linear.accuracy)})"
         where = f" on {counted(self.documents, 'validation document')}" if self.documents else ""
         if self.difference == 0:
-            return f"{subject} is as good as {against}{where}."
-        word = "worse" if self.baseline_wins else "better"
+            return f"{subject} is as good as {against}{where}"
+        word = "worse" if self.linear_wins else "better"
         points = points_text(abs(self.difference)).removeprefix("+")
         result = f"{subject} is {points} {word} than {against}{where}"
         error = self.standard_error
-        return f"{result}." if error is None else f"{result}; {noise_text(self.difference, error)}."
+        return result if error is None else f"{result}; {noise_text(self.difference, error)}"
+
+
+def _wide_only_clause(subject: str) -> str:
+    return f"{subject} is {WIDE_ONLY}, a linear model"
 
 
 def noise_text(difference: float, error: float) -> str:
-    """Return how a difference of accuracies compares with its standard error, as a clause."""
+    """Return how a difference of accuracies compares with its standard error, as a clause.
+
+    Args:
+        difference: of two accuracies on the same documents.
+        error: its standard error as if they were independent, which is rather too large.
+    """
     larger = "larger" if abs(difference) > error else "not larger"
     points = points_text(error).removeprefix("+")
-    return f"the difference is {larger} than its standard error ({points})"
+    return f"the difference is {larger} than its standard error (about {points})"
 
 
-def best_baseline(state: ExperimentState) -> BaselineValidated | None:
-    """Return the baseline with the highest validation accuracy; None if none was measured."""
-    return max(state.validated.values(), key=lambda event: event.valid_accuracy, default=None)
+def best_linear_model(
+    state: ExperimentState, *, baselines_only: bool = False
+) -> LinearScore | None:
+    """Return the linear model with the highest validation accuracy; None if none was measured.
+
+    Args:
+        state: state of the experiment.
+        baselines_only: whether to leave out the wide part alone.
+    """
+    scores = [LinearScore(event.name, event.valid_accuracy) for event in state.validated.values()]
+    wide = None if baselines_only else wide_accuracy(state)
+    if wide is not None:
+        scores.insert(0, LinearScore(WIDE_ONLY, wide))
+    return max(scores, key=lambda score: score.accuracy, default=None)
 
 
-def compare_epoch(state: ExperimentState, epoch: EpochReported | None) -> Comparison | None:
-    """Compare an epoch of a trial with the best baseline.
+def wide_accuracy(state: ExperimentState) -> float | None:
+    """Return the validation accuracy of the wide part alone; None if there is none or unknown."""
+    measured = (
+        epoch.metrics.get("valid_accuracy")
+        for trial in state.trials
+        if is_wide_only(trial.params)
+        for epoch in trial.epochs
+    )
+    return next(measured, state.created.wide_accuracy if state.created else None)
+
+
+def compare_trial(
+    state: ExperimentState, trial: TrialRecord | None, metric: Metric
+) -> Comparison | None:
+    """Compare the best epoch of a trial with the best linear model.
+
+    Args:
+        state: state of the experiment.
+        trial: the trial, if there is one.
+        metric: metric that chooses the epoch.
 
     Returns:
-        None if there is no epoch, its accuracy is unknown, or no baseline was measured.
+        None if there is no epoch, its accuracy is unknown, or no other linear model was measured.
     """
-    baseline = best_baseline(state)
+    epoch = trial.best(metric) if trial else None
     accuracy = epoch.metrics.get("valid_accuracy") if epoch else None
-    if baseline is None or accuracy is None:
+    if trial is None or accuracy is None:
         return None
+    return compare_accuracy(state, accuracy, is_wide=is_wide_only(trial.params))
+
+
+def compare_accuracy(
+    state: ExperimentState, accuracy: float, *, is_wide: bool
+) -> Comparison | None:
+    """Compare a model with the best linear model other than itself; None if there is none.
+
+    Args:
+        state: state of the experiment.
+        accuracy: validation accuracy of the model.
+        is_wide: whether the model is the wide part alone.
+    """
+    linear = best_linear_model(state, baselines_only=is_wide)
     documents = state.created.valid_reviews if state.created else None
-    return Comparison(accuracy, baseline, documents)
-
-
-def compare_best_trial(state: ExperimentState, metric: Metric) -> Comparison | None:
-    """Compare the best trial by a metric with the best baseline (see `compare_epoch`)."""
-    ranked = state.ranked(metric)
-    return compare_epoch(state, ranked[0].best(metric)) if ranked else None
+    return Comparison(accuracy, linear, documents, is_wide) if linear else None
 
 
 def verdict_sentence(state: ExperimentState, metric: Metric) -> str:
-    """Return whether the best trial is better than the best baseline; empty if it is unknown."""
-    comparison = compare_best_trial(state, metric)
-    return comparison.sentence("The best trial") if comparison else ""
+    """Return whether the best trial is better than the linear models; empty if it is unknown."""
+    best = _best_trial(state, metric)
+    is_wide = best is not None and is_wide_only(best.params)
+    comparison = compare_trial(state, best, metric)
+    if comparison is None:
+        return f"{_wide_only_clause('The best model')}." if is_wide else ""
+    return comparison.sentence("The best model" if is_wide else "The best trial")
 
 
-def next_step(config: SearchConfig, state: ExperimentState) -> str:
-    """Return what to try if the best baseline is better than the best trial; empty if it is not."""
-    comparison = compare_best_trial(state, config.metric)
-    if comparison is None or not comparison.baseline_wins:
-        return ""
-    if config.data.wide is None:
-        return (
+def _best_trial(state: ExperimentState, metric: Metric) -> TrialRecord | None:
+    return next(iter(state.ranked(metric)), None)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to do if a linear model is better than the best trial."""
+
+    text: str
+    """In sentences."""
+    can_export: bool
+    """Whether the wide part alone is better than the best trial, and can be exported instead."""
+
+
+def next_step(config: SearchConfig, state: ExperimentState) -> Advice | None:
+    """Return what to do if a linear model is better than the best trial; None if none is."""
+    best = _best_trial(state, config.metric)
+    comparison = compare_trial(state, best, config.metric)
+    if best is None or comparison is None or not comparison.linear_wins:
+        return None
+    wide = wide_accuracy(state)
+    can_export = wide is not None and not comparison.is_wide_only and wide > comparison.accuracy
+    return Advice(" ".join(_advice(config, state, best, comparison, can_export)), can_export)
+
+
+def _advice(
+    config: SearchConfig,
+    state: ExperimentState,
+    best: TrialRecord,
+    comparison: Comparison,
+    can_export: bool,
+) -> Iterator[str]:
+    if comparison.linear.name != WIDE_ONLY:
+        yield f"The baseline {comparison.linear.name} cannot be exported."
+    if can_export and state.beats_wide(best, config.metric):
+        yield (
+            f"By {config.metric}, which ranks the trials, the best trial is better than "
+            f"{WIDE_ONLY}; by accuracy, {WIDE_ONLY} is better, and can be exported."
+        )
+    elif can_export:
+        yield (
+            f"Of the models that can be exported, {WIDE_ONLY} is the better choice, unless a "
+            "search with more trials beats it."
+        )
+    elif config.data.wide is None:
+        yield (
             "To start from a linear model, set data.wide to true and space.wide to add in a new "
             "search."
         )
-    return "The linear model is the better choice, unless a search with more trials beats it."
+    else:
+        yield "More trials or more training documents may give a better model."
 
 
 def standing(state: ExperimentState, metric: Metric) -> str:
@@ -119,14 +235,15 @@ def standing(state: ExperimentState, metric: Metric) -> str:
         For example `validation accuracy: best trial 87.50 %, baseline nb_svm 86.40 %, majority
         class 50.10 %`; what is unknown is left out. Empty if only the best trial is known.
     """
-    ranked = state.ranked(metric)
-    best = ranked[0].best(metric) if ranked else None
-    baseline = best_baseline(state)
+    trial = _best_trial(state, metric)
+    best = trial.best(metric) if trial else None
+    is_wide = trial is not None and is_wide_only(trial.params)
+    linear = best_linear_model(state, baselines_only=is_wide)
     known = {
-        "best trial": best.metrics.get("valid_accuracy") if best else None,
-        f"baseline {baseline.name}" if baseline else "": (
-            baseline.valid_accuracy if baseline else None
+        f"best trial ({WIDE_ONLY})" if is_wide else "best trial": (
+            best.metrics.get("valid_accuracy") if best else None
         ),
+        linear.title if linear else "": linear.accuracy if linear else None,
         "majority class": state.created.majority_accuracy if state.created else None,
     }
     parts = [f"{name} {percent_text(value)}" for name, value in known.items() if value is not None]

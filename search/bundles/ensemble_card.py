@@ -37,7 +37,7 @@ def ensemble_card(model: EnsembleModel) -> str:
         "## Members",
         _members_table(model),
         "## Training data",
-        training_data(model.config.data, model.data),
+        training_data(model.config.data, model.data, wide="add" if has_wide else "none"),
         "## Usage",
         usage(model.data.num_classes, has_onnx=False, has_wide=has_wide),
     ]

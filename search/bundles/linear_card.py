@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from celltune.search.baselines.comparison import noise_text
+from celltune.search.baselines.comparison import compare_accuracy, noise_text
 from celltune.search.bundles.model_card import training_data, validated_rows
 from celltune.search.bundles.model_card_sections import ngram_lines, usage
 from celltune.search.metrics import difference_error
+from celltune.search.types import is_wide_only
 from celltune.search.version import VERSION
 from celltune.search.wording import counted, percent_text, points_text, single_line
 
@@ -27,7 +28,7 @@ def linear_card(model: LinearModel) -> str:
         "## N-grams",
         "\n".join(ngram_lines(model.settings, model.info)),
         "## Training data",
-        training_data(model.config.data, model.data),
+        training_data(model.config.data, model.data, wide="only"),
         "## Usage",
         usage(model.data.num_classes, has_onnx=False, has_wide=True),
     ]
@@ -41,6 +42,8 @@ def versus_best_trial(model: LinearModel) -> str:
     accuracy = best.metrics.get("valid_accuracy") if best else None
     if accuracy is None:
         return ""
+    if is_wide_only(ranked[0].params):
+        return f"The linear model is the best trial ({ranked[0].number})."
     documents, difference = len(model.data.valid), model.valid_accuracy - accuracy
     trial = f"the best trial ({ranked[0].number}, {percent_text(accuracy)})"
     where = f"on {counted(documents, 'validation document')}"
@@ -58,9 +61,15 @@ def _introduction(model: LinearModel) -> str:
         f"A linear text classifier for the classes {names}: a logistic regression on n-grams of "
         f"words and characters, weighted by naive Bayes log-count ratios (Wang & Manning 2012). It "
         f"was fitted to the training split of the search `{model.experiment}` with celltune "
-        f"{VERSION}, and is none of its trials. It reads the whole text: only the "
-        "trials read truncated ones."
+        f"{VERSION}. {_same_trial(model)}"
     )
+
+
+def _same_trial(model: LinearModel) -> str:
+    """Return which trial the model is, as a sentence."""
+    trials = model.state.trials
+    same = next((trial.number for trial in trials if is_wide_only(trial.params)), None)
+    return "It is none of its trials." if same is None else f"It is the model of its trial {same}."
 
 
 def _rows(model: LinearModel) -> Iterator[str]:
@@ -78,6 +87,9 @@ def _rows(model: LinearModel) -> Iterator[str]:
 def _sentences(model: LinearModel) -> Iterator[str]:
     if sentence := versus_best_trial(model):
         yield sentence
+    comparison = compare_accuracy(model.state, model.valid_accuracy, is_wide=True)
+    if comparison is not None:
+        yield f"{comparison.clause('The linear model')}."
     yield (
         "The strength of the L2 penalty was chosen by the validation cross-entropy, so the "
         "validation figures are slightly better than the figures to expect on new texts. The model "

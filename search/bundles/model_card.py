@@ -19,8 +19,10 @@ from celltune.search.metrics import difference_error
 from celltune.search.types import TRAINING_SPLITS
 from celltune.search.version import VERSION
 from celltune.search.wording import (
+    CROSS_FITTED,
     NOT_ABOVE_MAJORITY,
     NOT_ABOVE_WIDE,
+    WIDE_ONLY,
     counted,
     describe_architecture,
     metric_text,
@@ -48,7 +50,7 @@ def model_card(model: TrialModel, data: PreparedData, *, has_onnx: bool) -> str:
         _limits(model),
         *wide_section(model, data),
         "## Training data",
-        training_data(model.config.data, data),
+        training_data(model.config.data, data, wide=model.architecture.wide),
         "## Usage",
         usage(data.num_classes, has_onnx=has_onnx, has_wide=model.architecture.wide != "none"),
         "## Hyperparameters",
@@ -88,11 +90,18 @@ def _introduction(model: TrialModel, data: PreparedData) -> str:
         "add": "recurrent text classifier with a wide part",
         "only": "linear text classifier",
     }[model.architecture.wide]
+    weights = (
+        f"Its weights are those of trial {model.trial.number} after epoch {model.epoch.epoch} of "
+        f"{model.trial.epochs_done}, the trial's best epoch by {model.config.metric}."
+    )
+    if model.classifier is None:
+        weights = (
+            f"It is trial {model.trial.number}, {WIDE_ONLY}, which was fitted to the training "
+            "split when the data was prepared."
+        )
     return (
         f"A {kind} for the classes {names}. It was found by a search of "
-        f"{counted(model.config.budget.trials, 'trial')} with celltune {VERSION}. Its "
-        f"weights are those of trial {model.trial.number} after epoch {model.epoch.epoch} of "
-        f"{model.trial.epochs_done}, the trial's best epoch by {model.config.metric}."
+        f"{counted(model.config.budget.trials, 'trial')} with celltune {VERSION}. {weights}"
     )
 
 
@@ -105,6 +114,9 @@ def _quality_table(model: TrialModel) -> str:
         "parameters": ("Parameters", "{:,.0f}".format),
         "seconds": ("Training time per epoch, in seconds", "{:.1f}".format),
     }
+    if model.classifier is None:
+        formats["train_accuracy"] = (CROSS_FITTED, percent_text)
+        del formats["seconds"]  # of reading the outputs; the model was fitted with the data
     metric = model.config.metric
     formats.setdefault(metric, (metric, partial(metric_text, metric)))
     rows = [
@@ -164,12 +176,12 @@ def _comparison(model: TrialModel) -> Iterator[str]:
         yield f"**The model is {NOT_ABOVE_MAJORITY}; it should not be used.**"
     if model.beats_wide is False:
         yield (
-            f"**The model is {NOT_ABOVE_WIDE}, or not by more than noise.** That model is a trial "
-            "of the same search, and simpler."
+            f"**The model is {NOT_ABOVE_WIDE}.** The wide part alone is a trial of the same search, "
+            "and simpler."
         )
     if model.comparison is not None:
         sentence = model.comparison.sentence("The model")
-        yield f"**{sentence}**" if model.comparison.baseline_wins else sentence
+        yield f"**{sentence}**" if model.comparison.linear_wins else sentence
     for on in TRAINING_SPLITS:
         own = [e.metrics["test_accuracy"] for e in model.evaluations if e.on == on]
         baselines = [event for event in model.baselines if event.on == on]
@@ -191,9 +203,10 @@ def _comparison(model: TrialModel) -> Iterator[str]:
 
 
 def _limits(model: TrialModel) -> str:
+    chosen = "trial was" if model.classifier is None else "trial and the epoch were"
     sentences = [
         *_comparison(model),
-        f"The trial and the epoch were chosen by {model.config.metric}, so the validation figures "
+        f"The {chosen} chosen by {model.config.metric}, so the validation figures "
         "are slightly better than the figures to expect on new texts.",
     ]
     if not model.evaluations:
@@ -202,27 +215,43 @@ def _limits(model: TrialModel) -> str:
     return " ".join(sentences)
 
 
-def training_data(config: DataConfig, data: PreparedData) -> str:
-    """Return the section about the documents that a model was trained on."""
+def training_data(config: DataConfig, data: PreparedData, *, wide: str = "none") -> str:
+    """Return the section about the documents that a model was trained on.
+
+    Args:
+        config: of the data.
+        data: the prepared data.
+        wide: `ModelConfig.wide` of the model. The wide part reads the whole texts.
+    """
     provenance = SOURCES.load(config.source).provenance(config)
     subwords = has_subwords(config.tokenizer)
+    subject = "For the network, texts" if wide == "add" else "Texts"
     parts, further = ("subwords", ", and words into subwords") if subwords else ("words", "")
     lines = [
         f"The texts are {provenance.description}; their terms are in "
         "[DATA-TERMS.md](DATA-TERMS.md).",
         "",
-        *(_split_line(name, data.info[name]) for name in ("train", "valid") if name in data.info),
-        f"- Texts are split into words by the tokenizer `{config.tokenizer}`{further}. Texts are "
-        f"truncated to {config.max_tokens} {parts} (`keep: {config.keep}`).",
+        *(
+            _split_line(name, data.info[name], wide)
+            for name in ("train", "valid")
+            if name in data.info
+        ),
+        "- The whole texts are read; none is truncated."
+        if wide == "only"
+        else f"- {subject} are split into words by the tokenizer `{config.tokenizer}`{further}, "
+        f"and truncated to {config.max_tokens} {parts} (`keep: {config.keep}`).",
     ]
     return "\n".join(lines)
 
 
-def _split_line(name: str, counts: Any) -> str:
+def _split_line(name: str, counts: Any, wide: str) -> str:
     classes = ", ".join(f"{label}: {count:,}" for label, count in counts["classes"].items())
+    documents = f"- {name}: {counted(counts['reviews'], 'document')} ({classes})"
+    if wide == "only":
+        return documents
     unknown = percent_text(counts["unknown_share"], digits=1)
     return (
-        f"- {name}: {counted(counts['reviews'], 'document')} ({classes}) with "
+        f"{documents} with "
         f"{counted(counts['tokens'], 'word')}, {unknown} of them unknown; "
         f"{counted(counts['cut_reviews'], 'document')} truncated"
     )

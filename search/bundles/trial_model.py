@@ -12,7 +12,7 @@ from celltune.data_prep.types import Progress
 from celltune.models.config import ModelConfig
 from celltune.models.errors import CheckpointError
 from celltune.models.network.trained import load_classifier
-from celltune.search.baselines.comparison import Comparison, compare_epoch
+from celltune.search.baselines.comparison import Comparison, compare_trial
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ModelError
 from celltune.search.ledger.events import (
@@ -54,7 +54,7 @@ class TrialModel:
     validated: tuple[BaselineValidated, ...]
     """Baselines on the validation split, in the order of their measurement."""
     comparison: Comparison | None
-    """Comparison of `epoch` with the best of them; None if there are none."""
+    """Comparison of `epoch` with the best linear model; None if there is none."""
     beats_wide: bool | None
     """Whether the trial improves on the wide part alone by more than noise; None if the search has
     no such trial, or this is it."""
@@ -127,7 +127,7 @@ def load_trial_model(experiment: Experiment, number: int | None) -> TrialModel:
         evaluations=evaluations,
         baselines=tuple({(event.name, event.on): event for event in state.baselines}.values()),
         validated=tuple(state.validated.values()),
-        comparison=compare_epoch(state, epoch),
+        comparison=compare_trial(state, trial, config.metric),
         beats_wide=state.beats_wide(trial, config.metric),
         created=state.created,
         architecture=architecture,

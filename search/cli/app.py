@@ -8,7 +8,6 @@ from datetime import datetime
 import typer
 
 from celltune.errors import CelltuneError, InputError
-from celltune.search.baselines.comparison import next_step
 from celltune.search.cli import data, ensembles, evaluation, model, results, run
 from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import (
@@ -19,11 +18,17 @@ from celltune.search.cli.options import (
     arguments_for,
     describe_data,
     describe_end,
+    describe_next_step,
     describe_plan,
     make_console,
 )
 from celltune.search.ensembles.wording import gain_sentence, scores_sentence
-from celltune.search.results.ranking import context_sentences, label_of, losses_sentence
+from celltune.search.results.ranking import (
+    context_sentences,
+    label_of,
+    losses_sentence,
+    passed_over_sentence,
+)
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
 from celltune.search.runs.status import summarize
@@ -91,9 +96,13 @@ def status(name: Name, storage: Storage = None) -> None:
         value = metric_text(metric, summary.best_value)
         label = label_of(state, best, metric)
         typer.echo(f"best {metric}: {value} (trial {best.number}{label and f', {label}'})")
-    for sentence in [*context_sentences(state, metric), next_step(summary.config, state)]:
-        if sentence:
-            typer.echo(sentence)
+    sentences = [
+        passed_over_sentence(state, metric),
+        *context_sentences(state, metric),
+        *describe_next_step(folder, summary.config, state),
+    ]
+    for sentence in filter(None, sentences):
+        typer.echo(sentence)
     if state.ensemble is not None:
         typer.echo(f"{scores_sentence(state.ensemble)} {gain_sentence(state.ensemble)}")
     if sentence := losses_sentence(state):

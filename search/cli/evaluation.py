@@ -11,7 +11,7 @@ import typer
 
 from celltune.search.cli.commands import add_command
 from celltune.search.cli.comparison_tables import FORMATS, describe_rest, render
-from celltune.search.cli.evaluation_tables import as_table, confusion_table
+from celltune.search.cli.evaluation_tables import as_table, confusion_table, notes_below
 from celltune.search.cli.options import (
     INTERRUPTED,
     Address,
@@ -95,6 +95,8 @@ def evaluate(
 def _show(state: ExperimentState, metric: Metric) -> None:
     console, records = make_console(), summaries(state, metric)
     console.print(as_table(records))
+    for note in notes_below(records):
+        print_text(console, note)
     print_text(
         console,
         f"± is the standard deviation over seeds. The interval is a percentile bootstrap over "

@@ -9,7 +9,9 @@ import numpy as np
 
 from celltune.search.metrics import row_shares
 from celltune.search.results.tables import Column, TextTable
+from celltune.search.types import is_wide_only
 from celltune.search.wording import (
+    CROSS_FITTED,
     loss_text,
     percent_range,
     percent_spread,
@@ -31,6 +33,9 @@ COLUMNS = (
     "s per epoch",
     "ms per document",
 )
+
+CROSS_FITTED_MARK = "*"
+"""Marks the training accuracy of the wide part alone."""
 
 UNBROKEN = ("test accuracy", "95 % interval")
 """Columns that do not wrap in a narrow terminal."""
@@ -59,11 +64,22 @@ def cells(record: Record) -> list[str]:
         percent_range(accuracy["low"], accuracy["high"]),
         f"{record['test_f1']['mean']:.4f}",
         "-" if loss is None else loss_text(loss["mean"]),
-        percent_text(record["train_accuracy"]["mean"]),
+        percent_text(record["train_accuracy"]["mean"])
+        + (CROSS_FITTED_MARK * is_cross_fitted(record)),
         f"{record['parameters']:,.0f}",
         "-" if epoch is None else f"{epoch:.1f}",
         f"{record['milliseconds_per_review']:.2f}",
     ]
+
+
+def is_cross_fitted(record: Record) -> bool:
+    """Return whether the training scores of a record are those of models without the document."""
+    return is_wide_only(record["params"])
+
+
+def notes_below(records: Sequence[Record]) -> list[str]:
+    """Return the sentences that explain the marks in the table."""
+    return [f"{CROSS_FITTED_MARK} {CROSS_FITTED}."] if any(map(is_cross_fitted, records)) else []
 
 
 def confusion_table(record: Record, split: str) -> TextTable:

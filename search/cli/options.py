@@ -12,6 +12,7 @@ from rich.console import Console
 
 from celltune.data_prep.extensions import SOURCES
 from celltune.data_prep.io.files import default_cache_dir
+from celltune.search.baselines.comparison import next_step
 from celltune.search.cli.views import LiveView, PlainView
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.state import ExperimentState
@@ -76,6 +77,17 @@ def describe_end(
     """Return why a search ended, and the command that extends it."""
     command = f"celltune resume {arguments_for(experiment)} {_EXTENDING_OPTIONS[reason]}"
     return f"{explain_end(config, state, reason)}\nExample: {command}"
+
+
+def describe_next_step(
+    experiment: Experiment, config: SearchConfig, state: ExperimentState
+) -> list[str]:
+    """Return what to do if a linear model is better than the best trial, as lines."""
+    advice = next_step(config, state)
+    if advice is None:
+        return []
+    command = f"celltune export {arguments_for(experiment)} --baseline -o DIR"
+    return [advice.text, *([f"Export the wide part alone: {command}"] if advice.can_export else [])]
 
 
 def make_view() -> View:

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from celltune.search.baselines.comparison import next_step
 from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import (
     INTERRUPTED,
@@ -21,6 +20,7 @@ from celltune.search.cli.options import (
     arguments_for,
     describe_data,
     describe_end,
+    describe_next_step,
     describe_plan,
     make_console,
     make_view,
@@ -190,9 +190,8 @@ def _print_result(result: RunResult) -> None:
         common = common_sentence(rows[:10])
         for sentence in [*filter(None, [common]), *context_sentences(state, config.metric)]:
             print_text(console, sentence)
-        if advice := next_step(config, state):
-            print_text(console, advice)
-            typer.echo(f"Export a linear model: celltune export {arguments} --baseline -o DIR")
+        for line in describe_next_step(folder, config, state):
+            print_text(console, line)
     failed = [trial for trial in state.trials if trial.status == "failed"]
     if failed:
         typer.echo(f"{counted(len(failed), 'trial')} failed. First error: {failed[0].error}")

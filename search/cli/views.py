@@ -29,7 +29,7 @@ from celltune.search.ledger.events import (
     WorkerLost,
 )
 from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.results.ranking import label_of, majority_sentence
+from celltune.search.results.ranking import label_of, majority_sentence, passed_over_sentence
 from celltune.search.runs.view import SilentView
 from celltune.search.storage.base import Experiment
 from celltune.search.wording import (
@@ -45,7 +45,7 @@ from celltune.search.wording import (
 _ROWS = 12
 """Trials in the live table, if at most half of them are running."""
 _OTHER_LINES = 4
-"""Lines of the live view without the rows of its table and the line of accuracies."""
+"""Lines of the live view without the rows of its table and the lines below the headline."""
 
 _STAGES = {
     "download": "Downloading",
@@ -274,9 +274,11 @@ def drawing(
         f"  {clock_duration(seconds)}",
     )
     hint = Text("Ctrl-C stops cleanly; all progress shown here is saved", style="dim")
-    standings = standing(state, config.metric)
-    second = [Text(standings, style="dim", no_wrap=True, overflow="ellipsis")] if standings else []
-    return Group(headline, *second, _table(config, state, ranked, lines - len(second)), hint)
+    remarks = [passed_over_sentence(state, config.metric), standing(state, config.metric)]
+    below = [
+        Text(remark, style="dim", no_wrap=True, overflow="ellipsis") for remark in remarks if remark
+    ]
+    return Group(headline, *below, _table(config, state, ranked, lines - len(below)), hint)
 
 
 _COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (

@@ -85,7 +85,8 @@ def summaries(state: ExperimentState, metric: Metric) -> list[dict[str, Any]]:
         - `test_accuracy`, `test_f1`: {mean, std, low, high}; low and high are the bounds of a 95 %
           bootstrap interval over documents and seeds. F1 is defined by `metrics.f1`.
         - `test_loss`, `train_accuracy`, `train_f1`, `train_loss`: {mean, std}; a loss is None if
-          the model gives no probabilities.
+          the model gives no probabilities. Those on training documents are cross-fitted for the
+          wide part alone: of models that were fitted without the document.
         - `seconds_per_epoch` (None except for a trial), `seconds` (training),
           `milliseconds_per_review` (classification), `parameters`: means over seeds.
         - `train_confusion`, `test_confusion`: counts over all seeds, one row per true class.

@@ -35,6 +35,9 @@ class ExperimentCreated(_Event):
     """Most frequent class of the train split; None in ledgers of older releases."""
     majority_accuracy: float | None = None
     """Its share of the valid split: the accuracy of a model that always predicts it."""
+    wide_accuracy: float | None = None
+    """Accuracy of the wide part alone on the valid split; None if the data has no wide part, and in
+    ledgers of older releases."""
 
 
 class RunStarted(_Event):

@@ -13,7 +13,7 @@ from optuna.trial import create_trial
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
-from celltune.search.baselines.comparison import best_baseline
+from celltune.search.baselines.comparison import best_linear_model
 from celltune.search.config.schema import SearchConfig
 from celltune.search.config.space import Choice, Dimension
 from celltune.search.ledger.state import ExperimentState, TrialRecord
@@ -65,12 +65,12 @@ def learning_curves(config: SearchConfig, state: ExperimentState) -> go.Figure:
         figure.add_annotation(
             x=epoch, y=1, yref="paper", yanchor="bottom", text="rung", showarrow=False
         )
-    baseline = best_baseline(state)
-    if baseline is not None and config.metric == "valid_accuracy":
+    linear = best_linear_model(state)
+    if linear is not None and config.metric == "valid_accuracy":
         figure.add_hline(
-            y=baseline.valid_accuracy,
+            y=linear.accuracy,
             line={"dash": "dot", "width": 2, "color": "#7a4fbf"},
-            annotation={"text": f"baseline {baseline.name}", "xanchor": "right"},
+            annotation={"text": linear.title, "xanchor": "right"},
         )
     figure.update_xaxes(title="epoch", dtick=max(1, config.budget.max_epochs // 12))
     figure.update_yaxes(title=config.metric, tickformat=_tick_format(config))

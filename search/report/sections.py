@@ -26,7 +26,13 @@ from celltune.search.report.markup import (
 )
 from celltune.search.results.ensemble_table import members_table
 from celltune.search.results.formats import readable_table
-from celltune.search.results.ranking import Row, context_sentences, losses_sentence, ranking_of
+from celltune.search.results.ranking import (
+    Row,
+    context_sentences,
+    losses_sentence,
+    passed_over_sentence,
+    ranking_of,
+)
 from celltune.search.storage.snapshot import Snapshot
 from celltune.search.tuning.base import make_rule
 from celltune.search.types import Metric, is_wide_only
@@ -87,7 +93,7 @@ def _uncertainty(snapshot: Snapshot, rows: Sequence[Row]) -> list[str]:
         sentences.append(f"{others} reached the same value; the first of them is listed first.")
     if rows[0]["note"]:
         sentences.append(f"The trial is {rows[0]['note']}.")
-    sentences += context_sentences(state, metric)
+    sentences += [passed_over_sentence(state, metric), *context_sentences(state, metric)]
     sentences.append(_confidence(snapshot.state, rows))
     if ranked > 1:
         sentences.append(

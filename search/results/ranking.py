@@ -15,9 +15,17 @@ from celltune.search.errors import OptionError
 from celltune.search.ledger.events import WORKER_CAUSES, EpochReported
 from celltune.search.ledger.order import SortKey, Standing, sort_keys
 from celltune.search.ledger.state import ExperimentState, TrialRecord
+from celltune.search.objective import sign
 from celltune.search.results.filters import parse_filter
 from celltune.search.types import Metric
-from celltune.search.wording import counted, describe_majority, single_line, trial_label
+from celltune.search.wording import (
+    NOT_ABOVE_WIDE,
+    counted,
+    describe_majority,
+    metric_text,
+    single_line,
+    trial_label,
+)
 from celltune.spelling import closest_match
 
 Row = Mapping[str, Any]
@@ -124,6 +132,28 @@ def majority_sentence(state: ExperimentState) -> str:
 def context_sentences(state: ExperimentState, metric: Metric) -> list[str]:
     """Return what the best trial has to be compared with: the majority class and a baseline."""
     return [text for text in (majority_sentence(state), verdict_sentence(state, metric)) if text]
+
+
+def passed_over_sentence(state: ExperimentState, metric: Metric) -> str:
+    """Return why trials with a better value than the best trial are not the best; empty if none is.
+
+    Only trials that do not improve on the wide part alone by more than noise are passed over.
+    """
+    ranked = state.ranked(metric)
+    best = ranked[0].best_value(metric) if ranked else None
+    if best is None:
+        return ""
+    values = ((trial, trial.best_value(metric)) for trial in ranked)
+    better = [
+        f"trial {trial.number} ({metric_text(metric, value)})"
+        for trial, value in values
+        if value is not None and sign(metric) * (value - best) > 0
+    ]
+    if not better:
+        return ""
+    if len(better) > 1:
+        return f"{len(better)} trials have better values, but are {NOT_ABOVE_WIDE}."
+    return f"{better[0].capitalize()} has a better value, but is {NOT_ABOVE_WIDE}."
 
 
 def losses_sentence(state: ExperimentState) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ConfigError
@@ -255,12 +255,14 @@ def _by_location(
 
 def _created_event(data: PreparedData, at: float) -> ExperimentCreated:
     label, accuracy = data.majority()
+    wide = cast("Mapping[str, float]", data.info.get("wide") or {})
     return ExperimentCreated(
         at=at,
         fingerprint=data.fingerprint,
         valid_reviews=len(data.valid),
         majority_class=label,
         majority_accuracy=accuracy,
+        wide_accuracy=wide.get("valid_accuracy"),
     )
 
 

@@ -86,7 +86,7 @@ def test_a_search_records_the_baselines_and_compares_the_best_trial(
     events = read(folder.ledger)
     kinds = [type(event) for event in events]
     assert kinds.index(EpochReported) < kinds.index(BaselineValidated)
-    assert "than the best linear baseline" in " ".join(done.stdout.split())
+    assert "than the best linear model" in " ".join(done.stdout.split())
     assert f"baseline {NAMES[0]}: validation accuracy" in done.stdout
 
 

@@ -57,6 +57,27 @@ def test_the_model_card_compares_with_the_best_trial(exported: LinearModel, bund
     assert row in linear_card(exported)
     assert row not in card
 
+    assert "It is none of its trials." in card
+    assert "- The whole texts are read; none is truncated." in card
+    assert "truncated to" not in card
+
+
+def test_the_model_card_names_the_trial_that_is_the_same_model(
+    wide_trials: LocalExperiment,
+) -> None:
+    model = load_linear_model(wide_trials)
+    card = linear_card(model)
+    assert "It is the model of its trial 0." in card
+    first, best = wide_trials.state().trials[0], wide_trials.state().ranked(model.config.metric)[0]
+    assert ("The linear model is the best trial (0)." in card) == (first.number == best.number)
+    event = BaselineValidated(
+        at=1.0, name="nb_svm", valid_accuracy=0.0, valid_macro_f1=0.0, seconds=1.0
+    )
+    model.state.apply(event)
+    assert "better than the best baseline (nb_svm, 0.00 %)" in linear_card(model)
+    del model.state.trials[1:]
+    assert versus_best_trial(model) == "The linear model is the best trial (0)."
+
 
 @pytest.mark.parametrize(
     ("shift", "expected"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from celltune.data_prep.config import DataConfig
-from celltune.search.baselines.comparison import Comparison
+from celltune.search.baselines.comparison import Comparison, LinearScore
 from celltune.search.bundles.model_card import data_terms, model_card
 from celltune.search.bundles.trial_model import load_data, load_trial_model
 from celltune.search.ledger.events import (
@@ -53,7 +53,7 @@ def test_model_card_says_when_a_baseline_was_better(trained: LocalExperiment) ->
     assert (
         "**A linear baseline was better:** trained on train, `nb_svm` exceeds the retrained model "
         "by 2.00 points of test accuracy; the difference is not larger than its standard error "
-        "(4.91 points)."
+        "(about 4.91 points)."
     ) in text
     assert "was not compared" not in text
     for others in ((baseline("nb_svm", 0.85),), (baseline("nb_svm", 0.9, "train+valid"),)):
@@ -64,8 +64,8 @@ def test_model_card_says_when_a_baseline_was_better(trained: LocalExperiment) ->
 @pytest.mark.parametrize(
     ("margin", "verdict"),
     [
-        (0.3, "**The model is 30.00 points worse than the best linear baseline (nb_svm, "),
-        (-0.3, "The model is 30.00 points better than the best linear baseline (nb_svm, "),
+        (0.3, "**The model is 30.00 points worse than the best linear model (nb_svm, "),
+        (-0.3, "The model is 30.00 points better than the best linear model (nb_svm, "),
     ],
 )
 def test_model_card_compares_the_validation_accuracies(
@@ -78,7 +78,8 @@ def test_model_card_compares_the_validation_accuracies(
     event = BaselineValidated(
         at=1.0, name="nb_svm", valid_accuracy=accuracy + margin, valid_macro_f1=0.5, seconds=1.0
     )
-    compared = replace(model, validated=(event,), comparison=Comparison(accuracy, event, 400))
+    linear = LinearScore("nb_svm", accuracy + margin)
+    compared = replace(model, validated=(event,), comparison=Comparison(accuracy, linear, 400))
     text = model_card(compared, data, has_onnx=False)
     row = f"Validation accuracy of the linear baseline `nb_svm` | {percent_text(accuracy + margin)}"
     assert row in text

@@ -305,8 +305,15 @@ def test_model_card_describes_the_wide_part(wide_trials: LocalExperiment) -> Non
     assert "A linear text classifier for the classes" in text
     assert "- The wide part is the whole model; there is no network." in text
     assert '{\n  "wide": "only"\n}' in text
+    for absent in ("dropout", "truncated to", "after epoch", "Training time", "the epoch were"):
+        assert absent not in text
+    assert "- The whole texts are read; none is truncated." in text
+    assert "| Accuracy on training documents, each by a model that was fitted without it |" in text
     text = model_card(replace(both, architecture=both.architecture), data, has_onnx=False)
     assert "A recurrent text classifier with a wide part" in text
+    assert "- For the network, texts are split into words by the tokenizer" in text
+    assert "Training accuracy (during the epoch, with dropout)" in text
+    assert "the best linear model (the wide part alone, " in text
     facts: Any = data.info["wide"]
     assert f"- {facts['words']:,} n-grams of 1 to 3 words and punctuation marks" in text
     assert f"- {facts['characters']:,} n-grams of 2 to 5 characters within words" in text
@@ -325,7 +332,7 @@ def test_model_card_says_when_the_wide_part_alone_is_as_good(
     assert alone.beats_wide is None
     assert both.beats_wide == state.beats_wide(state.trials[1], "valid_accuracy") is not None
     card = model_card(replace(both, beats_wide=beats_wide), load_data(both), has_onnx=False)
-    assert ("**The model is no better than the wide part alone" in card) == (beats_wide is False)
+    assert ("**The model is not better than the wide part beyond noise" in card) == (beats_wide is False)
 
 
 def test_data_without_the_wide_part_of_a_model_is_an_error(wide_trials: LocalExperiment) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
+from celltune.search.cli.evaluation_tables import COLUMNS, cells, is_cross_fitted, notes_below
 from celltune.search.errors import ExperimentError
 from celltune.search.evaluation import evaluate as evaluating
 from celltune.search.evaluation.evaluator import Evaluator
-from celltune.search.ledger.events import ExperimentCreated
+from celltune.search.evaluation.summaries import summaries
+from celltune.search.ledger.events import EpochReported, ExperimentCreated, TrialCreated
+from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import find_experiment
 from tests.search.cli.test_app import run
@@ -146,3 +149,24 @@ def test_stopped_comparison_prints_results_and_the_command_that_continues(
     assert json.loads(out)[0]["seeds_left"] == [1, 2]
     assert "0 of 2 trainings are done.\nLeft: old with seed 1, old with seed 2." in err
     assert f"Continue with: celltune {' '.join(arguments)}" in err
+
+
+def test_the_training_accuracy_of_the_wide_part_alone_is_marked() -> None:
+    state = ExperimentState()
+    for number, params in enumerate(({"wide": "only"}, {"cell": "gru"})):
+        state.apply(TrialCreated(at=1.0, number=number, params=params, max_epochs=1))
+        metrics = {"valid_accuracy": 0.5, "valid_loss": 0.5}
+        epoch = EpochReported(at=1.0, number=number, epoch=1, metrics=metrics, checkpoint=None)
+        state.apply(epoch)
+        state.apply(retrained(number, 1, 300))
+    state.apply(baseline("nb_svm", 300))
+    records = summaries(state, "valid_accuracy")
+    column = COLUMNS.index("train")
+    marked = [cells(record)[column].endswith("%*") for record in records]
+    assert [record["name"] for record in records if is_cross_fitted(record)] == [
+        "trial 0: the wide part alone"
+    ]
+    assert marked == [is_cross_fitted(record) for record in records]
+    note = "* Accuracy on training documents, each by a model that was fitted without it."
+    assert notes_below(records) == [note]
+    assert notes_below(records[1:]) == []

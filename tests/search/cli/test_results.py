@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from celltune.search.cli.options import describe_next_step
 from celltune.search.ledger.codec import encode
 from celltune.search.ledger.events import BaselineValidated, ExperimentCreated
 from celltune.search.storage.local import LocalExperiment
@@ -247,9 +248,34 @@ def test_the_best_trial_is_compared_with_the_best_baseline(
     for command in (("leaderboard", "demo"), ("leaderboard", "demo", "--format", "md")):
         out = " ".join(celltune(*command)[1].split())
         assert "Always predicting the majority class" in out
-        assert "points worse than the best linear baseline (nb_svm, 99.90 %)" in out
-    assert "worse than the best linear baseline" in celltune("status", "demo")[1]
+        assert "points worse than the best linear model (nb_svm, 99.90 %)" in out
+    assert "worse than the best linear model" in celltune("status", "demo")[1]
     assert celltune("leaderboard", "demo", "--format", "csv")[1] == before
+    assert "set data.wide to true" in celltune("status", "demo")[1]
+    assert "celltune export" not in celltune("status", "demo")[1]
+
+
+def test_the_command_that_exports_the_wide_part_is_named_if_it_is_better(
+    wide_trials: LocalExperiment,
+) -> None:
+    config, state = wide_trials.config(), wide_trials.state()
+    wide = state.trials[0].epochs[0]
+    state.trials[1].epochs[:] = [
+        wide.model_copy(
+            update={
+                "metrics": {
+                    "valid_accuracy": wide.metrics["valid_accuracy"] - 0.1,
+                    "valid_loss": wide.metrics["valid_loss"] - 0.1,
+                    "wide_gain": 0.1,
+                    "wide_gain_error": 0.01,
+                }
+            }
+        )
+    ]
+    by_loss = config.model_copy(update={"metric": "valid_loss"})
+    _, command = describe_next_step(wide_trials, by_loss, state)
+    assert command == "Export the wide part alone: celltune export wide --baseline -o DIR"
+    assert describe_next_step(wide_trials, config, state) == []
 
 
 def test_each_search_is_compared_with_its_own_baseline(

@@ -268,3 +268,20 @@ def test_live_view_prints_log_messages_above_its_drawing(
     # The drawing below `first` is erased before the message, which starts a line.
     assert before.rpartition("saved")[2].count(erased) == 3
     assert before.endswith(erased)
+
+
+def test_live_view_says_why_a_better_value_is_not_the_best(tmp_path: Path) -> None:
+    config, state = make_config(metric="valid_loss"), ExperimentState()
+    for number, (wide, loss) in enumerate([("only", 0.9753), ("add", 0.9691)]):
+        state.apply(TrialCreated(at=1.0, number=number, params={"wide": wide}, max_epochs=1))
+        metrics = {"valid_accuracy": 0.5, "valid_loss": loss}
+        if wide == "add":
+            metrics |= {"wide_gain": 0.0062, "wide_gain_error": 0.01}
+        epoch = EpochReported(at=1.0, number=number, epoch=1, metrics=metrics, checkpoint=None)
+        state.apply(epoch)
+    console = Console(file=io.StringIO(), width=100)
+    console.print(drawing(LocalExperiment(tmp_path / "demo"), config, state, 1.0))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "best 0.9753" in text
+    assert "Trial 1 (0.9691) has a better value, but is not better than the wide part" in text

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from celltune.search.ledger.events import EpochReported, Event, ExperimentCreated, TrialCreated
 from celltune.search.ledger.order import Standing, sort_keys
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.results.ranking import RankedSearch, label_of, ranking
+from celltune.search.results.ranking import (
+    RankedSearch,
+    label_of,
+    passed_over_sentence,
+    ranking,
+)
 
 Trial = tuple[str, float, float | None, float | None]
 """The hyperparameter `wide`, the accuracy, and the gain over the wide part with its error."""
@@ -54,7 +59,7 @@ def test_trials_that_do_not_improve_on_the_wide_part_come_after_it() -> None:
     assert order_of(*trials) == [3, 2, 5, 1, 0, 6, 4]
     state = state_of(*trials)
     labels = [label_of(state, trial, "valid_accuracy") for trial in state.trials]
-    no_better = "no better than the wide part alone"
+    no_better = "not better than the wide part beyond noise"
     assert labels == [no_better, "", "", "", no_better, "", no_better]
     rows = ranking([RankedSearch("one", state)], "valid_accuracy")
     assert [row["trial"] for row in rows] == [3, 2, 5, 1, 0, 6, 4]
@@ -153,3 +158,17 @@ def test_the_order_has_three_parts_and_each_is_ordered_by_the_metric(
             t.best_value(metric) or 0.0 for t, s in zip(ranked, standings, strict=True) if s == part
         ]
         assert values == sorted(values, reverse=metric == "valid_accuracy")
+
+
+def test_better_values_that_are_passed_over_are_explained() -> None:
+    noise: Trial = ("add", 0.9, 0.01, 0.02)
+    better: Trial = ("add", 0.95, 0.05, 0.01)
+
+    def sentence(*trials: Trial) -> str:
+        return passed_over_sentence(state_of(*trials), "valid_accuracy")
+
+    assert sentence() == sentence(noise) == sentence(WIDE_ONLY, better, noise) == ""
+    assert sentence(WIDE_ONLY, noise) == (
+        "Trial 1 (90.00 %) has a better value, but is not better than the wide part beyond noise."
+    )
+    assert sentence(WIDE_ONLY, noise, noise).startswith("2 trials have better values, but are not")

@@ -160,7 +160,7 @@ def test_the_report_compares_with_the_best_baseline() -> None:
         )
     )
     _, visible = read(page(snapshot(make_config(), state)))
-    assert "The best trial is 10.00 points worse than the best linear baseline (nb_svm" in visible
+    assert "The best trial is 10.00 points worse than the best linear model (nb_svm" in visible
     figure = learning_curves(make_config(), state)
     assert 0.7 in [shape.y0 for shape in figure.layout.shapes]
     assert "baseline nb_svm" in [note.text for note in figure.layout.annotations]
