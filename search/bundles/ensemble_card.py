@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from celltune.search.baselines.comparison import Comparison, best_baseline
+from celltune.search.baselines.comparison import Comparison, best_linear_model
 from celltune.search.bundles.ensemble_model import EnsembleModel
 from celltune.search.bundles.model_card import baseline_rows, training_data, validated_rows
 from celltune.search.bundles.model_card_sections import usage
@@ -88,11 +88,11 @@ def _comparison(model: EnsembleModel) -> Iterator[str]:
     decisive = selected.loss_gain if selected.metric == "valid_loss" else selected.accuracy_gain
     if not decisive.is_clear:
         yield "**A single model is as good, within noise.**"
-    if (baseline := best_baseline(state)) is not None:
+    if (linear := best_linear_model(state)) is not None:
         accuracy = selected.ensemble.estimated_accuracy
-        compared = Comparison(accuracy, baseline, selected.documents)
+        compared = Comparison(accuracy, linear, selected.documents)
         sentence = compared.sentence("By its estimate, the ensemble")
-        yield f"**{sentence}**" if compared.baseline_wins else sentence
+        yield f"**{sentence}**" if compared.linear_wins else sentence
     scores = state.ensemble_scores
     baselines = [event for event in state.baselines if event.on == "train"]
     if scores is None:

@@ -316,7 +316,7 @@ def test_the_card_compares_with_the_baselines_of_the_validation_split(
     percent = f"{100 * accuracy:.2f} %"
     assert f"| Validation accuracy of the linear baseline `nb_svm` | {percent} |" in card
     assert re.search(
-        rf"By its estimate, the ensemble is [0-9.]+ points {word} than the best linear baseline "
+        rf"By its estimate, the ensemble is [0-9.]+ points {word} than the best linear model "
         rf"\(nb_svm, {percent}\) on \d+ validation documents;",
         card,
     )

@@ -111,7 +111,7 @@ def test_trials_on_other_data_are_not_compared_with_the_wide_part() -> None:
         ("two", 0, None),
         ("two", 1, None),
         ("one", 0, None),
-        ("one", 1, "no better than the wide part alone"),
+        ("one", 1, "not better than the wide part beyond noise"),
     ]
 
 
