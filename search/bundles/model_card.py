@@ -176,8 +176,8 @@ def _comparison(model: TrialModel) -> Iterator[str]:
         yield f"**The model is {NOT_ABOVE_MAJORITY}; it should not be used.**"
     if model.beats_wide is False:
         yield (
-            f"**The model is {NOT_ABOVE_WIDE}.** The wide part alone is a trial of the same search, "
-            "and simpler."
+            f"**The model is {NOT_ABOVE_WIDE}.** The wide part alone is a trial of the same "
+            "search, and simpler."
         )
     if model.comparison is not None:
         sentence = model.comparison.sentence("The model")

@@ -332,7 +332,9 @@ def test_model_card_says_when_the_wide_part_alone_is_as_good(
     assert alone.beats_wide is None
     assert both.beats_wide == state.beats_wide(state.trials[1], "valid_accuracy") is not None
     card = model_card(replace(both, beats_wide=beats_wide), load_data(both), has_onnx=False)
-    assert ("**The model is not better than the wide part beyond noise" in card) == (beats_wide is False)
+    assert ("**The model is not better than the wide part beyond noise" in card) == (
+        beats_wide is False
+    )
 
 
 def test_data_without_the_wide_part_of_a_model_is_an_error(wide_trials: LocalExperiment) -> None:
