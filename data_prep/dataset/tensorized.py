@@ -128,7 +128,8 @@ class PreparedTest:
         fingerprint: identifies the content.
         split: the documents.
         info: see `PreparedData`; `also_in_train` and `also_in_valid` count the documents whose text
-            occurs in that split, too.
+            occurs in that split, too; `wide` contains the `milliseconds` that the wide part takes
+            for a document, and the seconds of its fit to the training and the validation split.
         wide_train_valid: `(n, L)` outputs of a wide part that was fitted on the training and the
             validation split, or None if there is none; those of `split` are from the training split
             alone.

@@ -45,7 +45,7 @@ class WidePart:
         fitted = self._fitter.fit(
             self._texts(documents.train), self._texts(documents.valid), self._report
         )
-        seconds = round(time.perf_counter() - started, 1)
+        seconds = round(time.perf_counter() - started, 3)
         return replace(
             data,
             train=replace(data.train, wide=fitted.train),
@@ -60,6 +60,7 @@ class WidePart:
         """Return the test split with the outputs of the wide part of `data`.
 
         A second wide part with the same penalty is fitted to the training and the validation split.
+        `info` contains the time for a document and that of the second fit.
 
         Raises:
             DataError: the wide part cannot be fitted to the documents.
@@ -68,11 +69,20 @@ class WidePart:
             raise ValueError(f"The data {data.fingerprint} have no wide part.")
         texts = [document.text for document in documents.test]
         both = self._texts([*documents.train, *documents.valid])
+        data.wide.logits(texts[:1])  # The first call also builds tables.
+        started = time.perf_counter()
+        outputs = data.wide.logits(texts)
+        predicted = time.perf_counter()
         refitted = self._fitter.refit(both, _penalty(data))
+        costs = {
+            "milliseconds": round(1e3 * (predicted - started) / len(texts), 6),
+            "train_valid_seconds": round(time.perf_counter() - predicted, 3),
+        }
         return replace(
             test,
-            split=replace(test.split, wide=data.wide.logits(texts)),
+            split=replace(test.split, wide=outputs),
             wide_train_valid=refitted.logits(texts),
+            info={**test.info, "wide": costs},
         )
 
     def _texts(self, documents: Sequence[Document]) -> LabelledTexts:

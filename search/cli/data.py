@@ -61,7 +61,7 @@ def prepare(
     if wide is not None:
         typer.echo(
             f"Wide part: {wide['features']:,} n-grams, penalty {wide['penalty']:g}, validation "
-            f"accuracy {percent_text(wide['valid_accuracy'])}, fitted in {wide['seconds']} s"
+            f"accuracy {percent_text(wide['valid_accuracy'])}, fitted in {wide['seconds']:.1f} s"
         )
     if test:
         prepared = pipeline.prepare_test(resolved.data, progress=progress)

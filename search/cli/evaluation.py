@@ -40,8 +40,16 @@ from celltune.search.wording import counted
 
 def evaluate(
     name: Name,
-    top: Annotated[int, typer.Option(min=1, help="Number of best trials to retrain.")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds per trial.")] = 5,
+    top: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Number of best trials to retrain; without effect with --ensemble."
+        ),
+    ] = 3,
+    seeds: Annotated[
+        int,
+        typer.Option(min=1, help="Number of seeds per trial; without effect with --ensemble."),
+    ] = 5,
     on: Annotated[
         str, typer.Option(help=f"Splits to train on: {' or '.join(TRAINING_SPLITS)}.")
     ] = "train",
@@ -54,7 +62,8 @@ def evaluate(
         typer.Option(
             "--ensemble",
             help="Evaluate the ensemble of the experiment instead of retraining trials; see "
-            "celltune ensemble.",
+            "celltune ensemble. Can be combined with --baselines, but not with --on train+valid. "
+            "Earlier results are shown, too.",
         ),
     ] = False,
     form: Annotated[str, typer.Option("--format", help="Output format: table or json.")] = "table",

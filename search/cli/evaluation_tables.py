@@ -55,7 +55,7 @@ def cells(record: Record) -> list[str]:
     accuracy, loss = record["test_accuracy"], record["test_loss"]
     failed = len(record["failed_seeds"])
     seeds = str(len(record["seeds"]) or "-") + (f", {failed} failed" if failed else "")
-    epoch = record["seconds_per_epoch"]
+    epoch, document = record["seconds_per_epoch"], record["milliseconds_per_review"]
     return [
         record["name"],
         record["on"],
@@ -68,7 +68,7 @@ def cells(record: Record) -> list[str]:
         + (CROSS_FITTED_MARK * is_cross_fitted(record)),
         f"{record['parameters']:,.0f}",
         "-" if epoch is None else f"{epoch:.1f}",
-        f"{record['milliseconds_per_review']:.2f}",
+        "-" if document is None else f"{document:.2f}",
     ]
 
 

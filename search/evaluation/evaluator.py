@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from celltune.search.config.schema import SearchConfig
 from celltune.search.ensembles.wording import ensemble_title
 from celltune.search.errors import ExperimentError
 from celltune.search.evaluation.checkpoints import remove_used_checkpoints, retraining_name
+from celltune.search.evaluation.costs import WideCosts
 from celltune.search.evaluation.ensembles import score_ensemble, stored_members
 from celltune.search.evaluation.retraining import (
     RetrainedModel,
@@ -36,7 +37,7 @@ from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.metrics import Scores
 from celltune.search.storage.base import Experiment
-from celltune.search.types import KeptEpoch, TrainingSplits
+from celltune.search.types import TRAINING_SPLITS, KeptEpoch, ParameterValue, TrainingSplits
 from celltune.search.wording import counted, percent_text
 
 
@@ -79,6 +80,7 @@ class Evaluator:
         self._data = put(replace(data, words=PackedWords.of(data.words), wide=None))
         self._test = {"train": put(test.split), "train+valid": put(_test_of_train_valid(test))}
         self._message = message
+        self._wide_costs = {on: WideCosts.of(data.info, test.info, on) for on in TRAINING_SPLITS}
 
     def retraining(
         self,
@@ -116,6 +118,7 @@ class Evaluator:
             )
             self._message(f"{label} failed: {error}")
             return
+        scores = self._with_wide_costs(scores, on, [trial.params])
         if isinstance(self._vector_coverage, float):
             scores.metrics["vector_coverage"] = self._vector_coverage
         result = self._result_fields(on, scores)
@@ -123,8 +126,12 @@ class Evaluator:
             EvaluationReported(number=trial.number, seed=seed, epoch=model.epoch, **result)
         )
         remove_used_checkpoints(self._experiment, self.state)
-        duration = f"{scores.metrics['seconds_per_epoch']:.1f} s per epoch"
-        self._show_scores(label, scores.metrics, f"epoch {model.epoch} of {epochs}, {duration}")
+        details = [f"epoch {model.epoch} of {epochs}"]
+        if "seconds_per_epoch" in scores.metrics:
+            details.append(f"{scores.metrics['seconds_per_epoch']:.1f} s per epoch")
+        elif "seconds" in scores.metrics:
+            details = [f"fitted in {scores.metrics['seconds']:.1f} s"]
+        self._show_scores(label, scores.metrics, ", ".join(details))
 
     def baseline(self, name: str, on: TrainingSplits, train: Any, test: Any) -> Job:
         """Fit a baseline and score it.
@@ -155,10 +162,14 @@ class Evaluator:
         scores: Scores = yield self._submit(
             score_ensemble, members, self._device, self._data, self._test["train"]
         )
+        models = [member.params for member in selected.members]
+        scores = self._with_wide_costs(scores, "train", models)
         fields = self._result_fields("train", scores)
         self._record(EnsembleReported(members=selected.members, **fields))
-        milliseconds = scores.metrics["milliseconds_per_review"]
-        self._show_scores(label, scores.metrics, f"{milliseconds:.2f} ms per document")
+        milliseconds = scores.metrics.get("milliseconds_per_review")
+        speed = [] if milliseconds is None else [f"{milliseconds:.2f} ms per document"]
+        models_text = counted(len(selected.members), "stored model")
+        self._show_scores(label, scores.metrics, ", ".join([models_text, *speed]))
 
     @property
     def _device(self) -> str:
@@ -179,6 +190,11 @@ class Evaluator:
             device=self._device,
             patience=self._config.budget.epoch_patience,
         )
+
+    def _with_wide_costs(
+        self, scores: Scores, on: TrainingSplits, models: Sequence[Mapping[str, ParameterValue]]
+    ) -> Scores:
+        return replace(scores, metrics=self._wide_costs[on].added_to(scores.metrics, models))
 
     def _result_fields(self, on: TrainingSplits, scores: Scores) -> dict[str, Any]:
         """Return the fields that the events of trials and of baselines have in common."""

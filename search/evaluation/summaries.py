@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from celltune.search.ensembles.wording import ensemble_title
 from celltune.search.errors import ExperimentError
+from celltune.search.evaluation.costs import without_unknown_costs
 from celltune.search.ledger.events import (
     BaselineReported,
     EnsembleReported,
@@ -87,8 +88,9 @@ def summaries(state: ExperimentState, metric: Metric) -> list[dict[str, Any]]:
         - `test_loss`, `train_accuracy`, `train_f1`, `train_loss`: {mean, std}; a loss is None if
           the model gives no probabilities. Those on training documents are cross-fitted for the
           wide part alone: of models that were fitted without the document.
-        - `seconds_per_epoch` (None except for a trial), `seconds` (training),
-          `milliseconds_per_review` (classification), `parameters`: means over seeds.
+        - `seconds_per_epoch` (of a network of a trial), `seconds` (training),
+          `milliseconds_per_review` (classification), `parameters`: means over seeds. Costs contain
+          those of the wide part (see `costs`); None if they are unknown.
         - `train_confusion`, `test_confusion`: counts over all seeds, one row per true class.
 
         std is the sample standard deviation over seeds; None for a single seed.
@@ -100,7 +102,7 @@ def summaries(state: ExperimentState, metric: Metric) -> list[dict[str, Any]]:
     ensembles: list[dict[str, Any]] = []
     if state.ensemble is not None and state.ensemble_scores is not None:
         title = ensemble_title(state.ensemble)
-        ensembles.append(_record("ensemble", title, state.ensemble_scores))
+        ensembles.append(_record("ensemble", title, _ensemble_result(state.ensemble_scores)))
     baselines = [_record("baseline", event.name, event) for event in _latest_baselines(state)]
     return [*trials, *ensembles, *sorted(baselines, key=_baseline_order)]
 
@@ -125,7 +127,8 @@ def verdict(state: ExperimentState, metric: Metric) -> str:
         sentences.append(_compared("best trial", f"trial {number}", events, baseline))
     ensemble, best = state.ensemble_scores, _best_baseline(state, "train")
     if ensemble is not None and best is not None:
-        sentences.append(_compared("ensemble", "the ensemble", [ensemble], best))
+        results = [_ensemble_result(ensemble)]
+        sentences.append(_compared("ensemble", "the ensemble", results, best))
     return " ".join(sentences)
 
 
@@ -147,13 +150,18 @@ def _compared(kind: str, name: str, events: Results, baseline: BaselineReported)
     )
     own_accuracy = float(np.mean([event.metrics["test_accuracy"] for event in events]))
     baseline_accuracy = baseline.metrics["test_accuracy"]
-    seconds = float(np.mean([event.metrics["seconds"] for event in events]))
+    seconds = _over_seeds(np.mean, events, "seconds")
+    times = (
+        f"; training took {approximate_duration(seconds)} and "
+        f"{approximate_duration(baseline.metrics['seconds'])}"
+        if seconds is not None
+        else ""
+    )
     difference = points_text(own_accuracy - baseline_accuracy)
     details = (
         f"{name} has a test accuracy of {percent_text(own_accuracy)}, {baseline.name} "
         f"one of {percent_text(baseline_accuracy)} (difference {difference}, 95 % interval "
-        f"{points_range(low, high)}; training took {approximate_duration(seconds)} and "
-        f"{approximate_duration(baseline.metrics['seconds'])})."
+        f"{points_range(low, high)}{times})."
     )
     if low > 0:
         return f"The {kind} is better than the baselines: {details}"
@@ -171,9 +179,14 @@ def _results_by_rank(
     groups: dict[tuple[int, TrainingSplits], list[EvaluationReported]] = {}
     for event in state.evaluations:
         if isinstance(event, EvaluationReported):
-            groups.setdefault((event.number, event.on), []).append(event)
+            known = without_unknown_costs(event, [state.trials[event.number].params])
+            groups.setdefault((event.number, event.on), []).append(known)
     ranks = {trial.number: rank for rank, trial in enumerate(state.ranked(metric))}
     return sorted(groups.items(), key=lambda group: (ranks[group[0][0]], group[0][1]))
+
+
+def _ensemble_result(event: EnsembleReported) -> EnsembleReported:
+    return without_unknown_costs(event, [member.params for member in event.members])
 
 
 def _latest_baselines(state: ExperimentState) -> list[BaselineReported]:

@@ -225,7 +225,8 @@ class _Evaluated(_Event):
     """Scores of the final model, without dropout, and costs: train_accuracy, test_loss (mean,
     natural logarithm), test_f1 (of class 1, or macro with more than two classes; older releases
     counted classes without a test document as 0, so readers derive it from the confusion matrix),
-    parameters, seconds_per_epoch, seconds, milliseconds_per_review (per document), vector_coverage
+    parameters, seconds_per_epoch, seconds, milliseconds_per_review (per document), wide_seconds
+    (of the fit of the wide part, if the costs contain it), vector_coverage
     (share of the train split's tokens that have a pretrained vector), ..."""
     classes: list[str]
     """Names of the classes, in the order of the confusion matrices."""

@@ -65,7 +65,7 @@ def _results_table(records: Sequence[Mapping[str, Any]]) -> TextTable:
 
 def _result_cells(record: Mapping[str, Any]) -> dict[str, str]:
     accuracy, loss = record["test_accuracy"], record["test_loss"]
-    epoch_seconds = record["seconds_per_epoch"]
+    epoch_seconds, document = record["seconds_per_epoch"], record["milliseconds_per_review"]
     return {
         "model": record["name"],
         "trained on": record["on"],
@@ -76,7 +76,7 @@ def _result_cells(record: Mapping[str, Any]) -> dict[str, str]:
         "cross-entropy": "" if loss is None else loss_text(loss["mean"]),
         "parameters": f"{record['parameters']:,.0f}",
         "s/epoch": "" if epoch_seconds is None else f"{epoch_seconds:.4g}",
-        "ms/document": f"{record['milliseconds_per_review']:.4g}",
+        "ms/document": "" if document is None else f"{document:.4g}",
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -309,6 +310,7 @@ def test_model_card_describes_the_wide_part(wide_trials: LocalExperiment) -> Non
         assert absent not in text
     assert "- The whole texts are read; none is truncated." in text
     assert "| Accuracy on training documents, each by a model that was fitted without it |" in text
+    assert re.search(r"Fitted in \d+\.\d s\.", text)
     text = model_card(replace(both, architecture=both.architecture), data, has_onnx=False)
     assert "A recurrent text classifier with a wide part" in text
     assert "- For the network, texts are split into words by the tokenizer" in text
