@@ -13,7 +13,7 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest
 from celltune.data_prep.preparation.duplicates import SplitDocuments
 from celltune.data_prep.sources.base import Document
-from celltune.data_prep.types import Progress
+from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.wide.fit import LabelledTexts, WideFitter
 from celltune.data_prep.wide_config import WideConfig
 
@@ -74,7 +74,7 @@ class WidePart:
         outputs = data.wide.logits(texts)
         predicted = time.perf_counter()
         refitted = self._fitter.refit(both, _penalty(data))
-        costs = {
+        costs: dict[str, JSON] = {
             "milliseconds": round(1e3 * (predicted - started) / len(texts), 6),
             "train_valid_seconds": round(time.perf_counter() - predicted, 3),
         }
