@@ -69,6 +69,7 @@ class Trainer:
         updater: applies gradients with it.
         loss: what training minimizes; the metrics contain the cross-entropy.
         training: the settings of the training.
+        wide_parameters: how many of `parameters` belong to the wide part.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Trainer:
         self._seed, self._device, self._clock = seed, torch.device(device), clock
         self._precision = effective_precision(self._device.type, training.precision)
         self._epoch = 0
-        self._wide_parameters = data.wide_parameters if model.wide == "add" else 0
+        self.wide_parameters = data.wide_parameters if model.wide == "add" else 0
         if keep_on_device is None:
             keep_on_device = self._device.type != "cpu"
         stored = (data.train, data.valid) if keep_on_device else ()
@@ -143,12 +144,7 @@ class Trainer:
     def parameters(self) -> int:
         """Number of parameters, including the embedding row of padding and the wide part's."""
         own = sum(values.numel() for values in self.model.parameters())
-        return own + self._wide_parameters
-
-    @property
-    def wide_parameters(self) -> int:
-        """Number of these that belong to the wide part, which the data contains."""
-        return self._wide_parameters
+        return own + self.wide_parameters
 
     def run_epoch(self, predictions: Predictions | None = None) -> EpochMetrics:
         """Train for one epoch and evaluate on the validation split.
