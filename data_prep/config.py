@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -169,6 +170,8 @@ class DataConfig(BaseModel):
     @field_validator("wide", mode="before")
     @classmethod
     def _expand_wide(cls, value: object) -> object:
+        if value is not None and not isinstance(value, (bool, Mapping, WideConfig)):
+            raise ValueError(f"is {value!r}. It must be true, false, or a mapping of its settings.")
         return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
     @field_validator("classes", mode="before")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -62,6 +63,14 @@ class VectorsConfig(BaseModel):
 
     tuned: bool = True
     """Whether training updates the vectors or keeps them fixed."""
+
+    @property
+    def dimensions(self) -> int | None:
+        """Number of dimensions of a vector; None if it is only known from a file."""
+        if self.train is not None:
+            return self.size
+        found = re.search(r"(\d+)d$", self.name or "")
+        return int(found[1]) if found else None
 
     # Each rule is a field validator that reads the preceding fields, so that all problems are
     # reported at once; a model validator only runs if every field is valid. A key whose value is

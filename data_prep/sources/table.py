@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from celltune.data_prep.config import DataConfig
 
 DEFAULT_CLASSES = ("0", "1")
+MOST_LABELS = 20
+"""Different labels of a column that an error lists."""
+LONGEST_LABEL = 60
+"""Characters of an invalid label that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +197,7 @@ class TableSource(FileSource):
                 text = _checked_text(where, self.columns.text, cells[0])
                 label = labels.get(cells[1].strip())
                 if label is None:
-                    raise DataError(self._unknown_label(where, cells[1]))
+                    raise DataError(self._unknown_label(where, cells[1], path))
                 name = f"row {number}"
                 if self.columns.id is not None:
                     name = _checked_id(where, self.columns.id, cells[2], ids)
@@ -214,17 +219,39 @@ class TableSource(FileSource):
         if not number:
             raise DataError(f"{path} has no texts. Add some, or remove data.unlabelled.")
 
-    def _unknown_label(self, where: str, label: str) -> str:
+    def _unknown_label(self, where: str, label: str, path: Path) -> str:
         allowed = ", ".join(repr(name) for name in self.classes)
-        fix = (
-            "Set data.classes to the labels of the file, in class order."
-            if self.classes == DEFAULT_CLASSES
-            else "Correct the row, or data.classes."
-        )
         return (
-            f"{where}: the label in column {self.columns.label!r} is {label!a}. "
-            f"Allowed are {allowed}. {fix}"
+            f"{where}: the label in column {self.columns.label!r} is {_short(label)!r}. "
+            f"Allowed are {allowed}. {self._advice(self._labels(path))}"
         )
+
+    def _advice(self, found: Sequence[str]) -> str:
+        """Return how to correct a label that is no class, given the labels of the column."""
+        if len(found) > MOST_LABELS:
+            return (
+                f"The column contains more than {MOST_LABELS} labels. Set "
+                "data.label_column to the column of the labels, or data.classes to all labels."
+            )
+        shown = ", ".join(map(repr, found))
+        fix = "S" if self.classes == DEFAULT_CLASSES else "Correct the row, or s"
+        return f"{fix}et data.classes to the labels of the column, in class order: [{shown}]."
+
+    def _labels(self, path: Path) -> list[str]:
+        """Return the different labels of a file, sorted, but at most one more than are shown."""
+        found: set[str] = set()
+        # A row that cannot be read ends the list; the message is about an earlier row.
+        with suppress(DataError), reading(path):
+            for _, (label,) in self.cells(path, [self.columns.present()[1]]):
+                found.add(label.strip())
+                if len(found) > MOST_LABELS:
+                    break
+        return sorted(found)
+
+
+def _short(label: str) -> str:
+    """Return the start of a text that is too long for a label."""
+    return label if len(label) <= LONGEST_LABEL else f"{label[:LONGEST_LABEL]}..."
 
 
 def _checked_text(where: str, column: str, text: str) -> str:

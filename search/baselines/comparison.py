@@ -224,12 +224,13 @@ def _advice(
         yield "More trials or more training documents may give a better model."
 
 
-def standing(state: ExperimentState, metric: Metric) -> str:
+def standing(state: ExperimentState, metric: Metric, width: int = 200) -> str:
     """Return the accuracies of the best trial and of what it has to beat, in one line.
 
     Args:
         state: state of the experiment.
         metric: metric that chooses the best trial.
+        width: available characters; the majority class is left out if there are too few.
 
     Returns:
         For example `validation accuracy: best trial 87.50 %, baseline nb_svm 86.40 %, majority
@@ -249,4 +250,6 @@ def standing(state: ExperimentState, metric: Metric) -> str:
     parts = [f"{name} {percent_text(value)}" for name, value in known.items() if value is not None]
     if not parts or list(known.values())[1:] == [None, None]:
         return ""
-    return f"validation accuracy: {', '.join(parts)}"
+    sentence = f"validation accuracy: {', '.join(parts)}"
+    is_short = len(sentence) <= width or len(parts) == 1
+    return sentence if is_short else f"validation accuracy: {', '.join(parts[:-1])}"

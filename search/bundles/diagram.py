@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from celltune.models.config import ModelConfig
 from celltune.search.bundles.bundle import check_alone, is_bundle, load_classifier_of
 from celltune.search.config.loading import resolve
-from celltune.search.config.schema import SearchConfig
 from celltune.search.config.space import Choice, Dimension, model_and_training
 from celltune.search.errors import ModelError, OptionError
 from celltune.search.storage.locate import find_experiment
@@ -238,9 +236,9 @@ def _config_diagram(path: str, overrides: Sequence[str]) -> Diagram:
     searched = config.space.searched
     params = {**config.space.fixed, **{name: middle(searched[name]) for name in searched}}
     model = model_and_training(params)[0]
-    vector_size = _vector_size(config)
-    if vector_size is not None:
-        model = model.model_copy(update={"embedding_size": vector_size})
+    vectors = config.data.vectors
+    if vectors is not None and vectors.dimensions is not None:
+        model = model.model_copy(update={"embedding_size": vectors.dimensions})
     names = ", ".join(name for name in ModelConfig.model_fields if name in searched)
     # The vocabulary also contains the unknown word and padding. Without data, two classes are
     # assumed.
@@ -256,17 +254,6 @@ def _config_diagram(path: str, overrides: Sequence[str]) -> Diagram:
         title=f"{config.name}: {describe_architecture(model)}",
         note=f"one model of the space; searched: {names}" if names else "",
     )
-
-
-def _vector_size(config: SearchConfig) -> int | None:
-    """Return the size of the config's word vectors, if it is known without reading them."""
-    vectors = config.data.vectors
-    if vectors is None or "embedding_size" in config.space.fixed:
-        return None
-    if vectors.train is not None:
-        return vectors.size
-    dimensions = re.search(r"(\d+)d$", vectors.name or "")
-    return int(dimensions[1]) if dimensions else None
 
 
 def middle(dimension: Dimension) -> ParameterValue:

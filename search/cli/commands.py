@@ -8,18 +8,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import typer
+from pydantic import ValidationError
 from typer.core import TyperCommand
 
 from celltune.errors import CelltuneError
+from celltune.search.config.problems import problem_text, with_subject
+from celltune.search.errors import OptionError
 
 _ARGUMENT = re.compile(r"`(\w+)`")
+_AT_END = ExitStack()
+"""What is closed when a command ends."""
 
 
 class _Command(TyperCommand):
     """A command whose errors name its options instead of Python arguments."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; an invalid value is an error like those of domain code."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            # A subclass is about a missing argument, where the usage helps.
+            if type(error) is not typer.BadParameter:
+                raise
+            raise OptionError(_invalid_value(error)) from error
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -27,6 +43,13 @@ class _Command(TyperCommand):
         except CelltuneError as error:
             error.args = (name_options(str(error), self.params), *error.args[1:])
             raise
+        finally:
+            _AT_END.close()
+
+
+def at_end(callback: Callable[[], None]) -> None:
+    """Call a function when the command ends, before an error is shown."""
+    _AT_END.callback(callback)
 
 
 def add_command(app: typer.Typer, command: Callable[..., None], name: str | None = None) -> None:
@@ -41,6 +64,14 @@ def name_options(message: str, parameters: Sequence[Any]) -> str:
     """
     shown = {parameter.name: _shown(parameter) for parameter in parameters}
     return _ARGUMENT.sub(lambda match: shown.get(match[1], match[1]), message)
+
+
+def _invalid_value(error: typer.BadParameter) -> str:
+    """Return a sentence about an invalid value of an option or argument."""
+    if isinstance(error.__cause__, ValidationError) and error.param is not None:
+        problem = problem_text(error.__cause__.errors()[0])
+        return with_subject(_shown(error.param), problem)
+    return f"{error.format_message().rstrip('.')}."
 
 
 def _shown(parameter: Any) -> str:

@@ -179,4 +179,5 @@ def _duplicates(data: PreparedData) -> object:
 
 
 def _number(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else f"{value}"
+    # The numbers that are not whole are shares, such as those of words that have a vector.
+    return percent_text(value) if isinstance(value, float) else f"{value}"

@@ -13,12 +13,14 @@ from rich.console import Console
 from celltune.data_prep.extensions import SOURCES
 from celltune.data_prep.io.files import default_cache_dir
 from celltune.search.baselines.comparison import next_step
+from celltune.search.cli.commands import at_end
 from celltune.search.cli.views import LiveView, PlainView
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import open_storage
+from celltune.search.tuning.first_trials import outside_note
 from celltune.search.tuning.packing import describe_packs
 from celltune.search.tuning.stopping import SearchEnd, explain_end
 from celltune.search.wording import counted, describe_params
@@ -91,9 +93,11 @@ def describe_next_step(
 
 
 def make_view() -> View:
-    """Return a live view on a terminal and plain lines elsewhere."""
+    """Return a live view on a terminal, which the end of the command closes; else plain lines."""
     if sys.stdout.isatty():
-        return LiveView(Console())
+        view = LiveView(Console())
+        at_end(view.close)
+        return view
     return PlainView(lambda line: print(line, flush=True))  # noqa: T201
 
 
@@ -145,8 +149,20 @@ def describe_plan(config: SearchConfig) -> str:
     if config.first_trials:
         first = "; ".join(describe_params(trial) for trial in config.first_trials)
         lines.append(f"First trials: {first}.")
+    lines += filter(None, [outside_note(config), _decay_note(config)])
     if packed > 1:
         lines.append(describe_packs(config))
     if resources.gpus_per_trial > 0:
         lines.append("The GPUs, their memory and torch are checked at the launch.")
     return "\n".join(lines)
+
+
+def _decay_note(config: SearchConfig) -> str:
+    """Return when the learning rate has fallen to its minimum, if it does so before the end."""
+    decay, epochs = config.space.fixed.get("decay_epochs"), config.budget.max_epochs
+    if not isinstance(decay, int) or decay >= epochs:
+        return ""
+    return (
+        f"space.decay_epochs is {decay}, so trials train with 1 % of their learning rate from "
+        f"epoch {decay + 1} on."
+    )

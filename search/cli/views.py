@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleDimensions, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -44,6 +44,8 @@ from celltune.search.wording import (
 
 _ROWS = 12
 """Trials in the live table, if at most half of them are running."""
+_SIZE = ConsoleDimensions(width=100, height=24)
+"""Size of a terminal that has no size."""
 _OTHER_LINES = 4
 """Lines of the live view without the rows of its table and the lines below the headline."""
 
@@ -164,7 +166,7 @@ class LiveView(SilentView):
 
     def stage(self, text: str) -> None:
         """Print the name of a stage."""
-        self._close_bars()
+        self.close()
         self._console.print(Text(f"{text} ...", style="dim"))
 
     def message(self, line: str) -> None:
@@ -190,7 +192,8 @@ class LiveView(SilentView):
             task = self._bars.add_task(description, total=total)
         self._bars.update(task, completed=done, total=total)
 
-    def _close_bars(self) -> None:
+    def close(self) -> None:
+        """Remove the progress bars."""
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
@@ -210,13 +213,13 @@ class LiveView(SilentView):
         self, experiment: Experiment, config: SearchConfig, state: ExperimentState
     ) -> AbstractContextManager[None]:
         """Draw the search until the context exits."""
-        self._close_bars()
+        self.close()
         self._is_packed = config.resources.trials_per_worker > 1
         self._workers_lost = state.workers_lost
         start = self._clock()
         return self._live(
             lambda: drawing(
-                experiment, config, state, self._clock() - start, lines=self._console.height
+                experiment, config, state, self._clock() - start, size=self._console.size
             )
         )
 
@@ -252,7 +255,7 @@ def drawing(
     state: ExperimentState,
     seconds: float,
     *,
-    lines: int = 24,
+    size: ConsoleDimensions = _SIZE,
 ) -> Group:
     """Draw a running search: a headline, what it has to beat, its running and its best trials.
 
@@ -261,7 +264,7 @@ def drawing(
         config: with the budget in force.
         state: of the experiment.
         seconds: since the run started.
-        lines: height of the terminal, which limits how many running trials are shown.
+        size: of the terminal, which limits how many running trials and accuracies are shown.
     """
     ended = len(state.trials) - state.count("unfinished")
     ranked = state.ranked(config.metric)
@@ -274,11 +277,14 @@ def drawing(
         f"  {clock_duration(seconds)}",
     )
     hint = Text("Ctrl-C stops cleanly; all progress shown here is saved", style="dim")
-    remarks = [passed_over_sentence(state, config.metric), standing(state, config.metric)]
+    remarks = [
+        passed_over_sentence(state, config.metric),
+        standing(state, config.metric, size.width),
+    ]
     below = [
         Text(remark, style="dim", no_wrap=True, overflow="ellipsis") for remark in remarks if remark
     ]
-    return Group(headline, *below, _table(config, state, ranked, lines - len(below)), hint)
+    return Group(headline, *below, _table(config, state, ranked, size.height - len(below)), hint)
 
 
 _COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (

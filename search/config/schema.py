@@ -21,6 +21,7 @@ from celltune.data_prep.config import DataConfig
 from celltune.search.config.durations import Duration
 from celltune.search.config.problems import shown
 from celltune.search.config.published import Published
+from celltune.search.config.rules import check_schedule, check_vector_size
 from celltune.search.config.settings import (
     SELECTORS,
     STRICT,
@@ -284,11 +285,25 @@ class SearchConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _check_embedding_size(self) -> SearchConfig:
+        vectors = self.data.vectors
+        if vectors is not None and vectors.dimensions is not None:
+            check_vector_size(self.space, self.first_trials, vectors.dimensions)
+        return self
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> SearchConfig:
+        check_schedule(self.space, self.first_trials)
+        return self
+
+    @model_validator(mode="after")
     def _check_trials_differ(self) -> SearchConfig:
-        most = len(self.first_trials) + 1
+        repeated = any(is_wide_only(trial) for trial in self.first_trials)
+        most = len(self.first_trials) + (not repeated)
         if is_wide_only(self.space.fixed) and self.budget.trials > most:
             raise ValueError(
                 f"budget.trials is {self.budget.trials}, but space.wide is 'only', so all trials "
-                f"are the same model. Set budget.trials to {most}, or space.wide to add."
+                f"{'after first_trials ' if self.first_trials else ''}are the same model. Set "
+                f"budget.trials to {most}, or space.wide to add."
             )
         return self

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from celltune.search.config.rules import check_vector_size
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import EndReason, Event, ExperimentCreated, WarmStarted
@@ -38,10 +39,10 @@ from celltune.search.tuning.budget_changes import (
     config_after,
     describe_extension,
 )
+from celltune.search.tuning.first_trials import outside_note
 from celltune.search.tuning.packing import describe_packs
 from celltune.search.tuning.stopping import end_reason
 from celltune.search.tuning.warm_start import describe_warm_start, warm_start_event
-from celltune.search.types import ParameterValue
 from celltune.search.version import VERSION, library_versions
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ def launch(
     resolved = resolve_for_run(config, overrides, name)
     root = open_storage(storage)
     experiment = new_experiment(resolved.name, root)
+    if note := outside_note(resolved):
+        view.message(note)
     prior, prior_fingerprint = _prior_trials(resolved, warm_start, root, clock)
     _check_data_files(resolved)
     with connected_cluster(
@@ -234,23 +237,10 @@ def _check_gpu_memory(config: SearchConfig, gpus: Sequence[GpuNode], data: Prepa
 def _check_vectors(config: SearchConfig, data: PreparedData) -> None:
     if data.vectors is None:
         return
-    length = data.vectors.shape[1]
-    values = {"space": config.space.to_yaml(), **_by_location(config.first_trials)}
-    for location, params in values.items():
-        size = params.get("embedding_size", length)
-        if size != length:
-            searched = location == "space" and "embedding_size" in config.space.searched
-            raise ConfigError(
-                f"{location}.embedding_size is {'searched' if searched else size}, but the word "
-                f"vectors of data.vectors have {length} dimensions. Remove embedding_size, or set "
-                f"it to {length}."
-            )
-
-
-def _by_location(
-    first_trials: Sequence[Mapping[str, ParameterValue]],
-) -> dict[str, Mapping[str, ParameterValue]]:
-    return {f"first_trials.{index}": trial for index, trial in enumerate(first_trials)}
+    try:
+        check_vector_size(config.space, config.first_trials, data.vectors.shape[1])
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _created_event(data: PreparedData, at: float) -> ExperimentCreated:

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from celltune.search.config.schema import SearchConfig
-from celltune.search.config.space import Space
+from celltune.search.config.space import Highest, Space
 from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.types import ParameterValue
+from celltune.search.types import ParameterValue, is_wide_only
+from celltune.search.wording import listed
 
 
 def given_by_config(config: SearchConfig, number: int) -> Mapping[str, ParameterValue] | None:
@@ -34,6 +35,24 @@ def as_failed(trial: TrialRecord, space: Space) -> TrialRecord:
     inside = {name: value for name, value in trial.params.items() if space.allows(name, value)}
     error = "a hyperparameter is outside of the space"
     return replace(trial, params=inside, epochs=[], status="failed", error=error, details="")
+
+
+def outside_note(config: SearchConfig) -> str:
+    """Return which first trials the sampler does not learn from, as a sentence; empty if none.
+
+    The wide part alone is not mentioned, because a sampler could not learn from it anyway.
+    """
+    space, shown = config.space, []
+    for number, trial in enumerate(config.first_trials):
+        active = space.suggest(Highest(), trial)
+        outside = [name for name in trial if name in active and not space.allows(name, trial[name])]
+        if outside and not is_wide_only(active):
+            names = listed([f"{name} {trial[name]}" for name in outside])
+            shown.append(f"{number} ({names})")
+    if not shown:
+        return ""
+    trials = "first trial" if len(shown) == 1 else "first trials"
+    return f"Outside of the space, so that the sampler does not learn: {trials} {listed(shown)}."
 
 
 def seen_by_sampler(config: SearchConfig, state: ExperimentState) -> ExperimentState:

@@ -85,8 +85,25 @@ def test_error_of_invalid_file_names_row_and_fix(
 
 
 def test_rejects_label_that_is_no_class(write_csv: WriteCsv) -> None:
-    with pytest.raises(DataError, match=r"is 'Pos'\. Allowed are 'neg', 'pos'.*or data\.classes"):
+    with pytest.raises(
+        DataError, match=r"is 'Pos'\. Allowed are 'neg', 'pos'.*or set data\.classes"
+    ):
         read(write_csv([("fine", "Pos")]), classes=["neg", "pos"])
+
+
+def test_error_of_a_label_lists_all_labels_of_the_column(write_csv: WriteCsv) -> None:
+    path = write_csv([("a", "差"), ("b", " 3-4"), ("c", "3-4"), ("d", "1-2")])
+    with pytest.raises(DataError) as error:
+        read(path)
+    assert str(error.value).endswith(
+        "is '差'. Allowed are '0', '1'. Set data.classes to the labels of the column, in class "
+        "order: ['1-2', '3-4', '差']."
+    )
+    with pytest.raises(DataError, match=r"is 'x{60}\.\.\.'\. Allowed"):
+        read(write_csv([("a", "x" * 61)]))
+    path = write_csv([("a", f"label {number}") for number in range(30)])
+    with pytest.raises(DataError, match=r"is 'label 0'\..* more than 20 labels\. .*label_column"):
+        read(path)
 
 
 def test_rejects_truncated_gzip(write_csv: WriteCsv) -> None:

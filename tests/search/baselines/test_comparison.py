@@ -211,6 +211,7 @@ def test_the_line_of_accuracies_omits_what_is_unknown() -> None:
         "validation accuracy: best trial 85.00 %, baseline nb 80.00 %, majority class 50.00 %"
     )
     assert line(CREATED) == "validation accuracy: majority class 50.00 %"
+    assert standing(ExperimentState([CREATED]), "valid_accuracy", 10) == line(CREATED)
     older = CREATED.model_copy(update={"majority_accuracy": None})
     assert line(older, *TRIAL) == ""
     assert line(older, baseline("nb", 0.8)) == "validation accuracy: baseline nb 80.00 %"

@@ -64,6 +64,8 @@ def experiment(storage: Path) -> LocalExperiment:
         ),
         (["resume", "none"], "no experiment 'none'"),
         (["status", "dmo"], "Did you mean 'demo'"),
+        (["leaderboard", "demo", "--top", "0"], "--top is '0'. It must be at least 1."),
+        (["export", "demo", "-o", "x", "--trial", "one"], "--trial is 'one'. It must be a whole"),
         (
             ["validate", "demo.yaml", "--set", "data.reviews=x"],
             "data.reviews is 'x'. It must be a",
@@ -117,6 +119,25 @@ def test_validate_reads_the_data(
     assert code == 0
     assert "Data: 40 documents before they are split" in out
     assert "demo.yaml is valid." in out
+
+
+@pytest.mark.usefixtures("storage", "config")
+def test_validate_names_what_may_surprise(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("validate", "demo.yaml", "--set", "space.decay_epochs=3", "--set")
+    first = "first_trials=[{hidden_size: 500, learning_rate: 5}, {hidden_size: 16}]"
+    _, out, _ = run(capsys, monkeypatch, *command, first)
+    assert (
+        "space.decay_epochs is 3, so trials train with 1 % of their learning rate from epo" in out
+    )
+    assert (
+        "Outside of the space, so that the sampler does not learn: first trial 0 (hidden_size 500 "
+        "and learning_rate 5.0).\n"
+    ) in out
+    _, out, _ = run(capsys, monkeypatch, *command, "budget.max_epochs=3")
+    assert "Outside of" not in out
+    assert "1 %" not in out
 
 
 def unfinished_trial(ledger: Ledger) -> int:

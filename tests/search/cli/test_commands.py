@@ -4,7 +4,7 @@ import pytest
 import typer
 
 from celltune.search.cli.app import app
-from celltune.search.cli.commands import name_options
+from celltune.search.cli.commands import _invalid_value, name_options
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -25,3 +25,8 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 )
 def test_errors_name_the_options_of_the_command(command: str, message: str, shown: str) -> None:
     assert name_options(message, COMMANDS[command].params) == shown
+
+
+def test_an_invalid_value_that_typer_describes_itself_is_a_sentence() -> None:
+    error = typer.BadParameter("0 is not in the range x>=1.", param_hint="--top")
+    assert _invalid_value(error) == "Invalid value for --top: 0 is not in the range x>=1."

@@ -10,6 +10,7 @@ from celltune.data_prep.cache import ray_store as store
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.preparation.pipeline import prepare
 from celltune.search.cli.app import app
+from celltune.search.cli.data import _number
 from celltune.search.errors import OptionError
 
 SAMPLE = str(Path(__file__).parents[3] / "configs" / "sample.yaml")
@@ -47,6 +48,11 @@ def test_prepare_describes_the_wide_part() -> None:
         output,
         re.MULTILINE,
     )
+
+
+def test_prepare_shows_the_share_of_words_that_have_a_vector() -> None:
+    assert _number(0.958) == "95.80 %"
+    assert _number(50) == "50"
 
 
 def test_clearing_downloads_of_a_cluster_is_rejected() -> None:

@@ -6,9 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+import typer
+from rich.console import Console, ConsoleDimensions
 
+from celltune.search.cli.commands import add_command
+from celltune.search.cli.options import make_view
 from celltune.search.cli.views import LiveView, PlainView, drawing
+from celltune.search.errors import OptionError
 from celltune.search.ledger.events import (
     BaselineValidated,
     EpochReported,
@@ -125,7 +129,8 @@ def test_live_view_shows_the_running_trials_that_fit_the_terminal(
             state.apply(TrialStopped(at=1.0, number=number, reason="pruned"))
     console = Console(file=io.StringIO(), width=100)
     folder = LocalExperiment(tmp_path / "demo")
-    console.print(drawing(folder, config, state, 1.0, lines=lines))
+    size = ConsoleDimensions(width=100, height=lines)
+    console.print(drawing(folder, config, state, 1.0, size=size))
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert text.count("running") == shown
@@ -285,3 +290,48 @@ def test_live_view_says_why_a_better_value_is_not_the_best(tmp_path: Path) -> No
     text = console.file.getvalue()
     assert "best 0.9753" in text
     assert "Trial 1 (0.9691) has a better value, but is not better than the wide part" in text
+
+
+@pytest.mark.parametrize(("width", "is_complete"), [(88, True), (87, False), (80, False)])
+def test_live_view_leaves_out_the_majority_class_before_it_cuts_the_line(
+    width: int, is_complete: bool, tmp_path: Path
+) -> None:
+    state, config = ExperimentState(), make_config()
+    state.apply(
+        ExperimentCreated(at=0.0, fingerprint="f", majority_class="a", majority_accuracy=0.51)
+    )
+    state.apply(TrialCreated(at=1.0, number=0, params={"cell": "gru"}, max_epochs=4))
+    metrics = {"valid_accuracy": 0.875, "valid_loss": 0.5}
+    state.apply(EpochReported(at=1.0, number=0, epoch=1, metrics=metrics, checkpoint=None))
+    state.apply(
+        BaselineValidated(
+            at=1.0, name="nb_svm", valid_accuracy=0.864, valid_macro_f1=0.8, seconds=1.0
+        )
+    )
+    console = Console(file=io.StringIO(), width=width)
+    folder = LocalExperiment(tmp_path / "demo")
+    console.print(drawing(folder, config, state, 1.0, size=console.size))
+    assert isinstance(console.file, io.StringIO)
+    (line,) = (row for row in console.file.getvalue().splitlines() if "accuracy:" in row)
+    last = ", majority class 51.00 %" if is_complete else ""
+    full = f"validation accuracy: best trial 87.50 %, baseline nb_svm 86.40 %{last}"
+    assert line.rstrip() == full
+
+
+def test_the_end_of_a_command_removes_the_progress_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=100)
+    monkeypatch.setattr("celltune.search.cli.options.Console", lambda: console)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    app = typer.Typer()
+
+    def read() -> None:
+        make_view().progress("read", 10, None)
+        assert "\x1b[?25h" not in out.getvalue()
+        raise OptionError("`path` is wrong.")
+
+    add_command(app, read)
+    with pytest.raises(OptionError):
+        app(standalone_mode=False, args=[])
+    assert out.getvalue().count("\x1b[?25h") == 1
+    assert out.getvalue().endswith("\x1b[2K")

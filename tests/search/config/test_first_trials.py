@@ -92,6 +92,32 @@ def test_all_problems_of_first_trials_are_reported_at_once() -> None:
             "budget.trials is 12, but space.wide is 'only', so all trials are the same model. Set "
             "budget.trials to 1, or space.wide to add.",
         ),
+        (
+            {
+                "space": {"wide": "only"},
+                "first_trials": [{"wide": "only"}, {"wide": "none", "cell": "gru"}],
+                "data": WIDE,
+            },
+            "budget.trials is 12, but space.wide is 'only', so all trials after first_trials are "
+            "the same model. Set budget.trials to 2, or space.wide to add.",
+        ),
+        (
+            {"data": {**WIDE, "wide": "maybe"}},
+            "data.wide is 'maybe'. It must be true, false, or a mapping of its settings.",
+        ),
+        (
+            {"space": {**RAW["space"], "decay_epochs": [4, 2], "warmup_epochs": 2.5}},
+            "space allows decay_epochs 2 with warmup_epochs 2.5, so that the learning rate would "
+            "have to fall to 0 before it has risen. Set decay_epochs above warmup_epochs.",
+        ),
+        (
+            {
+                "space": {**RAW["space"], "warmup_epochs": {"low": 0.0, "high": 2.0}},
+                "first_trials": [{"decay_epochs": 2}],
+            },
+            "first_trials.0 allows decay_epochs 2 with warmup_epochs 2, so that the learning rate "
+            "would have to fall to 0 before it has risen. Set decay_epochs above warmup_epochs.",
+        ),
     ],
 )
 def test_contradictions_are_rejected(changes: dict[str, Any], expected: str) -> None:

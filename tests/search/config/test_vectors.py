@@ -46,6 +46,27 @@ def test_an_embedding_size_that_differs_from_the_vectors_is_rejected(
         _check_vectors(config(**fits), data)
 
 
+@pytest.mark.parametrize(
+    ("vectors", "length"),
+    [({"train": "word2vec", "size": 50}, 50), ({"name": "glove.twitter.27B.25d"}, 25)],
+)
+def test_a_known_size_of_the_vectors_is_checked_with_the_config(
+    vectors: dict[str, Any], length: int
+) -> None:
+    raw = {"name": "x", "data": {"source": "synthetic", "vectors": vectors}}
+    with pytest.raises(ConfigError, match=f"space.embedding_size is 100, .* have {length} dimen"):
+        parse_config({**raw, "space": {"cell": "gru", "embedding_size": 100}})
+    with pytest.raises(ConfigError, match=r"first_trials\.0\.embedding_size is 100, but the word"):
+        parse_config({**raw, "space": {"cell": "gru"}, "first_trials": [{"embedding_size": 100}]})
+    parse_config({**raw, "space": {"cell": "gru", "embedding_size": length}})
+
+
+def test_the_size_of_vectors_in_a_file_is_unknown_before_they_are_read() -> None:
+    vectors = {"path": "vectors.100d.txt"}
+    raw = {"name": "x", "data": {"source": "synthetic", "vectors": vectors}}
+    parse_config({**raw, "space": {"cell": "gru", "embedding_size": 50}})
+
+
 def test_a_trial_uses_the_vectors_and_their_size(data: PreparedData, tmp_path: Path) -> None:
     params = {"cell": "gru", "hidden_size": 3}
     task = TrialTask(

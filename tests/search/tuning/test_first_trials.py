@@ -14,6 +14,7 @@ from celltune.search.ledger.ledger import Ledger
 from celltune.search.results.optuna_study import mirror_study
 from celltune.search.tuning.budget_changes import Changes, budget_event
 from celltune.search.tuning.controller import SearchController
+from celltune.search.tuning.first_trials import outside_note
 from celltune.search.tuning.packing import shape_of
 from celltune.search.tuning.warm_start import warm_start_event
 from celltune.search.types import EpochReport
@@ -40,6 +41,14 @@ def with_first(first: list[dict[str, Any]] = FIRST, **changes: Any) -> SearchCon
     wide = {"source": "synthetic", "reviews": 40, "wide": True}
     data = wide if {"wide": "only"} in first else RAW["data"]
     return make_config(first_trials=first, data=data, **changes)
+
+
+def test_first_trials_outside_of_the_space_are_named() -> None:
+    assert outside_note(with_first()) == (
+        "Outside of the space, so that the sampler does not learn: first trials 2 (hidden_size "
+        "500) and 3 (embedding_size 16 and weight_decay 0.1)."
+    )
+    assert outside_note(with_first(FIRST[:2])) == ""
 
 
 def run(config: SearchConfig, path: Path, cuts: list[int]) -> SearchController:
