@@ -57,7 +57,7 @@ def test_machine_readable_leaderboards_contain_trials_only(celltune: Celltune) -
     ("arguments", "message"),
     [
         (["none"], "has no experiment 'none'"),
-        (["small", "--size", "0"], "Invalid value for '--size'"),
+        (["small", "--size", "0"], "--size is '0'. It must be at least 1."),
     ],
 )
 def test_invalid_arguments_are_errors(
