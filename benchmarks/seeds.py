@@ -87,7 +87,7 @@ def full_models(options: argparse.Namespace) -> list[PublishedModel]:
 
 def small_models(storage: Path) -> list[PublishedModel]:
     """Return all models on a few synthetic documents."""
-    synthetic = "{source: synthetic, reviews: 120, test_size: 40}"
+    synthetic = "{source: synthetic, reviews: 120, test_size: 40, max_tokens: 32}"
     overrides = {"data": synthetic, "published.stand_in": "null", "budget.max_epochs": 1}
     return [
         model for path in sorted(CONFIGS.glob("*.yaml")) for model in load(path, storage, overrides)

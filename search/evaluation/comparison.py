@@ -177,7 +177,7 @@ def _in_order(left: Sequence[Training], view: View) -> Iterator[Training]:
     for training in left:
         rounds.setdefault(training.seed - training.model.config.seed, []).append(training)
     for trainings in rounds.values():
-        # Sorted when its turn comes, because the results of earlier rounds tell the costs.
+        # Sorted when its turn comes, because costs are known from the results of earlier rounds.
         yield from costs.cheapest_first(trainings)
 
 
