@@ -21,7 +21,6 @@ from celltune.data_prep.config import DataConfig
 from celltune.search.config.durations import Duration
 from celltune.search.config.problems import shown
 from celltune.search.config.published import Published
-from celltune.search.config.rules import check_schedule, check_vector_size
 from celltune.search.config.settings import (
     SELECTORS,
     STRICT,
@@ -282,18 +281,6 @@ class SearchConfig(BaseModel):
                 "data.wide is set, but no trial uses the wide part. Set space.wide to add, set "
                 "first_trials to [{wide: only}], or remove data.wide."
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_embedding_size(self) -> SearchConfig:
-        vectors = self.data.vectors
-        if vectors is not None and vectors.dimensions is not None:
-            check_vector_size(self.space, self.first_trials, vectors.dimensions)
-        return self
-
-    @model_validator(mode="after")
-    def _check_schedule(self) -> SearchConfig:
-        check_schedule(self.space, self.first_trials)
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from celltune.search.config.gpu_shares import check_gpu_share
 from celltune.search.config.loading import anchored, parse_config, resolve
+from celltune.search.config.rules import check_schedule, check_vector_size
 from celltune.search.config.schema import Resources, SearchConfig
 from celltune.search.errors import ConfigError, ExperimentError
 from celltune.search.ledger.state import ExperimentState
@@ -45,13 +46,22 @@ def resolve_for_run(
     overrides: Sequence[str] = (),
     name: str | None = None,
 ) -> SearchConfig:
-    """Resolve a config and check what its own models cannot: installed libraries and packs.
+    """Resolve a config and check what its own models do not: libraries, packs and rules.
 
     Raises:
-        ConfigError: the config is invalid, a tracker's library is missing, or the sampler cannot
-            propose the packed trials that the config requests.
+        ConfigError: the config is invalid or contradicts itself, a tracker's library is missing, or
+            the sampler cannot propose the packed trials that the config requests.
     """
-    return _checked(resolve(config, overrides, name))
+    resolved = resolve(config, overrides, name)
+    # Not part of the config's models, so that experiments of earlier releases stay readable.
+    vectors = resolved.data.vectors
+    try:
+        if vectors is not None and vectors.dimensions is not None:
+            check_vector_size(resolved.space, resolved.first_trials, vectors.dimensions)
+        check_schedule(resolved.space, resolved.first_trials)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return _checked(resolved)
 
 
 def config_for_run(experiment: Experiment, overrides: Sequence[str]) -> SearchConfig:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from celltune.models.config import ModelConfig
 from celltune.search.config.loading import dump_config, parse_config
 from celltune.search.config.space import is_active, model_and_training
 from celltune.search.errors import ConfigError
+from celltune.search.runs.session import resolve_for_run
 from tests.search.simulated_search import RAW, make_config
 
 WIDE = {"source": "synthetic", "reviews": 40, "wide": True}
@@ -105,19 +107,6 @@ def test_all_problems_of_first_trials_are_reported_at_once() -> None:
             {"data": {**WIDE, "wide": "maybe"}},
             "data.wide is 'maybe'. It must be true, false, or a mapping of its settings.",
         ),
-        (
-            {"space": {**RAW["space"], "decay_epochs": [4, 2], "warmup_epochs": 2.5}},
-            "space allows decay_epochs 2 with warmup_epochs 2.5, so that the learning rate would "
-            "have to fall to 0 before it has risen. Set decay_epochs above warmup_epochs.",
-        ),
-        (
-            {
-                "space": {**RAW["space"], "warmup_epochs": {"low": 0.0, "high": 2.0}},
-                "first_trials": [{"decay_epochs": 2}],
-            },
-            "first_trials.0 allows decay_epochs 2 with warmup_epochs 2, so that the learning rate "
-            "would have to fall to 0 before it has risen. Set decay_epochs above warmup_epochs.",
-        ),
     ],
 )
 def test_contradictions_are_rejected(changes: dict[str, Any], expected: str) -> None:
@@ -154,3 +143,22 @@ def test_a_space_contains_its_points_only() -> None:
     assert [space.allows("num_layers", value) for value in (1, 3, True)] == [True, False, False]
     assert [space.allows("embedding_size", value) for value in (8, 9)] == [True, False]
     assert not space.allows("weight_decay", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("space", "first", "message"),
+    [
+        ({"decay_epochs": [4, 2], "warmup_epochs": 2.5}, [], "space allows decay_epochs 2 with"),
+        (
+            {"warmup_epochs": {"low": 0.0, "high": 2.0}},
+            [{"decay_epochs": 2}],
+            "first_trials.0 allows decay_epochs 2 with warmup_epochs 2, so that",
+        ),
+    ],
+)
+def test_a_schedule_that_falls_before_it_has_risen_is_rejected(
+    space: dict[str, Any], first: list[Any], message: str
+) -> None:
+    config = make_config(space={**RAW["space"], **space}, first_trials=first)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        resolve_for_run(config)
