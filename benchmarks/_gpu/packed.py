@@ -17,7 +17,7 @@ DOCUMENTS = 4_000
 COMPILE_SECONDS = 20.0
 MEASUREMENTS = 16
 """Parts into which the time is divided: five for each size, and the processes with their start."""
-PROCESS_START_SECONDS, MIN_START_SECONDS = 30.0, 15.0
+PROCESS_START_SECONDS, MIN_START_SECONDS = 45.0, 15.0
 
 
 def measure(options: Options, deadline: Deadline, rep: Report) -> None:

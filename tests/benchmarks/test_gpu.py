@@ -42,7 +42,7 @@ def test_cases_cover_every_cell_readout_and_precision() -> None:
     cases = list(numerics.all_cases())
     assert {case.cell for case in cases} == set(CELLS.names())
     assert {case.readout for case in cases} == set(READOUTS.names())
-    assert len(cases) == len(set(cases)) == 5 * 4 * (2 * 3 + 2 * 4)
+    assert len(cases) == len(set(cases)) == 5 * 4 * (2 * 5 + 2 * 6)
     first = cases[:20]
     assert {(case.layers, case.bidirectional, case.readout) for case in first} == {
         (2, True, "mean")
@@ -61,7 +61,7 @@ def test_precisions_of_a_model_share_the_reference(monkeypatch: pytest.MonkeyPat
     references = numerics.References()
     for case in numerics.all_cases():
         references.get(case)
-    assert len(computed) == 70
+    assert len(computed) == 110
 
 
 @pytest.mark.parametrize("cell", CELLS.names())
