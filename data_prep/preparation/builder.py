@@ -22,7 +22,7 @@ from celltune.data_prep.preparation.wide_part import WidePart
 from celltune.data_prep.sources.base import Document, Source, Split
 from celltune.data_prep.text.byte_pairs import learn_subwords
 from celltune.data_prep.text.indexing import index_texts
-from celltune.data_prep.text.normalization import are_normalized
+from celltune.data_prep.text.normalization import are_normalized, come_from_normalized
 from celltune.data_prep.text.subwords import Subwords
 from celltune.data_prep.text.tokenizers import has_subwords
 from celltune.data_prep.text.truncation import drop_unknown, truncate
@@ -163,7 +163,7 @@ class Builder:
             DataError: the data cannot be read or is invalid.
         """
         if self._test is None:
-            selected = self.select(splits, normalize=are_normalized(data.words))
+            selected = self.select(splits, normalize=come_from_normalized(data.words))
             vocabulary = Vocabulary(data.words)
             indexed = self._split_words(self._index([selected.test]), vocabulary)
             ids_of_tokens = vocabulary.encode(indexed.tokens)

@@ -24,7 +24,7 @@ from celltune.data_prep.dataset.vocabulary import UNK, Vocabulary
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.extensions import TOKENIZERS
 from celltune.data_prep.text.indexing import index_texts
-from celltune.data_prep.text.normalization import are_normalized, normalized
+from celltune.data_prep.text.normalization import come_from_normalized, normalized
 from celltune.data_prep.text.subwords import Subwords
 from celltune.data_prep.text.tokenizers import (
     has_subwords,
@@ -112,7 +112,7 @@ class TextEncoder:
         self.rules, self._vocabulary = rules, Vocabulary(words)
         self._subwords = Subwords(words) if has_subwords(rules.tokenizer) else None
         # Releases before normalization have learned such words from texts as they were.
-        self._normalize = are_normalized(words)
+        self._normalize = come_from_normalized(words)
 
     @property
     def words(self) -> tuple[str, ...]:

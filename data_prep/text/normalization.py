@@ -18,3 +18,12 @@ def normalized(text: str) -> str:
 def are_normalized(texts: Iterable[str]) -> bool:
     """Return whether `normalized` leaves all texts unchanged."""
     return all(text.isascii() or unicodedata.is_normalized("NFC", text) for text in texts)
+
+
+def come_from_normalized(words: Iterable[str]) -> bool:
+    """Return whether words can be those of normalized texts, in their own or in lower case.
+
+    Lower-casing can undo a composition: "J" with a caron has two characters, but "j" with a caron is
+    one, so the word of a normalized text in lower case may not be normalized, while its upper case is.
+    """
+    return all(are_normalized([word]) or are_normalized([word.upper()]) for word in words)
