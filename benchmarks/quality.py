@@ -12,6 +12,7 @@ choices are made on that split; the winner is then retrained once (with two seed
 and scored, as are the linear models that `celltune evaluate` fits to the same training documents.
 Results are stored in --work after every search, so that a repeated call continues. Figures, in
 percentage points, means over the seeds:
+  sets                                   number of data sets
   sets_won, worst_gain, mean_gain        the winner against the better of tfidf_logistic and nb_svm
   sets_won_3, worst_gain_3, mean_gain_3  against the best of these and tfidf_char_logistic
   ensemble_sets_won_3, ...               the ensemble against all three
@@ -51,7 +52,7 @@ def gains(records: Sequence[Record], model: str, against: Sequence[str], score: 
 
 def figures_of(by_set: Mapping[str, Sequence[Record]]) -> dict[str, float]:
     """Return the figures of finished searches."""
-    figures: dict[str, float] = {}
+    figures: dict[str, float] = {"sets": len(by_set)}
     kinds = {
         "": ("winner", BASELINES[:2], "accuracy"),
         "_3": ("winner", BASELINES, "accuracy"),
@@ -161,7 +162,7 @@ def main() -> None:
             )
     print(f"\n{markdown(by_set)}\n")
     details = {key: [asdict(record) for record in records] for key, records in by_set.items()}
-    finish(name, figures_of(by_set), details, keep=len(by_set) == len(SETS))
+    finish(name, figures_of(by_set), details, keep=not arguments.quick)
 
 
 if __name__ == "__main__":
