@@ -31,8 +31,8 @@ BOUNDS = {"float32": 1e-4, "tf32": 5e-3, "bfloat16": 5e-2, "float16": 5e-2}
 MAX_READOUT_BOUNDS = {**BOUNDS, "tf32": 1e-1, "bfloat16": 3e-1, "float16": 3e-1}
 """The same for gradients through the readouts `max` and `max_mean`.
 
-Rounding moves the position of a maximum between states that are almost equal, and the whole gradient
-of that feature moves with it.
+Rounding moves the position of a maximum between states that are almost equal, and the whole
+gradient of that feature moves with it.
 """
 LOSS_SCALE = 1024.0
 """Factor of the loss in float16, as in training, where GradScaler selects it."""
