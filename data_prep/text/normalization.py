@@ -23,7 +23,8 @@ def are_normalized(texts: Iterable[str]) -> bool:
 def come_from_normalized(words: Iterable[str]) -> bool:
     """Return whether words can be those of normalized texts, in their own or in lower case.
 
-    Lower-casing can undo a composition: "J" with a caron has two characters, but "j" with a caron is
-    one, so the word of a normalized text in lower case may not be normalized, while its upper case is.
+    Lower-casing can undo a composition: "J" with a caron has two characters, but "j" with a caron
+    is one. A word of a normalized text in lower case may therefore not be normalized, while its
+    upper case is.
     """
     return all(are_normalized([word]) or are_normalized([word.upper()]) for word in words)

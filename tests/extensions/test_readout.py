@@ -17,7 +17,7 @@ from tests.models.random_data import make_data, make_split
 
 EXAMPLE = example("readout")
 
-exec(EXAMPLE.suite)  # noqa: S102 (defines TestAttention, the contract suite of the example)
+exec(EXAMPLE.suite)  # noqa: S102 (defines TestFocus, the contract suite of the example)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -27,14 +27,14 @@ def _installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def make_trainer() -> Trainer:
-    model = ModelConfig(cell="gru", hidden_size=6, embedding_size=5, readout="attention")
+    model = ModelConfig(cell="gru", hidden_size=6, embedding_size=5, readout="focus")
     data = make_data(make_split(60, 1), make_split(20, 2))
     return Trainer(model, TrainingConfig(batch_size=8, learning_rate=0.03), data, seed=1)
 
 
 def test_config_selects_the_readout_by_name() -> None:
-    with pytest.raises(ValueError, match=r"'atention' is not a readout. Did you mean 'attention'"):
-        ModelConfig(cell="gru", readout="atention")
+    with pytest.raises(ValueError, match=r"'focuss' is not a readout. Did you mean 'focus'"):
+        ModelConfig(cell="gru", readout="focuss")
 
 
 def test_readout_is_trained_and_stored_with_the_model(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_readout_is_trained_and_stored_with_the_model(tmp_path: Path) -> None:
 
 
 def test_diagram_contains_the_weights_of_the_readout() -> None:
-    config = ModelConfig(cell="gru", hidden_size=6, embedding_size=5, readout="attention")
+    config = ModelConfig(cell="gru", hidden_size=6, embedding_size=5, readout="focus")
     classifier = TextClassifier(config, 9, 2)
     boxes = [
         box
@@ -59,5 +59,5 @@ def test_diagram_contains_the_weights_of_the_readout() -> None:
         if box.kind == "readout"
     ]
     assert [(box.description, box.num_weights) for box in boxes] == [
-        ("attention over the words", 6)
+        ("mean, focused by a query", 6)
     ]

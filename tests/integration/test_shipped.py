@@ -33,9 +33,10 @@ def archive(tmp_path: Path) -> Path:
     """A small archive with the layout of the IMDB archive."""
     path = tmp_path / "aclImdb_v1.tar.gz"
     with tarfile.open(path, "w:gz") as tar:
-        for number in range(160):
-            part = "train" if number < 80 else "test"
+        for number in range(200):
+            part = "test" if 80 <= number < 160 else "train"
             folder, rating = ("pos", 9) if number % 2 else ("neg", 2)
+            folder, rating = ("unsup", 0) if number >= 160 else (folder, rating)
             text = " ".join([WORDS[number % 2 == 0], "film number", str(number)] * 3).encode()
             info = tarfile.TarInfo(f"aclImdb/{part}/{folder}/{number}_{rating}.txt")
             info.size = len(text)
@@ -203,8 +204,7 @@ def test_the_commands_of_the_readme_work(
             "--max-epochs 12", "--max-epochs 3"
         )
         line = line.replace("report.html", str(tmp_path / "report.html"))
-        line = line.replace("./sample-model", "sample-model")
-        line = line.replace("sample-model", f"{folder}/sample-model")
+        line = re.sub(r"(\./)?(sample-(model|ensemble|linear))", rf"{folder}/\2", line)
         arguments = shlex.split(line)[1:]
         if arguments[0] == "launch":
             arguments += shlex.split(small)

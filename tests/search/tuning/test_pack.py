@@ -111,7 +111,7 @@ def test_trials_without_a_network_report_what_they_report_alone(
     alone = next(run_trial(tasks[0], wide))
     assert_equal(first[0], alone)
     assert_equal(first[1], alone)
-    assert alone.metrics["parameters"] == 11
+    assert alone.metrics["parameters"] == 12, "11 weights and an intercept"
     continued = replace(tasks[0], restore_from=("epoch-1",))
     assert report_of(pack_of(wide, continued).run_epoch(), 0).epoch == 2
 
