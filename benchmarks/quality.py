@@ -16,7 +16,7 @@ percentage points, means over the seeds:
   sets_won, worst_gain, mean_gain        the winner against the better of tfidf_logistic and nb_svm
   sets_won_3, worst_gain_3, mean_gain_3  against the best of these and tfidf_char_logistic
   ensemble_sets_won_3, ...               the ensemble against all three
-  worst_gain_f1_3, mean_gain_f1_3        macro-F1 instead of accuracy
+  worst_gain_f1_3, mean_gain_f1_3        F1 (macro with more than two classes) instead of accuracy
   best_single, best_ensemble             test accuracy on all of IMDB
   SET_accuracy, SET_ensemble, SET_gain_3, SET_minutes   of each data set; minutes of wall time for
                                          the search, the ensemble and the retraining
