@@ -1,7 +1,7 @@
 """Test accuracy of the winner of a search and of an ensemble, next to linear baselines.
 
 Usage: python benchmarks/quality.py [--quick] [--data FOLDER] [--work FOLDER] [--sets NAME,NAME]
-       [--seeds 2] [--vectors FILE]
+       [--seeds 2] [--vectors FILE] [--set KEY=VALUE ...]
 
 FOLDER contains imdb/train.csv.gz, imdb/test.csv.gz and amazon/amazon_multidomain.csv.gz. The sets
 are the first 2,000, 8,000 and all 25,000 IMDB training reviews in a random order; the first
@@ -114,7 +114,7 @@ def show(record: Record) -> None:
 
 def run(text_set: TextSet, seeds: int, arguments: argparse.Namespace) -> list[Record]:
     """Run the searches of a data set: one for each seed; a single one on all of IMDB."""
-    overrides = QUICK if arguments.quick else ()
+    overrides = (*(QUICK if arguments.quick else ()), *arguments.set)
     if arguments.vectors:
         overrides = (
             *overrides,
@@ -145,6 +145,9 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(s.name for s in SETS))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--vectors", type=Path)
+    parser.add_argument(
+        "--set", action="append", default=[], help="a change of the config, such as a GPU share"
+    )
     arguments = parser.parse_args()
     name = "quality_vectors" if arguments.vectors else "quality"
     arguments.work = arguments.work or REPOSITORY / "build" / (

@@ -81,7 +81,9 @@ def full_models(options: argparse.Namespace) -> list[PublishedModel]:
     return [
         model
         for path in sorted(CONFIGS.glob("*.yaml"))
-        for model in load(path, options.storage, kinds[path.stem.partition("-")[0]] | limit)
+        for model in load(
+            path, options.storage, kinds[path.stem.partition("-")[0]] | limit, options.set
+        )
     ]
 
 
@@ -94,8 +96,10 @@ def small_models(storage: Path) -> list[PublishedModel]:
     ]
 
 
-def load(path: Path, storage: Path, overrides: dict[str, Any]) -> list[PublishedModel]:
-    sets = [f"{key}={value}" for key, value in overrides.items()]
+def load(
+    path: Path, storage: Path, overrides: dict[str, Any], changes: Sequence[str] = ()
+) -> list[PublishedModel]:
+    sets = [*(f"{key}={value}" for key, value in overrides.items()), *changes]
     return load_published_models(path, scale=1.0, overrides=sets, storage=storage)
 
 
@@ -152,6 +156,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="seeds of models that train fast")
     parser.add_argument("--short-minutes", type=float, default=20, help="CPU time of such a model")
     parser.add_argument("--concurrent", type=int, help="models that are trained side by side")
+    parser.add_argument(
+        "--set", action="append", default=[], help="a change of every config, such as a GPU share"
+    )
     parser.add_argument("--time-budget", type=parse_duration, help="such as 90s, 30m or 2h")
     options = parser.parse_args()
     os.environ.setdefault("CELLTUNE_CACHE", str(options.storage / "cache"))

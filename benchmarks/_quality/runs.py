@@ -42,6 +42,8 @@ class Record:
     trials: int = 0
     documents: int = 0
     """Documents in the training and the validation split together."""
+    overrides: list[str] = field(default_factory=list)
+    """Changes of the config besides paths, classes and seeds."""
     log: dict[str, str] = field(default_factory=dict)
     """The last lines that each command printed."""
 
@@ -102,6 +104,7 @@ def search(text_set: TextSet, seed: int, setting: Setting) -> Record:
         text_set.name,
         seed,
         documents=len(pd.read_csv(train)),
+        overrides=list(setting.overrides),
         wall_seconds=wall,
         cpu_seconds=cpu,
         log=log,
