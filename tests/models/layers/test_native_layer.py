@@ -29,7 +29,7 @@ def empty_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pat
     monkeypatch.setenv("CELLTUNE_CACHE", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     native._library.cache_clear()
-    yield tmp_path / "native"
+    yield native_build.libraries_dir()
     native._library.cache_clear()
 
 
