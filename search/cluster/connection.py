@@ -10,7 +10,11 @@ from contextlib import contextmanager
 import ray
 
 from celltune.data_prep.cache import ray_store
-from celltune.search.cluster.ray_internals import autoscaler_node_groups, isolated_job_config
+from celltune.search.cluster.ray_internals import (
+    autoscaler_node_groups,
+    isolated_job_config,
+    worker_environment,
+)
 from celltune.search.config.schema import Resources
 from celltune.search.errors import ResourceError
 from celltune.search.wording import counted, listed
@@ -42,14 +46,15 @@ def connected(address: str | None = None) -> Iterator[None]:
         return
     _check_reachable(address)
     try:
-        ray.init(
-            address=address or "local",
-            namespace=ray_store.NAMESPACE,
-            job_config=isolated_job_config(),
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **({} if address else {"include_dashboard": False}),
-        )
+        with worker_environment():
+            ray.init(
+                address=address or "local",
+                namespace=ray_store.NAMESPACE,
+                job_config=isolated_job_config(),
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **({} if address else {"include_dashboard": False}),
+            )
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise _unreachable(address, error) from error
     except BaseException:

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from celltune.import_path import PYTHONPATH, written_entries
+
 READ_AT_IMPORT = {
     # The raylet's messages go to Ray's log files instead of the driver's output.
     "RAY_DEDUP_LOGS_SKIP_REGEX": "^",
@@ -73,6 +75,17 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def worker_environment() -> Iterator[None]:
+    """Set what the workers of a cluster inherit that is started inside of the context.
+
+    An empty entry of `PYTHONPATH` would put the driver's working directory on their import path.
+    """
+    value = os.environ.get(PYTHONPATH)
+    with _environment({} if value is None else {PYTHONPATH: written_entries(value)}):
+        yield
 
 
 def isolated_job_config() -> Any:

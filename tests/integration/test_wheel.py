@@ -16,8 +16,13 @@ from tests.integration.conftest import REPOSITORY
 from tests.integration.test_engine import CONFIG
 
 SOURCES = ("api", "search", "models", "data_prep", "pyproject.toml", "README.md")
-SHADOWING_MODULES = ("celltune", "random")
-SHADOWING_PACKAGES = ("api", "search", "models", "data_prep")
+SHADOWING_MODULES = ("celltune", "random", "numpy", "torch", "ray", "search")
+SHADOWING_PACKAGES = ("api", "models", "data_prep", "pydantic")
+PLANTED = """
+from pathlib import Path
+Path(__file__).with_name("executed").touch()
+raise RuntimeError(__file__)
+"""
 
 
 def pip(*arguments: object) -> None:
@@ -52,33 +57,47 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder whose modules have the names of celltune's own and of the standard library's."""
+    """A folder whose modules have the names of celltune's own and of installed packages.
+
+    Each of them leaves a file `executed` in its folder when it is imported.
+    """
     folder = tmp_path / "project"
     for name in SHADOWING_PACKAGES:
         (folder / name).mkdir(parents=True)
-        (folder / name / "__init__.py").write_text("raise RuntimeError(__file__)")
+        (folder / name / "__init__.py").write_text(PLANTED)
     for name in SHADOWING_MODULES:
-        (folder / f"{name}.py").write_text("raise RuntimeError(__file__)")
+        (folder / f"{name}.py").write_text(PLANTED)
     config = {**CONFIG, "budget": {"trials": 2, "max_epochs": 1}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
 
 
-def test_workers_do_not_import_from_the_working_directory(
+def test_nothing_is_imported_from_the_working_directory(
     python: Path, project: Path, env: dict[str, str]
 ) -> None:
-    env.pop("PYTHONPATH", None)
-
-    def run(*command: str | Path, cwd: Path) -> str:
+    def run(*command: str | Path, cwd: Path, **changes: str) -> str:
         done = subprocess.run(
-            command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240, check=False
+            command,
+            cwd=cwd,
+            env={**env, **changes},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stderr == ""
         return done.stdout
 
+    env.pop("PYTHONPATH", None)
     installed = run(python, "-c", "import celltune; print(celltune.__file__)", cwd=python.parent)
     assert Path(installed).is_relative_to(python.parents[1])
-    run(python.with_name("celltune"), "launch", "config.yaml", cwd=project)
+    command = python.with_name("celltune")
+    run(command, "launch", "config.yaml", cwd=project)
     state = find_experiment("demo", Path(env["CELLTUNE_STORAGE"])).state()
     assert state.count("completed") == 2
+    # Python itself finds celltune on the same path, so it cannot be shadowed in these cases.
+    (project / "celltune.py").unlink()
+    assert "demo" in run(command, "list", cwd=project, PYTHONPATH=":/nowhere")
+    assert "demo" in run(python, "-m", "celltune", "list", cwd=project)
+    assert not list(project.rglob("executed"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 from typing import Any
 
@@ -57,6 +58,20 @@ def test_a_local_ray_that_cannot_start_is_reported(monkeypatch: pytest.MonkeyPat
         connected(),
     ):
         pass
+
+
+@pytest.mark.usefixtures("_not_connected")
+def test_workers_of_a_local_ray_inherit_no_empty_entry_of_the_import_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inherited = []
+    monkeypatch.setattr(ray, "init", lambda **_: inherited.append(os.environ["PYTHONPATH"]))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setenv("PYTHONPATH", ":/written")
+    with connected():
+        pass
+    assert inherited == ["/written"]
+    assert os.environ["PYTHONPATH"] == ":/written"
 
 
 @pytest.mark.parametrize(
