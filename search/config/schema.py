@@ -30,13 +30,9 @@ from celltune.search.config.settings import (
 )
 from celltune.search.config.space import Space
 from celltune.search.config.space_parsing import parse_first_trials, parse_space
+from celltune.search.ledger.fields import NAME, NAME_RULE
 from celltune.search.objective import objective_metric
 from celltune.search.types import ParameterValue, is_wide_only
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""Pattern of an experiment's name, which is also the name of its folder."""
-NAME_RULE = "Use up to 100 letters, digits, '.', '_' and '-', starting with a letter or digit."
-"""The pattern in words, for messages."""
 
 
 class Budget(BaseModel):

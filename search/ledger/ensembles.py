@@ -7,6 +7,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from celltune.search.ledger.fields import (
+    CheckpointName,
+    Count,
+    ExperimentName,
+    Loss,
+    Positive,
+    Share,
+)
 from celltune.search.types import Finite, ParameterValue
 
 _RECORD = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
@@ -20,25 +28,25 @@ class EnsembleMember(BaseModel):
 
     model_config = _RECORD
 
-    experiment: str | None = None
+    experiment: ExperimentName | None = None
     """Name of the member's experiment, in the same storage; None: the experiment of the ledger,
     which may be renamed."""
-    number: int = Field(ge=0)
+    number: Count
     """Number of the trial in its experiment."""
-    epoch: int = Field(ge=1)
-    checkpoint: str
+    epoch: Positive
+    checkpoint: CheckpointName
     """Name of the checkpoint in the trial's folder."""
     weight: Annotated[float, Field(gt=0, le=1)]
     """Weight of the member's probabilities in the average."""
     params: dict[str, ParameterValue]
     """Hyperparameters of the trial."""
-    parameters: int
+    parameters: Count
     """Number of parameters of the model."""
-    wide_parameters: int = 0
+    wide_parameters: Count = 0
     """Number of these that belong to the wide part, which all members share. Older releases did not
     count them for a network on top of the wide part."""
-    valid_loss: Finite
-    valid_accuracy: Finite
+    valid_loss: Loss
+    valid_accuracy: Share
 
 
 def total_parameters(members: Sequence[EnsembleMember]) -> int:
@@ -55,12 +63,12 @@ class ValidScores(BaseModel):
 
     model_config = _RECORD
 
-    loss: Finite
-    accuracy: Finite
-    estimated_loss: Finite
+    loss: Loss
+    accuracy: Share
+    estimated_loss: Loss
     """Estimate without the bias of the selection: the selection is repeated without each fold of
     the documents, and its result is scored on this fold."""
-    estimated_accuracy: Finite
+    estimated_accuracy: Share
 
 
 class Gain(BaseModel):

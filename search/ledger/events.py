@@ -6,19 +6,42 @@ never change the meaning of a field, so that they can read every older ledger.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
 from celltune.search.ledger.ensembles import EnsembleMember, Gain, ValidScores, check_weights
+from celltune.search.ledger.fields import (
+    Amount,
+    CheckpointName,
+    Count,
+    ExperimentName,
+    Fingerprint,
+    Loss,
+    Metrics,
+    Positive,
+    Share,
+    Time,
+)
+from celltune.search.ledger.scores import check_scores
 from celltune.search.types import Finite, Metric, ParameterValue, TrainingSplits
+
+SCHEMA_VERSION = 2
+"""The format of new ledgers. 1: lines are not bound to their experiment."""
 
 
 class _Event(BaseModel):
     # Unknown fields, written by a newer release, are ignored.
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
-    at: float
+    at: Time
     """Time of writing: seconds since 1970 by the driver's clock. No order depends on it."""
 
 
@@ -26,18 +49,32 @@ class ExperimentCreated(_Event):
     """The experiment was created; always the first event."""
 
     event: Literal["experiment_created"] = "experiment_created"
-    schema_version: int = 1
-    fingerprint: str
+    schema_version: Annotated[int, Field(ge=1)] = 1
+    experiment_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
+    """Random id of the experiment, to which the checksums of all later lines are bound; None in
+    ledgers of older releases."""
+    fingerprint: Fingerprint
     """Fingerprint of the prepared data. A resume with other data is rejected."""
-    valid_reviews: int | None = None
+    config: dict[str, Any] | None = None
+    """The resolved config, with all defaults; None in ledgers of older releases."""
+    config_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """SHA-256 of the config's file as it was written."""
+    valid_reviews: Count | None = None
     """Number of documents in the valid split; None in ledgers of older releases."""
     majority_class: str | None = None
     """Most frequent class of the train split; None in ledgers of older releases."""
-    majority_accuracy: float | None = None
+    majority_accuracy: Share | None = None
     """Its share of the valid split: the accuracy of a model that always predicts it."""
-    wide_accuracy: float | None = None
+    wide_accuracy: Share | None = None
     """Accuracy of the wide part alone on the valid split; None if the data has no wide part, and in
     ledgers of older releases."""
+
+    @field_validator("schema_version")
+    @classmethod
+    def _check_version(cls, version: int) -> int:
+        if version > SCHEMA_VERSION:
+            raise ValueError("a newer release of celltune wrote this ledger; install it")
+        return version
 
 
 class RunStarted(_Event):
@@ -49,7 +86,7 @@ class RunStarted(_Event):
     celltune: str
     """Version of celltune."""
     host: str
-    pid: int
+    pid: Count
     versions: dict[str, str] = {}
     """Versions of Python and of the libraries that affect the results, by name."""
 
@@ -59,12 +96,12 @@ class BaselineValidated(_Event):
 
     event: Literal["baseline_validated"] = "baseline_validated"
     name: str
-    valid_accuracy: float
-    valid_macro_f1: float
+    valid_accuracy: Share
+    valid_macro_f1: Share
     """Mean of the F1 scores of the classes that occur in the validation split."""
-    valid_loss: Finite | None = None
+    valid_loss: Loss | None = None
     """Mean cross-entropy (natural logarithm); None if the model gives no probabilities."""
-    seconds: float
+    seconds: Amount
     """Time for counting n-grams and fitting."""
 
 
@@ -72,10 +109,10 @@ class TrialCreated(_Event):
     """A trial was proposed. Trials are numbered from 0 in the order of the ledger."""
 
     event: Literal["trial_created"] = "trial_created"
-    number: int
+    number: Count
     params: dict[str, ParameterValue]
     """Values of all hyperparameters that are active in this trial, sampled or fixed."""
-    max_epochs: int
+    max_epochs: Positive
     """Number of epochs after which the trial is completed."""
 
 
@@ -83,11 +120,11 @@ class EpochReported(_Event):
     """A trial finished an epoch. Its checkpoint was saved before the event."""
 
     event: Literal["epoch_reported"] = "epoch_reported"
-    number: int
-    epoch: int
+    number: Count
+    epoch: Positive
     """Number of epochs trained so far, starting at 1."""
-    metrics: dict[str, Finite]
-    checkpoint: str | None
+    metrics: Metrics
+    checkpoint: CheckpointName | None
     """Name of the checkpoint within the trial's folder; None if none was saved."""
 
 
@@ -95,7 +132,7 @@ class TrialStopped(_Event):
     """A trial ended as planned: it trained all its epochs, or was stopped early (pruned)."""
 
     event: Literal["trial_stopped"] = "trial_stopped"
-    number: int
+    number: Count
     reason: Literal["completed", "pruned"]
 
 
@@ -103,7 +140,7 @@ class TrialFailed(_Event):
     """A trial failed; the search continues."""
 
     event: Literal["trial_failed"] = "trial_failed"
-    number: int
+    number: Count
     error: str
     """Description of the error in one sentence."""
     details: str = ""
@@ -139,7 +176,7 @@ class WorkerLost(_Event):
     """
 
     event: Literal["worker_lost"] = "worker_lost"
-    number: int
+    number: Count
     error: str
     """Description of the error in one sentence."""
     cause: Cause = "lost"
@@ -151,14 +188,14 @@ class BudgetChanged(_Event):
     """The budget was changed. It replaces the one in the config for all later events."""
 
     event: Literal["budget_changed"] = "budget_changed"
-    trials: int
-    max_epochs: int
+    trials: Positive
+    max_epochs: Positive
     target: Finite | None = None
-    patience: int | None = None
-    extended: list[int] = []
+    patience: Positive | None = None
+    extended: list[Count] = []
     """Numbers of unfinished, completed and pruned trials that continue up to the new
     `max_epochs`."""
-    retried: list[int] = []
+    retried: list[Count] = []
     """Numbers of failed trials that are retried from their newest checkpoints."""
 
 
@@ -167,12 +204,12 @@ class PriorTrial(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
-    number: int
+    number: Count
     """Number in the earlier search."""
     params: dict[str, ParameterValue]
     """Values of the hyperparameters that the new search samples."""
     status: Literal["completed", "pruned"]
-    values: dict[int, Finite]
+    values: dict[Positive, Finite]
     """The new search's metric by epoch."""
 
 
@@ -183,7 +220,7 @@ class WarmStarted(_Event):
     origin: str
     """Name of the earlier experiment."""
     trials: list[PriorTrial]
-    outside: int
+    outside: Count
     """Number of its trials that were omitted because they are outside of the new space."""
     parameters_left_out: list[str]
     """Names of its hyperparameters that the new search does not sample."""
@@ -212,7 +249,7 @@ class TestSplitRead(_Event):
     event: Literal["test_split_read"] = "test_split_read"
     reader: str
     """Description of what is evaluated on it."""
-    reviews: int
+    reviews: Count
     """Number of documents in the test split."""
 
 
@@ -221,7 +258,7 @@ class _Evaluated(_Event):
 
     on: TrainingSplits
     """Splits that the model was trained on."""
-    metrics: dict[str, Finite]
+    metrics: Metrics
     """Scores of the final model, without dropout, and costs: train_accuracy, test_loss (mean,
     natural logarithm), test_f1 (of class 1, or macro with more than two classes; older releases
     counted classes without a test document as 0, so readers derive it from the confusion matrix),
@@ -236,17 +273,23 @@ class _Evaluated(_Event):
     """The same for the test split."""
     test_outcomes: str
     """Outcome for each test document (see `celltune.search.metrics.pack_outcomes`)."""
-    test_fingerprint: str
+    test_fingerprint: Fingerprint
     """Fingerprint of the test split."""
+
+    @model_validator(mode="after")
+    def _check_scores(self) -> _Evaluated:
+        matrices = {"train": self.train_confusion, "test": self.test_confusion}
+        check_scores(self.classes, matrices, self.test_outcomes, self.metrics)
+        return self
 
 
 class EvaluationReported(_Evaluated):
     """A retraining was evaluated: a trial's hyperparameters, from scratch, with another seed."""
 
     event: Literal["evaluation_reported"] = "evaluation_reported"
-    number: int
-    seed: int
-    epoch: int
+    number: Count
+    seed: Count
+    epoch: Positive
     """Epoch whose weights were evaluated."""
 
 
@@ -254,8 +297,8 @@ class EvaluationFailed(_Event):
     """A retraining of a trial failed. The next evaluation tries it again."""
 
     event: Literal["evaluation_failed"] = "evaluation_failed"
-    number: int
-    seed: int
+    number: Count
+    seed: Count
     on: TrainingSplits
     error: str
     """Description of the error in one sentence."""
@@ -275,9 +318,9 @@ class EnsembleSelected(_Event):
     """
 
     event: Literal["ensemble_selected"] = "ensemble_selected"
-    fingerprint: str
+    fingerprint: Fingerprint
     """Fingerprint of the prepared data of all members."""
-    size: int = Field(ge=1)
+    size: Positive
     """Requested number of members, counting a member as often as it was selected."""
     members: list[EnsembleMember] = Field(min_length=1)
     """The members, the largest weight first. Weights sum to 1."""
@@ -285,11 +328,11 @@ class EnsembleSelected(_Event):
     """The best single candidate by `metric`, with a weight of 1."""
     metric: Metric
     """Metric by which the best candidate was chosen. Members are selected by cross-entropy."""
-    candidates: int
+    candidates: Positive
     """Number of models that were considered."""
-    documents: int
+    documents: Positive
     """Number of validation documents that the selection used."""
-    folds: int
+    folds: Positive
     """Number of folds of the unbiased estimates."""
     ensemble: ValidScores
     single: ValidScores
@@ -313,9 +356,9 @@ class CheckpointsKept(_Event):
     """
 
     event: Literal["checkpoints_kept"] = "checkpoints_kept"
-    owner: str
+    owner: ExperimentName
     """Name of the experiment that the ensemble belongs to, in the same storage."""
-    checkpoints: dict[int, list[str]]
+    checkpoints: dict[Count, list[CheckpointName]]
     """Names of the checkpoints by the number of their trial; empty: none are needed any more."""
 
 

@@ -4,9 +4,15 @@ One event per line::
 
     {"n": 3, "crc": "8f0c2e11", "data": {"event": "epoch_reported", ...}}\n
 
-`n` counts lines from 0. `crc` is the CRC-32 of `n` and the JSON text of `data`, so that a line that
-was truncated, altered, lost or duplicated is detected. A line is durable once `fsync`, or the
-upload of its object, has returned.
+`n` counts lines from 0. `crc` is the CRC-32 of the experiment's id, `n` and the JSON text of
+`data`, so that a line that was truncated, altered, lost, duplicated or copied from another
+experiment is detected. The first line contains the id, so its own checksum is without it. Ledgers
+of older releases have no id and stay as they are. A line is durable once `fsync`, or the upload of
+its object, has returned.
+
+The checksums find accidents, not forgeries: whoever writes a line can compute its checksum.
+Therefore every event is validated when it is read (`fields`, `scores`), and again with the events
+before it (`state`).
 
 A process that dies while writing leaves at most one torn line, which is the last one and has no
 `\n`. Readers ignore it and the next writer removes it. Damage in a line that ends with `\n` is
@@ -21,8 +27,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from celltune.data_prep.io.regular import open_regular
 from celltune.search.errors import LedgerError
-from celltune.search.ledger.codec import decode_lines, encode
+from celltune.search.ledger.codec import UNBOUND, binding_of, decode_lines, encode_lines
 from celltune.search.ledger.events import Event
 
 
@@ -32,12 +39,17 @@ def read(path: Path) -> list[Event]:
     Raises:
         LedgerError: the file cannot be read, or a line is damaged.
     """
-    return decode_lines(_read_bytes(path), path)[0]
-
-
-def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return _decode(path)[0]
+    except LedgerError:
+        # A torn line that its next writer replaces while it is read looks like damage, once.
+        return _decode(path)[0]
+
+
+def _decode(path: Path) -> tuple[list[Event], int]:
+    try:
+        with open_regular(path, follow=False) as file:
+            return decode_lines(file, path)
     except OSError as error:
         raise LedgerError(f"The ledger {path} cannot be read: {error.strerror}.") from error
 
@@ -93,8 +105,13 @@ class LedgerFile:
 
     def open(self) -> list[Event]:
         """Open or create the file, and remove a torn last line."""
-        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        events, complete_bytes = decode_lines(_read_bytes(self._path), self._path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        self._handle = os.open(self._path, flags, 0o644)
+        try:
+            events, complete_bytes = _decode(self._path)
+        except LedgerError:
+            self.close()
+            raise
         if complete_bytes < os.fstat(self._handle).st_size:
             os.ftruncate(self._handle, complete_bytes)
             os.fsync(self._handle)
@@ -133,7 +150,8 @@ class Ledger:
         try:
             self._events = self._lines.open()
         except OSError as error:
-            raise self._error(error) from error
+            raise self._error(error.strerror) from error
+        self._binding = binding_of(self._events[0]) if self._events else UNBOUND
 
     @property
     def events(self) -> list[Event]:
@@ -152,20 +170,25 @@ class Ledger:
         if self._failure is not None:
             raise self._failure
         first = len(self._events)
-        data = b"".join(encode(first + index, event) for index, event in enumerate(events))
+        try:
+            data = encode_lines(first, events, self._binding)
+        except ValueError as error:
+            raise self._error(error) from error
         try:
             self._lines.write(first, len(events), data)
         except OSError as error:
-            self._failure = self._error(error)
+            self._failure = self._error(error.strerror)
             raise self._failure from error
         except LedgerError as error:
             self._failure = error
             raise
+        if first == 0:
+            self._binding = binding_of(events[0])
         self._events.extend(events)
 
-    def _error(self, error: OSError) -> LedgerError:
+    def _error(self, reason: object) -> LedgerError:
         return LedgerError(
-            f"The ledger {self._lines.location} cannot be written: {error.strerror}. All events "
+            f"The ledger {self._lines.location} cannot be written: {reason}. All events "
             "that were acknowledged before are safe. Free disk space or fix the permissions, then "
             "resume the experiment."
         )

@@ -161,7 +161,8 @@ class ExperimentState:
         return self.trials[number]
 
     def _update_ensemble(self, event: EnsembleSelected | EnsembleReported) -> None:
-        for member in event.members:
+        best = [event.best] if isinstance(event, EnsembleSelected) else []
+        for member in [*event.members, *best]:
             if member.experiment is None and member.epoch > self._trial(member.number).epochs_done:
                 raise ValueError(
                     f"a member of the ensemble is epoch {member.epoch} of trial {member.number}, "
@@ -210,6 +211,10 @@ class ExperimentState:
             if event.epoch != trial.epochs_done + 1:
                 raise ValueError(
                     f"trial {event.number} reports epoch {event.epoch} after {trial.epochs_done}"
+                )
+            if event.epoch > trial.max_epochs:
+                raise ValueError(
+                    f"trial {event.number} reports epoch {event.epoch} of {trial.max_epochs}"
                 )
             trial.epochs.append(event)
         elif isinstance(event, TrialStopped):

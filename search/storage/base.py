@@ -26,9 +26,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 from typing import Protocol
 
-from celltune.search.config.schema import NAME, SearchConfig
+from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ExperimentError
 from celltune.search.ledger.events import Event
+from celltune.search.ledger.fields import NAME
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.checkpoints import Checkpoints

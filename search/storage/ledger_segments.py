@@ -18,6 +18,7 @@ both exist and readers use the merged one.
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 from collections.abc import Iterable, Sequence
@@ -25,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from celltune.search.errors import LedgerError
-from celltune.search.ledger.codec import decode_lines
+from celltune.search.ledger.codec import UNBOUND, binding_of, decode_lines
 from celltune.search.ledger.events import Event
 from celltune.search.storage.lease import Lease
 from celltune.search.storage.object_path import ObjectPath
@@ -38,7 +39,7 @@ PARALLEL_REQUESTS = 16
 """Number of simultaneous requests to the store."""
 _READ_ATTEMPTS = 5
 
-_NAME = re.compile(r"(\d{10})-(\d{6,})-(\d{8})(-merged)?\.jsonl")
+_NAME = re.compile(r"(\d{10})-(\d{6,10})-(\d{8})(-merged)?\.jsonl")
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,7 @@ def _read_segments(prefix: ObjectPath) -> list[tuple[Segment, bytes, list[Event]
                 contents = _download(prefix, segments)
             except FileNotFoundError:
                 continue  # A segment was merged after it was listed.
-            return [
-                (segment, content, _decode(prefix, segment, content))
-                for segment, content in zip(segments, contents, strict=True)
-            ]
+            return _decoded(prefix, segments, contents)
     except OSError as error:
         raise LedgerError(f"The ledger {prefix} cannot be read: {error.strerror}.") from error
     raise LedgerError(
@@ -143,9 +141,23 @@ def _download(prefix: ObjectPath, segments: Sequence[Segment]) -> list[bytes]:
         return list(pool.map(lambda segment: (prefix / segment.name).read_bytes(), segments))
 
 
-def _decode(prefix: ObjectPath, segment: Segment, content: bytes) -> list[Event]:
-    events, decoded_bytes = decode_lines(content, prefix / segment.name, segment.first)
-    if decoded_bytes != len(content) or len(events) != segment.count:
+def _decoded(
+    prefix: ObjectPath, segments: Sequence[Segment], contents: Sequence[bytes]
+) -> list[tuple[Segment, bytes, list[Event]]]:
+    decoded: list[tuple[Segment, bytes, list[Event]]] = []
+    binding = UNBOUND
+    for segment, content in zip(segments, contents, strict=True):
+        events = _decode(prefix, segment, content, binding)
+        if segment.first == 0:
+            binding = binding_of(events[0])
+        decoded.append((segment, content, events))
+    return decoded
+
+
+def _decode(prefix: ObjectPath, segment: Segment, content: bytes, binding: int) -> list[Event]:
+    source, location = io.BytesIO(content), prefix / segment.name
+    events, decoded_bytes = decode_lines(source, location, segment.first, binding)
+    if not events or decoded_bytes != len(content) or len(events) != segment.count:
         problem = f"it has {len(events)} complete lines instead of {segment.count}"
         raise _damage_error(prefix, problem, segment)
     return events

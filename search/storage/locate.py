@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 from celltune.registry import ExtensionError
-from celltune.search.config.schema import NAME, NAME_RULE
 from celltune.search.errors import ExperimentError
 from celltune.search.extensions import STORAGES
+from celltune.search.ledger.fields import NAME, NAME_RULE
 from celltune.search.storage.base import Experiment, Storage
 from celltune.spelling import closest_match
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celltune.search.ledger.ensembles import EnsembleMember, Gain, ValidScores
 from celltune.search.ledger.events import EnsembleReported, EnsembleSelected
+from tests.search.outcomes import packed_outcomes
 
 
 def member(number: int = 0, epoch: int = 1, **values: object) -> EnsembleMember:
@@ -49,6 +50,6 @@ def scored(*members: EnsembleMember) -> EnsembleReported:
         classes=["a", "b"],
         train_confusion=[],
         test_confusion=[[4, 1], [1, 4]],
-        test_outcomes="",
+        test_outcomes=packed_outcomes([[4, 1], [1, 4]]),
         test_fingerprint="t",
     )

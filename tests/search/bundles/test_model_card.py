@@ -21,6 +21,7 @@ from celltune.search.ledger.events import (
 from celltune.search.objective import VALID_ACCURACY
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.wording import percent_text
+from tests.search.outcomes import packed_outcomes
 
 GOOD, BAD = "the plot was great .", "the plot was awful ."
 
@@ -115,6 +116,9 @@ def test_model_card_reports_the_metric_of_another_package(
 
 
 def evaluation(test_accuracy: float, seed: int) -> EvaluationReported:
+    """Return a result on 100 documents, 50 of each class."""
+    correct = round(100 * test_accuracy)
+    matrix = [[correct - 50, 100 - correct], [0, 50]]
     return EvaluationReported(
         at=9.0,
         number=0,
@@ -124,8 +128,8 @@ def evaluation(test_accuracy: float, seed: int) -> EvaluationReported:
         metrics={"test_accuracy": test_accuracy},
         classes=["negative", "positive"],
         train_confusion=[],
-        test_confusion=[[30, 20], [0, 50]],
-        test_outcomes="",
+        test_confusion=matrix,
+        test_outcomes=packed_outcomes(matrix),
         test_fingerprint="",
     )
 

@@ -148,7 +148,11 @@ def test_export_study_rejects_an_existing_study(celltune: Celltune) -> None:
 
 
 def test_a_full_disk_is_reported(celltune: Celltune, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(handle: int, mode: str) -> None:
+    real = os.fdopen
+
+    def full(handle: int, mode: str) -> object:
+        if mode == "rb":
+            return real(handle, mode)
         os.close(handle)
         raise OSError(28, "No space left on device")
 

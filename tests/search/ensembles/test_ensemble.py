@@ -179,15 +179,16 @@ def test_retention_keeps_members(small: LocalExperiment) -> None:
             at=1.0,
             number=member.number,
             epoch=epoch,
-            metrics={"valid_accuracy": 1.0 + epoch, "valid_loss": 0.0},
+            metrics={"valid_accuracy": 0.0, "valid_loss": 1e-9 / epoch},
             checkpoint=f"epoch-{epoch}",
         )
         for epoch in range(4, 7)
     ]
     state = small.state()
-    state.trials[member.number].status = "unfinished"
+    trial = state.trials[member.number]
+    trial.status, trial.max_epochs = "unfinished", 6
     folder = small.checkpoints(member.number).folder
-    retention = CheckpointRetention(small, "valid_accuracy")
+    retention = CheckpointRetention(small, "valid_loss")
     for report in later:
         shutil.copytree(folder / member.checkpoint, folder / f"epoch-{report.epoch}")
         state.apply(report)

@@ -139,7 +139,12 @@ def test_f1_of_older_ledgers_is_derived_from_the_confusion_matrices() -> None:
         **{
             **fields,
             "classes": ["a", "b", "c"],
-            "metrics": {**fields["metrics"], "test_f1": 0.58, "train_f1": 0.59},
+            "metrics": {
+                **fields["metrics"],
+                "test_accuracy": 0.9,
+                "test_f1": 0.58,
+                "train_f1": 0.59,
+            },
             "train_confusion": [[9, 1, 0], [1, 9, 0], [0, 0, 10]],
             "test_confusion": [[9, 1, 0], [1, 9, 0], [0, 0, 0]],
             "test_outcomes": pack_outcomes(np.repeat([0, 1, 3, 4], [9, 1, 1, 9])),

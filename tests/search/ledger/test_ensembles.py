@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from celltune.search.ledger.codec import _checksum, decode, encode
+from celltune.search.ledger.codec import checksum, decode, encode
 from celltune.search.ledger.ensembles import EnsembleMember, Gain, total_parameters
 from celltune.search.ledger.events import CheckpointsKept, EpochReported, TrialCreated
 from celltune.search.ledger.state import ExperimentState
@@ -16,7 +16,7 @@ TRIAL = [
 
 
 def test_the_latest_ensemble_counts_and_keeps_its_checkpoints() -> None:
-    own, foreign = member(weight=0.5), member(weight=0.5, experiment="b", checkpoint="theirs")
+    own, foreign = member(weight=0.5), member(weight=0.5, experiment="b", checkpoint="epoch-9")
     state = ExperimentState([*TRIAL, selected(own, foreign)])
     assert state.members_of_ensembles(0) == {"epoch-1"}
     assert state.members_of_ensembles(1) == set()
@@ -86,12 +86,12 @@ def test_events_of_ensembles_are_decoded_as_they_were_encoded() -> None:
         CheckpointsKept(at=0.0, owner="b", checkpoints={3: ["epoch-1"]}),
         scored(member()),
     ):
-        assert decode(0, encode(0, event)[:-1]) == event
+        assert decode(1, encode(1, event)[:-1]) == event
 
 
 def test_a_recorded_ensemble_with_wrong_weights_is_damage() -> None:
-    line = encode(0, selected(member())).replace(b'"weight":1.0', b'"weight":0.4')
+    line = encode(1, selected(member())).replace(b'"weight":1.0', b'"weight":0.4')
     data = line[line.index(b'"data": ') + 8 : -2]
-    forged = b'{"n": 0, "crc": "%b", "data": %b}' % (_checksum(0, data), data)
-    with pytest.raises(ValueError, match=r"not an event \(ensemble_selected.members: .* 0.4 inst"):
-        decode(0, forged)
+    forged = b'{"n": 1, "crc": "%b", "data": %b}' % (checksum(1, data), data)
+    with pytest.raises(ValueError, match=r"not a valid event \(.*members: .* 0.4 inst"):
+        decode(1, forged)
