@@ -35,6 +35,9 @@ def printable(text: object, limit: int | None = None) -> str:
     """
     shown = text if isinstance(text, str) else _converted(text)
     if limit is None:
+        # Most texts need no escape, and this test takes a tenth of the time of a search.
+        if shown.isascii() and shown.isprintable():
+            return shown
         return _UNSAFE.sub(_escape, shown)
     # An escape is never shorter than its character, so the rest cannot be part of the result.
     escaped = _UNSAFE.sub(_escape, shown[: limit + 1])

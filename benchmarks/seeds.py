@@ -173,7 +173,7 @@ def main() -> None:
     models = full_models(options)
     comparison = train(models, options)
     if comparison.reason is not None:
-        print(describe_rest(comparison, shlex.join(["python", *sys.argv])))
+        print(*describe_rest(comparison, shlex.join(["python", *sys.argv])), sep="\n")
     finish("seeds", *results(summarize(models, options.seeds)), keep=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from celltune.printable import printable, quoted
 from celltune.search.objective import objective_metric
 from celltune.search.types import Metric, ParameterValue, is_wide_only
 
@@ -28,7 +29,7 @@ def describe_params(params: Mapping[str, ParameterValue]) -> str:
     if is_wide_only(params):
         return WIDE_ONLY
     remaining = dict(params)
-    size = f"{remaining.pop('cell', '')} {remaining.pop('hidden_size', '')}".strip()
+    size = f"{_short(remaining.pop('cell', ''))} {_short(remaining.pop('hidden_size', ''))}".strip()
     layers = remaining.pop("num_layers", None)
     architecture = [
         f"{size}x{layers}" if layers is not None else size,
@@ -37,7 +38,7 @@ def describe_params(params: Mapping[str, ParameterValue]) -> str:
     # The learning rate comes first because a narrow terminal cuts the end of the line.
     first = {name: remaining.pop(name) for name in _ABBREVIATIONS if name in remaining}
     named = {**{_ABBREVIATIONS[name]: value for name, value in first.items()}, **remaining}
-    others = (f"{name} {_short(value)}" for name, value in named.items())
+    others = (f"{printable(name)} {_short(value)}" for name, value in named.items())
     return ", ".join(filter(None, [" ".join(filter(None, architecture)), *others]))
 
 
@@ -83,7 +84,7 @@ def common_params(trials: Sequence[Mapping[str, ParameterValue]]) -> dict[str, P
 
 
 def _short(value: ParameterValue) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else printable(value)
 
 
 def metric_text(metric: Metric, value: float | None) -> str:
@@ -170,7 +171,7 @@ def describe_majority(label: str | None, accuracy: float | None) -> str:
     if label is None or accuracy is None:
         return ""
     return (
-        f"Always predicting the majority class '{single_line(label)}' has a validation accuracy of "
+        f"Always predicting the majority class {quoted(label)} has a validation accuracy of "
         f"{percent_text(accuracy)}."
     )
 
@@ -197,8 +198,3 @@ def listed(texts: Sequence[str], conjunction: str = "and") -> str:
     """Join texts to a list in a sentence: `a, b and c`."""
     *first, last = texts
     return f" {conjunction} ".join(filter(None, [", ".join(first), last]))
-
-
-def single_line(text: str) -> str:
-    """Return the text on one line, without characters that control a terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -33,6 +33,7 @@ from celltune.data_prep.sources.table_readers import (
     format_of,
 )
 from celltune.data_prep.types import Progress
+from celltune.printable import quoted
 
 if TYPE_CHECKING:
     from celltune.data_prep.config import DataConfig
@@ -143,7 +144,7 @@ class TableSource(FileSource):
     @classmethod
     def provenance(cls, config: DataConfig) -> Provenance:
         """Return the format and name of the file; its terms are unknown."""
-        name = f" named `{config.path.name}`" if config.path else ""
+        name = f" named {quoted(config.path.name)}" if config.path else ""
         return Provenance(f"a {config.source} file{name}", OWN_DATA_TERMS)
 
     @property

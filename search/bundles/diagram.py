@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celltune.models.config import ModelConfig
+from celltune.printable import printable
 from celltune.search.bundles.bundle import check_alone, is_bundle, load_classifier_of
 from celltune.search.config.loading import resolve
 from celltune.search.config.space import Choice, Dimension, model_and_training
@@ -34,6 +36,8 @@ _BOX_WIDTH, _BOX_HEIGHT = 3.5, 0.78
 """Size of a box, in inches."""
 _GAP = 0.46
 """Distance between two boxes, in inches."""
+_LONGEST_TEXT = 120
+"""Characters of a line of text."""
 _LINEAR = "linear, with naive Bayes log-count ratios"
 _NGRAMS = "n-grams of the whole text"
 
@@ -143,12 +147,14 @@ class Diagram:
         # A config or a bundle does not tell the number of weights of the wide part.
         beside = " and the wide part" if has_wide and not self.wide_weights else ""
         subtitle = ", ".join(text for text in (f"{total:,} weights{beside}", self.note) if text)
-        centered = {"ha": "center", "va": "center"}
-        axes.text(width / 2, 0.3, self.title, size=12, weight="bold", **centered)
-        axes.text(width / 2, 0.58, subtitle, size=8.5, color="#555555", **centered)
+        _write(axes, width / 2, 0.3, self.title, size=12, weight="bold")
+        _write(axes, width / 2, 0.58, subtitle, size=8.5, color="#555555")
         _draw_stages(axes, stages, width)
         content = io.BytesIO()
-        figure.savefig(content, format=picture_format, dpi=150)
+        with warnings.catch_warnings():
+            # A name may contain letters that the font lacks; they are drawn as boxes.
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
+            figure.savefig(content, format=picture_format, dpi=150)
         return content.getvalue()
 
 
@@ -348,7 +354,7 @@ def _draw_arrows(
         for end in ends:
             arrow = {"arrowstyle": "-|>", "lw": 1}
             axes.annotate("", (end, top), (start, top - _GAP), arrowprops=arrow)
-    axes.text(max(*starts, *ends) + 0.12, top - _GAP / 2, label, va="center", size=8.5)
+    _write(axes, max(*starts, *ends) + 0.12, top - _GAP / 2, label, ha="left", size=8.5)
 
 
 def _draw_box(axes: Any, center: float, top: float, box: Box) -> None:
@@ -368,6 +374,12 @@ def _draw_box(axes: Any, center: float, top: float, box: Box) -> None:
     if box.num_weights:
         lines.append(box.weights or counted(box.num_weights, "weight"))
     title_y = top + _BOX_HEIGHT / 2 - 0.1 * len(lines)
-    axes.text(center, title_y, box.title, ha="center", va="center", size=10, weight="bold")
+    _write(axes, center, title_y, box.title, size=10, weight="bold")
     for number, line in enumerate(lines, start=1):
-        axes.text(center, title_y + 0.2 * number, line, ha="center", va="center", size=8.5)
+        _write(axes, center, title_y + 0.2 * number, line, size=8.5)
+
+
+def _write(axes: Any, x: float, y: float, text: str, **style: Any) -> None:
+    """Write one line of text, centered, whose `$` do not begin a formula."""
+    shown = printable(text, _LONGEST_TEXT)
+    axes.text(x, y, shown, **{"ha": "center", "va": "center", "parse_math": False, **style})

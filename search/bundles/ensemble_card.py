@@ -6,12 +6,24 @@ from collections.abc import Iterator
 
 from celltune.search.baselines.comparison import Comparison, best_linear_model
 from celltune.search.bundles.ensemble_model import EnsembleModel
-from celltune.search.bundles.model_card import baseline_rows, training_data, validated_rows
+from celltune.search.bundles.model_card import (
+    baseline_rows,
+    majority_row,
+    metrics_table,
+    training_data,
+    validated_rows,
+)
 from celltune.search.bundles.model_card_sections import usage
 from celltune.search.ensembles.wording import (
     ensemble_sentences,
     ensemble_title,
     member_name,
+)
+from celltune.search.escaping import (
+    markdown_code,
+    markdown_strong,
+    markdown_table,
+    markdown_text,
 )
 from celltune.search.ledger.ensembles import total_parameters
 from celltune.search.version import VERSION
@@ -20,7 +32,6 @@ from celltune.search.wording import (
     loss_text,
     percent_text,
     points_text,
-    single_line,
 )
 
 
@@ -29,11 +40,17 @@ def ensemble_card(model: EnsembleModel) -> str:
     title = ensemble_title(model.selected)
     has_wide = model.wide is not None
     sections = [
-        f"# {model.experiment}, {title}",
+        f"# {markdown_text(f'{model.experiment}, {title}')}",
         _introduction(model),
         "## Quality and cost",
         _quality_table(model),
-        " ".join([*_comparison(model), *ensemble_sentences(model.selected), *_limits(model)]),
+        " ".join(
+            [
+                *_comparison(model),
+                *map(markdown_text, ensemble_sentences(model.selected)),
+                *_limits(model),
+            ]
+        ),
         "## Members",
         _members_table(model),
         "## Training data",
@@ -45,7 +62,7 @@ def ensemble_card(model: EnsembleModel) -> str:
 
 
 def _introduction(model: EnsembleModel) -> str:
-    names = ", ".join(f"`{name}`" for name in model.data.classes)
+    names = ", ".join(map(markdown_code, model.data.classes))
     return (
         f"An ensemble of text classifiers for the classes {names}: the weighted average of their "
         f"probabilities. They were trained by a search with celltune {VERSION} and selected by "
@@ -67,16 +84,13 @@ def _quality_table(model: EnsembleModel) -> str:
     ]
     created, scores = state.created, state.ensemble_scores
     if created is not None and created.majority_accuracy is not None:
-        name = single_line(created.majority_class or "").replace("|", r"\|")
-        label = f"Validation accuracy of always predicting `{name}`"
-        rows.append((label, percent_text(created.majority_accuracy)))
+        rows.append(majority_row(created.majority_class, created.majority_accuracy))
     rows += validated_rows(state.validated.values())
     if scores is not None:
         rows.append(("Test accuracy", percent_text(scores.metrics["test_accuracy"])))
         rows.append(("Test cross-entropy", loss_text(scores.metrics["test_loss"])))
     rows += baseline_rows([event for event in state.baselines if event.on == "train"])
-    lines = (f"| {label} | {value} |" for label, value in rows)
-    return "\n".join(["| metric | value |", "|---|---|", *lines])
+    return metrics_table(rows)
 
 
 def _comparison(model: EnsembleModel) -> Iterator[str]:
@@ -92,7 +106,7 @@ def _comparison(model: EnsembleModel) -> Iterator[str]:
         accuracy = selected.ensemble.estimated_accuracy
         compared = Comparison(accuracy, linear, selected.documents)
         sentence = compared.sentence("By its estimate, the ensemble")
-        yield f"**{sentence}**" if compared.linear_wins else sentence
+        yield (markdown_strong if compared.linear_wins else markdown_text)(sentence)
     scores = state.ensemble_scores
     baselines = [event for event in state.baselines if event.on == "train"]
     if scores is None:
@@ -104,7 +118,7 @@ def _comparison(model: EnsembleModel) -> Iterator[str]:
     difference = best.metrics["test_accuracy"] - scores.metrics["test_accuracy"]
     if difference > 0:
         yield (
-            f"**A linear baseline was better:** `{best.name}` exceeds the ensemble by "
+            f"**A linear baseline was better:** {markdown_code(best.name)} exceeds the ensemble by "
             f"{points_text(difference).removeprefix('+')} of test accuracy."
         )
 
@@ -117,14 +131,16 @@ def _limits(model: EnsembleModel) -> Iterator[str]:
 
 
 def _members_table(model: EnsembleModel) -> str:
-    lines = [
-        "| member | epoch | weight | validation accuracy | parameters | hyperparameters |",
-        "|---|---:|---:|---:|---:|---|",
-    ]
-    lines += [
-        f"| {member_name(member)} | {member.epoch} | {member.weight:.3f} | "
-        f"{percent_text(member.valid_accuracy)} | {member.parameters:,} | "
-        f"{describe_params(member.params)} |"
+    titles = ("member", "epoch", "weight", "validation accuracy", "parameters", "hyperparameters")
+    rows = [
+        [
+            member_name(member),
+            str(member.epoch),
+            f"{member.weight:.3f}",
+            percent_text(member.valid_accuracy),
+            f"{member.parameters:,}",
+            describe_params(member.params),
+        ]
         for member in model.selected.members
     ]
-    return "\n".join(lines)
+    return markdown_table(titles, rows, right=titles[1:-1])

@@ -6,12 +6,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from celltune.search.baselines.comparison import compare_accuracy, noise_text
-from celltune.search.bundles.model_card import training_data, validated_rows
+from celltune.search.bundles.model_card import (
+    majority_row,
+    metrics_table,
+    training_data,
+    validated_rows,
+)
 from celltune.search.bundles.model_card_sections import ngram_lines, usage
+from celltune.search.escaping import markdown_code, markdown_text
 from celltune.search.metrics import difference_error
 from celltune.search.types import is_wide_only
 from celltune.search.version import VERSION
-from celltune.search.wording import counted, percent_text, points_text, single_line
+from celltune.search.wording import counted, percent_text, points_text
 
 if TYPE_CHECKING:
     from celltune.search.bundles.linear import LinearModel
@@ -20,10 +26,10 @@ if TYPE_CHECKING:
 def linear_card(model: LinearModel) -> str:
     """Return the model card, in Markdown."""
     sections = [
-        f"# {model.experiment}: linear model on n-grams",
+        f"# {markdown_text(model.experiment)}: linear model on n-grams",
         _introduction(model),
         "## Quality",
-        "\n".join(["| metric | value |", "|---|---|", *_rows(model)]),
+        metrics_table(list(_rows(model))),
         " ".join(_sentences(model)),
         "## N-grams",
         "\n".join(ngram_lines(model.settings, model.info)),
@@ -56,12 +62,12 @@ def versus_best_trial(model: LinearModel) -> str:
 
 
 def _introduction(model: LinearModel) -> str:
-    names = ", ".join(f"`{name}`" for name in model.data.classes)
+    names = ", ".join(map(markdown_code, model.data.classes))
     return (
         f"A linear text classifier for the classes {names}: a logistic regression on n-grams of "
         f"words and characters, weighted by naive Bayes log-count ratios (Wang & Manning 2012). It "
-        f"was fitted to the training split of the search `{model.experiment}` with celltune "
-        f"{VERSION}. {_same_trial(model)}"
+        f"was fitted to the training split of the search {markdown_code(model.experiment)} with "
+        f"celltune {VERSION}. {_same_trial(model)}"
     )
 
 
@@ -72,16 +78,13 @@ def _same_trial(model: LinearModel) -> str:
     return "It is none of its trials." if same is None else f"It is the model of its trial {same}."
 
 
-def _rows(model: LinearModel) -> Iterator[str]:
-    yield f"| Validation accuracy | {percent_text(model.valid_accuracy)} |"
-    yield f"| Validation cross-entropy | {model.valid_loss:.4f} |"
+def _rows(model: LinearModel) -> Iterator[tuple[str, str]]:
+    yield "Validation accuracy", percent_text(model.valid_accuracy)
+    yield "Validation cross-entropy", f"{model.valid_loss:.4f}"
     created = model.state.created
     if created is not None and created.majority_accuracy is not None:
-        name = single_line(created.majority_class or "").replace("|", r"\|")
-        share = percent_text(created.majority_accuracy)
-        yield f"| Validation accuracy of always predicting `{name}` | {share} |"
-    for label, accuracy in validated_rows(model.state.validated.values()):
-        yield f"| {label} | {accuracy} |"
+        yield majority_row(created.majority_class, created.majority_accuracy)
+    yield from validated_rows(model.state.validated.values())
 
 
 def _sentences(model: LinearModel) -> Iterator[str]:
@@ -89,7 +92,7 @@ def _sentences(model: LinearModel) -> Iterator[str]:
         yield sentence
     comparison = compare_accuracy(model.state, model.valid_accuracy, is_wide=True)
     if comparison is not None:
-        yield f"{comparison.clause('The linear model')}."
+        yield markdown_text(f"{comparison.clause('The linear model')}.")
     yield (
         "The strength of the L2 penalty was chosen by the validation cross-entropy, so the "
         "validation figures are slightly better than the figures to expect on new texts. The model "

@@ -11,9 +11,16 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.extensions import SOURCES
 from celltune.data_prep.text.tokenizers import has_subwords
+from celltune.printable import quoted
 from celltune.search.baselines.comparison import noise_text
 from celltune.search.bundles.model_card_sections import usage, wide_section
 from celltune.search.bundles.trial_model import TrialModel
+from celltune.search.escaping import (
+    markdown_code,
+    markdown_strong,
+    markdown_table,
+    markdown_text,
+)
 from celltune.search.ledger.events import BaselineReported, BaselineValidated, EvaluationReported
 from celltune.search.metrics import difference_error
 from celltune.search.types import TRAINING_SPLITS
@@ -29,7 +36,6 @@ from celltune.search.wording import (
     percent_range,
     percent_text,
     points_text,
-    single_line,
 )
 
 
@@ -43,7 +49,7 @@ def model_card(model: TrialModel, data: PreparedData, *, has_onnx: bool) -> str:
     """
     architecture = describe_architecture(model.architecture)
     sections = [
-        f"# {model.experiment}, trial {model.trial.number}: {architecture}",
+        f"# {markdown_text(f'{model.experiment}, trial {model.trial.number}: {architecture}')}",
         _introduction(model, data),
         "## Quality",
         _quality_table(model),
@@ -64,8 +70,8 @@ def data_terms(data: DataConfig) -> str:
     provenance = SOURCES.load(data.source).provenance(data)
     paragraphs = [
         "# Terms of the data",
-        f"The model was trained on {provenance.description}.",
-        provenance.terms,
+        f"The model was trained on {markdown_text(provenance.description, links=True)}.",
+        markdown_text(provenance.terms, links=True),
         "`vocabulary.json` contains single words of these texts, but no complete text.",
     ]
     if data.wide is not None:
@@ -74,7 +80,9 @@ def data_terms(data: DataConfig) -> str:
             f"most {data.wide.words} words, but no complete text that is longer."
         )
     if data.vectors is not None:
-        settings = json.dumps(data.vectors.model_dump(mode="json", exclude_none=True))
+        settings = markdown_code(
+            json.dumps(data.vectors.model_dump(mode="json", exclude_none=True))
+        )
         paragraphs.append(
             f"Training started from word vectors (`data.vectors`: {settings}). If they were "
             "published by others, their terms apply as well. The GloVe vectors are in the public "
@@ -84,15 +92,16 @@ def data_terms(data: DataConfig) -> str:
 
 
 def _introduction(model: TrialModel, data: PreparedData) -> str:
-    names = ", ".join(f"`{name}`" for name in data.classes)
+    names = ", ".join(map(markdown_code, data.classes))
     kind = {
         "none": "recurrent text classifier",
         "add": "recurrent text classifier with a wide part",
         "only": "linear text classifier",
     }[model.architecture.wide]
+    metric = markdown_text(model.config.metric)
     weights = (
         f"Its weights are those of trial {model.trial.number} after epoch {model.epoch.epoch} of "
-        f"{model.trial.epochs_done}, the trial's best epoch by {model.config.metric}."
+        f"{model.trial.epochs_done}, the trial's best epoch by {metric}."
     )
     if model.classifier is None:
         weights = (
@@ -126,22 +135,29 @@ def _quality_table(model: TrialModel) -> str:
     ]
     created = model.created
     if created is not None and created.majority_accuracy is not None:
-        name = single_line(created.majority_class or "").replace("|", r"\|")
-        label = f"Validation accuracy of always predicting `{name}`"
-        rows.insert(1, (label, percent_text(created.majority_accuracy)))
+        rows.insert(1, majority_row(created.majority_class, created.majority_accuracy))
     rows[1:1] = validated_rows(model.validated)
     rows += _test_rows(model.evaluations)
     rows += baseline_rows(model.baselines)
-    return "\n".join(
-        ["| metric | value |", "|---|---|", *(f"| {label} | {value} |" for label, value in rows)]
-    )
+    return metrics_table(rows)
+
+
+def metrics_table(rows: Sequence[tuple[str, str]]) -> str:
+    """Return names of metrics and their values as a table in Markdown."""
+    return markdown_table(("metric", "value"), rows)
+
+
+def majority_row(label: str | None, accuracy: float) -> tuple[str, str]:
+    """Return the validation accuracy of always predicting one class."""
+    name = f"Validation accuracy of always predicting {quoted(label or '')}"
+    return name, percent_text(accuracy)
 
 
 def validated_rows(baselines: Iterable[BaselineValidated]) -> list[tuple[str, str]]:
     """Return the validation accuracy of each baseline."""
     return [
         (
-            f"Validation accuracy of the linear baseline `{event.name}`",
+            f"Validation accuracy of the linear baseline {quoted(event.name)}",
             percent_text(event.valid_accuracy),
         )
         for event in baselines
@@ -166,7 +182,7 @@ def _test_rows(evaluations: Sequence[EvaluationReported]) -> Iterator[tuple[str,
 def baseline_rows(baselines: Sequence[BaselineReported]) -> Iterator[tuple[str, str]]:
     """Yield the test accuracy of each baseline, for each kind of training data."""
     for event in sorted(baselines, key=lambda event: (event.on, event.name)):
-        label = f"Test accuracy of the linear baseline `{event.name}`, trained on {event.on}"
+        label = f"Test accuracy of the linear baseline {quoted(event.name)}, trained on {event.on}"
         yield label, percent_text(event.metrics["test_accuracy"])
 
 
@@ -181,7 +197,7 @@ def _comparison(model: TrialModel) -> Iterator[str]:
         )
     if model.comparison is not None:
         sentence = model.comparison.sentence("The model")
-        yield f"**{sentence}**" if model.comparison.linear_wins else sentence
+        yield (markdown_strong if model.comparison.linear_wins else markdown_text)(sentence)
     for on in TRAINING_SPLITS:
         own = [e.metrics["test_accuracy"] for e in model.evaluations if e.on == on]
         baselines = [event for event in model.baselines if event.on == on]
@@ -194,9 +210,9 @@ def _comparison(model: TrialModel) -> Iterator[str]:
             documents = sum(map(sum, best.test_confusion))
             noise = noise_text(difference, difference_error(accuracy, own_accuracy, documents))
             yield (
-                f"**A linear baseline was better:** trained on {on}, `{best.name}` exceeds the "
-                f"retrained model by {points_text(difference).removeprefix('+')} of test accuracy; "
-                f"{noise}."
+                f"**A linear baseline was better:** trained on {on}, {markdown_code(best.name)} "
+                f"exceeds the retrained model by {points_text(difference).removeprefix('+')} of "
+                f"test accuracy; {noise}."
             )
     if model.evaluations and not model.baselines:
         yield "The model was not compared with a linear baseline on the test split."
@@ -206,7 +222,7 @@ def _limits(model: TrialModel) -> str:
     chosen = "trial was" if model.classifier is None else "trial and the epoch were"
     sentences = [
         *_comparison(model),
-        f"The {chosen} chosen by {model.config.metric}, so the validation figures "
+        f"The {chosen} chosen by {markdown_text(model.config.metric)}, so the validation figures "
         "are slightly better than the figures to expect on new texts.",
     ]
     if not model.evaluations:
@@ -228,7 +244,7 @@ def training_data(config: DataConfig, data: PreparedData, *, wide: str = "none")
     subject = "For the network, texts" if wide == "add" else "Texts"
     parts, further = ("subwords", ", and words into subwords") if subwords else ("words", "")
     lines = [
-        f"The texts are {provenance.description}; their terms are in "
+        f"The texts are {markdown_text(provenance.description, links=True)}; their terms are in "
         "[DATA-TERMS.md](DATA-TERMS.md).",
         "",
         *(
@@ -238,14 +254,17 @@ def training_data(config: DataConfig, data: PreparedData, *, wide: str = "none")
         ),
         "- The whole texts are read; none is truncated."
         if wide == "only"
-        else f"- {subject} are split into words by the tokenizer `{config.tokenizer}`{further}, "
-        f"and truncated to {config.max_tokens} {parts} (`keep: {config.keep}`).",
+        else f"- {subject} are split into words by the tokenizer "
+        f"{markdown_code(config.tokenizer)}{further}, and truncated to {config.max_tokens} {parts} "
+        f"(`keep: {config.keep}`).",
     ]
     return "\n".join(lines)
 
 
 def _split_line(name: str, counts: Any, wide: str) -> str:
-    classes = ", ".join(f"{label}: {count:,}" for label, count in counts["classes"].items())
+    classes = ", ".join(
+        f"{markdown_text(label)}: {count:,}" for label, count in counts["classes"].items()
+    )
     documents = f"- {name}: {counted(counts['reviews'], 'document')} ({classes})"
     if wide == "only":
         return documents

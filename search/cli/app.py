@@ -9,7 +9,7 @@ import typer
 
 from celltune.errors import CelltuneError, InputError
 from celltune.search.cli import data, ensembles, evaluation, model, results, run
-from celltune.search.cli.commands import add_command
+from celltune.search.cli.commands import Group, add_command
 from celltune.search.cli.options import (
     ConfigPath,
     Name,
@@ -20,8 +20,8 @@ from celltune.search.cli.options import (
     describe_end,
     describe_next_step,
     describe_plan,
-    make_console,
 )
+from celltune.search.cli.output import make_console, protect_streams, say
 from celltune.search.ensembles.wording import gain_sentence, scores_sentence
 from celltune.search.results.ranking import (
     context_sentences,
@@ -39,6 +39,7 @@ from celltune.search.wording import metric_text
 BAD_INPUT = 2
 
 app = typer.Typer(
+    cls=Group,
     help="Find the best small recurrent text classifier for labelled text, on a laptop or on a Ray "
     "cluster. Every search can be resumed.",
     no_args_is_help=True,
@@ -53,7 +54,7 @@ def list_experiments(storage: Storage = None) -> None:
     root = open_storage(storage)
     experiments = [root.experiment(name) for name in root.names()]
     if not experiments:
-        typer.echo(f"{root} contains no experiments. Start one with: celltune launch CONFIG")
+        say(f"{root} contains no experiments. Start one with: celltune launch CONFIG")
         return
     columns = [
         Column(name, right=name in ("trials", "best"))
@@ -82,7 +83,7 @@ def status(name: Name, storage: Storage = None) -> None:
     folder = find_experiment(name, storage)
     summary = summarize(folder)
     state, metric = summary.state, summary.config.metric
-    typer.echo(f"{folder.name}: {summary.status}, stored in {folder.location}")
+    say(f"{folder.name}: {summary.status}, stored in {folder.location}")
     counts = {
         "completed": state.count("completed"),
         "pruned": state.count("pruned"),
@@ -90,36 +91,35 @@ def status(name: Name, storage: Storage = None) -> None:
         "running" if summary.status == "running" else "unfinished": state.count("unfinished"),
         "not started": summary.trials_remaining,
     }
-    typer.echo("trials: " + ", ".join(f"{count} {label}" for label, count in counts.items()))
-    typer.echo(f"epochs: {summary.epochs} of at most {summary.max_epochs}")
+    say("trials: " + ", ".join(f"{count} {label}" for label, count in counts.items()))
+    say(f"epochs: {summary.epochs} of at most {summary.max_epochs}")
     if (best := summary.best_trial) is not None:
         value = metric_text(metric, summary.best_value)
         label = label_of(state, best, metric)
-        typer.echo(f"best {metric}: {value} (trial {best.number}{label and f', {label}'})")
+        say(f"best {metric}: {value} (trial {best.number}{label and f', {label}'})")
     sentences = [
         passed_over_sentence(state, metric),
         *context_sentences(state, metric),
         *describe_next_step(folder, summary.config, state),
     ]
-    for sentence in filter(None, sentences):
-        typer.echo(sentence)
+    say(*filter(None, sentences))
     if state.ensemble is not None:
-        typer.echo(f"{scores_sentence(state.ensemble)} {gain_sentence(state.ensemble)}")
+        say(f"{scores_sentence(state.ensemble)} {gain_sentence(state.ensemble)}")
     if sentence := losses_sentence(state):
-        typer.echo(sentence)
+        say(sentence)
     for trial in state.trials:
         if trial.status == "failed":
-            typer.echo(f"trial {trial.number} failed: {trial.error}")
+            say(f"trial {trial.number} failed: {trial.error}")
     if summary.status == "finished" and summary.end_reason is not None:
-        typer.echo(describe_end(folder, summary.config, state, summary.end_reason))
+        say(*describe_end(folder, summary.config, state, summary.end_reason))
     elif summary.status != "running":
-        typer.echo(f"Resume it with: celltune resume {arguments_for(folder)}")
+        say(f"Resume it with: celltune resume {arguments_for(folder)}")
 
 
 def validate(config: ConfigPath, overrides: Overrides = None) -> None:
     """Check a config and its data without starting anything."""
     resolved = resolve_for_run(config, overrides or ())
-    typer.echo(f"{describe_plan(resolved)}\n{describe_data(resolved)}\n{config} is valid.")
+    say(*describe_plan(resolved), describe_data(resolved), f"{config} is valid.")
 
 
 run.register(app)
@@ -135,12 +135,13 @@ model.register(app)
 
 def main() -> None:
     """Run the command line; an error is one message and exit code 2 (invalid input) or 1."""
+    protect_streams()
     try:
         app()
     except CelltuneError as error:
-        typer.echo(f"celltune: {error}", err=True)
+        say(*f"celltune: {error}".split("\n"), error=True)
         sys.exit(BAD_INPUT if isinstance(error, InputError) else 1)
     except OSError as error:
         subject = error.filename or "A file"
-        typer.echo(f"celltune: {subject} cannot be read or written: {error.strerror}.", err=True)
+        say(f"celltune: {subject} cannot be read or written: {error.strerror}.", error=True)
         sys.exit(1)

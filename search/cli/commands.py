@@ -7,21 +7,48 @@ shows the option in place of the argument: "--trials is 'x'".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import typer
 from pydantic import ValidationError
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from celltune.errors import CelltuneError
+from celltune.printable import printable
 from celltune.search.config.problems import problem_text, with_subject
 from celltune.search.errors import OptionError
 
 _ARGUMENT = re.compile(r"`(\w+)`")
+_USAGE_ERROR: Any = typer.BadParameter.__base__
+"""The base class of typer's usage errors, which typer does not export."""
 _AT_END = ExitStack()
 """What is closed when a command ends."""
+
+
+class Group(TyperGroup):
+    """A table of commands whose usage errors are printable."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the options of the table itself."""
+        with _printable_usage():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Find a command, parse its arguments and call it."""
+        with _printable_usage():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _printable_usage() -> Iterator[None]:
+    """Make the message of a usage error printable: it quotes arguments, such as names of files."""
+    try:
+        yield
+    except _USAGE_ERROR as error:
+        error.message = printable(error.message)
+        raise
 
 
 class _Command(TyperCommand):

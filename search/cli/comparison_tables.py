@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from celltune.search.escaping import markdown_text
 from celltune.search.evaluation.comparison import Comparison, notes
 from celltune.search.evaluation.published_models import Training
 from celltune.search.results.formats import as_csv, as_json, check_format
@@ -64,7 +65,8 @@ def render(records: Sequence[Record], form: str) -> str | TextTable:
     )
     if form == "table":
         return table
-    return f"{table.markdown()}\n\n" + "\n".join(f"- {note}" for note in notes(records))
+    items = "\n".join(f"- {markdown_text(note)}" for note in notes(records))
+    return f"{table.markdown()}\n\n{items}"
 
 
 def _cells(record: Record) -> list[str]:
@@ -97,8 +99,8 @@ def _text(name: str, value: float | None) -> str:
     return clock_duration(value) if name == "seconds" else f"{value:.4f}"
 
 
-def describe_rest(comparison: Comparison, command: str) -> str:
-    """Return what is done, what is left, and the command that continues, for a stopped comparison.
+def describe_rest(comparison: Comparison, command: str) -> list[str]:
+    """Return, as lines, what is done, what is left, and the command that continues a comparison.
 
     Args:
         comparison: the comparison.
@@ -113,10 +115,11 @@ def describe_rest(comparison: Comparison, command: str) -> str:
     }
     left = ", ".join(_describe_left(training, seconds) for training in comparison.left)
     reason = "The time limit was reached" if comparison.reason == "time" else "Interrupted"
-    return (
-        f"{reason}. {done} of {counted(total, 'training')} are done.\nLeft: {left}.\n"
-        f"Continue with: {command}"
-    )
+    return [
+        f"{reason}. {done} of {counted(total, 'training')} are done.",
+        f"Left: {left}.",
+        f"Continue with: {command}",
+    ]
 
 
 def _describe_left(training: Training, seconds: Mapping[str, float]) -> str:

@@ -11,14 +11,16 @@ import typer
 from celltune.data_prep.cache.inventory import cached_datasets, clear
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.io.files import default_cache_dir
-from celltune.search.cli.commands import add_command
-from celltune.search.cli.options import ConfigPath, Overrides, make_console, make_view
+from celltune.search.cli.commands import Group, add_command
+from celltune.search.cli.options import ConfigPath, Overrides, make_view
+from celltune.search.cli.output import make_console, say
 from celltune.search.errors import OptionError
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
 from celltune.search.wording import counted, percent_text
 
 cache_app = typer.Typer(
+    cls=Group,
     help="Prepared data on this machine or in the memory of a Ray cluster.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -48,7 +50,7 @@ def prepare(
     resolved = resolve_for_run(config, overrides or ())
     progress = make_view().progress
     data = pipeline.prepare(resolved.data, progress=progress)
-    typer.echo(
+    say(
         f"Prepared {len(data.train):,} training and {len(data.valid):,} validation documents, "
         f"{data.vocabulary_size:,} token ids, {data.nbytes / 1e6:.1f} MB. "
         f"Fingerprint: {data.fingerprint[:12]}"
@@ -56,16 +58,16 @@ def prepare(
     for name, facts in (("Vectors", data.info.get("vectors")), ("Duplicates", _duplicates(data))):
         if isinstance(facts, dict):
             text = ", ".join(f"{key} {_number(value)}" for key, value in facts.items())
-            typer.echo(f"{name}: {text}")
+            say(f"{name}: {text}")
     wide: Any = data.info.get("wide")
     if wide is not None:
-        typer.echo(
+        say(
             f"Wide part: {wide['features']:,} n-grams, penalty {wide['penalty']:g}, validation "
             f"accuracy {percent_text(wide['valid_accuracy'])}, fitted in {wide['seconds']:.1f} s"
         )
     if test:
         prepared = pipeline.prepare_test(resolved.data, progress=progress)
-        typer.echo(
+        say(
             f"Prepared {counted(len(prepared.split), 'test document')}. Identical texts "
             f"in other splits: train {prepared.info['also_in_train']}, "
             f"valid {prepared.info['also_in_valid']}"
@@ -80,9 +82,7 @@ def list_cache(address: ClusterAddress = None) -> None:
     folder = default_cache_dir()
     datasets = cached_datasets(folder)
     if not datasets:
-        typer.echo(
-            f"{folder} contains no prepared data. Prepare some with: celltune prepare CONFIG"
-        )
+        say(f"{folder} contains no prepared data. Prepare some with: celltune prepare CONFIG")
         return
     rows = [
         (
@@ -101,7 +101,7 @@ def _list_memory(address: str) -> None:
 
     datasets = list_shared_data(address)
     if not datasets:
-        typer.echo(f"The cluster at {address} holds no prepared data.")
+        say(f"The cluster at {address} holds no prepared data.")
         return
     rows = [
         (
@@ -142,7 +142,7 @@ def clear_cache(
         return
     folder = default_cache_dir()
     removed = clear(folder, fingerprints or None, downloads=downloads)
-    typer.echo(f"Removed {len(removed)} from {folder}: {_short(removed)}")
+    say(f"Removed {len(removed)} from {folder}: {_short(removed)}")
 
 
 def _clear_memory(address: str, fingerprints: list[str] | None) -> None:
@@ -150,9 +150,9 @@ def _clear_memory(address: str, fingerprints: list[str] | None) -> None:
 
     cleared = clear_shared_data(address, fingerprints)
     removed, in_use = cleared.removed, cleared.in_use
-    typer.echo(f"Removed {len(removed)} from the cluster at {address}: {_short(removed)}")
+    say(f"Removed {len(removed)} from the cluster at {address}: {_short(removed)}")
     if in_use:
-        typer.echo(f"Kept, because searches use them: {_short(in_use)}")
+        say(f"Kept, because searches use them: {_short(in_use)}")
 
 
 def _short(fingerprints: Iterable[str]) -> str:

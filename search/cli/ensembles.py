@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from celltune.search.cli.commands import add_command
-from celltune.search.cli.options import Storage, arguments_for, make_console, make_view, print_text
+from celltune.search.cli.options import Storage, arguments_for, make_view
+from celltune.search.cli.output import make_console, say, wrapped
 from celltune.search.ensembles.wording import ensemble_sentences
 from celltune.search.results.ensemble_table import members_table
 
@@ -42,18 +43,16 @@ def ensemble(
         storage=storage,
         progress=make_view().progress,
     )
-    for note in result.notes:
-        typer.echo(f"celltune: {note}", err=True)
+    say(*(f"celltune: {note}" for note in result.notes), error=True)
     console, event = make_console(), result.selected
     console.print(members_table(event))
-    for sentence in ensemble_sentences(event):
-        print_text(console, sentence)
+    wrapped(console, *ensemble_sentences(event))
     arguments = arguments_for(result.experiment)
-    print_text(
+    wrapped(
         console,
-        "Next:\n"
-        f"  celltune evaluate {arguments} --ensemble   score it on the test split\n"
-        f"  celltune predict {arguments} TEXT --ensemble   predict the class of a text\n"
+        "Next:",
+        f"  celltune evaluate {arguments} --ensemble   score it on the test split",
+        f"  celltune predict {arguments} TEXT --ensemble   predict the class of a text",
         f"  celltune export {arguments} --ensemble -o FOLDER   a folder of its own",
     )
 

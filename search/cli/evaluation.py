@@ -18,10 +18,9 @@ from celltune.search.cli.options import (
     Name,
     Overrides,
     Storage,
-    make_console,
     make_view,
-    print_text,
 )
+from celltune.search.cli.output import emit, make_console, say, wrapped
 from celltune.search.config.durations import parse_duration
 from celltune.search.errors import OptionError
 from celltune.search.evaluation.comparison import compare as run_comparison
@@ -89,14 +88,12 @@ def evaluate(
             view=make_view() if form == "table" else None,
         )
     except KeyboardInterrupt:
-        typer.echo(
-            f"\nInterrupted. Finished evaluations are saved; continue with: {_same_command()}",
-            err=True,
-        )
+        hint = "Interrupted. Finished evaluations are saved; continue with"
+        say("", f"{hint}: {_same_command()}", error=True)
         raise typer.Exit(INTERRUPTED) from None
     metric = find_experiment(name, storage).config().metric
     if form == "json":
-        typer.echo(as_json(summaries(state, metric)))
+        emit(as_json(summaries(state, metric)))
     else:
         _show(state, metric)
 
@@ -104,10 +101,9 @@ def evaluate(
 def _show(state: ExperimentState, metric: Metric) -> None:
     console, records = make_console(), summaries(state, metric)
     console.print(as_table(records))
-    for note in notes_below(records):
-        print_text(console, note)
-    print_text(
+    wrapped(
         console,
+        *notes_below(records),
         f"± is the standard deviation over seeds. The interval is a percentile bootstrap over "
         f"documents and seeds with {RESAMPLES:,} resamples.",
     )
@@ -117,12 +113,12 @@ def _show(state: ExperimentState, metric: Metric) -> None:
         count = len(record["seeds"])
         summed = f", sums over {count} seeds" if count > 1 else ""
         name = record["name"].partition(":")[0]
-        print_text(console, f"\nConfusion matrices of {name} (counts{summed}):")
+        wrapped(console, "", f"Confusion matrices of {name} (counts{summed}):")
         for split in ("train", "test"):
             console.print(confusion_table(record, split))
     if conclusion := verdict(state, metric):
-        print_text(console, conclusion)
-    print_text(
+        wrapped(console, conclusion)
+    wrapped(
         console,
         f"The test split was read {counted(state.test_reads, 'time')} in this experiment. "
         "Select models by validation scores: selecting by test scores biases them upwards.",
@@ -131,7 +127,7 @@ def _show(state: ExperimentState, metric: Metric) -> None:
         if not record["failed_seeds"]:
             continue
         seeds = ", ".join(map(str, record["failed_seeds"]))
-        typer.echo(f"trial {record['trial']} failed with seeds {seeds}.", err=True)
+        say(f"trial {record['trial']} failed with seeds {seeds}.", error=True)
 
 
 def compare(
@@ -176,14 +172,13 @@ def compare(
     records = comparison.records
     drawn = render(records, form)
     if isinstance(drawn, str):
-        typer.echo(drawn)
+        emit(drawn)
     else:
         console = make_console()
         console.print(drawn)
-        for note in notes(records):
-            print_text(console, note)
+        wrapped(console, *notes(records))
     if comparison.reason is not None:
-        typer.echo(f"\n{describe_rest(comparison, _same_command())}", err=True)
+        say("", *describe_rest(comparison, _same_command()), error=True)
     if comparison.reason == "interrupted":
         raise typer.Exit(INTERRUPTED)
     if any(record["error"] for record in records):

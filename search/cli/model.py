@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from celltune.search.cli import output_files as outputs
+from celltune.search.cli import output as outputs
 from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import (
     Name,
     Overrides,
     Overwrite,
     Storage,
-    make_console,
     make_view,
 )
+from celltune.search.cli.output import emit, make_console, say, wrapped
 from celltune.search.errors import OptionError
 from celltune.search.wording import (
     counted,
@@ -81,10 +81,10 @@ def export(
         _export_ensemble(name, output, trial, onnx, storage)
     else:
         _export_trial(name, output, trial, onnx, storage)
-    typer.echo(
-        "Next:\n"
-        f"  celltune predict {_folder_argument(output)} TEXT   predict the class of a text\n"
-        f"  {output / 'README.md'}   the model card, with the data's licence"
+    say(
+        "Next:",
+        f"  celltune predict {_folder_argument(output)} TEXT   predict the class of a text",
+        f"  {output / 'README.md'}   the model card, with the data's licence",
     )
 
 
@@ -99,7 +99,7 @@ def _export_trial(
     metric = exported.config.metric
     params = distinguishing_params(exported.trial.params, exported.config.varied)
     label = trial_label(exported.beats_majority, exported.beats_wide)
-    typer.echo(
+    say(
         f"Exported trial {exported.trial.number} of {name} "
         f"({describe_params(params)}), epoch {exported.epoch.epoch}, to {output}: {metric} "
         f"{metric_text(metric, exported.epoch.metrics[metric])}{label and f', {label}'}."
@@ -119,12 +119,12 @@ def _export_baseline(
     from celltune.search.bundles.linear_card import versus_best_trial
 
     model = export_linear(name, output, storage=storage, progress=make_view().progress)
-    typer.echo(
+    say(
         f"Exported the linear model of {name} to {output}: validation accuracy "
         f"{percent_text(model.valid_accuracy)}."
     )
     if sentence := versus_best_trial(model):
-        typer.echo(sentence)
+        say(sentence)
 
 
 def _export_ensemble(
@@ -142,7 +142,7 @@ def _export_ensemble(
         )
     exported = export_ensemble(name, output, storage=storage, progress=make_view().progress)
     selected = exported.selected
-    typer.echo(
+    say(
         f"Exported the {ensemble_title(selected)} of {name} to {output}: estimated validation "
         f"accuracy {percent_text(selected.ensemble.estimated_accuracy)}. {gain_sentence(selected)}"
     )
@@ -229,7 +229,7 @@ def _texts(given: Sequence[str], file: Path | None, column: str) -> Iterator[str
 def _print(rows: Sequence[Row], form: str, *, header: bool) -> None:
     from celltune.search.cli.prediction_output import FORMATS
 
-    typer.echo(FORMATS[form](rows, header))
+    emit(FORMATS[form](rows, header))
 
 
 def _predict_all(model: TrainedModel, texts: Iterator[str], form: str) -> None:
@@ -246,9 +246,9 @@ def _predict_all(model: TrainedModel, texts: Iterator[str], form: str) -> None:
     if not done:
         raise OptionError("The input contains no text to classify.")
     if unclassified:
-        typer.echo(
+        say(
             f"{unclassified:,} of {done:,} texts could not be classified; see their notes.",
-            err=True,
+            error=True,
         )
 
 
@@ -257,16 +257,16 @@ def _explain(model: TrainedModel, text: str, form: str) -> None:
 
     explanation = model.explain(text)
     if form == "csv":
-        typer.echo(prediction_output.explained_as_csv(explanation))
+        emit(prediction_output.explained_as_csv(explanation))
     elif form == "jsonl":
-        typer.echo(prediction_output.explained_as_jsonl(explanation))
+        emit(prediction_output.explained_as_jsonl(explanation))
     else:
         console = make_console()
-        console.print(prediction_output.heading(explanation), highlight=False)
+        wrapped(console, *prediction_output.heading(explanation))
         if explanation.steps:
             _print_steps(console, explanation)
         if model.wide is not None:
-            console.print(f"\n{prediction_output.ngram_heading(explanation)}", highlight=False)
+            wrapped(console, "", prediction_output.ngram_heading(explanation))
             console.print(prediction_output.ngram_table(explanation))
 
 
@@ -275,8 +275,8 @@ def _print_steps(console: Console, explanation: Explanation) -> None:
 
     if console.is_terminal and len(explanation.steps) > prediction_output.LARGEST_STEPS:
         console.print(prediction_output.coloured(explanation))
-        console.print(prediction_output.LEGEND, style="dim", highlight=False)
-        console.print("\nLargest changes:")
+        console.print(prediction_output.LEGEND, style="dim")
+        wrapped(console, "", "Largest changes:")
         largest = prediction_output.LARGEST_STEPS
         console.print(prediction_output.step_table(explanation, largest=largest))
     else:
@@ -310,7 +310,7 @@ def graph(
     check_picture_format(picture_format)
     drawing = diagram(source, trial=trial, overrides=overrides or (), storage=storage)
     outputs.write(output, drawing.render(picture_format), overwrite)
-    typer.echo(f"Wrote a diagram of {drawing.title} to {output}.")
+    say(f"Wrote a diagram of {drawing.title} to {output}.")
 
 
 def register(app: typer.Typer) -> None:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the console that they print to."""
+"""Options that several commands share, and what several commands print."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from celltune.data_prep.extensions import SOURCES
 from celltune.data_prep.io.files import default_cache_dir
+from celltune.printable import printable
 from celltune.search.baselines.comparison import next_step
 from celltune.search.cli.commands import at_end
+from celltune.search.cli.output import make_console, say
 from celltune.search.cli.views import LiveView, PlainView
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.state import ExperimentState
@@ -75,10 +76,10 @@ _EXTENDING_OPTIONS: dict[SearchEnd, str] = {
 
 def describe_end(
     experiment: Experiment, config: SearchConfig, state: ExperimentState, reason: SearchEnd
-) -> str:
-    """Return why a search ended, and the command that extends it."""
+) -> list[str]:
+    """Return why a search ended, and the command that extends it, as lines."""
     command = f"celltune resume {arguments_for(experiment)} {_EXTENDING_OPTIONS[reason]}"
-    return f"{explain_end(config, state, reason)}\nExample: {command}"
+    return [explain_end(config, state, reason), f"Example: {command}"]
 
 
 def describe_next_step(
@@ -95,23 +96,10 @@ def describe_next_step(
 def make_view() -> View:
     """Return a live view on a terminal, which the end of the command closes; else plain lines."""
     if sys.stdout.isatty():
-        view = LiveView(Console())
+        view = LiveView(make_console())
         at_end(view.close)
         return view
-    return PlainView(lambda line: print(line, flush=True))  # noqa: T201
-
-
-def make_console() -> Console:
-    """Return a console for tables.
-
-    Outside a terminal it is 200 columns wide, because rich truncates columns of a narrow one.
-    """
-    return Console() if sys.stdout.isatty() else Console(width=200)
-
-
-def print_text(console: Console, text: str) -> None:
-    """Print text; lines that are too long for a terminal are wrapped between words."""
-    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+    return PlainView(say)
 
 
 def describe_data(config: SearchConfig) -> str:
@@ -124,13 +112,13 @@ def describe_data(config: SearchConfig) -> str:
     from celltune.data_prep.preparation.pipeline import survey
 
     counts = survey(config.data)
-    classes = ", ".join(f"{name}: {count:,}" for name, count in counts.items())
+    classes = ", ".join(f"{printable(name, 80)}: {count:,}" for name, count in counts.items())
     documents = counted(sum(counts.values()), "document")
     return f"Data: {documents} before they are split ({classes})."
 
 
-def describe_plan(config: SearchConfig) -> str:
-    """Return the budget, the resources and the searched hyperparameters of a config, as text."""
+def describe_plan(config: SearchConfig) -> list[str]:
+    """Return the budget, the resources and the searched hyperparameters of a config, as lines."""
     stopping = config.early_stopping
     early = stopping.describe() if stopping else "no early stopping"
     resources = config.resources
@@ -154,7 +142,7 @@ def describe_plan(config: SearchConfig) -> str:
         lines.append(describe_packs(config))
     if resources.gpus_per_trial > 0:
         lines.append("The GPUs, their memory and torch are checked at the launch.")
-    return "\n".join(lines)
+    return lines
 
 
 def _decay_note(config: SearchConfig) -> str:

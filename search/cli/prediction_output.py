@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from celltune.printable import printable, quoted
 from celltune.search.bundles.predictor import Explanation, Ngram, Prediction, Step
 from celltune.search.results.tables import Cell, Column, TextTable, csv_text
-from celltune.search.wording import counted, single_line
+from celltune.search.wording import counted
 
 LARGEST_STEPS = 10
 """Words that are listed below the coloured text, if it is long."""
@@ -33,25 +35,22 @@ LARGEST_NGRAMS = 20
 """N-grams of the wide part that are listed on a terminal."""
 INTERCEPT = "intercept"
 """The kind of the row that is no n-gram but the intercept of the wide part."""
-LONGEST_TEXT = 200
-"""Characters of a text that a table shows."""
+LONGEST_TEXT, LONGEST_LABEL = 200, 40
+"""Characters of a text and of a class that lines show."""
 
 
 def as_lines(rows: Sequence[Row], header: bool) -> str:
     """Return one line per text: label, probability and text, or why there is no prediction."""
-    width = max([5, *(len(prediction.label or "") for _, prediction, _ in rows)])
+    labels = [printable(prediction.label or "-", LONGEST_LABEL) for _, prediction, _ in rows]
+    width = max(5, *map(cell_len, labels)) if labels else 5
     lines = [f"{'label':<{width}}  probability  text"] if header else []
-    for _, prediction, text in rows:
-        shown = _shortened(single_line(text))
+    for label, (_, prediction, text) in zip(labels, rows, strict=True):
+        first, shown = set_cell_size(label, width), printable(text, LONGEST_TEXT)
         if prediction.probability is None:
-            lines.append(f"{'-':<{width}}  {'-':>11}  ({prediction.note}) {shown}".rstrip())
+            lines.append(f"{first}  {'-':>11}  ({prediction.note}) {shown}".rstrip())
         else:
-            lines.append(f"{prediction.label:<{width}}  {prediction.probability:>11.4f}  {shown}")
+            lines.append(f"{first}  {prediction.probability:>11.4f}  {shown}")
     return "\n".join(lines)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
 
 
 def as_csv(rows: Sequence[Row], header: bool) -> str:
@@ -125,14 +124,14 @@ def _step_record(step: Step) -> dict[str, object]:
     return dict(zip(STEP_COLUMNS, values, strict=True))
 
 
-def heading(explanation: Explanation) -> str:
-    """Return the prediction and the meaning of the numbers below it."""
+def heading(explanation: Explanation) -> list[str]:
+    """Return the prediction and the meaning of the numbers below it, as lines."""
     label, probability = explanation.prediction.label, explanation.prediction.probability or 0.0
     first = f"{label} {probability:.4f}"
     if not explanation.steps:
-        return first
+        return [first]
     wide = "" if explanation.intercept is None else _WIDE_FROM_THE_START
-    return f"{first}\nProbability of '{label}' after each word{wide}:"
+    return [first, f"Probability of {quoted(label)} after each word{wide}:"]
 
 
 def coloured(explanation: Explanation) -> Text:
@@ -141,7 +140,7 @@ def coloured(explanation: Explanation) -> Text:
     for number, step in enumerate(explanation.steps):
         if explanation.gap and number == explanation.gap_at:
             drawn.append(_gap(explanation), style="dim")
-        drawn.append(step.word, style=_style(step))
+        drawn.append(printable(step.word), style=_style(step))
         drawn.append(" ")
     if explanation.gap and explanation.gap_at == len(explanation.steps):
         drawn.append(_gap(explanation), style="dim")
@@ -199,7 +198,7 @@ def ngram_heading(explanation: Explanation) -> str:
     rest = " against the rest, before the classes are normalized" if several else ""
     return (
         f"Wide part, {shown}{counted(count, 'known n-gram')}: what each adds to the log-odds of "
-        f"'{explanation.prediction.label}'{rest}:"
+        f"{quoted(explanation.prediction.label)}{rest}:"
     )
 
 

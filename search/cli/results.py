@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shlex
 from collections.abc import Sequence
 from functools import partial
@@ -10,21 +9,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from celltune.search.baselines.comparison import verdict_sentence
-from celltune.search.cli import output_files as outputs
+from celltune.search.cli import output as outputs
 from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import (
     Name,
     Overwrite,
     Storage,
-    make_console,
     make_view,
-    print_text,
 )
+from celltune.search.cli.output import emit, make_console, say, wrapped
 from celltune.search.ensembles.wording import gain_sentence, scores_sentence
 from celltune.search.errors import OptionError
+from celltune.search.escaping import markdown_text
 from celltune.search.extensions import LEADERBOARD_FORMATS
 from celltune.search.results.formats import Rendered, common_sentence, format_of, render
 from celltune.search.results.ranking import (
@@ -102,7 +100,7 @@ def leaderboard(
     _explain_no_rows(rows, where)
     if output is not None:
         outputs.write(output, _content(drawn), overwrite)
-        typer.echo(f"Wrote {output}")
+        say(f"Wrote {output}")
     else:
         _print(drawn, chosen, below)
 
@@ -116,14 +114,12 @@ def _format(form: str | None, output: Path | None) -> str:
 def _render(rows: Sequence[Row], form: str, below: Sequence[str]) -> Rendered:
     """Return the leaderboard; a Markdown document also contains the sentences below it."""
     drawn = render(rows, form)
-    return "\n\n".join([str(drawn), *below]) if form == "md" else drawn
+    return "\n\n".join([str(drawn), *map(markdown_text, below)]) if form == "md" else drawn
 
 
 def _content(drawn: Rendered) -> str | bytes:
     if isinstance(drawn, TextTable):
-        with (console := Console(width=200, file=io.StringIO())).capture() as captured:
-            console.print(drawn)
-        return captured.get()
+        return outputs.drawn_as_text(drawn)
     return f"{drawn}\n" if isinstance(drawn, str) else drawn
 
 
@@ -131,12 +127,11 @@ def _print(drawn: Rendered, form: str, below: Sequence[str]) -> None:
     if isinstance(drawn, bytes):
         raise OptionError(f"'{form}' is a binary format. Set `output` to a file.")
     if isinstance(drawn, str):
-        typer.echo(drawn)
+        emit(drawn)
         return
     console = make_console()
     console.print(drawn)
-    for sentence in below:
-        print_text(console, sentence)
+    wrapped(console, *below)
 
 
 def _sentences_below(searches: Sequence[RankedSearch], metric: Metric) -> list[str]:
@@ -173,15 +168,15 @@ def _ensemble_sentences(searches: Sequence[RankedSearch]) -> list[str]:
 
 def _explain_no_rows(rows: Sequence[Row], where: str | None) -> None:
     if not rows:
-        typer.echo(f"No trial {'matches the filter' if where else 'has started yet'}.", err=True)
+        say(f"No trial {'matches the filter' if where else 'has started yet'}.", error=True)
 
 
 def _warn_about_different_data(searches: list[RankedSearch]) -> None:
     if len({fingerprint(search.state) for search in searches}) > 1:
-        typer.echo(
+        say(
             "celltune: these experiments used different data (see the column data), so their "
             "metrics are not comparable.",
-            err=True,
+            error=True,
         )
 
 
@@ -201,7 +196,7 @@ def report(
     from celltune.search.report.page import page
 
     outputs.write(path, page(folder.snapshot()), overwrite)
-    typer.echo(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    say(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 def export_study(
@@ -235,7 +230,7 @@ def export_study(
     copy_to_storage(
         config, state, study_storage, study_name or name, partial(view.progress, "Copying trials")
     )
-    typer.echo(
+    say(
         f"Copied {counted(len(state.trials), 'trial')} to the study '{study_name or name}'. "
         f"View them with: optuna-dashboard {shlex.quote(study_storage)}"
     )

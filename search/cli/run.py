@@ -22,10 +22,9 @@ from celltune.search.cli.options import (
     describe_end,
     describe_next_step,
     describe_plan,
-    make_console,
     make_view,
-    print_text,
 )
+from celltune.search.cli.output import make_console, say, wrapped
 from celltune.search.config.loading import dump_config
 from celltune.search.results.formats import as_table, common_sentence
 from celltune.search.results.ranking import context_sentences, ranking_of
@@ -72,10 +71,8 @@ def launch(
         resolved = resolve_for_run(config, settings, name)
         folder = new_experiment(resolved.name, storage)
         data = describe_data(resolved)
-        typer.echo(f"{dump_config(resolved)}\n{describe_plan(resolved)}\n{data}")
-        typer.echo(
-            f"Dry run: nothing was started. The experiment would be stored in {folder.location}."
-        )
+        say(*dump_config(resolved).split("\n"), *describe_plan(resolved), data)
+        say(f"Dry run: nothing was started. The experiment would be stored in {folder.location}.")
         return
     with _hint_after_interrupt("celltune list", storage):
         result = runs.launch(
@@ -146,14 +143,14 @@ def stop(name: Name, storage: Storage = None) -> None:
     """Stop a running search from another terminal and wait until it has stopped."""
     folder = find_experiment(name, storage)
     request_stop(folder)
-    typer.echo(f"Asked '{folder.name}' to stop; waiting ...")
+    say(f"Asked '{folder.name}' to stop; waiting ...")
     wait_until_stopped(folder)
     summary = summarize(folder)
     if summary.end_reason is not None:
         explanation = describe_end(folder, summary.config, summary.state, summary.end_reason)
-        typer.echo(f"The search had already ended. {explanation}")
+        say(f"The search had already ended. {explanation[0]}", *explanation[1:])
         return
-    typer.echo(f"Stopped. Progress is saved; resume with: celltune resume {arguments_for(folder)}")
+    say(f"Stopped. Progress is saved; resume with: celltune resume {arguments_for(folder)}")
 
 
 def register(app: typer.Typer) -> None:
@@ -174,7 +171,7 @@ def _hint_after_interrupt(command: str, storage: str | None) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         place = f" --storage {shlex.quote(storage)}" if storage else ""
-        typer.echo(f"\nInterrupted. See what was saved with: {command}{place}", err=True)
+        say("", f"Interrupted. See what was saved with: {command}{place}", error=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -184,40 +181,38 @@ def _print_result(result: RunResult) -> None:
     if state.ranked(config.metric):
         rows = ranking_of(config, state)
         shown = f" (best 10 of {len(rows)})" if len(rows) > 10 else ""
-        typer.echo(f"\nLeaderboard of {folder.name}, by {config.metric}{shown}:")
+        say("", f"Leaderboard of {folder.name}, by {config.metric}{shown}:")
         console = make_console()
         console.print(as_table(rows[:10]))
         common = common_sentence(rows[:10])
-        for sentence in [*filter(None, [common]), *context_sentences(state, config.metric)]:
-            print_text(console, sentence)
-        for line in describe_next_step(folder, config, state):
-            print_text(console, line)
+        sentences = [*filter(None, [common]), *context_sentences(state, config.metric)]
+        wrapped(console, *sentences, *describe_next_step(folder, config, state))
     failed = [trial for trial in state.trials if trial.status == "failed"]
     if failed:
-        typer.echo(f"{counted(len(failed), 'trial')} failed. First error: {failed[0].error}")
+        say(f"{counted(len(failed), 'trial')} failed. First error: {failed[0].error}")
     if result.reason == "interrupted":
-        typer.echo(f"Stopped. Progress is saved; resume with: celltune resume {arguments}")
+        say(f"Stopped. Progress is saved; resume with: celltune resume {arguments}")
         raise typer.Exit(INTERRUPTED)
     if result.reason == "time":
-        typer.echo(
+        say(
             "The time limit was reached. Progress is saved; resume with: celltune resume "
             f"{arguments}"
         )
         return
-    typer.echo(describe_end(folder, config, state, result.reason))
+    say(*describe_end(folder, config, state, result.reason))
     if not state.ranked(config.metric):
-        typer.echo(
+        say(
             f"No trial completed an epoch. Tracebacks are in the ledger, in {folder.location}.",
-            err=True,
+            error=True,
         )
         raise typer.Exit(1)
     if result.reason == "too_many_failed":
         raise typer.Exit(1)
-    typer.echo(
-        "Next:\n"
-        f"  celltune leaderboard {arguments}                all trials\n"
-        f"  celltune leaderboard {arguments} --format csv   all columns, for a spreadsheet\n"
-        f"  celltune report {arguments}                     a page with figures\n"
-        f"  celltune status {arguments}                     progress and errors\n"
-        f"  celltune export {arguments} -o DIR              the best model as a folder"
+    say(
+        "Next:",
+        f"  celltune leaderboard {arguments}                all trials",
+        f"  celltune leaderboard {arguments} --format csv   all columns, every digit",
+        f"  celltune report {arguments}                     a page with figures",
+        f"  celltune status {arguments}                     progress and errors",
+        f"  celltune export {arguments} -o DIR              the best model as a folder",
     )

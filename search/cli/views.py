@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from celltune.printable import printable
 from celltune.search.baselines.comparison import standing
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.events import (
@@ -39,7 +40,6 @@ from celltune.search.wording import (
     distinguishing_params,
     metric_text,
     percent_text,
-    single_line,
 )
 
 _ROWS = 12
@@ -167,19 +167,19 @@ class LiveView(SilentView):
     def stage(self, text: str) -> None:
         """Print the name of a stage."""
         self.close()
-        self._console.print(Text(f"{text} ...", style="dim"))
+        self._console.print(Text(printable(f"{text} ..."), style="dim"))
 
     def message(self, line: str) -> None:
         """Print the line above the progress bars."""
-        self._console.print(Text(line))
+        self._console.print(Text(printable(line)))
 
     def progress(self, stage: str, done: int, total: int | None) -> None:
         """Draw one progress bar per stage."""
         if self._bars is None:
             self._bars = Progress(
-                TextColumn("[dim]{task.description}[/dim]"),
+                TextColumn("{task.description}", style="dim", markup=False),
                 BarColumn(bar_width=30),
-                TextColumn("{task.completed:,}"),
+                TextColumn("{task.completed:,}", markup=False),
                 TimeElapsedColumn(),
                 console=self._console,
                 transient=True,
@@ -228,7 +228,7 @@ class LiveView(SilentView):
         if isinstance(event, WorkerLost) and state.workers_lost > self._workers_lost:
             self._workers_lost = state.workers_lost
             text = _loss_of_pack(event) if self._is_packed else _loss_of_trial(event)
-            self._console.print(Text(single_line(text), style="yellow"))
+            self._console.print(Text(printable(text), style="yellow"))
 
 
 @contextmanager
@@ -282,7 +282,9 @@ def drawing(
         standing(state, config.metric, size.width),
     ]
     below = [
-        Text(remark, style="dim", no_wrap=True, overflow="ellipsis") for remark in remarks if remark
+        Text(printable(remark), style="dim", no_wrap=True, overflow="ellipsis")
+        for remark in remarks
+        if remark
     ]
     return Group(headline, *below, _table(config, state, ranked, size.height - len(below)), hint)
 

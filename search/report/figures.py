@@ -13,6 +13,7 @@ from optuna.trial import create_trial
 from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
+from celltune.printable import printable
 from celltune.search.baselines.comparison import best_linear_model
 from celltune.search.config.schema import SearchConfig
 from celltune.search.config.space import Choice, Dimension
@@ -98,7 +99,7 @@ def _hover_texts(config: SearchConfig, trial: TrialRecord) -> list[str]:
     params = describe_params(distinguishing_params(trial.params, config.varied))
     return [
         f"trial {trial.number}, epoch {epoch.epoch}: "
-        f"{metric_text(config.metric, epoch.metrics[config.metric])}<br>{params}"
+        f"{metric_text(config.metric, epoch.metrics[config.metric])}\n{params}"
         for epoch in trial.epochs
     ]
 
@@ -239,7 +240,7 @@ def _parallel_axis(name: str, dimension: Dimension, values: Sequence[Any]) -> di
     """Return an axis; trials without the hyperparameter are drawn below its range."""
     if isinstance(dimension, Choice):
         index_by_value = {value: float(index) for index, value in enumerate(dimension.values)}
-        ticks = {index: str(value) for value, index in index_by_value.items()}
+        ticks = {index: printable(value) for value, index in index_by_value.items()}
         positions = [index_by_value.get(value) for value in values]
         lowest, span = 0.0, max(1.0, len(index_by_value) - 1.0)
     else:
@@ -300,9 +301,12 @@ def slices(config: SearchConfig, state: ExperimentState) -> go.Figure:
 
 def _slice_axis(dimension: Dimension) -> dict[str, Any]:
     if isinstance(dimension, Choice):
-        return {"type": "category", "categoryarray": [str(value) for value in dimension.values]}
+        return {
+            "type": "category",
+            "categoryarray": [printable(value) for value in dimension.values],
+        }
     return {"type": "log" if dimension.log else "linear", "nticks": 4}
 
 
 def _slice_position(dimension: Dimension, value: ParameterValue) -> ParameterValue:
-    return str(value) if isinstance(dimension, Choice) else value
+    return printable(value) if isinstance(dimension, Choice) else value

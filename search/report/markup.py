@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from celltune.search.escaping import html_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -33,7 +34,7 @@ def paragraphs(*texts: str, lead: bool = False) -> str:
     """Return texts as HTML paragraphs; with `lead`, the first one is set larger."""
     first = ' class="lead"' if lead else ""
     return "".join(
-        f"<p{'' if index else first}>{html.escape(text.strip())}</p>"
+        f"<p{'' if index else first}>{html_text(text.strip())}</p>"
         for index, text in enumerate(texts)
     )
 
@@ -45,7 +46,7 @@ def scrollable(label: str, table: str) -> str:
         label: what the table shows, for screen readers; plain text.
         table: HTML.
     """
-    escaped = html.escape(label, quote=True)
+    escaped = html_text(label)
     return f'<div class="wide" role="region" tabindex="0" aria-label="{escaped}">{table}</div>'
 
 
@@ -56,4 +57,4 @@ def collapsed(summary: str, content: str) -> str:
         summary: the visible line; plain text.
         content: HTML.
     """
-    return f"<details><summary>{html.escape(summary)}</summary>{content}</details>"
+    return f"<details><summary>{html_text(summary)}</summary>{content}</details>"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from itertools import count
 from string import Template
+from typing import Any
 
+import numpy as np
+
+from celltune.search.escaping import html_text, plotly_text
 from celltune.search.report.markup import FigureBlock, Section
 from celltune.search.report.sections import SECTIONS, facts, headline
 from celltune.search.storage.snapshot import Snapshot
@@ -58,7 +61,7 @@ def page(snapshot: Snapshot) -> str:
     )
     figure_numbers = count(1)
     return _PAGE.substitute(
-        title=html.escape(snapshot.name),
+        title=html_text(snapshot.name),
         subtitle=f"{_SUBTITLE}. {_RUNNING}." if snapshot.running else f"{_SUBTITLE}.",
         css=_file("report.css"),
         js=_file("report.js") if has_figures else "",
@@ -66,7 +69,7 @@ def page(snapshot: Snapshot) -> str:
         headline=headline(snapshot),
         facts=facts(snapshot),
         links="".join(
-            f'<a href="#s{index}">{html.escape(section.title)}</a>'
+            f'<a href="#s{index}">{html_text(section.title)}</a>'
             for index, section in enumerate(sections)
         ),
         sections="\n".join(
@@ -80,7 +83,7 @@ def _section_html(index: int, section: Section, figure_numbers: Iterator[int]) -
         block if isinstance(block, str) else _figure_html(block, next(figure_numbers))
         for block in section.blocks
     )
-    heading = f'<h2 id="s{index}">{html.escape(section.title)}</h2>'
+    heading = f'<h2 id="s{index}">{html_text(section.title)}</h2>'
     return f'<section aria-labelledby="s{index}">{heading}{body}</section>'
 
 
@@ -94,17 +97,30 @@ def _figure_html(block: FigureBlock, number: int) -> str:
         font={"family": "system-ui, sans-serif", "size": 13},
     )
     content = plotly.io.to_html(
-        block.figure,
+        _with_literal_labels(block.figure.to_plotly_json()),
         full_html=False,
         include_plotlyjs=False,
         div_id=f"figure-{number}",
         config={"displaylogo": False, "responsive": True, "displayModeBar": False},
     )
-    label = html.escape(f"{block.title}. {block.caption}", quote=True)
+    label = html_text(f"{block.title}. {block.caption}")
     return (
         f'<figure><div role="img" aria-label="{label}">{content}</div>'
-        f"<figcaption>{html.escape(block.caption)}</figcaption></figure>"
+        f"<figcaption>{html_text(block.caption)}</figcaption></figure>"
     )
+
+
+def _with_literal_labels(value: Any) -> Any:
+    """Return a part of a figure whose texts plotly shows as they are, apart from newlines."""
+    if isinstance(value, str):
+        return plotly_text(value)
+    if isinstance(value, Mapping):
+        return {key: _with_literal_labels(member) for key, member in value.items()}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
+        return _with_literal_labels(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_with_literal_labels(member) for member in value]
+    return value
 
 
 def _file(name: str) -> str:

@@ -6,13 +6,13 @@ write the function and list it in `SECTIONS`.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from celltune.search.config.loading import dump_config
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ensembles.wording import ensemble_sentences
+from celltune.search.escaping import html_lines
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.metrics import wilson
 from celltune.search.report.cost import cost
@@ -308,7 +308,7 @@ def reproduction(snapshot: Snapshot) -> Section | None:
         f"Versions: {listed or 'not recorded'}.",
         f"Fingerprint of the prepared data: {fingerprint}.",
     )
-    config = f"<pre>{html.escape(dump_config(snapshot.config))}</pre>"
+    config = f"<pre>{html_lines(dump_config(snapshot.config))}</pre>"
     return Section("How to reproduce this search", [text, config])
 
 

@@ -6,13 +6,13 @@ programs read (csv, json, parquet) keep every digit and every column.
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from celltune.search.config.space import hyperparameters
 from celltune.search.errors import OptionError
+from celltune.search.escaping import html_text
 from celltune.search.extensions import LEADERBOARD_FORMATS, METRICS
 from celltune.search.results.ranking import Row
 from celltune.search.results.tables import Column, TextTable, csv_text
@@ -24,7 +24,6 @@ from celltune.search.wording import (
     loss_text,
     metric_text,
     percent_text,
-    single_line,
     varying_params,
 )
 from celltune.spelling import closest_match
@@ -118,7 +117,7 @@ def as_table(rows: Sequence[Row]) -> TextTable:
         # The error and the note come first because a narrow terminal cuts the end of the line.
         remarks = "; ".join(text for text in (row["error"], row["note"]) if text)
         last = f"{remarks} ({params})" if remarks else params
-        cells.append([*(_terminal_cell(row, key) for key in keys), single_line(last)])
+        cells.append([*(_terminal_cell(row, key) for key in keys), last])
     columns = [
         Column(titles[key], right=key not in ("status", "experiment", "data")) for key in keys
     ]
@@ -178,9 +177,7 @@ def _text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return (
-        f"{value:,}" if isinstance(value, int) and abs(value) >= 1000 else single_line(str(value))
-    )
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 1000 else str(value)
 
 
 def readable_table(rows: Sequence[Row], keys: Sequence[str] | None = None) -> TextTable:
@@ -241,7 +238,7 @@ th, td {{ padding: .3rem .6rem; border-bottom: 1px solid #8884; text-align: left
 
 def as_html(rows: Sequence[Row]) -> str:
     """Return the leaderboard as a complete HTML page."""
-    sentence = html.escape(common_sentence(rows))
+    sentence = html_text(common_sentence(rows))
     return _PAGE.format(table=_short_table(rows).html(), sentence=sentence)
 
 

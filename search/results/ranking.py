@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from celltune.printable import printable
 from celltune.search.baselines.comparison import verdict_sentence
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import OptionError
@@ -23,7 +24,6 @@ from celltune.search.wording import (
     counted,
     describe_majority,
     metric_text,
-    single_line,
     trial_label,
 )
 from celltune.spelling import closest_match
@@ -163,7 +163,7 @@ def losses_sentence(state: ExperimentState) -> str:
         return ""
     count = counted(state.workers_lost, "worker")
     lost = f"{count} {'was' if state.workers_lost == 1 else 'were'} lost"
-    reason = f"The last one {WORKER_CAUSES[last.cause]}: {single_line(last.error)}"
+    reason = f"The last one {WORKER_CAUSES[last.cause]}: {printable(last.error)}"
     return f"{lost}; the trials continue from their checkpoints. {reason}"
 
 

@@ -7,12 +7,10 @@ than a second for a leaderboard of 2,000 trials; `TextTable` takes 0.02 ms a row
 from __future__ import annotations
 
 import csv
-import html
 import io
 import operator
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 from rich.cells import cell_len, set_cell_size
@@ -20,6 +18,9 @@ from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
+
+from celltune.printable import printable
+from celltune.search.escaping import html_text, latex_text, markdown_table
 
 Cell = str | Text
 _GAP = "  "
@@ -41,11 +42,19 @@ class TextTable:
     """A table that rich can print and that can be written as Markdown, HTML or LaTeX."""
 
     columns: Sequence[Column]
+    """The columns; what is not printable in a title becomes an escape."""
     rows: Sequence[Sequence[Cell]]
+    """The cells of each row; they become printable like the titles."""
     styles: Sequence[str] = ()
     """Rich style of each row; empty: no styles."""
     cut: bool = False
     """True if lines that are too long for the terminal are cut instead of wrapped."""
+
+    def __post_init__(self) -> None:
+        """Make titles and cells printable, so that their widths are those that are shown."""
+        columns = [replace(column, title=printable(column.title)) for column in self.columns]
+        object.__setattr__(self, "columns", columns)
+        object.__setattr__(self, "rows", [list(map(_printable, cells)) for cells in self.rows])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         """Draw the table, or one block of lines per row if the terminal is too narrow for it."""
@@ -116,21 +125,22 @@ class TextTable:
 
     def markdown(self) -> str:
         """Return the table in Markdown."""
-        lines = [[column.title for column in self.columns]]
-        lines.append(["---:" if column.right else "---" for column in self.columns])
-        lines += [[_plain(cell).replace("|", "\\|") for cell in cells] for cells in self.rows]
-        return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return markdown_table(
+            [column.title for column in self.columns],
+            (map(_plain, cells) for cells in self.rows),
+            right={column.title for column in self.columns if column.right},
+        )
 
     def html(self) -> str:
         """Return the table as an HTML element."""
         classes = [' class="n"' if column.right else "" for column in self.columns]
         head = "".join(
-            f'<th scope="col"{kind}>{html.escape(column.title)}</th>'
+            f'<th scope="col"{kind}>{html_text(column.title)}</th>'
             for column, kind in zip(self.columns, classes, strict=True)
         )
         body = (
             "".join(
-                f"<td{kind}>{html.escape(_plain(cell))}</td>"
+                f"<td{kind}>{html_text(_plain(cell))}</td>"
                 for cell, kind in zip(cells, classes, strict=True)
             )
             for cells in self.rows
@@ -141,8 +151,8 @@ class TextTable:
     def latex(self) -> str:
         """Return the table as a LaTeX tabular that needs the package booktabs."""
         alignment = "".join("r" if column.right else "l" for column in self.columns) or "l"
-        titles = " & ".join(_latex_text(column.title) for column in self.columns)
-        rows = (" & ".join(_latex_text(_plain(cell)) for cell in cells) for cells in self.rows)
+        titles = " & ".join(latex_text(column.title) for column in self.columns)
+        rows = (" & ".join(latex_text(_plain(cell)) for cell in cells) for cells in self.rows)
         return "\n".join(
             [
                 "% in the preamble: \\usepackage{booktabs}",
@@ -165,6 +175,14 @@ def csv_text(columns: Sequence[str], rows: Iterable[Iterable[object]], header: b
         writer.writerow(columns)
     writer.writerows(rows)
     return out.getvalue().removesuffix("\n")
+
+
+def _printable(cell: Cell) -> Cell:
+    if isinstance(cell, str):
+        return printable(cell)
+    shown = printable(cell.plain)
+    # The spans of a text with escapes would be at other positions.
+    return cell if shown == cell.plain else Text(shown, style=cell.style)
 
 
 def _plain(cell: Cell) -> str:
@@ -201,18 +219,3 @@ def _segments(
             text = set_cell_size(text, max_width - 1) + "…"
         yield Segment(text, style)
     yield Segment.line()
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
-
-
-def _latex_text(text: str) -> str:
-    return re.sub(r"[\\~^<>|&%$#_{}]", lambda match: _LATEX[match[0]], text)

@@ -45,7 +45,7 @@ def test_a_search_uses_the_rule(tmp_path: Path) -> None:
 def test_messages_name_the_rule(tmp_path: Path) -> None:
     config = make_config(early_stopping=SETTINGS)
     expected = "the median rule by valid_accuracy of at least 2 trials"
-    assert expected in describe_plan(config)
+    assert expected in "\n".join(describe_plan(config))
     text = page(finished_search(tmp_path, config).snapshot())
     assert "the median rule compares the trials by valid_accuracy after every epoch" in text
 

@@ -299,7 +299,7 @@ def test_the_card_compares_with_the_majority_class(small: LocalExperiment, tmp_p
     append(small, created.model_copy(update=majority), *events)
     ensemble("small")
     card = card_of(small, tmp_path / "bundle")
-    assert r"| Validation accuracy of always predicting `neg\|` | 100.00 % |" in card
+    assert r"| Validation accuracy of always predicting 'neg\|' | 100.00 % |" in card
     assert "**The ensemble is no better than the majority class; it should not be used.**" in card
 
 
@@ -314,7 +314,7 @@ def test_the_card_compares_with_the_baselines_of_the_validation_split(
     ensemble("small")
     card = card_of(small, tmp_path / "bundle")
     percent = f"{100 * accuracy:.2f} %"
-    assert f"| Validation accuracy of the linear baseline `nb_svm` | {percent} |" in card
+    assert f"| Validation accuracy of the linear baseline 'nb_svm' | {percent} |" in card
     assert re.search(
         rf"By its estimate, the ensemble is [0-9.]+ points {word} than the best linear model "
         rf"\(nb_svm, {percent}\) on \d+ validation documents;",

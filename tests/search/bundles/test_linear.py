@@ -53,7 +53,7 @@ def test_the_model_card_compares_with_the_best_trial(exported: LinearModel, bund
         at=1.0, name="nb_svm", valid_accuracy=0.75, valid_macro_f1=0.5, seconds=1.0
     )
     exported.state.apply(event)
-    row = "| Validation accuracy of the linear baseline `nb_svm` | 75.00 % |"
+    row = "| Validation accuracy of the linear baseline 'nb_svm' | 75.00 % |"
     assert row in linear_card(exported)
     assert row not in card
 

@@ -50,7 +50,7 @@ def test_model_card_says_when_a_baseline_was_better(trained: LocalExperiment) ->
     assert "was not compared with a linear baseline on the test split." in alone
     better = (baseline("tfidf_logistic", 0.86), baseline("nb_svm", 0.87))
     text = model_card(replace(evaluated, baselines=better), data, has_onnx=False)
-    assert "| Test accuracy of the linear baseline `nb_svm`, trained on train | 87.00 % |" in text
+    assert "| Test accuracy of the linear baseline 'nb_svm', trained on train | 87.00 % |" in text
     assert (
         "**A linear baseline was better:** trained on train, `nb_svm` exceeds the retrained model "
         "by 2.00 points of test accuracy; the difference is not larger than its standard error "
@@ -82,7 +82,7 @@ def test_model_card_compares_the_validation_accuracies(
     linear = LinearScore("nb_svm", accuracy + margin)
     compared = replace(model, validated=(event,), comparison=Comparison(accuracy, linear, 400))
     text = model_card(compared, data, has_onnx=False)
-    row = f"Validation accuracy of the linear baseline `nb_svm` | {percent_text(accuracy + margin)}"
+    row = f"Validation accuracy of the linear baseline 'nb_svm' | {percent_text(accuracy + margin)}"
     assert row in text
     assert verdict in text
     assert ("**The model is" in text) == (margin > 0)
@@ -100,7 +100,7 @@ def test_model_card_says_when_the_majority_class_is_as_good(
     text = model_card(replace(model, created=created), load_data(model), has_onnx=False)
     label = "**The model is no better than the majority class; it should not be used.**"
     assert (label in text) == labelled
-    row = r"| Validation accuracy of always predicting `a\|b` | "
+    row = r"| Validation accuracy of always predicting 'a\|b\\n' | "
     assert (row in text) == (share is not None)
 
 
@@ -139,7 +139,7 @@ def evaluation(test_accuracy: float, seed: int) -> EvaluationReported:
     [
         ({"source": "imdb"}, "Maas et al."),
         ({"source": "amazon", "path": "a.gz"}, "DLStudio"),
-        ({"source": "csv", "path": "x/mine.csv"}, "named `mine.csv`.*State them here"),
+        ({"source": "csv", "path": "x/mine.csv"}, "named 'mine.csv'.*State them here"),
         ({"source": "imdb", "vectors": {"name": "glove.6B.100d"}}, "glove.6B.100d.*PDDL"),
     ],
 )

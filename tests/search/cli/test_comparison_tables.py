@@ -72,7 +72,7 @@ def test_rest_of_a_stopped_comparison_names_the_epochs_done(tmp_path: Path) -> N
     models = [load_one(write_config(tmp_path, name), tmp_path) for name in ("a", "b", "c")]
     record_result(models[0])
     record_epochs(models[1], [90.0])
-    text = describe_rest(interrupted(*models), "celltune compare configs")
+    text = "\n".join(describe_rest(interrupted(*models), "celltune compare configs"))
     assert text == (
         "Interrupted. 1 of 3 trainings are done.\n"
         "Left: b with seed 1 (1 of 2 epochs done, about 90 s), c with seed 1.\n"
@@ -84,7 +84,7 @@ def test_rest_after_the_time_limit_estimates_later_seeds(tmp_path: Path) -> None
     model = load_one(write_config(tmp_path), tmp_path)
     record_result(model, seconds=600.0)
     records = compare([model]).records
-    text = describe_rest(Comparison(records, [Training(model, 2)], "time"), "again")
+    text = "\n".join(describe_rest(Comparison(records, [Training(model, 2)], "time"), "again"))
     assert "The time limit was reached. 1 of 2 trainings are done." in text
     assert "Left: old with seed 2 (about 10 min)." in text
 

@@ -156,7 +156,7 @@ def test_a_full_disk_is_reported(celltune: Celltune, monkeypatch: pytest.MonkeyP
         os.close(handle)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("celltune.search.cli.output_files.os.fdopen", full)
+    monkeypatch.setattr("celltune.search.cli.output.os.fdopen", full)
     code, _, err = celltune("leaderboard", "demo", "-o", "board.csv")
     assert code == 2
     assert "board.csv cannot be written: No space left on device" in err

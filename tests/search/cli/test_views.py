@@ -321,7 +321,7 @@ def test_live_view_leaves_out_the_majority_class_before_it_cuts_the_line(
 def test_the_end_of_a_command_removes_the_progress_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=100)
-    monkeypatch.setattr("celltune.search.cli.options.Console", lambda: console)
+    monkeypatch.setattr("celltune.search.cli.options.make_console", lambda: console)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     app = typer.Typer()
 

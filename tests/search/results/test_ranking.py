@@ -240,7 +240,7 @@ def test_losses_sentence_counts_each_worker_once() -> None:
         state.apply(WorkerLost(at=1.0, number=number, error="it was\nkilled"))
     assert losses_sentence(state) == (
         "1 worker was lost; the trials continue from their checkpoints. "
-        "The last one died: it was killed"
+        "The last one died: it was\\nkilled"
     )
     for number in (0, 1):
         state.apply(WorkerLost(at=2.0, number=number, error="no epoch in 9 s", cause="hung"))

@@ -1,0 +1,155 @@
+"""Output of commands: lines and tables for people, content for programs, and files.
+
+Everything that a command prints passes this module, which makes text printable: no data can send
+control sequences to a terminal or begin a line of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from celltune.printable import printable, printable_lines
+from celltune.search.errors import OptionError
+
+_FILE_WIDTH = 200
+"""Columns of a table outside a terminal; rich truncates columns of a narrow one."""
+
+
+def say(*lines: str, error: bool = False) -> None:
+    """Print lines for people: each text is one line, in which a newline is shown as an escape.
+
+    Args:
+        lines: the lines.
+        error: whether to print to standard error.
+    """
+    for line in lines:
+        typer.echo(printable(line), err=error)
+
+
+def emit(content: str) -> None:
+    """Print content for programs, such as csv or json: exactly, but printable on a terminal."""
+    typer.echo(printable_lines(content) if sys.stdout.isatty() else content)
+
+
+class TextConsole(Console):
+    """A console without markup, which makes the text of everything that it draws printable."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Create a console.
+
+        Args:
+            settings: of `rich.console.Console`.
+        """
+        super().__init__(markup=False, emoji=False, highlight=False, **settings)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Return the segments of text and the control codes that draw something.
+
+        rich calls this method for everything, also for parts of what it draws. Only rich itself
+        makes segments with control codes.
+        """
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(printable_lines(segment.text), segment.style)
+
+
+def make_console() -> Console:
+    """Return a console for tables; outside a terminal it is 200 columns wide."""
+    return TextConsole() if sys.stdout.isatty() else TextConsole(width=_FILE_WIDTH)
+
+
+def wrapped(console: Console, *lines: str) -> None:
+    """Print lines for people; those that are too long for a terminal are wrapped between words."""
+    for line in lines:
+        console.print(printable(line), soft_wrap=not console.is_terminal)
+
+
+def drawn_as_text(renderable: RenderableType) -> str:
+    """Return what `make_console` prints outside a terminal."""
+    with (console := TextConsole(width=_FILE_WIDTH, file=io.StringIO())).capture() as captured:
+        console.print(renderable)
+    return captured.get()
+
+
+class _PrintableRecord(logging.LogRecord):
+    """A log record whose message and traceback are printable."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.exc_info and self.exc_info[0] is not None:
+            self.exc_text = printable_lines("".join(traceback.format_exception(*self.exc_info)))
+
+    def getMessage(self) -> str:  # noqa: N802 (overrides a method of logging)
+        return printable_lines(super().getMessage())
+
+
+def protect_streams() -> None:
+    """Make log messages of this process printable, and texts that the encoding lacks escapes."""
+    logging.setLogRecordFactory(_PrintableRecord)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+# ---------------------------------------------------------------------------------------------
+# Files: written atomically, and never over an existing file by accident
+
+
+def check_output_free(path: Path, overwrite: bool) -> None:
+    """Check that a file can be written before its content is computed.
+
+    Raises:
+        OptionError: the path is a folder, its folder is missing, or the file exists and
+            `overwrite` is false.
+    """
+    if path.is_dir():
+        raise OptionError(f"{path} is a folder. Choose a file name.")
+    if path.exists() and not overwrite:
+        raise OptionError(f"{path} already exists. Choose another name or set `overwrite`.")
+    if not path.parent.is_dir():
+        raise OptionError(f"The folder {path.parent} does not exist. Create it first.")
+
+
+def write(path: Path, content: str | bytes, overwrite: bool) -> None:
+    """Write a file atomically: a temporary file in the same folder is renamed.
+
+    Args:
+        path: the file.
+        content: lone surrogates of a text, which UTF-8 lacks, are written as escapes.
+        overwrite: whether to replace an existing file.
+
+    Raises:
+        OptionError: as for `check_output_free`, or the file cannot be written.
+    """
+    check_output_free(path, overwrite)
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OptionError(
+            f"{path} cannot be written: {error.strerror}. Choose another path."
+        ) from error
