@@ -98,6 +98,11 @@ class DataConfig(BaseModel):
     """Any source: a CSV file, plain or gzipped, with the column id and one other column, which
     contains the group of each document; as for group_column."""
 
+    max_bytes: Count | None = None
+    """Largest size of a data or vector file in bytes after decompression; the file may contain one
+    document per 256 bytes of it. Without it, the limit is 50 times the size of the file, but at
+    least 256 MiB and at most 16 GiB."""
+
     duplicates: Literal["report", "drop"] = "report"
     """Documents whose text is in two splits: report their number, or also drop them (from training
     if they are in validation or test, from validation if they are in test)."""

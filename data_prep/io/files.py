@@ -5,16 +5,15 @@ from __future__ import annotations
 import fcntl
 import gzip
 import hashlib
-import io
 import os
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.io.regular import NotRegularFileError, open_regular
 
 CHUNK_BYTES = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
@@ -33,7 +32,7 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
         OSError: the file cannot be read.
     """
     digest = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
@@ -109,6 +108,11 @@ def reading(path: Path) -> Iterator[None]:
             f"{path} is damaged or truncated ({error}). Get the file again and compare its size "
             f"with the original."
         ) from error
+    except NotRegularFileError as error:
+        raise DataError(
+            f"{path} is not a regular file, but a folder, a pipe, a socket or a device. Write its "
+            f"content to a file first; a shell's <(...) is a pipe, too."
+        ) from error
     except OSError as error:
         raise DataError(
             f"{path} cannot be read ({error.strerror or error}). Check the path and its "
@@ -145,20 +149,3 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-@contextmanager
-def open_text(path: Path) -> Iterator[TextIO]:
-    """Open a text file, plain or gzipped (detected from its first bytes), for reading.
-
-    A byte order mark is skipped, line breaks are kept, and bytes that are not valid UTF-8 are
-    decoded to lone surrogates.
-    """
-    with path.open("rb") as raw:
-        is_gzipped = raw.read(2) == GZIP_MAGIC
-        raw.seek(0)
-        binary = gzip.GzipFile(fileobj=raw) if is_gzipped else raw
-        with io.TextIOWrapper(
-            binary, encoding="utf-8-sig", errors="surrogateescape", newline=""
-        ) as text:
-            yield text

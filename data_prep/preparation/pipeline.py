@@ -151,24 +151,26 @@ def survey(config: DataConfig, *, progress: Progress | None = None) -> dict[str,
 def fingerprint(config: DataConfig, content_digest: str, vectors_digest: str | None = None) -> str:
     """Return a hash of everything that determines the prepared data.
 
-    Paths are not part of it, but the content of the files is, as a digest. Keys at their default
-    are not part of it either, so that a key added in a later release keeps fingerprints valid.
+    Paths and the largest size of files are not part of it, but the content of the files is, as a
+    digest. Keys at their default are not part of it either, so that a key added in a later release
+    keeps fingerprints valid.
 
     Args:
         config: what to load and how.
         content_digest: digest of the source.
         vectors_digest: digest of the word vectors, or None if there are none.
     """
-    paths: dict[str, bool | set[str]] = {
+    without_effect: dict[str, bool | set[str]] = {
         "path": True,
         "groups": True,
         "test_path": True,
         "unlabelled": True,
+        "max_bytes": True,
     }
     inputs: dict[str, JSON] = {
         "version": PREPARATION_VERSION,
         "config": config.model_dump(
-            mode="json", exclude={**paths, "vectors": {"path"}}, exclude_defaults=True
+            mode="json", exclude={**without_effect, "vectors": {"path"}}, exclude_defaults=True
         ),
         "content": content_digest,
     }

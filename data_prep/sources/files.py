@@ -22,14 +22,16 @@ class FileSource(Source):
     Attributes:
         path: file of the training split.
         test_path: file of the test split, or None.
+        max_bytes: largest size of a file after decompression, as `data.max_bytes`.
     """
 
     path: Path
     test_path: Path | None = None
+    max_bytes: int | None = None
 
     @staticmethod
-    def existing_files(config: DataConfig) -> tuple[Path, Path | None]:
-        """Return the files of a config: training and test split.
+    def existing_files(config: DataConfig) -> tuple[Path, Path | None, int | None]:
+        """Return the files of a config, training and test split, and their largest size.
 
         Raises:
             DataError: a file is missing or is a folder.
@@ -38,6 +40,7 @@ class FileSource(Source):
         return (
             existing_file("path", config.path or Path()),
             None if test_path is None else existing_file("test_path", test_path),
+            config.max_bytes,
         )
 
     @property

@@ -7,14 +7,22 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.extensions import SOURCES
-from celltune.data_prep.io.files import file_digest, open_text, reading
+from celltune.data_prep.io.contents import (
+    BYTES_PER_DOCUMENT,
+    content_limit,
+    open_text,
+    too_many,
+)
+from celltune.data_prep.io.files import file_digest, reading
 from celltune.data_prep.sources.base import TRAIN, Document, Source, Split
+from celltune.data_prep.sources.cells import MOST_NAMES
 from celltune.data_prep.sources.paths import existing_file
 from celltune.data_prep.types import Progress
+from celltune.printable import quoted
 
 if TYPE_CHECKING:
     from celltune.data_prep.config import DataConfig
@@ -27,10 +35,12 @@ class GroupedSource(Source):
     Attributes:
         inner: the source of the documents.
         path: the CSV file, plain or gzipped, with the column id and one other column.
+        max_bytes: largest size of the file after decompression, as `data.max_bytes`.
     """
 
     inner: Source
     path: Path
+    max_bytes: int | None = None
 
     @classmethod
     def from_config(
@@ -39,7 +49,7 @@ class GroupedSource(Source):
         """Open the source that the config selects, and check that the file of groups exists."""
         source_type = SOURCES.load(config.source)
         inner = source_type.from_config(config, cache_dir=cache_dir, progress=progress)
-        return cls(inner, existing_file("groups", config.groups or Path()))
+        return cls(inner, existing_file("groups", config.groups or Path()), config.max_bytes)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -63,48 +73,57 @@ class GroupedSource(Source):
         Raises:
             DataError: the file of groups is invalid or does not contain a document.
         """
-        groups = _read_groups(self.path)
+        groups = _read_groups(self.path, self.max_bytes)
         for document in self.inner.documents(splits):
             if document.split != "train":
                 yield document
                 continue
             if document.id not in groups:
                 raise DataError(
-                    f"{self.path} assigns no group to the document '{document.id}'. data.groups "
-                    f"needs one row per training document, with the id that the source gives it."
+                    f"{self.path} assigns no group to the document {quoted(document.id)}. "
+                    f"data.groups needs one row per training document, with the id that the source "
+                    f"gives it."
                 )
             yield document._replace(group=groups[document.id])
 
 
-def _read_groups(path: Path) -> dict[str, str]:
+def _read_groups(path: Path, max_bytes: int | None) -> dict[str, str]:
     """Return the group of each document, by id."""
-    rows = _read_rows(path)
-    header = [name.strip() for name in rows[0]] if rows else []
-    if len(header) != 2 or "id" not in header:
-        raise DataError(
-            f"{path} has the columns {header}. data.groups needs a CSV file with the column id "
-            f"and one other column, such as id,movie."
-        )
-    id_column = header.index("id")
     groups: dict[str, str] = {}
-    for number, row in enumerate(rows[1:], start=1):
-        if len(row) != 2:
-            raise DataError(f"{path}, row {number} has {len(row)} cells instead of 2. Correct it.")
-        name, group = row[id_column].strip(), row[1 - id_column].strip()
-        if groups.setdefault(name, group) != group:
+    with reading(path), open_text(path, max_bytes) as file:
+        rows = _rows(path, file)
+        header = [name.strip() for name in next(rows, [])]
+        if len(header) != 2 or "id" not in header:
+            shown = ", ".join(map(quoted, header[:MOST_NAMES])) or "none"
             raise DataError(
-                f"{path}, row {number} assigns the document {name!a} to the group {group!a}, an "
-                f"earlier row to {groups[name]!a}. A document has one group. Correct the file."
+                f"{path} has {len(header):,} columns ({shown}). data.groups needs a CSV file with "
+                f"the column id and one other column, such as id,movie."
             )
+        id_column = header.index("id")
+        limit = content_limit(path.stat().st_size, max_bytes)
+        for number, row in enumerate(rows, start=1):
+            if len(row) != 2:
+                raise DataError(
+                    f"{path}, row {number} has {len(row)} cells instead of 2. Correct it."
+                )
+            if number > limit // BYTES_PER_DOCUMENT:
+                raise too_many(path, limit)
+            name, group = row[id_column].strip(), row[1 - id_column].strip()
+            if groups.setdefault(name, group) != group:
+                raise DataError(
+                    f"{path}, row {number} assigns the document {quoted(name)} to the group "
+                    f"{quoted(group)}, an earlier row to {quoted(groups[name])}. A document has "
+                    f"one group. Correct the file."
+                )
     return groups
 
 
-def _read_rows(path: Path) -> list[list[str]]:
-    with reading(path), open_text(path) as file:
-        try:
-            return [row for row in csv.reader(file) if row]
-        except csv.Error as error:
-            raise DataError(
-                f"{path} is not valid CSV ({error}). data.groups needs the column id and one other "
-                f"column, such as id,movie."
-            ) from error
+def _rows(path: Path, file: TextIO) -> Iterator[list[str]]:
+    """Yield the header and the rows that are not blank."""
+    try:
+        yield from filter(None, csv.reader(file))
+    except csv.Error as error:
+        raise DataError(
+            f"{path} is not valid CSV ({error}). data.groups needs the column id and one other "
+            f"column, such as id,movie."
+        ) from error

@@ -10,10 +10,18 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.io.contents import (
+    BYTES_PER_DOCUMENT,
+    MAX_DOCUMENT_BYTES,
+    content_limit,
+    too_long,
+    too_many,
+)
 from celltune.data_prep.io.files import files_digest, reading
 from celltune.data_prep.sources.base import (
     NO_LABEL,
@@ -23,13 +31,12 @@ from celltune.data_prep.sources.base import (
     Provenance,
     Split,
 )
+from celltune.data_prep.sources.cells import Cells, Column
 from celltune.data_prep.sources.files import FileSource
 from celltune.data_prep.sources.paths import existing_file
 from celltune.data_prep.sources.table_readers import (
     FORMATS,
     TEXT_FORMATS,
-    Cells,
-    Column,
     format_of,
 )
 from celltune.data_prep.types import Progress
@@ -41,8 +48,8 @@ if TYPE_CHECKING:
 DEFAULT_CLASSES = ("0", "1")
 MOST_LABELS = 20
 """Different labels of a column that an error lists."""
-LONGEST_LABEL = 60
-"""Characters of an invalid label that an error shows."""
+SEARCHED_ROWS = 1_000_000
+"""Rows whose labels an error lists."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +192,7 @@ class TableSource(FileSource):
         Raises:
             DataError: the file is invalid or lacks a column.
         """
-        return FORMATS[self.format](path, columns)
+        return FORMATS[self.format](path, columns, self.max_bytes)
 
     def _read(self, path: Path, split: Split) -> Iterator[Document]:
         labels = {name: index for index, name in enumerate(self.classes)}
@@ -193,7 +200,7 @@ class TableSource(FileSource):
         number = 0
         with reading(path):
             rows = self.cells(path, self.columns.present())
-            for number, (line, cells) in enumerate(rows, start=1):
+            for number, (line, cells) in enumerate(self._counted(path, rows), start=1):
                 where = f"{path}, row {number}{line}"
                 text = _checked_text(where, self.columns.text, cells[0])
                 label = labels.get(cells[1].strip())
@@ -211,19 +218,31 @@ class TableSource(FileSource):
     def _read_unlabelled(self, path: Path) -> Iterator[Document]:
         form, number = format_of(path), 0
         with reading(path):
-            rows = TEXT_FORMATS[form](path, [Column("data.text_column", self.columns.text)])
+            columns = [Column("data.text_column", self.columns.text)]
+            rows = TEXT_FORMATS[form](path, columns, self.max_bytes)
             if form == "txt":
                 rows = ((line, cells) for line, cells in rows if cells[0].strip())
-            for number, (line, (text,)) in enumerate(rows, start=1):
+            for number, (line, (text,)) in enumerate(self._counted(path, rows), start=1):
                 checked = _checked_text(f"{path}, row {number}{line}", self.columns.text, text)
                 yield Document(f"unlabelled row {number}", checked, NO_LABEL, None, "unlabelled")
         if not number:
             raise DataError(f"{path} has no texts. Add some, or remove data.unlabelled.")
 
+    def _counted(self, path: Path, rows: Cells) -> Cells:
+        """Yield the rows of a file.
+
+        Raises:
+            DataError: there are too many for the file's limit.
+        """
+        limit = content_limit(path.stat().st_size, self.max_bytes)
+        yield from islice(rows, limit // BYTES_PER_DOCUMENT)
+        if next(rows, None) is not None:
+            raise too_many(path, limit)
+
     def _unknown_label(self, where: str, label: str, path: Path) -> str:
-        allowed = ", ".join(repr(name) for name in self.classes)
+        allowed = ", ".join(map(quoted, self.classes))
         return (
-            f"{where}: the label in column {self.columns.label!r} is {_short(label)!r}. "
+            f"{where}: the label in column {quoted(self.columns.label)} is {quoted(label)}. "
             f"Allowed are {allowed}. {self._advice(self._labels(path))}"
         )
 
@@ -234,7 +253,7 @@ class TableSource(FileSource):
                 f"The column contains more than {MOST_LABELS} labels. Set "
                 "data.label_column to the column of the labels, or data.classes to all labels."
             )
-        shown = ", ".join(map(repr, found))
+        shown = ", ".join(map(quoted, found))
         fix = "S" if self.classes == DEFAULT_CLASSES else "Correct the row, or s"
         return f"{fix}et data.classes to the labels of the column, in class order: [{shown}]."
 
@@ -243,16 +262,12 @@ class TableSource(FileSource):
         found: set[str] = set()
         # A row that cannot be read ends the list; the message is about an earlier row.
         with suppress(DataError), reading(path):
-            for _, (label,) in self.cells(path, [self.columns.present()[1]]):
+            rows = self.cells(path, [self.columns.present()[1]])
+            for _, (label,) in islice(rows, SEARCHED_ROWS):
                 found.add(label.strip())
                 if len(found) > MOST_LABELS:
                     break
         return sorted(found)
-
-
-def _short(label: str) -> str:
-    """Return the start of a text that is too long for a label."""
-    return label if len(label) <= LONGEST_LABEL else f"{label[:LONGEST_LABEL]}..."
 
 
 def _checked_text(where: str, column: str, text: str) -> str:
@@ -266,9 +281,11 @@ def _checked_text(where: str, column: str, text: str) -> str:
             f"{where}: {invalid} at character {error.start + 1} of the text is not valid UTF-8. "
             f"Save the file as UTF-8."
         ) from error
+    if len(text) > MAX_DOCUMENT_BYTES:
+        raise too_long(f"{where}: the text in column {quoted(column)}")
     if not text or text.isspace():
         raise DataError(
-            f"{where}: the text in column {column!r} is empty. Remove the row or add a text."
+            f"{where}: the text in column {quoted(column)} is empty. Remove the row or add a text."
         )
     return text
 
@@ -278,12 +295,13 @@ def _checked_id(where: str, column: str, cell: str, ids: set[str]) -> str:
     name = cell.strip()
     if not name:
         raise DataError(
-            f"{where}: the id in column {column!r} is empty. Add an id, or remove data.id_column."
+            f"{where}: the id in column {quoted(column)} is empty. Add an id, or remove "
+            f"data.id_column."
         )
     if name in ids:
         raise DataError(
-            f"{where}: the id {name!a} in column {column!r} occurs in an earlier row, too. Ids "
-            f"must be unique. Correct it, or remove data.id_column."
+            f"{where}: the id {quoted(name)} in column {quoted(column)} occurs in an earlier row, "
+            f"too. Ids must be unique. Correct it, or remove data.id_column."
         )
     ids.add(name)
     return name

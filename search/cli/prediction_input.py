@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from celltune.data_prep.io.contents import UNLIMITED, limited
 from celltune.data_prep.io.files import reading
-from celltune.data_prep.sources.table_readers import TEXT_FORMATS, Column, format_of
+from celltune.data_prep.sources.cells import Column
+from celltune.data_prep.sources.table_readers import TEXT_FORMATS, format_of
 from celltune.search.errors import OptionError
 from celltune.spelling import closest_match
 
 STANDARD_INPUT = "-"
 BLOCK_SIZE = 20_000
 """Texts that are read, classified and printed together."""
+BLOCK_CHARACTERS = 1 << 26
+"""Characters of texts that are read, classified and printed together, up to one text more."""
 
 
 def read_lines(stream: BinaryIO) -> Iterator[str]:
-    """Yield one text per line; bytes that are not UTF-8 become lone surrogates."""
-    wrapped = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape")
-    try:
+    """Yield one text per line; bytes that are not UTF-8 become lone surrogates.
+
+    Raises:
+        DataError: a line is too long.
+    """
+    content = limited(Path("Standard input"), stream, UNLIMITED)
+    with io.TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape") as wrapped:
         for line in wrapped:
             yield line.rstrip("\r\n")
-    finally:
-        wrapped.detach()
 
 
 def read_texts(path: Path, column: str) -> Iterator[str]:
@@ -37,7 +42,7 @@ def read_texts(path: Path, column: str) -> Iterator[str]:
 
     Raises:
         OptionError: the format is unknown.
-        DataError: the file cannot be read, is damaged or has no such column.
+        DataError: the file cannot be read, is damaged or has no such column, or a text is too long.
     """
     form = format_of(path)
     if form not in TEXT_FORMATS:
@@ -46,15 +51,22 @@ def read_texts(path: Path, column: str) -> Iterator[str]:
             f"Alternatively, send one text per line to standard input (`file` {STANDARD_INPUT})."
         )
     with reading(path):
-        cells = TEXT_FORMATS[form](path, [Column("`text_column`", column)])
+        cells = TEXT_FORMATS[form](path, [Column("`text_column`", column)], UNLIMITED)
         yield from (text for _, (text,) in cells)
 
 
 def blocks(texts: Iterator[str] | Sequence[str]) -> Iterator[list[str]]:
-    """Yield the texts in order, in lists of `BLOCK_SIZE`.
+    """Yield the texts in order, in lists of up to `BLOCK_SIZE` texts or `BLOCK_CHARACTERS`.
 
-    Large blocks share the tokenization of repeated words; the limit bounds the memory.
+    Large blocks share the tokenization of repeated words; the limits bound the memory.
     """
-    rest = iter(texts)
-    while block := list(islice(rest, BLOCK_SIZE)):
+    block: list[str] = []
+    size = 0
+    for text in texts:
+        block.append(text)
+        size += len(text)
+        if len(block) == BLOCK_SIZE or size >= BLOCK_CHARACTERS:
+            yield block
+            block, size = [], 0
+    if block:
         yield block

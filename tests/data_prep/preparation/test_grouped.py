@@ -94,7 +94,7 @@ def test_groups_are_assigned_by_id(imdb_folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"has the columns \[\]. data.groups needs a CSV file"),
+        ("", r"has 0 columns \(none\)\. data\.groups needs a CSV file"),
         ("id,a,b\n", "needs a CSV file with the column id and one other"),
         ("id,movie\nx\n", "row 1 has 1 cells instead of 2"),
         (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,18 @@ def test_folder_is_rejected_if_the_source_reads_a_file(tmp_path: Path) -> None:
     config = DataConfig(source="csv", path=tmp_path)
     with pytest.raises(DataError, match=r"is a folder, but data\.path must be a file\.$"):
         open_source(config, cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize("key", ["path", "test_path", "unlabelled", "groups"])
+def test_pipe_is_rejected_before_anything_is_read(tmp_path: Path, key: str) -> None:
+    pipe, file = tmp_path / "pipe.csv", tmp_path / "file.csv"
+    os.mkfifo(pipe)
+    file.touch()
+    vectors = {"vectors": {"train": "word2vec"}} if key == "unlabelled" else {}
+    config = DataConfig.model_validate({"source": "csv", "path": file, **vectors, key: pipe})
+    message = r"pipe\.csv is not a regular file, but .* Write its content to a file first"
+    with pytest.raises(DataError, match=message):
+        open_source(config, cache_dir=tmp_path)
+    if key != "groups":
+        with pytest.raises(DataError, match=message):
+            check_files_exist(config)

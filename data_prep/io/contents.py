@@ -1,0 +1,198 @@
+"""The content of data files, decompressed and limited while it is read.
+
+A few kilobytes can decompress to more than any memory holds, and one line of a text file can be as
+long as the file. Real texts are rarely compressed to less than 5 % of their size, so a file that is
+far larger after decompression was probably made to exhaust the memory.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TextIO
+
+from celltune.data_prep.errors import DataError
+from celltune.data_prep.io.files import GZIP_MAGIC
+from celltune.data_prep.io.regular import open_regular
+from celltune.printable import printable
+
+BUFFER_BYTES = 1 << 18
+MAX_DOCUMENT_BYTES = 1 << 24
+"""Size of the longest document, and of the longest line of a text file: 16 MiB, which is about
+three million words."""
+BYTES_PER_DOCUMENT = 256
+"""Memory that a document needs besides its text; limits the number of documents of a file."""
+BYTES_PER_LINE = 16
+"""Limits the number of lines of a file: a reader skips blank ones, which compress best of all."""
+UNLIMITED = 1 << 62
+"""For readers whose memory does not grow with the file."""
+
+_EXPANSION = 50
+_LEAST, _MOST = 1 << 28, 1 << 34
+
+
+def content_limit(size: int, max_bytes: int | None) -> int:
+    """Return how many bytes a file may contain after decompression.
+
+    Args:
+        size: of the file in bytes, as it is stored.
+        max_bytes: `data.max_bytes`; None for 50 times the size of the file, but at least 256 MiB
+            and at most 16 GiB.
+    """
+    if max_bytes is not None:
+        return max_bytes
+    return min(_MOST, max(_LEAST, _EXPANSION * size))
+
+
+def limit_of_file(file: IO[bytes], max_bytes: int | None) -> int:
+    """Return how many bytes an open file may contain after decompression (see `content_limit`)."""
+    return content_limit(os.fstat(file.fileno()).st_size, max_bytes)
+
+
+@contextmanager
+def open_content(
+    path: Path,
+    max_bytes: int | None,
+    *,
+    has_lines: bool = True,
+    gzipped: bool | None = None,
+) -> Iterator[io.BufferedReader]:
+    """Open the content of a regular file, plain or gzipped; reading raises if it is too large.
+
+    Args:
+        path: the file.
+        max_bytes: as for `content_limit`.
+        has_lines: whether no line may be longer than `MAX_DOCUMENT_BYTES`.
+        gzipped: None to detect it from the first bytes.
+
+    Raises:
+        OSError: the file cannot be opened or is not a regular file.
+    """
+    with open_regular(path) as raw:
+        if gzipped is None:
+            gzipped = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            raw.seek(0)
+        stream = gzip.GzipFile(fileobj=raw) if gzipped else raw
+        limit = limit_of_file(raw, max_bytes)
+        with limited(path, stream, limit, has_lines=has_lines) as content:
+            yield content
+
+
+@contextmanager
+def open_text(path: Path, max_bytes: int | None = None) -> Iterator[TextIO]:
+    """Open a regular text file, plain or gzipped, for reading.
+
+    A byte order mark is skipped, line breaks are kept, and bytes that are not valid UTF-8 are
+    decoded to lone surrogates. Reading raises a `DataError` where the file exceeds a limit.
+
+    Args:
+        path: the file.
+        max_bytes: as for `content_limit`.
+
+    Raises:
+        OSError: as for `open_content`.
+    """
+    with (
+        open_content(path, max_bytes) as content,
+        io.TextIOWrapper(
+            content, encoding="utf-8-sig", errors="surrogateescape", newline=""
+        ) as text,
+    ):
+        yield text
+
+
+def too_large(path: Path, limit: int) -> DataError:
+    """Return the error for a file that is larger than its limit after decompression."""
+    return DataError(
+        f"{printable(path)} contains more than {limit:,} bytes (after decompression). If this is "
+        f"intended, set data.max_bytes to a higher limit."
+    )
+
+
+def too_many(path: Path, limit: int, part: str = "document") -> DataError:
+    """Return the error for a file that contains too many parts for its limit.
+
+    Args:
+        path: the file.
+        limit: for its content in bytes.
+        part: "document" or "line".
+    """
+    share = BYTES_PER_DOCUMENT if part == "document" else BYTES_PER_LINE
+    return DataError(
+        f"{printable(path)} contains more than {limit // share:,} {part}s. If this is intended, "
+        f"set data.max_bytes to a limit higher than {limit:,} bytes, which allows one {part} per "
+        f"{share} bytes."
+    )
+
+
+def too_long(place: str) -> DataError:
+    """Return the error for a document or line that is too long.
+
+    Args:
+        place: the file, and where in it the document is; completes "... is longer than".
+    """
+    return DataError(
+        f"{place} is longer than {MAX_DOCUMENT_BYTES:,} bytes, the limit for one document. Split "
+        f"or shorten it."
+    )
+
+
+class LimitedReader(io.RawIOBase):
+    """Reads a stream and raises a `DataError` where it exceeds a limit.
+
+    It checks chunks, not lines, so that reading takes as long as without it.
+    """
+
+    def __init__(self, path: Path, stream: Any, limit: int, *, has_lines: bool = True) -> None:
+        """Create a reader.
+
+        Args:
+            path: the file, for messages.
+            stream: decompressed content, as an `io.BufferedIOBase`.
+            limit: number of bytes that it may contain.
+            has_lines: whether no line may be longer than `MAX_DOCUMENT_BYTES`.
+        """
+        self._path, self._stream = path, stream
+        self._limit, self._has_lines = limit, has_lines
+        self._position = self._line_start = self._lines = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read the next bytes.
+
+        Raises:
+            DataError: a limit is exceeded.
+        """
+        # readinto1 does not wait for more than what a pipe contains.
+        count: int = self._stream.readinto1(buffer)
+        if self._position + count > self._limit:
+            raise too_large(self._path, self._limit)
+        if self._has_lines:
+            self._check_lines(bytes(buffer[:count]))
+        self._position += count
+        return count
+
+    def _check_lines(self, chunk: bytes) -> None:
+        """Check the line that began in an earlier chunk; one within a chunk is never too long."""
+        breaks = [at for at in (chunk.find(b"\n"), chunk.find(b"\r")) if at >= 0]
+        first = min(breaks, default=len(chunk))
+        if self._position + first - self._line_start > MAX_DOCUMENT_BYTES:
+            raise too_long(f"{printable(self._path)}, byte {self._line_start:,}: the line")
+        self._lines += chunk.count(b"\n") + chunk.count(b"\r")
+        if self._lines > self._limit // BYTES_PER_LINE:
+            raise too_many(self._path, self._limit, "line")
+        if breaks:
+            last = max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
+            self._line_start = self._position + last + 1
+
+
+def limited(path: Path, stream: Any, limit: int, *, has_lines: bool = True) -> io.BufferedReader:
+    """Return a buffered `LimitedReader`."""
+    return io.BufferedReader(LimitedReader(path, stream, limit, has_lines=has_lines), BUFFER_BYTES)

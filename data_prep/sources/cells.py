@@ -1,0 +1,79 @@
+"""What the readers of all table formats share: requested columns, and the cells of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from celltune.data_prep.errors import DataError
+from celltune.printable import printable, quoted
+
+MOST_NAMES = 20
+"""Column names that an error lists."""
+
+
+class Column(NamedTuple):
+    """A column to read."""
+
+    setting: str
+    """What names the column, for messages: a config key or an option."""
+    name: str
+    """Name of the column in the file."""
+
+
+Line = str
+"""Position of a row for messages: `" (line 3)"`, or empty if the format has no lines."""
+
+Cells = Iterator[tuple[Line, list[str]]]
+"""The requested cells of each row, in the order of the request. Bytes that are not valid UTF-8
+are decoded to lone surrogates, so that the caller can name their row."""
+
+
+def position(where: str, names: list[str], column: Column) -> int:
+    """Return the index of a column in the header.
+
+    Raises:
+        DataError: the column is missing or occurs twice.
+    """
+    if names.count(column.name) > 1:
+        raise DataError(
+            f"{where} has {names.count(column.name)} columns {quoted(column.name)}. Rename all but "
+            f"the one that {column.setting} refers to."
+        )
+    if column.name in names:
+        return names.index(column.name)
+    shown = names[:MOST_NAMES]
+    similar = get_close_matches(column.name, [printable(name, 80) for name in shown], n=1)
+    hint = f" (did you mean {quoted(similar[0])}?)" if similar else ""
+    available = ", ".join(map(quoted, shown))
+    if len(names) > len(shown):
+        available += f" and {len(names) - len(shown):,} others"
+    raise DataError(
+        f"{where} has no column {quoted(column.name)}{hint}. Its columns are {available}. "
+        f"Set {column.setting} to one of them."
+    )
+
+
+def as_text(where: str, value: object) -> str:
+    """Return the value of a cell as text.
+
+    Args:
+        where: file and position for messages.
+        value: a string, bytes in UTF-8, a number, a boolean or None.
+
+    Raises:
+        DataError: it is a list or a mapping.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, float) and value.is_integer():
+        # Integer labels are often stored as 0.0 and 1.0 if one of them is missing.
+        return str(int(value))
+    if isinstance(value, (list, dict)):
+        raise DataError(
+            f"{where}: a cell contains a {type(value).__name__}. It must be plain text."
+        )
+    return str(value)
