@@ -12,7 +12,7 @@
     │   ├── ExperimentError      a name that is taken, unknown, in use  (search.errors)
     │   ├── LedgerError          a damaged or unwritable ledger         (search.errors)
     │   └── ResourceError        resources that the nodes do not have   (search.errors)
-    ├── StorageError             checkpoints cannot be written          (search.errors)
+    ├── StorageError             checkpoints or a ledger lost           (search.errors)
     └── TrialError               a trial failed; the search continues   (models.errors)
         ├── DivergedError        the loss became NaN or infinite        (models.errors)
         ├── CheckpointError      an unusable checkpoint                 (models.errors)
@@ -22,8 +22,9 @@ An InputError is not retried, because the same input fails again. Most are raise
 changed. A few end a search that is running: a LedgerError if the ledger cannot be written, for
 example because the disk is full, and any InputError that a worker raises. Recorded events are safe;
 resume the experiment after the fix. DataLostError is the exception: the driver publishes the data
-again and retries the trial. A StorageError ends the run but loses no progress: make the storage
-writable and resume the experiment. A TrialError ends one trial.
+again and retries the trial. A StorageError ends the run. If checkpoints cannot be written, no
+progress is lost: make the storage writable and resume the experiment. If the experiment's folder
+was removed, its message says what is lost. A TrialError ends one trial.
 """
 
 from __future__ import annotations

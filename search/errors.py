@@ -30,4 +30,4 @@ class ResourceError(InputError):
 
 
 class StorageError(CelltuneError):
-    """Raised if a trial cannot write its checkpoints; the run ends and its trials can resume."""
+    """Raised if a run cannot write checkpoints, or if its ledger was removed or moved."""

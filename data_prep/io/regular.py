@@ -23,12 +23,15 @@ class FileTooLargeError(OSError):
     """A file with more bytes than its reader accepts."""
 
 
-def open_regular(path: str | os.PathLike[str], *, follow: bool = True) -> BinaryIO:
+def open_regular(
+    path: str | os.PathLike[str], *, follow: bool = True, dir_fd: int | None = None
+) -> BinaryIO:
     """Return a regular file opened for reading, without waiting for another process.
 
     Args:
         path: the file.
         follow: whether the last component of the path may be a symbolic link.
+        dir_fd: an open folder that a relative path starts from.
 
     Raises:
         NotRegularFileError: the path is that of a folder, FIFO, device or socket, or of a symbolic
@@ -36,15 +39,15 @@ def open_regular(path: str | os.PathLike[str], *, follow: bool = True) -> Binary
         OSError: the file is missing or cannot be read.
     """
     try:
-        descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW)
+        descriptor = os.open(path, _FLAGS if follow else _FLAGS | os.O_NOFOLLOW, dir_fd=dir_fd)
     except OSError as error:
         # ENXIO: a socket, or a device without a driver. ELOOP: a symbolic link.
         if error.errno == errno.ENXIO or (error.errno == errno.ELOOP and not follow):
-            raise _not_regular(path) from error
+            raise not_regular(path) from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _not_regular(path)
+        raise not_regular(path)
     return os.fdopen(descriptor, "rb")
 
 
@@ -62,17 +65,21 @@ def read_regular(path: str | os.PathLike[str], *, limit: int, follow: bool = Tru
         OSError: the file is missing or cannot be read.
     """
     with open_regular(path, follow=follow) as file:
-        if os.fstat(file.fileno()).st_size > limit:
-            raise _too_large(path, limit)
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise _too_large(path, limit)
+        return read_limited(file, limit)
+
+
+def read_limited(file: BinaryIO, limit: int) -> bytes:
+    """Return the content of an open regular file of at most `limit` bytes.
+
+    Raises:
+        FileTooLargeError: the file is larger than `limit`, or grew beyond it while it was read.
+        OSError: the file cannot be read.
+    """
+    if os.fstat(file.fileno()).st_size > limit or len(content := file.read(limit + 1)) > limit:
+        raise FileTooLargeError(errno.EFBIG, f"Larger than {limit:,} bytes", file.name)
     return content
 
 
-def _not_regular(path: str | os.PathLike[str]) -> NotRegularFileError:
+def not_regular(path: str | os.PathLike[str]) -> NotRegularFileError:
+    """Return the error for a path that is not that of a regular file."""
     return NotRegularFileError(errno.EINVAL, "Not a regular file", os.fspath(path))
-
-
-def _too_large(path: str | os.PathLike[str], limit: int) -> FileTooLargeError:
-    return FileTooLargeError(errno.EFBIG, f"Larger than {limit:,} bytes", os.fspath(path))

@@ -12,7 +12,7 @@ import errno
 import hashlib
 import json
 import re
-import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
@@ -22,14 +22,16 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
-from celltune.data_prep.io.files import sync_folder, write_durably
+from celltune.data_prep.io.enclosed import EnclosedPath
 from celltune.data_prep.types import JSON
 from celltune.models.errors import CheckpointError
 
 FORMAT = 1
 TENSORS, STATE = "tensors.safetensors", "state.json"
-_OLD_SUFFIX = ".old"
+_OLD_SUFFIX, _NEW_SUFFIX = ".old", ".new"
 _FILE_NAME = re.compile(r"[\w-][\w.-]*")
+_DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.EINVAL, errno.ELOOP)
+"""Errors of a missing or damaged file, and of links and special files in its place."""
 
 State = tuple[dict[str, Tensor], dict[str, JSON]]
 """A training state: tensors, and the other values as JSON."""
@@ -45,7 +47,7 @@ class ReadablePath(Protocol):
         """Return the content of this file."""
 
 
-def save(state: State, folder: Path) -> None:
+def save(state: State, folder: Path | EnclosedPath) -> None:
     """Write a state to a folder and replace an existing state atomically.
 
     Args:
@@ -55,18 +57,20 @@ def save(state: State, folder: Path) -> None:
     Raises:
         OSError: the disk is full or not writable. An existing state is unchanged.
     """
+    target = _enclosed(folder)
     tensors_content, state_content = pack(state)
-    for leftover in folder.parent.glob(f".{folder.name}.*.new"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary = folder.parent / f".{folder.name}.{uuid4().hex}.new"
+    for name in target.parent.names():
+        if name.startswith(f".{target.name}.") and name.endswith(_NEW_SUFFIX):
+            _remove(target.parent / name)
+    temporary = target.parent / f".{target.name}.{uuid4().hex}{_NEW_SUFFIX}"
     temporary.mkdir()
     try:
-        write_durably(temporary / TENSORS, tensors_content)
-        write_durably(temporary / STATE, state_content)
-        sync_folder(temporary)
-        _replace(temporary, folder)
+        (temporary / TENSORS).create(tensors_content)
+        (temporary / STATE).create(state_content)
+        temporary.sync()
+        _replace(temporary, target)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
 
 
 def pack(state: State, tensors_name: str = TENSORS) -> tuple[bytes, bytes]:
@@ -95,7 +99,7 @@ def tensors_file_name(state_content: bytes) -> str:
     return str(json.loads(state_content)["tensors"])
 
 
-def load(folder: Path) -> State:
+def load(folder: Path | EnclosedPath) -> State:
     """Read and verify a state that `save` wrote.
 
     Args:
@@ -108,7 +112,8 @@ def load(folder: Path) -> State:
         CheckpointError: a file is missing, truncated, altered, or in another format.
         OSError: the storage is not reachable; the state may be intact.
     """
-    return read(folder if folder.exists() else _old_folder(folder))
+    saved = _enclosed(folder)
+    return read(saved if saved.exists() else _old_folder(saved))
 
 
 def read(folder: ReadablePath) -> State:
@@ -136,12 +141,16 @@ def _digest(values: JSON) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _old_folder(folder: Path) -> Path:
+def _enclosed(folder: Path | EnclosedPath) -> EnclosedPath:
+    return EnclosedPath.of(folder) if isinstance(folder, Path) else folder
+
+
+def _old_folder(folder: EnclosedPath) -> EnclosedPath:
     """Return the temporary name of the old state while a new one replaces it."""
     return folder.parent / f".{folder.name}{_OLD_SUFFIX}"
 
 
-def _replace(new: Path, folder: Path) -> None:
+def _replace(new: EnclosedPath, folder: EnclosedPath) -> None:
     """Rename `new` to `folder`.
 
     A folder cannot be renamed over another one that is not empty, so the old one is renamed first.
@@ -149,11 +158,17 @@ def _replace(new: Path, folder: Path) -> None:
     """
     old = _old_folder(folder)
     if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    new.rename(folder)
-    sync_folder(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
+        folder.rename(old.name)
+    new.rename(folder.name)
+    folder.parent.sync()
+    _remove(old)
+
+
+def _remove(folder: EnclosedPath) -> None:
+    """Remove a folder if that is possible; a later save tries it again."""
+    with suppress(OSError):
+        folder.remove_all()
 
 
 def _read(path: ReadablePath) -> bytes:
@@ -161,7 +176,7 @@ def _read(path: ReadablePath) -> bytes:
         return path.read_bytes()
     except OSError as error:
         # With any other error the storage is not reachable, and the state may be intact.
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EIO):
+        if error.errno in _DAMAGE:
             raise _broken(path, f"it cannot be read ({error.strerror})") from error
         raise
 

@@ -6,11 +6,15 @@ all decisions. Ray Tune's own snapshots are not used, and are written to a folde
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from ray import tune
 
@@ -126,9 +130,18 @@ class TuneEngine:
 
 @contextmanager
 def _snapshot_folder(experiment: Experiment) -> Iterator[str]:
-    # Inside the experiment, so that a run deletes what a killed one left behind.
-    shutil.rmtree(experiment.scratch, ignore_errors=True)
+    """Create a folder for Ray Tune's files; remove it, and those of killed runs, afterwards.
+
+    It is not in the experiment: Ray Tune would create the experiment's folder again after a user
+    has removed or renamed it. The folder has an unpredictable name and belongs to this user.
+    """
+    digest = hashlib.sha256(f"{os.getuid()} {experiment.location}".encode()).hexdigest()[:16]
+    prefix = f"celltune-{digest}-"
+    # The caller holds the lock of the experiment, so no other run has such a folder.
+    for leftover in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=prefix)
     try:
-        yield str(experiment.scratch)
+        yield folder
     finally:
-        shutil.rmtree(experiment.scratch, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)

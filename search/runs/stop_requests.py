@@ -69,7 +69,12 @@ class StopRequests:
         self.reason: Literal["interrupted", "time"] | None = None
 
     def __call__(self) -> bool:
-        """Check for requests; return whether the run has to stop."""
+        """Check for requests; return whether the run has to stop.
+
+        Raises:
+            StorageError: an experiment was removed or moved.
+            LedgerError: another driver took over.
+        """
         if self.reason is None:
             self._check()
         return self.reason is not None
@@ -84,6 +89,7 @@ class StopRequests:
         elif now - self._last_poll >= _POLL_SECONDS:
             self._last_poll = now
             for experiment in list(self._experiments):
+                experiment.check_in_place()
                 if experiment.stop_requested():
                     experiment.clear_stop()
                     self._stop("interrupted", "Stopping, as another process requested")

@@ -17,20 +17,18 @@ guarantees the same (`celltune.testing.storage` contains the tests for it):
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 
+from celltune.data_prep.io.enclosed import EnclosedPath
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ExperimentError
 from celltune.search.ledger.events import Event
 from celltune.search.ledger.fields import NAME
-from celltune.search.ledger.ledger import Ledger
+from celltune.search.ledger.ledger import Ledger, LedgerLines
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.checkpoints import Checkpoints
 from celltune.search.storage.snapshot import Snapshot, replay, with_budget
@@ -39,6 +37,8 @@ CONFIG = "experiment.yaml"
 """File name of an experiment's config."""
 STOP = "stop"
 """File name of the marker that requests a stop."""
+TENSORBOARD = "tensorboard"
+"""Folder of the copy for TensorBoard."""
 
 
 class StorageFile(Protocol):
@@ -145,6 +145,7 @@ class Experiment(ABC):
         """Refer to the experiment `name`; it may not exist yet."""
         self.storage = storage
         self.name = name
+        self._writer: Ledger | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.location!r})"
@@ -153,16 +154,6 @@ class Experiment(ABC):
     def location(self) -> str:
         """The experiment's address, for messages."""
         return str(self.storage / self.name)
-
-    @property
-    def scratch(self) -> Path:
-        """A local folder for temporary files of a run.
-
-        It is the same folder for each run of this user, so that a run can remove the files of one
-        that was killed.
-        """
-        digest = hashlib.sha256(f"{os.getuid()} {self.location}".encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"celltune-{digest}"
 
     @abstractmethod
     def exists(self) -> bool:
@@ -200,12 +191,33 @@ class Experiment(ABC):
         """
 
     @abstractmethod
+    def ledger_lines(self) -> Path | EnclosedPath | LedgerLines:
+        """Return the stored lines of the ledger, or the path of its file, for `open_ledger`.
+
+        Raises:
+            ExperimentError: this instance does not hold the lock.
+        """
+
     def open_ledger(self) -> Ledger:
         """Open the ledger for writing. The caller holds the lock (see `locked`).
 
         Raises:
+            ExperimentError: this instance does not hold the lock.
             LedgerError: the ledger cannot be written, or is damaged.
         """
+        self._writer = Ledger(self.ledger_lines())
+        return self._writer
+
+    def check_in_place(self) -> None:
+        """Check that the ledger that `open_ledger` opened is still there.
+
+        Raises:
+            StorageError: the experiment was removed or moved.
+            LedgerError: another driver took over.
+        """
+        if self._writer is not None:
+            with suppress(OSError):  # An outage matters only for appends.
+                self._writer.check_in_place()
 
     @abstractmethod
     def checkpoints(self, number: int) -> Checkpoints:

@@ -6,14 +6,14 @@ torch is imported only when a checkpoint is read or written.
 from __future__ import annotations
 
 import errno
-import shutil
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from celltune.data_prep.io.files import make_folder_durably
+from celltune.data_prep.io.enclosed import EnclosedPath
 from celltune.search.storage.object_path import ObjectPath
 
 if TYPE_CHECKING:
@@ -68,47 +68,52 @@ class Checkpoints(Protocol):
 
 @dataclass(frozen=True)
 class LocalCheckpoints:
-    """Checkpoints as folders. In a cluster, all nodes must see `folder` under the same path."""
+    """Checkpoints as folders. In a cluster, all nodes must see them under the same path."""
 
-    folder: Path
+    path: EnclosedPath
+    """The folder of the trial's checkpoints. The folder of the experiment must exist."""
+
+    @property
+    def folder(self) -> Path:
+        """The path of the folder."""
+        return Path(str(self.path))
 
     def location(self, name: str) -> str:
         """Return the checkpoint's folder."""
-        return str(self.folder / name)
+        return str(self.path / name)
 
     def save(self, state: State, name: str) -> None:
         """Write a temporary folder, flush it to disk and rename it."""
         from celltune.models.training import checkpoint
 
-        make_folder_durably(self.folder)
+        # Not the experiment's folder: where a user has removed it, it must not appear again.
+        self.path.parent.mkdir(exist_ok=True)
+        self.path.mkdir(exist_ok=True)
         try:
-            checkpoint.save(state, self.folder / name)
+            checkpoint.save(state, self.path / name)
         except OSError as error:
-            # A worker that lost its connection, and was replaced, may be writing its last epoch
-            # here at the same moment. It does so once, and its state is identical.
+            # A worker that the driver has replaced, but that is still running, may write the same
+            # checkpoint here at the same moment. It does so once, and its state is identical.
             if error.errno not in (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY):
                 raise
-            checkpoint.save(state, self.folder / name)
+            checkpoint.save(state, self.path / name)
 
     def load(self, name: str) -> State:
         """Read and verify a checkpoint."""
         from celltune.models.training import checkpoint
 
-        return checkpoint.load(self.folder / name)
+        return checkpoint.load(self.path / name)
 
     def remove(self, name: str) -> None:
         """Remove a checkpoint's folder if it exists."""
-        try:
-            shutil.rmtree(self.folder / name)
-        except FileNotFoundError:
-            return
+        with suppress(FileNotFoundError):
+            (self.path / name).remove_all()
 
     def set_aside(self, name: str) -> str:
         """Rename a damaged checkpoint's folder."""
-        names = {path.name for path in self.folder.iterdir()}
-        target = self.folder / _free_damaged_name(name, names)
-        (self.folder / name).rename(target)
-        return str(target)
+        damaged = _free_damaged_name(name, self.path.names())
+        (self.path / name).rename(damaged)
+        return str(self.path / damaged)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from celltune.search.errors import ExperimentError, LedgerError
+from celltune.printable import printable
+from celltune.search.errors import ExperimentError, LedgerError, StorageError
 from celltune.search.storage.object_path import ObjectPath
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ DEAD_BEATS = 5
 SEEN_BEATS = 2
 """Beats without a sign of life after which `is_leased` reports that no driver runs."""
 _ATTEMPTS = 8
+_OWNER_CHARACTERS = 200
 
 _ENTRY = re.compile(r"(\d{8})-[0-9a-f]{16}")
 
@@ -81,6 +83,7 @@ class Lease:
         self._prefix = prefix
         self._experiment = experiment
         self._beat = 0
+        self._loss: LedgerError | StorageError | None = None
         self._released = threading.Event()
         self.generation, self._name = self._take()
         self._heartbeat = threading.Thread(target=self._show_life, name="lease", daemon=True)
@@ -122,7 +125,10 @@ class Lease:
         while not self._released.wait(BEAT_SECONDS):
             self._beat += 1
             try:
-                self._write(self._name)
+                self._look_for_loss()
+                # A lease that was removed must not appear again.
+                if self._loss is None:
+                    self._write(self._name)
             except OSError as error:
                 # An outage matters only for appends, and the next append reports it.
                 _log.debug("the sign of life could not be written: %s", error.strerror)
@@ -132,19 +138,43 @@ class Lease:
 
         Raises:
             LedgerError: another driver took over.
+            StorageError: the lease was removed, probably with the whole experiment.
             OSError: the store cannot be reached.
         """
-        if any(_generation(name) > self.generation for name in self._prefix.names()):
-            raise LedgerError(
+        self._look_for_loss()
+        self.check_in_place()
+
+    def check_in_place(self) -> None:
+        """Check that the last heartbeat or `confirm` found the lease; does not access the store.
+
+        Raises:
+            LedgerError: another driver took over.
+            StorageError: the lease was removed, probably with the whole experiment.
+        """
+        if self._loss is not None:
+            raise self._loss
+
+    def _look_for_loss(self) -> None:
+        names = self._prefix.names()
+        if any(_generation(name) > self.generation for name in names):
+            self._loss = LedgerError(
                 f"Another driver took over the experiment '{self._experiment}', because this one "
                 f"sent no heartbeat for {DEAD_BEATS * BEAT_SECONDS:g} s. All recorded events are "
                 "safe. Resume the experiment after the other driver has ended."
+            )
+        elif self._name not in names:
+            self._loss = StorageError(
+                f"The lock {self._prefix} was removed while the search was running, so the search "
+                "has ended. If the whole experiment was removed, its recorded events are lost. "
+                "Otherwise they are safe, and the experiment can be resumed."
             )
 
     def release(self) -> None:
         """Release the lease. If the store cannot be reached, others must wait until it is dead."""
         self._released.set()
         self._heartbeat.join()
+        if self._loss is not None:
+            return
         try:
             self._write(self._name, released=True)
         except OSError as error:
@@ -190,18 +220,18 @@ def _live_owner(entry: ObjectPath, beats: int) -> str:
     if first.get("released", True):
         return ""
     if (alive := _is_alive_here(first)) is not None:
-        return str(first.get("owner")) if alive else ""
+        return _owner(first) if alive else ""
     deadline = time.monotonic() + beats * BEAT_SECONDS
     if beats == DEAD_BEATS:
         seconds = beats * BEAT_SECONDS
-        _log.info("waiting %.0f s for a sign of life of %s", seconds, first.get("owner"))
+        _log.info("waiting %.0f s for a sign of life of %s", seconds, _owner(first))
     while time.monotonic() < deadline:
         time.sleep(BEAT_SECONDS / 6)
         latest = _read(entry)
         if latest.get("released", True):
             return ""
         if latest.get("beat") != first.get("beat"):
-            return str(latest.get("owner"))
+            return _owner(latest)
     return ""
 
 
@@ -210,9 +240,13 @@ def _read(entry: ObjectPath) -> dict[str, Any]:
         content = json.loads(entry.read_bytes())
     except FileNotFoundError:
         return {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {"released": False, "owner": "a driver whose lease is not readable"}
     return content if isinstance(content, dict) else {}
+
+
+def _owner(content: Mapping[str, Any]) -> str:
+    return printable(content.get("owner"), _OWNER_CHARACTERS)
 
 
 def _this_process() -> dict[str, Any]:
@@ -229,7 +263,8 @@ def _is_alive_here(content: Mapping[str, Any]) -> bool | None:
     """Return whether the owner's process runs; None if it belongs to another machine."""
     if not _machine() or content.get("machine") != _machine():
         return None
-    return _start_time(content.get("pid", 0)) == content.get("started")
+    pid = content.get("pid")
+    return isinstance(pid, int) and _start_time(pid) == content.get("started")
 
 
 def _machine() -> str:

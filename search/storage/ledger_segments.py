@@ -209,5 +209,9 @@ class SegmentedLedger:
             reason = f"{error.strerror}." if isinstance(error, OSError) else error
             _log.warning("Objects of the ledger %s cannot be merged: %s", self._prefix, reason)
 
+    def check_in_place(self) -> None:
+        """Check that the last heartbeat found this driver's lease."""
+        self._lease.check_in_place()
+
     def close(self) -> None:
         """Do nothing: no connection is open between two requests."""

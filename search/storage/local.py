@@ -7,8 +7,10 @@
         ledger.jsonl        the events (see `celltune.search.ledger`)
         lock                locked with `flock` by the driver
         stop                exists while a stop is requested
-        scratch/            Ray Tune's own files during a run; never read
         trials/<number>/    checkpoints
+        tensorboard/        a copy of the metrics, if requested
+
+A path below `<storage>` contains no symbolic links (see `EnclosedPath`).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -24,18 +27,34 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from celltune.data_prep.io.enclosed import EnclosedPath
 from celltune.data_prep.io.files import make_folder_durably, sync_folder, write_durably
+from celltune.printable import printable
 from celltune.search.config.loading import dump_config, load_config
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ExperimentError
 from celltune.search.ledger import ledger
 from celltune.search.ledger.events import Event
 from celltune.search.ledger.ledger import Ledger
-from celltune.search.storage.base import CONFIG, STOP, Experiment, Storage, read_errors
+from celltune.search.storage.base import (
+    CONFIG,
+    STOP,
+    TENSORBOARD,
+    Experiment,
+    Storage,
+    read_errors,
+)
 from celltune.search.storage.checkpoints import LocalCheckpoints
 
 LEDGER = "ledger.jsonl"
 """File name of the ledger."""
+LOCK = "lock"
+"""File name of the lock."""
+TRIALS = "trials"
+"""Folder of the checkpoints."""
+_LOCK_BYTES = 200
+# Anything else in its place is never overwritten.
+_LOCK_CONTENT = re.compile(rb"(pid \d+ on .*)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -67,7 +86,10 @@ class LocalStorage(Storage):
     def candidates(self) -> list[str]:
         """Return the names of the subfolders with a config."""
         self.check_is_folder()
-        return [path.parent.name for path in self.folder.glob(f"*/{CONFIG}")]
+        if not self.folder.exists():
+            return []
+        # Also a broken link counts as a config: its experiment is shown as unreadable.
+        return [path.name for path in self.folder.iterdir() if os.path.lexists(path / CONFIG)]
 
     def check_is_folder(self) -> None:
         """Check that the path is not that of a file.
@@ -103,52 +125,55 @@ class LocalExperiment(Experiment):
         """Refer to the experiment in the folder `path`; it may not exist yet."""
         super().__init__(LocalStorage(path.parent), path.name)
         self.path = path
+        self._folder = EnclosedPath.of(path)
 
     @property
     def ledger(self) -> Path:
         """The path of the ledger."""
         return self.path / LEDGER
 
-    @property
-    def scratch(self) -> Path:
-        """A subfolder for temporary files of a run."""
-        return self.path / "scratch"
-
     def exists(self) -> bool:
-        """Return whether the folder exists."""
+        """Return whether a folder, or anything else, has the name."""
         with read_errors(self.storage):
             LocalStorage(self.path.parent).check_is_folder()
-            return self.path.exists()
+            return os.path.lexists(self.path)
 
     def is_complete(self) -> bool:
-        """Return whether the experiment has a config and a ledger."""
-        return (self.path / CONFIG).is_file() and self.ledger.is_file()
+        """Return whether the experiment has a config and a ledger, damaged or not."""
+        return all(os.path.lexists(self.path / name) for name in (CONFIG, LEDGER))
 
     def config(self) -> SearchConfig:
         """Return the config that the experiment was launched with."""
-        return load_config(self.path / CONFIG)
+        return load_config(self._folder / CONFIG)
 
     def events(self) -> list[Event]:
         """Return all events of the ledger."""
-        return ledger.read(self.ledger)
+        return ledger.read(self._folder / LEDGER)
 
-    def open_ledger(self) -> Ledger:
-        """Open the ledger for writing."""
-        return Ledger(self.ledger)
+    def ledger_lines(self) -> EnclosedPath:
+        """Return the path of the ledger."""
+        return self._folder / LEDGER
 
     def checkpoints(self, number: int) -> LocalCheckpoints:
         """Return the checkpoints of trial `number`."""
-        return LocalCheckpoints(self.path / "trials" / str(number))
+        return LocalCheckpoints(self._folder / TRIALS / str(number))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold an exclusive `flock` while the context is open; it ends with the process."""
+        """Hold an exclusive `flock` while the context is open; it ends with the process.
+
+        Raises:
+            ExperimentError: another process holds the lock; the folder cannot be written, or it
+                contains a symbolic link or a special file.
+        """
         try:
-            handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            self._check_entries()
+            handle = (self._folder / LOCK).open_for_writing()
         except OSError as error:
+            refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+            fix = " Check the permissions of the folder." if refused else ""
             raise ExperimentError(
-                f"The experiment {self.path} cannot be written: {error.strerror}. Check the "
-                "permissions of the folder."
+                f"The experiment {self.path} cannot be written: {error.strerror}.{fix}"
             ) from error
         try:
             self._lock(handle)
@@ -156,33 +181,55 @@ class LocalExperiment(Experiment):
         finally:
             os.close(handle)
 
+    def _check_entries(self) -> None:
+        for name in (CONFIG, LEDGER, LOCK, STOP, TRIALS, TENSORBOARD):
+            # trials/<number>/<checkpoint>, and tensorboard/<trial>/<file>.
+            found = (self._folder / name).special_entry(depth=1)
+            if found is not None:
+                raise ExperimentError(
+                    f"The experiment contains {printable(found)}, which is a symbolic link or a "
+                    "special file. A search writes nothing outside of its experiment's folder. "
+                    "Replace it by a file or folder, or remove it."
+                )
+
     def _lock(self, handle: int) -> None:
+        content = os.pread(handle, _LOCK_BYTES + 1, 0)
+        if not _LOCK_CONTENT.fullmatch(content):
+            raise ExperimentError(
+                f"{self.path / LOCK} is not the lock of an experiment: it contains something else. "
+                "Remove it, if no search is running."
+            )
         try:
             _flock(handle)
         except BlockingIOError as error:
-            owner = os.pread(handle, 200, 0).decode(errors="replace").strip()
+            owner = printable(content.decode(errors="replace").strip())
             raise self.locked_error(owner) from error
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"pid {os.getpid()} on {os.uname().nodename}".encode(), 0)
 
     def is_locked(self) -> bool:
-        """Return whether a driver holds the lock."""
+        """Return whether a driver holds the lock.
+
+        Raises:
+            ExperimentError: the lock is not a file.
+        """
         try:
-            handle = os.open(self.path / "lock", os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            with (self._folder / LOCK).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-        finally:
-            os.close(handle)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.ELOOP):
+                raise ExperimentError(
+                    f"The lock {self.path / LOCK} cannot be read: {error.strerror}. Remove it, if "
+                    "no search is running."
+                ) from error
         return False
 
     @property
-    def stop_marker(self) -> Path:
+    def stop_marker(self) -> EnclosedPath:
         """A file next to the config."""
-        return self.path / STOP
+        return self._folder / STOP
 
     def create(self, config: SearchConfig, *events: Event) -> None:
         """Write a temporary folder and rename it, which is atomic."""
@@ -203,7 +250,7 @@ class LocalExperiment(Experiment):
             sync_folder(temporary)
             self._rename_durably(temporary)
         except OSError as error:
-            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                 raise self.exists_error() from error
             raise ExperimentError(
                 f"The experiment '{self.name}' cannot be written to {root}: {error.strerror}. "

@@ -21,7 +21,6 @@ from celltune.search.config.loading import dump_config, load_config
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ExperimentError
 from celltune.search.ledger.events import Event
-from celltune.search.ledger.ledger import Ledger
 from celltune.search.storage import ledger_segments
 from celltune.search.storage.base import CONFIG, STOP, Experiment, Storage, read_errors
 from celltune.search.storage.checkpoints import ObjectStoreCheckpoints
@@ -88,8 +87,8 @@ class ObjectStoreExperiment(Experiment):
         """Return all events of the ledger."""
         return ledger_segments.read(self._prefix / "ledger")
 
-    def open_ledger(self) -> Ledger:
-        """Open the ledger for writing; only within `locked`.
+    def ledger_lines(self) -> SegmentedLedger:
+        """Return the ledger; only within `locked`.
 
         Raises:
             ExperimentError: this instance does not hold the lock.
@@ -98,7 +97,7 @@ class ObjectStoreExperiment(Experiment):
             raise ExperimentError(
                 f"The ledger of '{self.name}' cannot be opened for writing without its lock."
             )
-        return Ledger(SegmentedLedger(self._prefix / "ledger", self._lease))
+        return SegmentedLedger(self._prefix / "ledger", self._lease)
 
     def checkpoints(self, number: int) -> ObjectStoreCheckpoints:
         """Return the checkpoints of trial `number`."""

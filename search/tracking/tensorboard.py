@@ -63,6 +63,9 @@ class TensorBoardTracker:
 
     def _writer(self, number: int) -> SummaryWriter:
         if number not in self._writers:
+            # SummaryWriter would create a folder again that a user has removed or renamed.
+            if not self._folder.is_dir():
+                raise FileNotFoundError(f"the folder {self._folder} was removed")
             first = max(0, self._epochs_recorded(number)) + 1
             # File names contain the current second. The suffix keeps a writer that starts within
             # the same second from replacing an earlier file.

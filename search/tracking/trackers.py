@@ -24,7 +24,7 @@ from celltune.search.config.schema import SearchConfig, Tracking
 from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import Event
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.storage.base import Experiment
+from celltune.search.storage.base import TENSORBOARD, Experiment
 
 if TYPE_CHECKING:
     from celltune.search.tuning.controller import SearchController
@@ -108,7 +108,7 @@ def _tensorboard(config: SearchConfig, experiment: Experiment) -> Tracker:
         return TensorBoardTracker(Path(setting) / experiment.name, config.metric)
     storage_folder = experiment.storage.local_folder
     if storage_folder is not None:
-        return TensorBoardTracker(storage_folder / experiment.name / "tensorboard", config.metric)
+        return TensorBoardTracker(storage_folder / experiment.name / TENSORBOARD, config.metric)
     raise ConfigError(
         "tracking.tensorboard is true, but TensorBoard cannot write to the experiment's storage "
         f"({experiment.location}), which is not a folder. Set tracking.tensorboard to a folder."

@@ -20,13 +20,13 @@ from celltune.search.report.page import page
 from celltune.search.results.formats import as_csv, as_table, readable_table
 from celltune.search.results.optuna_study import mirror_study
 from celltune.search.results.ranking import ranking_of
-from celltune.search.storage.checkpoints import LocalCheckpoints
 from celltune.search.storage.locate import find_experiment, new_experiment
 from celltune.search.tuning.pack import Pack
 from celltune.search.tuning.trial import TrialTask, run_trial
 from celltune.search.types import EpochReport
 from celltune.search.wording import percent_text
 from tests.extensions.page import example
+from tests.search.local_checkpoints import local_checkpoints
 from tests.search.simulated_search import finished_search, make_config, make_controller
 
 EXAMPLE = example("metric")
@@ -128,7 +128,7 @@ def test_metric_that_is_not_finite_fails_the_trial(
     config = make_config(**CHANGES)
     prepared = prepare(config.data, cache_dir=tmp_path / "cache")
     params = {"cell": "gru", "hidden_size": 4, "embedding_size": 4}
-    task = TrialTask(0, params, 1, LocalCheckpoints(tmp_path), metrics=("valid_macro_f1",))
+    task = TrialTask(0, params, 1, local_checkpoints(tmp_path), metrics=("valid_macro_f1",))
     monkeypatch.setattr("macro_f1.np.mean", lambda _: float("nan"))
     with pytest.raises(TrialError, match="The metric valid_macro_f1 is nan after epoch 1"):
         next(run_trial(task, prepared))
@@ -140,7 +140,7 @@ def test_packed_trials_report_the_metric_that_they_have_alone(tmp_path: Path) ->
     params = {"cell": "gru", "hidden_size": 4, "embedding_size": 4}
     wanted = ("valid_loss", "valid_macro_f1")
     tasks = [
-        TrialTask(number, params, 1, LocalCheckpoints(tmp_path / f"{number}"), metrics=wanted)
+        TrialTask(number, params, 1, local_checkpoints(tmp_path / f"{number}"), metrics=wanted)
         for number in range(2)
     ]
     with native.disabled():

@@ -77,17 +77,18 @@ class Machine:
             self._synced.pop(path, None)
             self._undo = [(parent, undo) for parent, undo in self._undo if parent != path]
         elif name == "rename":
-            source, target = Path(args[0]), Path(args[1])
+            source = _path_in(args[0], kwargs.get("src_dir_fd"))
+            target = _path_in(args[1], kwargs.get("dst_dir_fd"))
             self._undo.append(
                 (str(target.parent), lambda: source.exists() or target.rename(source))
             )
         elif name == "mkdir":
-            created = Path(args[0])
+            created = _path_in(args[0], kwargs.get("dir_fd"))
             self._undo.append(
                 (str(created.parent), lambda: shutil.rmtree(created, ignore_errors=True))
             )
-        elif name == "open" and not Path(args[0]).exists():
-            created = Path(args[0])
+        elif name == "open" and not _path_in(args[0], kwargs.get("dir_fd")).exists():
+            created = _path_in(args[0], kwargs.get("dir_fd"))
             self._undo.append((str(created.parent), lambda: created.unlink(missing_ok=True)))
 
     def cut_power(self) -> None:
@@ -97,6 +98,10 @@ class Machine:
                 os.truncate(path, min(size, Path(path).stat().st_size))
         for _, undo in reversed(self._undo):
             undo()
+
+
+def _path_in(path: str | Path, folder: int | None) -> Path:
+    return Path(path) if folder is None else Path(_path_of(folder)) / path
 
 
 def _path_of(handle: int) -> str:

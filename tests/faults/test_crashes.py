@@ -15,10 +15,10 @@ from celltune.search.errors import ExperimentError
 from celltune.search.ledger.codec import encode
 from celltune.search.ledger.events import EpochReported, Event, ExperimentCreated, TrialCreated
 from celltune.search.ledger.ledger import Ledger, read
-from celltune.search.storage.checkpoints import LocalCheckpoints
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import find_experiment, new_experiment, open_storage
 from tests.faults.machine import Machine, count_changes, crash
+from tests.search.local_checkpoints import local_checkpoints
 from tests.search.simulated_search import make_config
 
 pytestmark = pytest.mark.parametrize("power_cut", [False, True], ids=["process dies", "power cut"])
@@ -80,11 +80,11 @@ def test_ledger_keeps_acknowledged_events(tmp_path: Path, power_cut: bool) -> No
 
 def test_replaced_checkpoint_is_old_or_new(tmp_path: Path, power_cut: bool) -> None:
     def make(folder: Path) -> Callable[[], None]:
-        LocalCheckpoints(folder / "trials" / "0").save(OLDER, "epoch-1")
-        return lambda: LocalCheckpoints(folder / "trials" / "0").save(NEWER, "epoch-1")
+        local_checkpoints(folder / "trials" / "0").save(OLDER, "epoch-1")
+        return lambda: local_checkpoints(folder / "trials" / "0").save(NEWER, "epoch-1")
 
     for folder in every_crash(make, tmp_path, power_cut):
-        checkpoints = LocalCheckpoints(folder / "trials" / "0")
+        checkpoints = local_checkpoints(folder / "trials" / "0")
         assert checkpoints.load("epoch-1")[1] in (OLDER[1], NEWER[1])
         checkpoints.save(NEWER, "epoch-1")
         assert checkpoints.load("epoch-1")[1] == NEWER[1]
@@ -93,10 +93,10 @@ def test_replaced_checkpoint_is_old_or_new(tmp_path: Path, power_cut: bool) -> N
 
 def test_first_checkpoint_is_missing_or_complete(tmp_path: Path, power_cut: bool) -> None:
     def make(folder: Path) -> Callable[[], None]:
-        return lambda: LocalCheckpoints(folder / "trials" / "0").save(NEWER, "epoch-1")
+        return lambda: local_checkpoints(folder / "trials" / "0").save(NEWER, "epoch-1")
 
     for folder in every_crash(make, tmp_path, power_cut):
-        checkpoints = LocalCheckpoints(folder / "trials" / "0")
+        checkpoints = local_checkpoints(folder / "trials" / "0")
         try:
             assert checkpoints.load("epoch-1")[1] == NEWER[1]
         except CheckpointError as error:
@@ -107,7 +107,8 @@ def test_first_checkpoint_is_missing_or_complete(tmp_path: Path, power_cut: bool
 
 def test_saved_checkpoint_survives(tmp_path: Path, power_cut: bool) -> None:
     machine = Machine()
-    checkpoints = LocalCheckpoints(tmp_path / "demo" / "trials" / "0")
+    (tmp_path / "demo").mkdir()
+    checkpoints = local_checkpoints(tmp_path / "demo" / "trials" / "0")
     with machine.running():
         checkpoints.save(NEWER, "epoch-1")
     if power_cut:
@@ -117,7 +118,7 @@ def test_saved_checkpoint_survives(tmp_path: Path, power_cut: bool) -> None:
 
 def test_removal_and_renaming_lose_no_other_checkpoint(tmp_path: Path, power_cut: bool) -> None:
     def make(folder: Path) -> Callable[[], None]:
-        checkpoints = LocalCheckpoints(folder)
+        checkpoints = local_checkpoints(folder)
         for number in (1, 2, 3):
             checkpoints.save(OLDER, f"epoch-{number}")
 
@@ -128,11 +129,11 @@ def test_removal_and_renaming_lose_no_other_checkpoint(tmp_path: Path, power_cut
         return act
 
     for folder in every_crash(make, tmp_path, power_cut):
-        assert LocalCheckpoints(folder).load("epoch-2")[1] == OLDER[1]
+        assert local_checkpoints(folder).load("epoch-2")[1] == OLDER[1]
         names = {path.name for path in folder.iterdir()} & {"epoch-3", "epoch-3.damaged"}
         assert len(names) == 1
         assert checkpoint.load(folder / names.pop())[1] == OLDER[1]
-        LocalCheckpoints(folder).remove("epoch-1")
+        local_checkpoints(folder).remove("epoch-1")
 
 
 def test_new_experiment_is_missing_or_complete(tmp_path: Path, power_cut: bool) -> None:

@@ -22,12 +22,12 @@ from celltune.search.errors import ExperimentError, LedgerError
 from celltune.search.ledger.codec import encode
 from celltune.search.ledger.events import EpochReported, Event, ExperimentCreated, TrialCreated
 from celltune.search.ledger.ledger import Ledger, read
-from celltune.search.storage.checkpoints import LocalCheckpoints
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import find_experiment, new_experiment
 from celltune.search.storage.snapshot import replay
 from celltune.search.tuning.controller import SearchController
 from tests.faults.machine import Machine, count_changes
+from tests.search.local_checkpoints import local_checkpoints
 from tests.search.simulated_search import make_config, start_ledger, steps
 
 FIRST = ExperimentCreated(at=1.0, fingerprint="f")
@@ -170,7 +170,7 @@ def _loads_unchanged(folder: Path) -> bool:
 
 
 def test_damaged_checkpoints_are_set_aside_under_different_names(tmp_path: Path) -> None:
-    checkpoints = LocalCheckpoints(tmp_path)
+    checkpoints = local_checkpoints(tmp_path)
     for _ in range(3):
         checkpoints.save(STATE, "epoch-1")
         checkpoints.set_aside("epoch-1")

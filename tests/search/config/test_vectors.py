@@ -17,8 +17,8 @@ from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ConfigError
 from celltune.search.runs.launch import _check_vectors
 from celltune.search.runs.session import resolve_for_run
-from celltune.search.storage.checkpoints import LocalCheckpoints
 from celltune.search.tuning.trial import TrialTask, run_trial
+from tests.search.local_checkpoints import local_checkpoints
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_the_size_of_vectors_in_a_file_is_unknown_before_they_are_read() -> None
 def test_a_trial_uses_the_vectors_and_their_size(data: PreparedData, tmp_path: Path) -> None:
     params = {"cell": "gru", "hidden_size": 3}
     task = TrialTask(
-        number=0, params=params, seed=1, checkpoints=LocalCheckpoints(tmp_path / "trial")
+        number=0, params=params, seed=1, checkpoints=local_checkpoints(tmp_path / "trial")
     )
     result = next(run_trial(task, data))
     words = data.vocabulary_size

@@ -27,6 +27,7 @@ from celltune.search.evaluation.retraining import (
 )
 from celltune.search.metrics import unpack_outcomes
 from celltune.search.storage.checkpoints import LocalCheckpoints
+from tests.search.local_checkpoints import local_checkpoints
 
 PARAMS = {
     "cell": "gru",
@@ -58,7 +59,7 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
 
 
 def make_task(folder: Path, **changes: Any) -> Retraining:
-    task = Retraining(PARAMS, 7, "train", 4, "best", "valid_loss", LocalCheckpoints(folder), "x")
+    task = Retraining(PARAMS, 7, "train", 4, "best", "valid_loss", local_checkpoints(folder), "x")
     return replace(task, **changes)
 
 

@@ -67,12 +67,21 @@ def test_torn_last_line_is_ignored_and_removed(
     path = tmp_path_factory.mktemp("cut") / "ledger.jsonl"
     lines = [encode(number, event) for number, event in enumerate(EVENTS)]
     content = b"".join(lines)
-    path.write_bytes(content[: cut % len(content)])
+    first = len(lines[0])
+    path.write_bytes(content[: first + cut % (len(content) - first)])
     complete = path.read_bytes().count(b"\n")
     assert read(path) == EVENTS[:complete]
     with Ledger(path) as ledger:
         ledger.append(EVENTS[complete])
     assert path.read_bytes() == b"".join(lines[: complete + 1])
+
+
+def test_a_file_without_a_complete_line_is_not_changed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text("the only line of somebody's notes")
+    with pytest.raises(LedgerError, match=r"has no complete line\. Nothing was changed"):
+        Ledger(path)
+    assert path.read_text() == "the only line of somebody's notes"
 
 
 @given(position=st.integers(min_value=0), bit=st.integers(0, 7))

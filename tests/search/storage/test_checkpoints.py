@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import errno
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from celltune.data_prep.io.enclosed import EnclosedPath
 from celltune.models.training import checkpoint
-from celltune.search.storage.checkpoints import LocalCheckpoints
+from tests.search.local_checkpoints import local_checkpoints
 
 STATE: checkpoint.State = ({"w": torch.arange(4.0)}, {"epoch": 3})
 
@@ -18,19 +18,18 @@ STATE: checkpoint.State = ({"w": torch.arange(4.0)}, {"epoch": 3})
 def test_save_succeeds_while_a_replaced_worker_writes_the_same_checkpoint(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = checkpoint.write_durably, []
+    real, calls = EnclosedPath.create, []
 
-    def write(path: Path, content: bytes) -> None:
+    def create(path: EnclosedPath, content: bytes) -> None:
         calls.append(path)
         if len(calls) == 1:
-            real(tmp_path / "trial" / "epoch-3-of-the-other", content)
-            shutil.rmtree(path.parent)
+            path.parent.remove_all()
             raise OSError(number, "replaced by the other worker")
         real(path, content)
 
-    monkeypatch.setattr(checkpoint, "write_durably", write)
-    LocalCheckpoints(tmp_path / "trial").save(STATE, "epoch-3")
-    tensors, rest = LocalCheckpoints(tmp_path / "trial").load("epoch-3")
+    monkeypatch.setattr(EnclosedPath, "create", create)
+    local_checkpoints(tmp_path / "trial").save(STATE, "epoch-3")
+    tensors, rest = local_checkpoints(tmp_path / "trial").load("epoch-3")
     assert torch.equal(tensors["w"], STATE[0]["w"])
     assert rest == {"epoch": 3}
 
@@ -38,11 +37,11 @@ def test_save_succeeds_while_a_replaced_worker_writes_the_same_checkpoint(
 def test_other_disk_errors_are_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
 
-    def write(path: Path, content: bytes) -> None:
+    def create(path: EnclosedPath, content: bytes) -> None:
         calls.append(path)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "write_durably", write)
+    monkeypatch.setattr(EnclosedPath, "create", create)
     with pytest.raises(OSError, match="No space left"):
-        LocalCheckpoints(tmp_path / "trial").save(STATE, "epoch-3")
+        local_checkpoints(tmp_path / "trial").save(STATE, "epoch-3")
     assert len(calls) == 1

@@ -327,7 +327,3 @@ def test_events_are_read_while_objects_are_merged(
 
     monkeypatch.setattr(ArrowPath, "names", names)
     assert experiment.events() == [FIRST, *TRIALS[:6]]
-
-
-def test_scratch_folder_is_the_same_in_every_run(storage: ArrowStorage) -> None:
-    assert storage.experiment("demo").scratch == storage.experiment("demo").scratch

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from celltune.data_prep.io.enclosed import EnclosedPath
 from celltune.search.ledger.events import EpochReported, TrialCreated, TrialStopped
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.local import LocalExperiment
@@ -56,10 +57,10 @@ def test_unrecorded_checkpoint_is_not_removed(tmp_path: Path) -> None:
 def test_failed_removal_is_only_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(path: Path) -> None:
+    def refuse(path: EnclosedPath) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("shutil.rmtree", refuse)
+    monkeypatch.setattr(EnclosedPath, "remove_all", refuse)
     checkpoints_after(LocalExperiment(tmp_path), [0.5, 0.6, 0.7], stopped=True)
     assert "epoch-1 cannot be removed: Permission denied" in caplog.text
 
@@ -68,6 +69,6 @@ def test_each_checkpoint_is_removed_once_during_a_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     removed: list[str] = []
-    monkeypatch.setattr("shutil.rmtree", lambda path: removed.append(Path(path).name))
+    monkeypatch.setattr(EnclosedPath, "remove_all", lambda path: removed.append(path.name))
     checkpoints_after(LocalExperiment(tmp_path), [0.9, 0.5, 0.5, 0.5, 0.5, 0.5], stopped=False)
     assert removed == ["epoch-2", "epoch-3", "epoch-4"]

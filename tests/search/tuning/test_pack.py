@@ -22,6 +22,7 @@ from celltune.search.tuning.pack import Pack
 from celltune.search.tuning.trial import TrialTask, run_trial
 from celltune.search.types import EpochReport
 from tests.models.packed.runs import batched_on_the_cpu
+from tests.search.local_checkpoints import local_checkpoints
 
 PARAMS: dict[str, Any] = {
     "cell": "gru",
@@ -47,7 +48,7 @@ def _computation(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def task(number: int, folder: Path, restore_from: tuple[str, ...] = (), **params: Any) -> TrialTask:
-    checkpoints = LocalCheckpoints(folder / str(number))
+    checkpoints = local_checkpoints(folder / str(number))
     return TrialTask(number, {**PARAMS, **params}, 1, checkpoints, restore_from)
 
 
@@ -104,7 +105,7 @@ def test_trials_without_a_network_report_what_they_report_alone(
 ) -> None:
     wide = with_outputs(data)
     tasks = [
-        TrialTask(number, {"wide": "only"}, 1, LocalCheckpoints(tmp_path / str(number)))
+        TrialTask(number, {"wide": "only"}, 1, local_checkpoints(tmp_path / str(number)))
         for number in range(2)
     ]
     first = pack_of(wide, *tasks).run_epoch()

@@ -7,12 +7,13 @@ import pytest
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
+from celltune.data_prep.io.enclosed import EnclosedPath
 from celltune.data_prep.preparation.pipeline import prepare
 from celltune.models.errors import TrialError
 from celltune.search.errors import StorageError
-from celltune.search.storage.checkpoints import LocalCheckpoints
 from celltune.search.tuning.trial import TrialTask, run_trial, trial_seed
 from celltune.search.types import EpochReport
+from tests.search.local_checkpoints import local_checkpoints
 
 PARAMS = {"cell": "gru", "hidden_size": 4, "embedding_size": 4, "dropout": 0.3, "batch_size": 16}
 
@@ -35,7 +36,7 @@ def numbers(results: list[EpochReport]) -> list[dict[str, float]]:
 def test_a_trial_reports_epochs_with_complete_checkpoints(
     tmp_path: Path, data: PreparedData
 ) -> None:
-    results = epochs(TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path)), data, 2)
+    results = epochs(TrialTask(0, PARAMS, 1, local_checkpoints(tmp_path)), data, 2)
     assert [result.epoch for result in results] == [1, 2]
     assert [result.checkpoint for result in results] == ["epoch-1", "epoch-2"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-1", "epoch-2"]
@@ -48,21 +49,23 @@ def test_a_trial_reports_epochs_with_complete_checkpoints(
 def test_a_resumed_trial_equals_an_uninterrupted_one(
     cut: int, tmp_path: Path, data: PreparedData
 ) -> None:
-    uncut = epochs(TrialTask(3, PARAMS, 1, LocalCheckpoints(tmp_path / "uncut")), data, 3)
-    first = epochs(TrialTask(3, PARAMS, 1, LocalCheckpoints(tmp_path / "cut")), data, cut)
+    uncut = epochs(TrialTask(3, PARAMS, 1, local_checkpoints(tmp_path / "uncut")), data, 3)
+    first = epochs(TrialTask(3, PARAMS, 1, local_checkpoints(tmp_path / "cut")), data, cut)
     names = tuple(result.checkpoint for result in reversed(first))
-    rest = epochs(TrialTask(3, PARAMS, 1, LocalCheckpoints(tmp_path / "cut"), names), data, 3 - cut)
+    rest = epochs(
+        TrialTask(3, PARAMS, 1, local_checkpoints(tmp_path / "cut"), names), data, 3 - cut
+    )
     assert numbers([*first, *rest]) == numbers(uncut)
 
 
 def test_a_damaged_checkpoint_is_replaced_by_an_older_one(
     tmp_path: Path, data: PreparedData
 ) -> None:
-    uncut = epochs(TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path)), data, 2)
+    uncut = epochs(TrialTask(0, PARAMS, 1, local_checkpoints(tmp_path)), data, 2)
     (weights,) = (tmp_path / "epoch-2").glob("*.safetensors")
     damaged = weights.read_bytes()[:-1]
     weights.write_bytes(damaged)
-    task = TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path), ("epoch-2", "epoch-1"))
+    task = TrialTask(0, PARAMS, 1, local_checkpoints(tmp_path), ("epoch-2", "epoch-1"))
     again = epochs(task, data, 2)
     assert numbers(again[:1]) == numbers(uncut[1:])
     (warning,) = again[0].warnings
@@ -80,13 +83,13 @@ def test_a_damaged_checkpoint_is_replaced_by_an_older_one(
 def test_an_unreadable_storage_does_not_discard_checkpoints(
     tmp_path: Path, data: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    epochs(TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path)), data, 1)
+    epochs(TrialTask(0, PARAMS, 1, local_checkpoints(tmp_path)), data, 1)
 
-    def refuse(path: Path) -> bytes:
+    def refuse(path: EnclosedPath) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    task = TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path), ("epoch-1",))
+    monkeypatch.setattr(EnclosedPath, "read_bytes", refuse)
+    task = TrialTask(0, PARAMS, 1, local_checkpoints(tmp_path), ("epoch-1",))
     with pytest.raises(StorageError, match=r"Trial 0 cannot read its checkpoint .*: Permission"):
         epochs(task, data, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-1"]
@@ -95,13 +98,13 @@ def test_an_unreadable_storage_does_not_discard_checkpoints(
 def test_a_trial_without_a_usable_checkpoint_starts_from_scratch(
     tmp_path: Path, data: PreparedData
 ) -> None:
-    task = TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path), ("epoch-1",))
+    task = TrialTask(0, PARAMS, 1, local_checkpoints(tmp_path), ("epoch-1",))
     assert epochs(task, data, 1)[0].epoch == 1
 
 
 def test_a_diverged_loss_fails_the_trial(tmp_path: Path, data: PreparedData) -> None:
     task = TrialTask(
-        0, {**PARAMS, "learning_rate": 1e38, "gradient_clip": None}, 1, LocalCheckpoints(tmp_path)
+        0, {**PARAMS, "learning_rate": 1e38, "gradient_clip": None}, 1, local_checkpoints(tmp_path)
     )
     with pytest.raises(TrialError, match="learning rate"):
         epochs(task, data, 3)
@@ -109,7 +112,7 @@ def test_a_diverged_loss_fails_the_trial(tmp_path: Path, data: PreparedData) -> 
 
 def test_an_unwritable_storage_does_not_fail_the_trial(tmp_path: Path, data: PreparedData) -> None:
     (tmp_path / "file").write_text("x")
-    task = TrialTask(4, PARAMS, 1, LocalCheckpoints(tmp_path / "file"))
+    task = TrialTask(4, PARAMS, 1, local_checkpoints(tmp_path / "file"))
     with pytest.raises(StorageError, match=r"Trial 4 cannot write its checkpoint .*epoch-1: "):
         epochs(task, data, 1)
 

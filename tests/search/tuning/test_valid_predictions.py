@@ -19,7 +19,6 @@ from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.data_prep.preparation.pipeline import prepare
 from celltune.models.network.predict import log_probabilities
 from celltune.models.training.metrics import Predictions
-from celltune.search.storage.checkpoints import LocalCheckpoints
 from celltune.search.tuning.pack import Pack
 from celltune.search.tuning.trial import TrialTask, make_trainer, run_trial, trial_seed
 from celltune.search.tuning.valid_predictions import (
@@ -32,6 +31,7 @@ from celltune.search.tuning.valid_predictions import (
     stored_documents,
 )
 from tests.models.packed.runs import batched_on_the_cpu
+from tests.search.local_checkpoints import local_checkpoints
 
 PARAMS: dict[str, Any] = {
     "cell": "gru",
@@ -63,7 +63,7 @@ def train_alone(task: TrialTask, data: PreparedData) -> None:
 def train_in_pack(task: TrialTask, data: PreparedData) -> None:
     pack = Pack(data, device="cpu")
     pack.add(task)
-    neighbour = LocalCheckpoints(Path(task.checkpoints.location("")).parent / "neighbour")
+    neighbour = local_checkpoints(Path(task.checkpoints.location("")).parent / "neighbour")
     pack.add(TrialTask(task.number + 1, task.params, task.seed, neighbour))
     for _ in range(2):
         pack.run_epoch()
@@ -77,7 +77,7 @@ def test_stored_predictions_are_those_of_the_stored_weights(
     tmp_path: Path,
     data: PreparedData,
 ) -> None:
-    checkpoints = LocalCheckpoints(tmp_path / "trial")
+    checkpoints = local_checkpoints(tmp_path / "trial")
     with batched_on_the_cpu() if batched else nullcontext():
         train(TrialTask(5, PARAMS, 1, checkpoints), data)
     state = checkpoints.load("epoch-2")
@@ -94,7 +94,7 @@ def test_stored_predictions_are_those_of_the_stored_weights(
 def test_a_checkpoint_without_predictions_can_be_continued(
     tmp_path: Path, data: PreparedData
 ) -> None:
-    task = TrialTask(0, PARAMS, 1, LocalCheckpoints(tmp_path))
+    task = TrialTask(0, PARAMS, 1, local_checkpoints(tmp_path))
     uncut = list(islice(run_trial(task, data), 2))
     old = remove_predictions(task.checkpoints.load("epoch-1"))
     assert find_predictions(old[0]) is None
