@@ -24,6 +24,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import AfterValidator
 
 from celltune.errors import InputError
+from celltune.printable import printable, quoted
 from celltune.spelling import closest_match
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ class Registry(Generic[T]):
             hint = closest_match(name, self.names())
             if not hint.startswith("Did you mean"):
                 hint = f"{hint} If another package provides it, install that package."
-            raise ExtensionError(f"'{name}' is not {article} {self.kind}. {hint}")
+            raise ExtensionError(f"{quoted(name)} is not {article} {self.kind}. {hint}")
         return name
 
     def load(self, name: str) -> T:
@@ -104,7 +105,8 @@ class Registry(Generic[T]):
         except Exception as error:
             raise ExtensionError(
                 f"The {self.kind} '{name}' ({points[0].value}) of {_package(points[0])} cannot be "
-                f"imported: {type(error).__name__}: {error}. Fix or uninstall that package."
+                f"imported: {type(error).__name__}: {printable(error, 200)}. Fix or uninstall that "
+                "package."
             ) from error
         return loaded
 

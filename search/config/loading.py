@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import re
+import errno
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from celltune.search.config.problems import problem_text, with_subject
+from celltune.data_prep.io.regular import FileTooLargeError, NotRegularFileError, read_regular
+from celltune.printable import printable
+from celltune.search.config.problems import problem_text, shown, shown_path, with_subject
 from celltune.search.config.schema import SearchConfig
 from celltune.search.config.settings import SELECTORS
 from celltune.search.config.space import hyperparameters
+from celltune.search.config.yaml_text import MAX_BYTES, MAX_DEPTH, YamlError, dump_yaml, parse_yaml
 from celltune.search.errors import ConfigError
+from celltune.search.ledger.fields import NAME, NAME_RULE
 from celltune.spelling import closest_match
 
 
@@ -29,24 +32,8 @@ class Readable(Protocol):
         """
 
 
-class _Loader(yaml.SafeLoader):
-    """A YAML 1.1 loader that reads 1e-3 as a number and rejects duplicate keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for index, key in enumerate(keys):
-            if key in keys[:index]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' occurs twice", node.value[index][0].start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+MAX_PROBLEMS = 50
+"""Number of problems of one config that a message lists."""
 
 
 def load_config(path: Readable, overrides: Sequence[str] = ()) -> SearchConfig:
@@ -59,11 +46,15 @@ def load_config(path: Readable, overrides: Sequence[str] = ()) -> SearchConfig:
     Raises:
         ConfigError: the config is invalid; the message lists every problem.
     """
-    return parse_config(read_yaml(path), origin=f"The config {path}", overrides=overrides)
+    return parse_config(read_yaml(path), origin=_origin(path), overrides=overrides)
 
 
 def parse_config(
-    raw: Mapping[str, Any], *, origin: str = "The config", overrides: Sequence[str] = ()
+    raw: Mapping[str, Any],
+    *,
+    origin: str = "The config",
+    overrides: Sequence[str] = (),
+    name: str | None = None,
 ) -> SearchConfig:
     """Validate a config given as plain values.
 
@@ -71,6 +62,7 @@ def parse_config(
         raw: the config as YAML contains it; it is not modified.
         origin: the config's name in messages.
         overrides: see `load_config`.
+        name: the experiment's name, instead of the one in the config.
 
     Raises:
         ConfigError: the config is invalid; the message lists every problem.
@@ -78,13 +70,18 @@ def parse_config(
     content = _copy_mappings(raw)
     for override in overrides:
         _apply_override(content, override)
+    if name is not None:
+        if not NAME.fullmatch(name):
+            raise ConfigError(f"`name` is {shown(name)}. {NAME_RULE}")
+        content["name"] = name
     try:
         return SearchConfig.model_validate(content)
     except ValidationError as error:
-        problems = [_describe(entry, content) for entry in error.errors()]
-        count = "an error" if len(problems) == 1 else f"{len(problems)} errors"
-        listed = "\n".join(f"  {problem}" for problem in problems)
-        raise ConfigError(f"{origin} has {count}:\n{listed}") from error
+        entries = error.errors()
+        count = "an error" if len(entries) == 1 else f"{len(entries)} errors"
+        listed = "\n".join(f"  {_describe(entry, content)}" for entry in entries[:MAX_PROBLEMS])
+        rest = "" if len(entries) <= MAX_PROBLEMS else f"\n  and {len(entries) - MAX_PROBLEMS} more"
+        raise ConfigError(f"{origin} has {count}:\n{listed}{rest}") from error
 
 
 def first_problem(error: ValidationError) -> str:
@@ -98,27 +95,50 @@ def read_yaml(path: Readable) -> Mapping[str, Any]:
     Raises:
         ConfigError: the file cannot be read, or does not contain a mapping.
     """
+    origin = _origin(path)
     try:
-        content = yaml.load(path.read_text("utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        content = parse_yaml(_content(path))
     except OSError as error:
-        raise ConfigError(f"The config {path} cannot be read: {error.strerror}.") from error
+        raise ConfigError(
+            f"{origin} cannot be read: {error.strerror or error}. {_fix(error)}"
+        ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"The config {path} is not UTF-8 text: {error.reason}.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"The config {path} is not valid YAML: {error}") from error
-    except RecursionError as error:
-        raise ConfigError(f"The config {path} is nested too deeply.") from error
+        raise ConfigError(
+            f"{origin} is not UTF-8 text: {error.reason}. Save it as UTF-8."
+        ) from error
+    except YamlError as error:
+        raise ConfigError(f"{origin} {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(
-            f"The config {path} must map keys to values (name, data, space, ...), but it contains "
-            f"{'nothing' if content is None else f'a {type(content).__name__}'}."
+            f"{origin} must map keys to values (name, data, space, ...), but it contains "
+            f"{'nothing' if content is None else f'a {type(content).__name__}'}. Start from one of "
+            "the files in configs/."
         )
     return content
 
 
 def dump_config(config: SearchConfig) -> str:
     """Return a config as YAML, including all default values."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump_yaml(config.model_dump(mode="json"))
+
+
+def _origin(path: Readable) -> str:
+    return f"The config {printable(path, 200)}"
+
+
+def _content(path: Readable) -> bytes | str:
+    # The path of a user's file may be a link; a stored config is opened by its storage.
+    if isinstance(path, Path):
+        return read_regular(path, limit=MAX_BYTES)
+    return path.read_text("utf-8")
+
+
+def _fix(error: OSError) -> str:
+    if isinstance(error, (FileTooLargeError, NotRegularFileError)):
+        return "Give the path of a YAML file."
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "Check its permissions."
+    return "Check the path."
 
 
 def _copy_mappings(value: Any) -> Any:
@@ -130,17 +150,15 @@ def _copy_mappings(value: Any) -> Any:
 def _apply_override(content: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
-    if not equals or not all(keys):
+    if not equals or not all(keys) or len(keys) > MAX_DEPTH:
         raise ConfigError(
-            f"`overrides` contains '{override}', which is not of the form key.path=value, such as "
-            "budget.trials=40."
+            f"`overrides` contains {shown(override)}, which is not of the form key.path=value, "
+            "such as budget.trials=40."
         )
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"`overrides` contains '{override}', whose value is not valid YAML: {error}"
-        ) from error
+        value = parse_yaml(text)
+    except YamlError as error:
+        raise ConfigError(f"`overrides` contains {shown(override)}, whose value {error}") from error
     section = content
     for key in keys[:-1]:
         if not isinstance(section.get(key), dict):
@@ -152,7 +170,7 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
 def _describe(error: Any, content: Mapping[str, Any]) -> str:
     """Return a sentence about one entry of `ValidationError.errors()`."""
     location = [str(part) for part in error["loc"]]
-    path = ".".join(location)
+    path = shown_path(location)
     if error["type"] == "extra_forbidden":
         return f"{path} is unknown. {closest_match(location[-1], _keys(location[:-1], content))}"
     return with_subject(path, problem_text(error))
@@ -189,13 +207,11 @@ def resolve(
     Raises:
         ConfigError: the config is invalid; the message lists every problem.
     """
-    if name is not None:
-        overrides = [*overrides, f"name={name!r}"]
     if isinstance(config, SearchConfig):
         config = config.model_dump(mode="json")
-    if isinstance(config, Mapping):
-        return anchored(parse_config(config, overrides=overrides))
-    return anchored(load_config(Path(config), overrides))
+    origin = "The config" if isinstance(config, Mapping) else _origin(Path(config))
+    raw = config if isinstance(config, Mapping) else read_yaml(Path(config))
+    return anchored(parse_config(raw, origin=origin, overrides=overrides, name=name))
 
 
 def anchored(config: SearchConfig) -> SearchConfig:

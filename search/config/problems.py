@@ -7,10 +7,12 @@ A text is a sentence of its own, or a predicate whose subject is the key: "is 0.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
+
+from celltune.printable import QUOTED_CHARACTERS, printable, quoted
 
 _CLAUSES = {
     "greater_than_equal": "at least {ge:g}",
@@ -46,6 +48,9 @@ _CLAUSES = {
 """Requirement on the value, by the type of the pydantic error; braces are fields of its context."""
 
 _VALUE_ERROR = "Value error, "
+_URI = re.compile(r"([A-Za-z0-9+.-]{0,20})://[^\s'\"]+")
+_LONGEST = 1000
+"""Largest length of the text of a problem, which lists allowed values."""
 _VERBS = ("is", "must", "has", "contains", "cannot", "needs")
 """The first words of predicates."""
 
@@ -58,7 +63,7 @@ def problem_text(error: Mapping[str, Any]) -> str:
     if kind in _CLAUSES:
         clause = _CLAUSES[kind].format_map(context)
         return f"is {shown(error['input'])}. It must be {clause}."
-    message: str = error["msg"].removeprefix(_VALUE_ERROR)
+    message = printable(error["msg"].removeprefix(_VALUE_ERROR), _LONGEST)
     if message.startswith("Input should "):
         clause = message.removeprefix("Input should ")
         return f"is {shown(error['input'])}. It must {clause}."
@@ -75,16 +80,26 @@ def with_subject(path: str, text: str) -> str:
     verb, space, rest = text.partition(" ")
     if verb.lower() in _VERBS:
         return f"{path or 'The config'} {verb.lower()}{space}{rest}"
-    named = path in text if "." in path else re.search(rf"\b{path}\.\w", text)
+    named = path in text if "." in path else re.search(rf"\b{re.escape(path)}\.\w", text)
     return text if named or not path else f"{path}: {text}"
 
 
 def shown(value: Any) -> str:
-    """Return a value as in YAML, but a mapping only as such, because it can be long."""
+    """Return a value as in YAML, shortened, but a mapping only as such, because it can be long.
+
+    Of a URI only the scheme is shown, because the rest may contain a password.
+    """
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (Mapping, BaseModel)):
         return "a mapping"
-    return repr(value)
+    if isinstance(value, str):
+        return quoted(_URI.sub(r"\1://...", value[:_LONGEST]))
+    return printable(_URI.sub(r"\1://...", printable(value, _LONGEST)), QUOTED_CHARACTERS)
+
+
+def shown_path(location: Sequence[object]) -> str:
+    """Return the dotted path of a key, shortened."""
+    return printable(".".join(str(part) for part in location), QUOTED_CHARACTERS)

@@ -238,7 +238,7 @@ class SearchConfig(BaseModel):
     @classmethod
     def _check_name(cls, name: str) -> str:
         if not NAME.fullmatch(name):
-            raise ValueError(f"is {name!r}. {NAME_RULE}")
+            raise ValueError(f"is {shown(name)}. {NAME_RULE}")
         return name
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from celltune.search.config.loading import dump_config, load_config, parse_config
+from celltune.search.config.loading import dump_config, load_config, parse_config, resolve
 from celltune.search.config.schema import SearchConfig
 from celltune.search.config.space import Choice, Range
 from celltune.search.errors import ConfigError
@@ -237,11 +238,9 @@ def test_numbers_may_have_an_exponent_without_a_dot(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: x\nname: y\n", "is not valid YAML: the key 'name' occurs twice"),
-        ("name: [\n", "is not valid YAML"),
+        ("name: [\n", "is not valid YAML: line 2, column 1: expected the node content"),
         ("", "must map keys to values .* it contains nothing"),
         ("- 1\n", "must map keys to values .* it contains a list"),
-        ("[" * 3000, "is nested too deeply|is not valid YAML"),
     ],
 )
 def test_files_without_a_config_are_rejected(text: str, message: str, tmp_path: Path) -> None:
@@ -255,6 +254,42 @@ def test_unreadable_files_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9\n")
     with pytest.raises(ConfigError, match="is not UTF-8 text"):
         load_config(tmp_path / "latin.yaml")
+    os.mkfifo(tmp_path / "fifo")
+    for special in (tmp_path / "fifo", tmp_path, Path("/dev/zero")):
+        with pytest.raises(ConfigError, match="Not a regular file"):
+            load_config(special)
+    with (tmp_path / "large.yaml").open("wb") as file:
+        file.truncate(10**9)
+    with pytest.raises(ConfigError, match="cannot be read: Larger than 1,048,576 bytes"):
+        load_config(tmp_path / "large.yaml")
+
+
+def test_messages_are_short_and_show_no_passwords() -> None:
+    long = "x" * 1_000_000
+    text = errors_of(
+        name=long,
+        sampler={long: 1},
+        space={"cell": long, "hidden_size": [long], long: 3},
+        data={"source": long, "classes": [long + " "], "valid_size": long},
+        tracking={"mlflow": ["https://user:secret@host"], "tensorboard": long},
+        **{long: 1, "x": {"y": 1}},
+    )
+    assert len(text.splitlines()) > 8
+    assert max(map(len, text.splitlines())) < 1200
+    assert "secret" not in text
+    with pytest.raises(ConfigError, match="`overrides` contains 'xxx") as caught:
+        parse_config(RAW, overrides=[long])
+    assert len(str(caught.value)) < 200
+    many = errors_of(**{f"key{number}": 1 for number in range(300)})
+    assert many.splitlines()[-1] == "  and 250 more"
+
+
+def test_an_invalid_name_is_attributed_to_the_argument_or_the_config() -> None:
+    rule = "Use up to 100 letters, digits, '.', '_' and '-', starting with a letter or digit."
+    assert f"  name is 'a/b'. {rule}" in errors_of(name="a/b")
+    with pytest.raises(ConfigError, match="`name` is 'a/b'"):
+        resolve(RAW, name="a/b")
+    assert resolve(RAW, ["name=x"], name="1e5").name == "1e5"
 
 
 @pytest.mark.parametrize(
