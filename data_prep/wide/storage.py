@@ -99,6 +99,7 @@ def _unpack_characters(arrays: Arrays) -> CharacterNgrams:
     alphabet = _array(arrays, ALPHABET, np.int64, 1)
     _require_ascending(alphabet, ALPHABET, _MAX_CODE_POINT + 1)
     keys = _keys(arrays, CHARACTERS, len(alphabet))
+    _require(bool(keys), f"{CHARACTERS}_{SHORTEST_CHARACTERS}", "it is missing")
     return CharacterNgrams(alphabet, NgramTable(len(alphabet), keys, SHORTEST_CHARACTERS))
 
 

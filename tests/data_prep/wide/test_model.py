@@ -54,6 +54,10 @@ def changed(**arrays: Any) -> dict[str, Any]:
         ),
         (changed(words_2=ARRAYS["words_2"][::-1].copy()), "'words_2' .* do not ascend from 0 to"),
         (changed(words_2=ARRAYS["words_2"] + 10**6), "'words_2' .* do not ascend from 0 to below"),
+        (
+            {name: array for name, array in ARRAYS.items() if "characters" not in name},
+            "'characters_2' .*: it is missing",
+        ),
         (changed(alphabet=ARRAYS["alphabet"] - 100), "'alphabet' .* do not ascend from 0 to below"),
         (changed(weights=ARRAYS["weights"][:, 1:]), r"'weights' .*: its shape is \(1, \d+\), but"),
         (changed(weights=ARRAYS["weights"] * np.nan), "'weights' .*: a value is not finite"),

@@ -1,0 +1,1 @@
+"""The C++ code, compiled with AddressSanitizer and UndefinedBehaviorSanitizer, on random inputs."""
