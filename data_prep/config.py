@@ -21,6 +21,8 @@ from celltune.data_prep.wide_config import WideConfig
 from celltune.registry import name_in
 
 Count = Annotated[int, Field(strict=True, ge=1)]
+MOST_TOKENS = 2**31 - 1
+"""Largest limit of the tokens of a document."""
 Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
 
 SOURCE_KEYS = (
@@ -144,7 +146,7 @@ class DataConfig(BaseModel):
     """Words that occur less often in the training split are unknown. With the tokenizer bpe, rarer
     characters are, while rarer subwords are split further."""
 
-    max_tokens: Count = 256
+    max_tokens: Annotated[int, Field(strict=True, ge=1, le=MOST_TOKENS)] = 256
     """Longer documents are truncated to this number of tokens."""
 
     keep: Literal["head", "tail", "both"] = "head"

@@ -9,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 Penalty = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+LONGEST_WORDS, LONGEST_CHARACTERS = 5, 10
+"""Largest lengths of n-grams of words and of characters."""
+
+
 class WideConfig(BaseModel):
     """A linear model on the n-grams of words and characters of the whole, untruncated text."""
 
@@ -16,10 +20,10 @@ class WideConfig(BaseModel):
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
     )
 
-    words: Annotated[int, Field(strict=True, ge=1, le=5)] = 3
+    words: Annotated[int, Field(strict=True, ge=1, le=LONGEST_WORDS)] = 3
     """Largest number of adjacent words and punctuation marks in an n-gram."""
 
-    characters: Annotated[int, Field(strict=True, ge=0, le=10)] = 5
+    characters: Annotated[int, Field(strict=True, ge=0, le=LONGEST_CHARACTERS)] = 5
     """Largest number of adjacent characters in an n-gram within a word; the smallest is 2. 0 for no
     n-grams of characters."""
 

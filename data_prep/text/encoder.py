@@ -18,7 +18,7 @@ from pydantic import (
     model_serializer,
 )
 
-from celltune.data_prep.config import DataConfig
+from celltune.data_prep.config import MOST_TOKENS, DataConfig
 from celltune.data_prep.dataset.tensorized import TensorizedSplit
 from celltune.data_prep.dataset.vocabulary import UNK, Vocabulary
 from celltune.data_prep.errors import DataError
@@ -32,6 +32,7 @@ from celltune.data_prep.text.tokenizers import (
     tokenizer_version,
 )
 from celltune.data_prep.text.truncation import drop_unknown, truncate
+from celltune.printable import quoted
 from celltune.registry import name_in
 
 
@@ -44,7 +45,7 @@ class TextRules(BaseModel):
     """Name of the tokenizer."""
     lowercase: bool
     """If true, the text is lower-cased first."""
-    max_tokens: Annotated[int, Field(ge=1)]
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)]
     """Maximum number of tokens; longer texts are truncated."""
     keep: Literal["head", "tail", "both"]
     """The end of a longer text that is kept."""
@@ -105,9 +106,9 @@ class TextEncoder:
         installed = tokenizer_version(rules.tokenizer)
         if installed != rules.tokenizer_version:
             raise DataError(
-                f"The model was trained with version '{rules.tokenizer_version}' of the tokenizer "
-                f"'{rules.tokenizer}', but version '{installed}' is installed. Install the version "
-                f"from training."
+                f"The model was trained with version {quoted(rules.tokenizer_version)} of the "
+                f"tokenizer {quoted(rules.tokenizer)}, but version {quoted(installed)} is "
+                f"installed. Install the version from training."
             )
         self.rules, self._vocabulary = rules, Vocabulary(words)
         self._subwords = Subwords(words) if has_subwords(rules.tokenizer) else None

@@ -15,13 +15,14 @@ Without n-grams of characters, `alphabet` and `characters_*` are missing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import count, takewhile
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.io.tensor_file import LARGEST_WEIGHT, are_weights
 from celltune.data_prep.wide.blocks import (
     SHORTEST_CHARACTERS,
     Block,
@@ -31,6 +32,8 @@ from celltune.data_prep.wide.blocks import (
 from celltune.data_prep.wide.features import NgramFeatures
 from celltune.data_prep.wide.ngrams import Integers, NgramTable
 from celltune.data_prep.wide.text import SEPARATOR
+from celltune.data_prep.wide_config import LONGEST_CHARACTERS, LONGEST_WORDS
+from celltune.printable import quoted
 
 Arrays = Mapping[str, NDArray[Any]]
 Floats32 = NDArray[np.float32]
@@ -38,6 +41,9 @@ Floats32 = NDArray[np.float32]
 WORDS, ALPHABET, CHARACTERS = "words", "alphabet", "characters"
 WEIGHTS, INTERCEPTS = "weights", "intercepts"
 _MAX_CODE_POINT = 0x10FFFF
+_LONGEST = {WORDS: LONGEST_WORDS, CHARACTERS: LONGEST_CHARACTERS}
+_MOST_FEATURES = 2**31 - 1
+"""native_sums.cpp numbers features and n-grams with 32 bits."""
 
 
 def pack(
@@ -66,6 +72,12 @@ def unpack(arrays: Arrays) -> tuple[NgramFeatures, Floats32, Floats32]:
     if ALPHABET in arrays:
         blocks.append(_unpack_characters(arrays))
     features = NgramFeatures(blocks)
+    symbols = sum(block.table.symbols for block in blocks)
+    _require(
+        features.total + symbols <= _MOST_FEATURES,
+        WEIGHTS,
+        f"it has {features.total:,} features. Allowed are at most {_MOST_FEATURES:,}",
+    )
     weights = _array(arrays, WEIGHTS, np.float32, 2)
     intercepts = _array(arrays, INTERCEPTS, np.float32, 1)
     outputs = len(intercepts)
@@ -77,7 +89,7 @@ def unpack(arrays: Arrays) -> tuple[NgramFeatures, Floats32, Floats32]:
     shape = (outputs, features.total)
     _require(weights.shape == shape, WEIGHTS, f"its shape is {weights.shape}, but not {shape}")
     for name, values in ((WEIGHTS, weights), (INTERCEPTS, intercepts)):
-        _require(bool(np.isfinite(values).all()), name, "a value is not finite")
+        _require(are_weights(values), name, f"a value is NaN or above {LARGEST_WEIGHT:g}")
     known = set(pack(features, weights, intercepts))
     for name in arrays:
         _require(name in known, name, "a model has no such array")
@@ -105,7 +117,8 @@ def _unpack_characters(arrays: Arrays) -> CharacterNgrams:
 
 def _keys(arrays: Arrays, kind: str, symbols: int) -> Sequence[Integers]:
     """Return the keys of each length from 2."""
-    names = takewhile(arrays.__contains__, (f"{kind}_{size}" for size in count(2)))
+    lengths = range(2, _LONGEST[kind] + 1)
+    names = takewhile(arrays.__contains__, (f"{kind}_{size}" for size in lengths))
     keys, nodes = [], symbols
     for name in names:
         keys.append(_array(arrays, name, np.int64, 1))
@@ -137,6 +150,6 @@ def _require(condition: bool, name: str, problem: str) -> None:
 
 def _invalid(name: str, problem: str) -> DataError:
     return DataError(
-        f"The array '{name}' of the wide part is invalid: {problem}. The file that contains it is "
-        f"damaged or of another version: create it again."
+        f"The array {quoted(name)} of the wide part is invalid: {problem}. The file that contains "
+        f"it is damaged or of another version: create it again."
     )

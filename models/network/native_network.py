@@ -26,6 +26,7 @@ from celltune.models.config import ModelConfig
 from celltune.models.native import library as native
 from celltune.models.network.input_checks import missing_wide
 from celltune.models.network.log_softmax import log_softmax
+from celltune.models.network.weights import CELL_WEIGHTS, CellWeights, check_weights
 
 TABLE_BYTES = 1 << 27
 """Size of a table of projected inputs, which limits how many documents are computed together."""
@@ -41,17 +42,21 @@ class _NativeCell:
 
     number: int
     """Value of `Recurrence` in layers/base.py."""
-    gates: int
-    two_biases: bool = False
+    weights: CellWeights
     two_products: bool = False
+
+    @property
+    def gates(self) -> int:
+        """Number of gates, G."""
+        return self.weights.gates
 
 
 _CELLS = {
-    "rnn": _NativeCell(0, 1, two_biases=True),
-    "lstm": _NativeCell(2, 4, two_biases=True),
-    "gru": _NativeCell(3, 3, two_biases=True),
-    "gru_reset_before": _NativeCell(4, 3, two_products=True),
-    "mgu": _NativeCell(5, 2, two_products=True),
+    "rnn": _NativeCell(0, CELL_WEIGHTS["rnn"]),
+    "lstm": _NativeCell(2, CELL_WEIGHTS["lstm"]),
+    "gru": _NativeCell(3, CELL_WEIGHTS["gru"]),
+    "gru_reset_before": _NativeCell(4, CELL_WEIGHTS["gru_reset_before"], two_products=True),
+    "mgu": _NativeCell(5, CELL_WEIGHTS["mgu"], two_products=True),
 }
 _RNN_RELU = 1
 
@@ -133,7 +138,7 @@ class NativeNetwork:
         num_classes: int,
         tensors: Mapping[str, NDArray[Any]],
     ) -> None:
-        """Arrange the weights.
+        """Check and arrange the weights.
 
         Args:
             config: a model for which `is_native` is true.
@@ -142,9 +147,9 @@ class NativeNetwork:
             tensors: the weights, by the names of the classifier's parameters.
 
         Raises:
-            ValueError: the weights belong to another model.
+            ValueError: the weights belong to another model, or one of them is no number.
         """
-        _check(tensors, _shapes(config, vocabulary_size, num_classes))
+        check_weights(config, vocabulary_size, num_classes, tensors)
         self.config, self.num_classes = config, num_classes
         self._embedding: Array = tensors["embedding"]
         self._output_weight: Array = tensors["output_weight"]
@@ -282,7 +287,7 @@ class NativeNetwork:
         for suffix in _suffixes(self.config):
             name = f"recurrent.{{}}_l{layer}{suffix}"
             bias: Array = tensors[name.format("bias_ih")].reshape(cell.gates, hidden)
-            if cell.two_biases:
+            if cell.weights.two_biases:
                 second: Array = tensors[name.format("bias_hh")].reshape(cell.gates, hidden)
                 outside = second
                 if self.config.cell == "gru":
@@ -321,42 +326,3 @@ def _cell(config: ModelConfig) -> _NativeCell:
 
 def _suffixes(config: ModelConfig) -> Sequence[str]:
     return ("", "_reverse") if config.bidirectional else ("",)
-
-
-def _shapes(
-    config: ModelConfig, vocabulary_size: int, num_classes: int
-) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each parameter of the classifier."""
-    cell, hidden = _cell(config), config.hidden_size
-    suffixes, rows = _suffixes(config), cell.gates * hidden
-    state_features = hidden * len(suffixes)
-    shapes: dict[str, tuple[int, ...]] = {"embedding": (vocabulary_size, config.embedding_size)}
-    for layer in range(config.num_layers):
-        features = state_features if layer else config.embedding_size
-        for suffix in suffixes:
-            name = f"recurrent.{{}}_l{layer}{suffix}"
-            shapes[name.format("weight_ih")] = (rows, features)
-            shapes[name.format("weight_hh")] = (rows, hidden)
-            shapes[name.format("bias_ih")] = (rows,)
-            if cell.two_biases:
-                shapes[name.format("bias_hh")] = (rows,)
-    logits = 1 if num_classes == 2 else num_classes
-    shapes["output_weight"] = (logits, state_features * len(_READOUTS[config.readout]))
-    shapes["output_bias"] = (logits,)
-    if config.wide == "add":
-        shapes["wide_scale"] = (1,)
-    return shapes
-
-
-def _check(tensors: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    for name in sorted({*tensors, *shapes}):
-        if name not in tensors:
-            raise ValueError(f"the weights belong to another model ({name} is missing)")
-        if name not in shapes:
-            raise ValueError(f"the weights belong to another model (it has no {name})")
-        found = tensors[name]
-        if found.shape != shapes[name] or found.dtype != np.float32:
-            raise ValueError(
-                f"the weights belong to another model ({name} is {found.dtype} {found.shape} "
-                f"instead of float32 {shapes[name]})"
-            )

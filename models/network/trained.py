@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from celltune.data_prep.dataset.tensorized import TensorizedSplit
 from celltune.models.config import ModelConfig
+from celltune.models.errors import TrialError
 from celltune.models.network.input_checks import missing_wide
 from celltune.models.network.log_softmax import log_softmax
 from celltune.models.network.native_network import NativeNetwork, is_native
+from celltune.models.network.weights import check_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,11 +103,10 @@ def load_network(
         tensors: the weights, by the names of the classifier's parameters.
 
     Raises:
-        ValueError: the weights belong to another model.
+        ValueError: the weights belong to another model, or one of them is no number.
     """
     if config.wide == "only":
-        if tensors:
-            raise ValueError(f"the weights belong to another model (it has no {min(tensors)})")
+        check_weights(config, vocabulary_size, num_classes, tensors)
         return WideNetwork()
     if is_native(config):
         return NativeNetwork(config, vocabulary_size, num_classes, tensors)
@@ -136,11 +137,17 @@ def load_classifier(
         tensors: the weights, by the names of the classifier's parameters.
 
     Raises:
-        ValueError: the weights belong to another architecture.
+        ValueError: the weights belong to another architecture, or one of them is no
+            number.
     """
     from celltune.models.network.classifier import TextClassifier
 
-    classifier = TextClassifier(config, vocabulary_size, num_classes)
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    check_weights(config, vocabulary_size, num_classes, arrays)
+    try:
+        classifier = TextClassifier(config, vocabulary_size, num_classes)
+    except TrialError as error:
+        raise ValueError(str(error)) from error
     try:
         classifier.load_state_dict(dict(tensors))
     except RuntimeError as error:

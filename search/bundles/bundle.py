@@ -12,8 +12,8 @@
         DATA-TERMS.md       the origin and the terms of the data
         model.onnx          the same model for other runtimes (optional)
 
-No file is unpickled. A bundle is written to a temporary folder, which is then renamed. Before any
-content of a bundle is used, all its files are verified against the manifest.
+No file is unpickled. A bundle is written to a temporary folder, which is then renamed.
+`bundle_reading.py` verifies and loads it.
 
 An ensemble shares the vocabulary and the wide part; its weights are in one file, with a prefix for
 each member (see `BundleConfig`).
@@ -27,32 +27,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from numpy.typing import NDArray
-from pydantic import ValidationError
-
-from celltune.data_prep.errors import DataError
-from celltune.data_prep.text.encoder import TextEncoder
 from celltune.data_prep.types import JSON
 from celltune.data_prep.wide.model import WideModel
 from celltune.search.bundles.bundle_config import BundleConfig, json_file
 from celltune.search.errors import ModelError
-from celltune.search.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from celltune.models.network.classifier import TextClassifier
-    from celltune.models.network.trained import Network
-    from celltune.search.bundles.predictor import TrainedModel
-
-Content = TypeVar("Content")
 
 FORMAT, FORMAT_WITH_WIDE, FORMAT_OF_ENSEMBLES = 1, 2, 3
 MANIFEST = "manifest.json"
@@ -62,12 +49,28 @@ VOCABULARY = "vocabulary.json"
 MODEL_CARD = "README.md"
 TERMS = "DATA-TERMS.md"
 ONNX = "model.onnx"
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+_LARGEST_SIZES = {
+    MANIFEST: 1 << 16,
+    CONFIG: 1 << 23,
+    VOCABULARY: 1 << 30,
+    MODEL_CARD: 1 << 24,
+    TERMS: 1 << 24,
+    # The shapes in these files are compared with the model before more than the header is read.
+    WEIGHTS: 1 << 40,
+    WIDE: 1 << 40,
+}
+
+
+def largest_size(name: str) -> int:
+    """Return the largest allowed size of a file in bytes; that of ONNX is the limit of ONNX."""
+    return _LARGEST_SIZES.get(name, 1 << 31)
 
 
 def is_bundle(path: Path) -> bool:
     """Return whether a folder contains the manifest of a bundle."""
-    return (path / MANIFEST).is_file()
+    # Unlike that of `Path`, this method also returns False for a path that is too long.
+    return os.path.isfile(path / MANIFEST)  # noqa: PTH113
 
 
 def check_alone(path: Path, *, trial: int | None, ensemble: bool = False) -> None:
@@ -127,7 +130,7 @@ def write_bundle(
         wide: the wide part, if the model has one.
 
     Raises:
-        ModelError: the folder is not empty, or cannot be written.
+        ModelError: the folder is not empty, or cannot be written, or a file would be too large.
     """
     check_output_folder(path)
     files = {
@@ -139,6 +142,13 @@ def write_bundle(
         files[WEIGHTS] = _weights_file(tensors)
     if wide is not None:
         files[WIDE] = _wide_file(wide)
+    for name, content in files.items():
+        if len(content) > largest_size(name):
+            raise ModelError(
+                f"The bundle {path} cannot be written: {name} would have {len(content):,} bytes, "
+                f"more than {largest_size(name):,}. No file was written. Shorten the names of the "
+                "classes, or use a smaller vocabulary."
+            )
     single = FORMAT if wide is None else FORMAT_WITH_WIDE
     files = _add_manifest(files, FORMAT_OF_ENSEMBLES if config.members else single)
     try:
@@ -186,181 +196,3 @@ def _write_durably(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def load_bundle(path: Path) -> TrainedModel:
-    """Load and verify a bundle.
-
-    Raises:
-        ModelError: there is no bundle, one of its files is missing or modified, or its format is
-            not supported.
-    """
-    from celltune.search.bundles.predictor import TrainedModel
-
-    files = _read_verified(path)
-    config = _parse_config(path, files[CONFIG])
-    words = _parse_vocabulary(path, files[VOCABULARY])
-    network = _load_network(path, config, len(words), files)
-    reads_wide = any(model.wide != "none" for model in config.architectures)
-    wide = _load_wide(path, config, files) if reads_wide else None
-    return TrainedModel(network, TextEncoder(config.text, words), config.classes, wide)
-
-
-def load_classifier_of(path: Path) -> tuple[BundleConfig, TextClassifier | None]:
-    """Load the config and the classifier of PyTorch; None for the wide part alone.
-
-    Raises:
-        ModelError: there is no bundle, it is invalid (see `load_bundle`), or it contains several
-            models.
-    """
-    files = _read_verified(path)
-    config = _parse_config(path, files[CONFIG])
-    if config.model is None:
-        raise ModelError(
-            f"The bundle {path} contains an ensemble of {len(config.members)} models. Give the "
-            "bundle of a single model, or an experiment and a `trial`."
-        )
-    if config.model.wide == "only":
-        return config, None
-    import torch
-
-    from celltune.models.network.trained import load_classifier
-
-    sizes = len(_parse_vocabulary(path, files[VOCABULARY])), len(config.classes)
-    arrays = _read_arrays(path, WEIGHTS, files)
-    tensors = {name: torch.from_numpy(values.copy()) for name, values in arrays.items()}
-    try:
-        return config, load_classifier(config.model, *sizes, tensors)
-    except ValueError as error:
-        raise _invalid(path, WEIGHTS, f"does not match the model: {error}") from error
-
-
-def _read_verified(path: Path) -> dict[str, bytes]:
-    """Read all files that the manifest lists, and check their sizes and checksums."""
-    if not path.exists():
-        raise ModelError(
-            f"There is no bundle {path}. Give the folder of a bundle, or the name of an experiment."
-        )
-    try:
-        manifest = json.loads(_read(path, MANIFEST))
-        listed = {str(name): dict(entry) for name, entry in manifest["files"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _invalid(path, MANIFEST, "is truncated or modified") from error
-    if manifest.get("format") not in (FORMAT, FORMAT_WITH_WIDE, FORMAT_OF_ENSEMBLES):
-        raise _invalid(
-            path,
-            MANIFEST,
-            f"has the format {manifest.get('format')!r}; this version supports {FORMAT} to "
-            f"{FORMAT_OF_ENSEMBLES}",
-        )
-    files = {}
-    for name in sorted({CONFIG, VOCABULARY, *listed}):
-        _listed(path, listed, name)
-        if not _FILE_NAME.fullmatch(name):
-            raise _invalid(path, MANIFEST, f"lists {name!r}, which is not a valid file name")
-        files[name] = _read(path, name)
-        _verify(path, name, files[name], listed[name])
-    return files
-
-
-def _listed(path: Path, files: Mapping[str, Content], name: str) -> Content:
-    """Return a file's entry; the manifest has to list every file that is read."""
-    if name not in files:
-        raise _invalid(path, MANIFEST, f"does not list {name}")
-    return files[name]
-
-
-def _verify(path: Path, name: str, content: bytes, entry: Mapping[str, Any]) -> None:
-    size = entry.get("bytes")
-    if len(content) != size:
-        raise _invalid(path, name, f"has {len(content):,} bytes instead of {size}")
-    if hashlib.sha256(content).hexdigest() != entry.get("sha256"):
-        raise _invalid(path, name, f"is modified: its sha256 differs from the one in {MANIFEST}")
-
-
-def _read(path: Path, name: str) -> bytes:
-    try:
-        return (path / name).read_bytes()
-    except FileNotFoundError as error:
-        raise _invalid(path, name, "is missing") from error
-    except OSError as error:
-        raise _invalid(path, name, f"cannot be read ({error.strerror})") from error
-
-
-def _parse_config(path: Path, content: bytes) -> BundleConfig:
-    try:
-        return BundleConfig.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise _invalid(
-            path, CONFIG, f"is not supported by this version ({key}: {first['msg']})"
-        ) from error
-
-
-def _parse_vocabulary(path: Path, content: bytes) -> list[str]:
-    try:
-        words = json.loads(content)
-    except ValueError as error:
-        raise _invalid(path, VOCABULARY, f"is not valid JSON ({error})") from error
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise _invalid(path, VOCABULARY, "is not a list of words")
-    return words
-
-
-def _load_network(
-    path: Path, config: BundleConfig, vocabulary_size: int, files: Mapping[str, bytes]
-) -> Network:
-    from celltune.models.network.averaged import averaged
-    from celltune.models.network.trained import load_network
-
-    has_network = any(model.wide != "only" for model in config.architectures)
-    arrays = _read_arrays(path, WEIGHTS, files) if has_network else {}
-    networks: list[tuple[float, Network]] = []
-    for weight, prefix, model in config.parts():
-        own = {name: arrays.pop(name) for name in sorted(arrays) if name.startswith(prefix)}
-        own = {name.removeprefix(prefix): values for name, values in own.items()}
-        try:
-            network = load_network(model, vocabulary_size, len(config.classes), own)
-        except ValueError as error:
-            raise _invalid(path, WEIGHTS, f"does not match the model: {error}") from error
-        networks.append((weight, network))
-    if arrays:
-        raise _invalid(path, WEIGHTS, f"contains {min(arrays)}, which belongs to no model")
-    return averaged(networks)
-
-
-def _load_wide(path: Path, config: BundleConfig, files: Mapping[str, bytes]) -> WideModel:
-    arrays = _read_arrays(path, WIDE, files)
-    try:
-        wide = WideModel.from_arrays(arrays)
-    except DataError as error:
-        raise _invalid(path, WIDE, f"contains no wide part: {str(error).rstrip('.')}") from error
-    expected = 1 if len(config.classes) == 2 else len(config.classes)
-    if wide.outputs != expected:
-        raise _invalid(
-            path,
-            WIDE,
-            f"has {counted(wide.outputs, 'output')}, but {len(config.classes)} classes need "
-            f"{expected}",
-        )
-    return wide
-
-
-def _read_arrays(path: Path, name: str, files: Mapping[str, bytes]) -> dict[str, NDArray[Any]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        arrays: dict[str, NDArray[Any]] = load(_listed(path, files, name))
-    # A type that numpy does not have, such as bfloat16, is an AttributeError or a KeyError.
-    except (SafetensorError, ValueError, AttributeError, KeyError) as error:
-        raise _invalid(path, name, f"contains no arrays: {error}") from error
-    return arrays
-
-
-def _invalid(path: Path, name: str, reason: str) -> ModelError:
-    return ModelError(
-        f"The bundle {path} is invalid: {name} {reason}. Copy the complete folder again, or export "
-        "the model again."
-    )

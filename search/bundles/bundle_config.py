@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from celltune.data_prep.dataset.names import check_classes
 from celltune.data_prep.text.encoder import TextRules
 from celltune.models.config import ModelConfig
 
@@ -21,6 +22,9 @@ _FIRST_MODEL_FIELDS = frozenset(
 
 # A later release may add fields whose default is the earlier behaviour.
 _LENIENT = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+MOST_MEMBERS = 10_000
+"""Largest number of models of an ensemble."""
 
 _ROUNDING = 1e-6
 """Largest difference of a sum of weights from 1."""
@@ -44,7 +48,7 @@ class BundleConfig(BaseModel):
 
     model: ModelConfig | None = None
     """Architecture that the weights belong to; None for an ensemble."""
-    members: tuple[BundleMember, ...] = ()
+    members: Annotated[tuple[BundleMember, ...], Field(max_length=MOST_MEMBERS)] = ()
     """The models of an ensemble. The names of the weights of the first one start with `0.`, those
     of the second one with `1.`, and so on."""
     text: TextRules
@@ -53,6 +57,11 @@ class BundleConfig(BaseModel):
     """Names of the classes, in the order of the logits."""
     origin: dict[str, Any] = {}
     """Experiment, trial, epoch, metrics, hyperparameters, data and library versions."""
+
+    @field_validator("classes")
+    @classmethod
+    def _check_classes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return check_classes(names)
 
     @model_validator(mode="after")
     def _check_models(self) -> BundleConfig:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from celltune.models.config import ModelConfig
 from celltune.printable import printable
-from celltune.search.bundles.bundle import check_alone, is_bundle, load_classifier_of
+from celltune.search.bundles.bundle import check_alone, is_bundle
+from celltune.search.bundles.bundle_reading import load_classifier_of
 from celltune.search.config.loading import resolve
 from celltune.search.config.space import Choice, Dimension, model_and_training
 from celltune.search.errors import ModelError, OptionError

@@ -17,10 +17,10 @@ from celltune.search.bundles.bundle import (
     check_alone,
     check_output_folder,
     is_bundle,
-    load_bundle,
     write_bundle,
 )
 from celltune.search.bundles.bundle_config import BundleConfig
+from celltune.search.bundles.bundle_reading import load_bundle
 from celltune.search.bundles.ensemble_model import check_no_trial, load_ensemble_model
 from celltune.search.bundles.model_card import data_terms, model_card
 from celltune.search.bundles.trial_model import TrialModel, load_data, load_trial_model

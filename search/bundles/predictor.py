@@ -210,8 +210,20 @@ class TrainedModel:
         return Prediction(None, None, {}, note)
 
     def _probabilities(self, split: TensorizedSplit) -> NDArray[np.float64]:
-        """Return the probabilities of all classes for each text, (n, C)."""
-        return np.exp(self.network.log_probabilities(split))
+        """Return the probabilities of all classes for each text, (n, C).
+
+        Raises:
+            ModelError: the weights are so large that there is no result.
+        """
+        # Overflows of large weights are found in the result.
+        with np.errstate(over="ignore", invalid="ignore"):
+            probabilities = np.exp(self.network.log_probabilities(split))
+        if not np.isfinite(probabilities).all():
+            raise ModelError(
+                "The model computes no probability for a text: its weights are so large that the "
+                "result is not a number. Use another model."
+            )
+        return probabilities
 
     def _prediction(self, probabilities: NDArray[np.float64]) -> Prediction:
         values = probabilities.tolist()

@@ -16,8 +16,9 @@ from celltune.data_prep.text.tokenizers import open_tokenizer, tokenizer_version
 from celltune.models.config import ModelConfig
 from celltune.models.network.classifier import TextClassifier
 from celltune.models.network.trained import network_of
-from celltune.search.bundles.bundle import load_bundle, write_bundle
+from celltune.search.bundles.bundle import write_bundle
 from celltune.search.bundles.bundle_config import BundleConfig
+from celltune.search.bundles.bundle_reading import load_bundle
 from celltune.search.bundles.predictor import TrainedModel
 from tests.api.extension import installed
 

@@ -60,7 +60,7 @@ def changed(**arrays: Any) -> dict[str, Any]:
         ),
         (changed(alphabet=ARRAYS["alphabet"] - 100), "'alphabet' .* do not ascend from 0 to below"),
         (changed(weights=ARRAYS["weights"][:, 1:]), r"'weights' .*: its shape is \(1, \d+\), but"),
-        (changed(weights=ARRAYS["weights"] * np.nan), "'weights' .*: a value is not finite"),
+        (changed(weights=ARRAYS["weights"] * np.nan), "'weights' .*: a value is NaN or above"),
         (
             changed(intercepts=np.zeros(2, np.float32)),
             "'intercepts' .* 2 outputs. Allowed are 1 or",

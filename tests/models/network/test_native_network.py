@@ -120,7 +120,7 @@ def test_no_documents_and_missing_outputs_of_the_wide_part() -> None:
     ("name", "value", "message"),
     [
         ("embedding", None, "embedding is missing"),
-        ("extra", np.zeros(1, np.float32), "it has no extra"),
+        ("extra", np.zeros(1, np.float32), "it has no 'extra'"),
         ("output_bias", np.zeros(2, np.float32), r"output_bias is float32 \(2,\) instead of .*1,"),
         ("output_bias", np.zeros(1), r"output_bias is float64 \(1,\) instead of float32"),
         ("embedding", np.zeros((VOCABULARY - 1, 5), np.float32), r"\(29, 5\) instead of .*30, 5"),

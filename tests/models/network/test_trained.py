@@ -53,9 +53,9 @@ def test_native_code_is_used_if_it_is_available(monkeypatch: pytest.MonkeyPatch)
 
 def test_weights_of_another_model_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "available", lambda: False)
-    with pytest.raises(ValueError, match=r'another model \(.*Missing key.*"output_bias"'):
+    with pytest.raises(ValueError, match=r"another model \(num_layers is '1', but there are 0"):
         load_network(GRU, 30, 2, {})
-    with pytest.raises(ValueError, match=r"belong to another model \(it has no embedding\)"):
+    with pytest.raises(ValueError, match=r"belong to another model \(it has no 'embedding'\)"):
         load_network(ModelConfig(wide="only"), 30, 2, {"embedding": np.zeros(1, np.float32)})
 
 

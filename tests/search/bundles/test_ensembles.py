@@ -205,7 +205,7 @@ def test_a_manifest_of_a_later_format_is_rejected(small: LocalExperiment, tmp_pa
     manifest = json.loads(path.read_text())
     assert manifest["format"] == 3
     path.write_text(json.dumps({**manifest, "format": 4}))
-    with pytest.raises(ModelError, match="has the format 4; this version supports 1 to 3"):
+    with pytest.raises(ModelError, match="has the format '4'; this version supports 1 to 3"):
         load_model(tmp_path / "bundle")
 
 
@@ -225,7 +225,7 @@ def change_weights(folder: Path, change: Callable[[dict[str, Any]], None]) -> No
     ("change", "message"),
     [
         (lambda arrays: arrays.pop("0.embedding"), "embedding is missing"),
-        (lambda arrays: arrays.update({"9.x": np.zeros(1)}), "9.x, which belongs to no model"),
+        (lambda arrays: arrays.update({"9.x": np.zeros(1)}), "'9.x', which belongs to no model"),
     ],
 )
 def test_weights_that_do_not_match_the_members_are_rejected(

@@ -151,7 +151,7 @@ def test_invalid_manifest_is_reported(exported: Path) -> None:
         ("[]", "truncated or modified"),
         (
             original.replace('"format": 1', '"format": 4'),
-            "has the format 4; this version supports 1 to 3",
+            "has the format '4'; this version supports 1 to 3",
         ),
         (original.replace("config.json", "other.json"), "does not list config.json"),
     ]:
