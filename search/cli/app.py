@@ -139,7 +139,8 @@ def main() -> None:
     try:
         app()
     except CelltuneError as error:
-        say(*f"celltune: {error}".split("\n"), error=True)
+        first, *others = error.lines
+        say(f"celltune: {first}", *others, error=True)
         sys.exit(BAD_INPUT if isinstance(error, InputError) else 1)
     except OSError as error:
         subject = error.filename or "A file"
