@@ -5,55 +5,40 @@ review is a list of words, or a string. Source: A. Kak, DLStudio,
 `sentiment_dataset_train_400.tar.gz` and similar files, which DLStudio itself reads with
 `pickle.loads(data, encoding="latin1")`.
 
-Unpickling a file can execute any code, so this reader only allows plain containers, strings and
-numbers.
+Unpickling a file can execute any code, so the file is read by `load_plain`, which only knows plain
+containers, strings and numbers.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
-import pickle
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.io.contents import (
+    BYTES_PER_DOCUMENT,
+    MAX_DOCUMENT_BYTES,
+    content_limit,
+    open_content,
+    too_large,
+    too_long,
+    too_many,
+)
 from celltune.data_prep.io.files import reading
 from celltune.data_prep.sources.base import TRAIN, Document, Provenance, Split
 from celltune.data_prep.sources.files import FileSource
+from celltune.data_prep.sources.plain_pickle import PlainPickleError, load_plain
 from celltune.data_prep.types import Progress
+from celltune.printable import printable
 
 if TYPE_CHECKING:
     from celltune.data_prep.config import DataConfig
 
 CLASSES = ("neg", "pos")
-_ALLOWED_TYPES = {"set": set, "frozenset": frozenset}
+_TAR_MAGIC, _TAR_MAGIC_OFFSET = b"ustar", 257
 _STRUCTURE = "(positive reviews by category, negative reviews by category, vocabulary)"
-
-
-class PlainUnpickler(pickle.Unpickler):
-    """An unpickler that loads containers, strings and numbers and cannot execute code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return `set` or `frozenset`, which pickles of protocol 3 and older load by name.
-
-        Raises:
-            pickle.UnpicklingError: the pickle loads anything else.
-        """
-        if module in ("builtins", "__builtin__") and name in _ALLOWED_TYPES:
-            return _ALLOWED_TYPES[name]
-        raise pickle.UnpicklingError(f"it loads {module}.{name}, which is not plain data")
-
-    def persistent_load(self, pid: Any) -> NoReturn:
-        """Reject references to objects outside the file.
-
-        Raises:
-            pickle.UnpicklingError: always.
-        """
-        raise pickle.UnpicklingError(f"it refers to an object outside the file ({pid!r})")
 
 
 @dataclass(frozen=True)
@@ -96,34 +81,49 @@ class AmazonSource(FileSource):
         """Yield negative before positive reviews, by sorted category, in the order of the file.
 
         Raises:
-            DataError: a file is missing, damaged, not plain data or of another structure, or a
-                review is empty.
+            DataError: a file is missing, damaged, too large, not plain data or of another
+                structure, or a review is empty or too long.
         """
         for split in splits:
             path = self.file_of(split)
-            positive, negative = _load(path)
-            for label, by_category in enumerate((negative, positive)):
-                for category in sorted(by_category):
-                    for number, review in enumerate(by_category[category]):
-                        name = f"{CLASSES[label]}/{category}/{number}"
-                        yield Document(name, _text(path, name, review), label, None, split)
+            with reading(path):
+                limit = content_limit(path.stat().st_size, self.max_bytes)
+            number = size = 0
+            for number, (name, label, review) in enumerate(_reviews(path, limit), start=1):
+                text = _text(path, name, review)
+                # The pickle can contain a text once and refer to it in millions of reviews.
+                size += len(text) + len(name)
+                if size > limit:
+                    raise too_large(path, limit)
+                if number > limit // BYTES_PER_DOCUMENT:
+                    raise too_many(path, limit)
+                yield Document(name, text, label, None, split)
 
 
-def _load(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _reviews(path: Path, limit: int) -> Iterator[tuple[str, int, object]]:
+    """Yield name, label and words of each review."""
+    positive, negative = _load(path, limit)
+    for label, by_category in enumerate((negative, positive)):
+        for category in sorted(by_category):
+            for number, review in enumerate(by_category[category]):
+                yield f"{CLASSES[label]}/{category}/{number}", label, review
+
+
+def _load(path: Path, limit: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the positive and the negative reviews of a file, by category."""
-    with reading(path), gzip.open(path) as file:
+    with reading(path), open_content(path, limit, has_lines=False, gzipped=True) as file:
         content = file.read()
     if not content:
         raise DataError(
             f"{path} is empty. The source 'amazon' needs a gzipped pickle of {_STRUCTURE}."
         )
     try:
-        data = PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
-    except Exception as error:  # a damaged pickle can raise any exception
-        hint = " Unpack the archive first." if _is_tar(content) else ""
+        data = load_plain(content, limit)
+    except PlainPickleError as error:
+        is_tar = content.startswith(_TAR_MAGIC, _TAR_MAGIC_OFFSET)
         raise DataError(
             f"{path} is not a pickle of plain data ({error}). Nothing in it was executed. The "
-            f"source 'amazon' needs {_STRUCTURE}.{hint}"
+            f"source 'amazon' needs {_STRUCTURE}.{' Unpack the archive first.' if is_tar else ''}"
         ) from error
     is_triple = isinstance(data, (tuple, list)) and len(data) == 3
     if not is_triple or not all(_has_categories(reviews) for reviews in data[:2]):
@@ -141,21 +141,17 @@ def _has_categories(value: object) -> bool:
 
 
 def _text(path: Path, name: str, review: object) -> str:
+    where = f"{path}, {printable(name, 80)}"
     if isinstance(review, (list, tuple)) and all(isinstance(word, str) for word in review):
+        if sum(map(len, review)) + len(review) > MAX_DOCUMENT_BYTES:
+            raise too_long(f"{where}: the review")
         review = " ".join(review)
     if not isinstance(review, str):
         raise DataError(
-            f"{path}, {name}: a review is of type {type(review).__name__}. It must be a list of "
-            f"words."
+            f"{where}: a review is of type {type(review).__name__}. It must be a list of words."
         )
+    if len(review) > MAX_DOCUMENT_BYTES:
+        raise too_long(f"{where}: the review")
     if not review or review.isspace():
-        raise DataError(f"{path}, {name}: the review is empty. Remove it.")
+        raise DataError(f"{where}: the review is empty. Remove it.")
     return review.encode("utf-8", "replace").decode()
-
-
-def _is_tar(content: bytes) -> bool:
-    try:
-        tarfile.open(fileobj=io.BytesIO(content)).close()
-    except tarfile.TarError:
-        return False
-    return True
