@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.io.contents import MAX_DOCUMENT_BYTES, too_long
 from celltune.data_prep.io.download import fetch
 from celltune.data_prep.io.files import file_digest, reading
+from celltune.data_prep.io.regular import FileTooLargeError, read_regular
 from celltune.data_prep.sources.base import (
     NO_LABEL,
     TRAIN,
@@ -28,6 +30,7 @@ from celltune.data_prep.sources.base import (
 from celltune.data_prep.sources.paths import existing_path
 from celltune.data_prep.sources.tar_stream import read_members
 from celltune.data_prep.types import Progress
+from celltune.printable import printable, quoted
 
 if TYPE_CHECKING:
     from celltune.data_prep.config import DataConfig
@@ -67,9 +70,11 @@ class ImdbSource(Source):
             target = _cached_archive(cache_dir)
             if not target.exists():
                 fetch(_imdb_url(), target, md5=IMDB_MD5, advice=_ADVICE, progress=progress)
-            return ImdbArchiveSource(target)
+            return ImdbArchiveSource(target, config.max_bytes)
         path = existing_path("path", config.path)
-        return ImdbFolderSource(path) if path.is_dir() else ImdbArchiveSource(path)
+        if path.is_dir():
+            return ImdbFolderSource(path)
+        return ImdbArchiveSource(path, config.max_bytes)
 
     @classmethod
     def needs_download(cls, config: DataConfig, cache_dir: Path) -> bool:
@@ -129,17 +134,28 @@ class ImdbFolderSource(ImdbSource):
             folder = self.path / subfolder
             with reading(folder):
                 files = sorted(folder.glob("*.txt"), key=lambda file: file.stem)
-                if not files:
-                    raise DataError(_no_reviews(self.path, subfolder))
-                for file in files:
-                    yield f"{subfolder}/{file.stem}", file.read_bytes()
+            if not files:
+                raise DataError(_no_reviews(self.path, subfolder))
+            for file in files:
+                with reading(file):
+                    try:
+                        content = read_regular(file, limit=MAX_DOCUMENT_BYTES)
+                    except FileTooLargeError as error:
+                        raise too_long(f"{file}") from error
+                yield f"{subfolder}/{file.stem}", content
 
 
 @dataclass(frozen=True)
 class ImdbArchiveSource(ImdbSource):
-    """The reviews of the archive `aclImdb_v1.tar.gz`, which is read without unpacking it."""
+    """The reviews of the archive `aclImdb_v1.tar.gz`, which is read without unpacking it.
+
+    Attributes:
+        path: the archive.
+        max_bytes: its largest size after decompression, as `data.max_bytes`.
+    """
 
     path: Path
+    max_bytes: int | None = None
 
     def digest(self, splits: Sequence[Split] = TRAIN) -> str:  # noqa: ARG002
         """Return the SHA-256 of the archive, which contains all splits."""
@@ -150,8 +166,9 @@ class ImdbArchiveSource(ImdbSource):
         """Yield the same documents as the folder, in one pass over the archive.
 
         Raises:
-            DataError: the archive is damaged, has no reviews, or has a member that is not a plain
-                file or is outside the archive's tree, or a review is empty or not UTF-8.
+            DataError: the archive is damaged or too large, has no reviews or one of them twice, or
+                has a member that is not a plain file or is outside the archive's tree, or a review
+                is empty, too long or not UTF-8.
         """
         split_of = {subfolder: split for split in splits for subfolder in _FOLDERS[split]}
         # Members of an archive are in arbitrary order: a subfolder is sorted once it is complete.
@@ -161,9 +178,15 @@ class ImdbArchiveSource(ImdbSource):
             match = _MEMBER.fullmatch(member)
             return match is not None and match[1].rpartition("/")[0] in split_of
 
-        for member, content in read_members(self.path, is_requested):
+        for member, content in read_members(self.path, is_requested, self.max_bytes):
             name = member[member.index("aclImdb/") + len("aclImdb/") : -len(".txt")]
-            contents[name.rpartition("/")[0]][name] = content
+            reviews = contents[name.rpartition("/")[0]]
+            if name in reviews:
+                raise DataError(
+                    f"{self.path} contains the member {quoted(member)} twice. Get the archive "
+                    f"again."
+                )
+            reviews[name] = content
         for subfolder, reviews in contents.items():
             if not reviews:
                 raise DataError(_no_reviews(self.path, subfolder))
@@ -176,11 +199,13 @@ def _document(path: Path, name: str, content: bytes, split: Split) -> Document:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path}, {name}.txt: byte 0x{content[error.start]:02x} at position {error.start} is "
-            f"not valid UTF-8. Get the data set again."
+            f"{path}, {printable(name, 80)}.txt: byte 0x{content[error.start]:02x} at position "
+            f"{error.start} is not valid UTF-8. Get the data set again."
         ) from error
     if not text or text.isspace():
-        raise DataError(f"{path}, {name}.txt: the review is empty. Get the data set again.")
+        raise DataError(
+            f"{path}, {printable(name, 80)}.txt: the review is empty. Get the data set again."
+        )
     label = NO_LABEL if split == "unlabelled" else CLASSES.index(name.split("/")[1])
     return Document(name, text, label, None, split)
 

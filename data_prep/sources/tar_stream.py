@@ -11,8 +11,8 @@ Format".
 
 from __future__ import annotations
 
-import gzip
 import io
+import re
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -20,12 +20,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.io.contents import MAX_DOCUMENT_BYTES, open_content, too_long
 from celltune.data_prep.io.files import CHUNK_BYTES, reading
+from celltune.printable import quoted
 
 BLOCK = 512
 _FILE, _FOLDER = b"0\0", b"5"
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_GLOBAL = b"L", b"K", b"x", b"g"
 _MAGIC, _MAGIC_OFFSET = b"ustar\x00", 257
+_MAX_EXTENSION_BYTES = 1 << 20
+_OCTAL = re.compile(rb"[ \0]*([0-7]+)[ \0]*")
+_LONGEST_NUMBER = 18
+"""Digits of a decimal number in an extended header."""
 
 
 class _Header(NamedTuple):
@@ -34,32 +40,40 @@ class _Header(NamedTuple):
     kind: bytes
 
 
-def read_members(path: Path, is_requested: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+def read_members(
+    path: Path, is_requested: Callable[[str], bool], max_bytes: int | None = None
+) -> Iterator[tuple[str, bytes]]:
     """Yield the name and content of each requested file, in the order of the archive.
 
     Args:
         path: a gzipped tar archive.
         is_requested: decides by a member's name whether its content is yielded.
+        max_bytes: limit for the archive after decompression (see `content_limit`).
 
     Raises:
-        DataError: the archive is damaged or truncated, or any member, requested or not, is
-            outside the archive's tree or neither a plain file nor a folder.
+        DataError: the archive is damaged, truncated or too large, a requested member is too long,
+            or any member, requested or not, is outside the archive's tree or neither a plain file
+            nor a folder.
     """
     with (
         reading(path),
-        gzip.open(path) as unzipped,
+        open_content(path, max_bytes, has_lines=False, gzipped=True) as unzipped,
         ThreadPoolExecutor(1) as executor,
     ):
         stream = io.BufferedReader(_ReadAhead(unzipped, executor), CHUNK_BYTES)
         overrides: dict[str, str] = {}
         while header := _next_header(stream):
             if header.kind in (_PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK):
+                if header.size > _MAX_EXTENSION_BYTES:
+                    raise tarfile.ReadError("an extended header is too long")
                 overrides.update(_extension(header, _content(stream, header.size)))
                 continue
             name = overrides.pop("path", header.name)
             size = int(overrides.pop("size", header.size))
             _check_member(path, name, header.kind)
             if header.kind in _FILE and is_requested(name):
+                if size > MAX_DOCUMENT_BYTES:
+                    raise too_long(f"{path}: the member {quoted(name)}")
                 yield name, _content(stream, size)
             else:
                 _skip(stream, size)
@@ -74,7 +88,7 @@ class _ReadAhead(io.RawIOBase):
     zlib releases the GIL, so that both run in parallel.
     """
 
-    def __init__(self, unzipped: gzip.GzipFile, executor: Executor) -> None:
+    def __init__(self, unzipped: BinaryIO, executor: Executor) -> None:
         self._unzipped, self._executor = unzipped, executor
         self._next_chunk = executor.submit(unzipped.read, CHUNK_BYTES)
         self._chunk, self._position = b"", 0
@@ -111,10 +125,11 @@ def _next_header(stream: BinaryIO) -> _Header | None:
 
 
 def _octal(field: bytes, what: str) -> int:
-    try:
-        return int(field.strip(b" \0"), 8)
-    except ValueError as error:
-        raise tarfile.ReadError(f"the {what} of a member is not a number") from error
+    # Python's `int` also accepts signs, underscores and prefixes.
+    match = _OCTAL.fullmatch(field)
+    if match is None:
+        raise tarfile.ReadError(f"the {what} of a member is not a number")
+    return int(match[1], 8)
 
 
 def _extension(header: _Header, content: bytes) -> dict[str, str]:
@@ -122,27 +137,33 @@ def _extension(header: _Header, content: bytes) -> dict[str, str]:
     if header.kind == _LONG_NAME:
         return {"path": _text(content)}
     values: dict[str, str] = {}
-    while header.kind == _PAX and content:
-        length, _, rest = content.partition(b" ")
-        if not length.isdigit() or int(length) <= len(length):
+    at = 0
+    while header.kind == _PAX and at < len(content):
+        digits = content[at : at + _LONGEST_NUMBER].partition(b" ")[0]
+        end = at + (int(digits) if digits.isdigit() else 0)
+        if end <= at + len(digits) or end > len(content):
             raise tarfile.ReadError("a record of an extended header has no length")
-        key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
-        if key == b"path" or (key == b"size" and value.isdigit()):
+        key, _, value = content[at + len(digits) + 1 : end - 1].partition(b"=")
+        if key.startswith(b"GNU.sparse"):
+            raise tarfile.ReadError("a member has holes, which texts have not")
+        if key == b"size" and not (value.isdigit() and len(value) <= _LONGEST_NUMBER):
+            raise tarfile.ReadError("the size of a member is not a number")
+        if key in (b"path", b"size"):
             values[key.decode()] = value.decode("utf-8", "surrogateescape")
-        content = content[int(length) :]
+        at = end
     return values
 
 
 def _check_member(path: Path, name: str, kind: bytes) -> None:
     if name.startswith("/") or ".." in name.split("/"):
         raise DataError(
-            f"{path}: the member {name!r} is outside the archive's own tree. The official archive "
-            f"has no such member, so get it again."
+            f"{path}: the member {quoted(name)} is outside the archive's own tree. The official "
+            f"archive has no such member, so get it again."
         )
     if kind not in _FILE and kind != _FOLDER:
         raise DataError(
-            f"{path}: the member {name!r} is not a plain file. The official archive has no links "
-            f"or devices, so get it again."
+            f"{path}: the member {quoted(name)} is not a plain file. The official archive has no "
+            f"links or devices, so get it again."
         )
 
 

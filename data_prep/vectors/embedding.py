@@ -19,6 +19,7 @@ from celltune.data_prep.dataset.vocabulary import PAD
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.download import fetch
 from celltune.data_prep.io.files import file_digest, reading
+from celltune.data_prep.sources.paths import existing_file
 from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.vector_config import VectorsConfig
 from celltune.data_prep.vectors import word2vec
@@ -80,17 +81,10 @@ def open_vectors(
     if settings.train is not None:
         return _LearnedVectors(settings, config.seed, progress)
     if settings.name is not None:
-        return _downloaded(settings.name, cache_dir, progress)
-    path = settings.path or Path()
-    with reading(path):
-        exists = path.is_file()
-    if not exists:
-        problem = "is a folder" if path.is_dir() else "does not exist"
-        raise DataError(
-            f"The file of word vectors {path} {problem} "
-            f"(working directory: {Path.cwd()}). Set data.vectors.path to an existing file."
-        )
-    return _FileVectors(path, settings.member)
+        path, member = _downloaded(settings.name, cache_dir, progress)
+    else:
+        path, member = existing_file("vectors.path", settings.path or Path()), settings.member
+    return _FileVectors(path, member, config.max_bytes, progress)
 
 
 def check_vectors(config: DataConfig) -> None:
@@ -159,6 +153,8 @@ class _FileVectors:
 
     path: Path
     member: str | None
+    max_bytes: int | None
+    progress: Progress | None
 
     def digest(self) -> str:
         with reading(self.path):
@@ -169,7 +165,13 @@ class _FileVectors:
         words: Sequence[str],
         corpus: TrainingCorpus,  # noqa: ARG002
     ) -> tuple[Mapping[str, Vector], int]:
-        return read_vectors(self.path, words, member=self.member)
+        return read_vectors(
+            self.path,
+            words,
+            member=self.member,
+            max_bytes=self.max_bytes,
+            progress=self.progress,
+        )
 
 
 @dataclass(frozen=True)
@@ -199,13 +201,14 @@ class _LearnedVectors:
         return learned, settings.size
 
 
-def _downloaded(name: str, cache_dir: Path, progress: Progress | None) -> _FileVectors:
+def _downloaded(name: str, cache_dir: Path, progress: Progress | None) -> tuple[Path, str | None]:
+    """Return the file of vectors that torchtext knows by name, and the member of the archive."""
     url, file, member = _torchtext_location(name)
     fix = f"Download {file} by hand and set data.vectors.path to it instead of data.vectors.name."
     path = cache_dir / "downloads" / file
     if not path.exists():
         fetch(url, path, md5=None, advice=fix, progress=progress)
-    return _FileVectors(path, member)
+    return path, member
 
 
 def _torchtext_location(name: str) -> tuple[str, str, str | None]:

@@ -8,11 +8,11 @@ Shapes: E components of a vector.
 
 from __future__ import annotations
 
-import gzip
-import io
+import lzma
 import struct
 import zipfile
-from collections.abc import Collection, Iterator
+import zlib
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -21,18 +21,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.io.files import GZIP_MAGIC, reading
+from celltune.data_prep.io.contents import limit_of_file, limited, open_content, too_large
+from celltune.data_prep.io.files import reading
+from celltune.data_prep.io.regular import open_regular
+from celltune.data_prep.types import Progress
+from celltune.printable import printable, quoted
 
 ZIP_MAGIC = b"PK\x03\x04"
 MAX_WIDTH = 1 << 16
-"""Maximum E of a binary file. Real vectors have at most a few thousand components, so a larger
-value means that the file has another format."""
+"""Maximum E. Real vectors have at most a few thousand components, so a larger value means that the
+file has another format."""
+MAX_WORD_BYTES = 1 << 16
+"""Longest word of a binary file."""
+PROGRESS_INTERVAL = 10_000
+"""Number of vectors between two progress reports."""
+_LONGEST_COUNT = 12
+"""Digits of a number in the header of a file."""
 
 Vector = NDArray[np.float32]
+_Step = Callable[[int], None]
 
 
 def read_vectors(
-    path: Path, words: Collection[str], *, member: str | None = None
+    path: Path,
+    words: Collection[str],
+    *,
+    member: str | None = None,
+    max_bytes: int | None = None,
+    progress: Progress | None = None,
 ) -> tuple[dict[str, Vector], int]:
     """Read the vectors of the given words; other lines are validated and skipped.
 
@@ -40,75 +56,101 @@ def read_vectors(
         path: the file; it is binary if its name ends in .bin or .bin.gz, otherwise text.
         words: the words to look up. The first vector counts if a word occurs twice.
         member: name of the file in a zip archive; None if the archive contains a single file.
+        max_bytes: limit for the file after decompression (see `content_limit`).
+        progress: is called with `("vector file", vectors read, None)`.
 
     Returns:
         `(E,)` vectors by word, and E.
 
     Raises:
-        DataError: the file is missing, empty, damaged or truncated, a line has another width than
-            the first one, or a value is not a finite number.
+        DataError: the file is missing, empty, damaged, truncated or too large, a line has another
+            width than the first one, or a value is not a finite number.
     """
-    read = _read_binary if path.name.endswith((".bin", ".bin.gz")) else _read_text
-    with reading(path), _open(path, member) as file:
-        vectors, width = read(path, file, frozenset(words))
+
+    def step(number: int) -> None:
+        if progress and number % PROGRESS_INTERVAL == 1:
+            progress("vector file", number, None)
+
+    is_binary = path.name.endswith((".bin", ".bin.gz"))
+    read = _read_binary if is_binary else _read_text
+    with reading(path), _open(path, member, max_bytes, has_lines=not is_binary) as file:
+        vectors, width = read(path, file, frozenset(words), step)
     if not width:
         raise DataError(f"{path} is empty. Each line has to contain a word and its vector.")
     return vectors, width
 
 
 @contextmanager
-def _open(path: Path, member: str | None) -> Iterator[IO[bytes]]:
-    with path.open("rb") as raw:
-        magic = raw.read(4)
-        raw.seek(0)
-        if magic == ZIP_MAGIC:
-            with _open_member(path, raw, member) as file:
-                yield file
-        elif magic[:2] == GZIP_MAGIC:
-            with gzip.open(raw) as file:
-                yield io.BufferedReader(file, 1 << 20)
-        else:
-            yield raw
+def _open(
+    path: Path, member: str | None, max_bytes: int | None, *, has_lines: bool
+) -> Iterator[IO[bytes]]:
+    with open_regular(path) as raw:
+        if raw.read(len(ZIP_MAGIC)) == ZIP_MAGIC:
+            limit = limit_of_file(raw, max_bytes)
+            with (
+                _open_member(path, raw, member, limit) as unzipped,
+                limited(path, unzipped, limit, has_lines=has_lines) as content,
+            ):
+                yield content
+            return
+    with open_content(path, max_bytes, has_lines=has_lines) as content:
+        yield content
 
 
 @contextmanager
-def _open_member(path: Path, raw: IO[bytes], member: str | None) -> Iterator[IO[bytes]]:
+def _open_member(path: Path, raw: IO[bytes], member: str | None, limit: int) -> Iterator[IO[bytes]]:
     try:
         with zipfile.ZipFile(raw) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/")]
             if member is None and len(names) == 1:
                 member = names[0]
             if member not in names:
-                missing = f"{path} has no file '{member}'. " if member else ""
+                missing = f"{path} has no file {quoted(member)}. " if member else ""
+                shown = ", ".join(printable(name, 80) for name in names[:8])
                 raise DataError(
-                    f"{missing}The files in {path} are: {', '.join(names[:8])}. Set "
-                    f"data.vectors.member to the file to read."
+                    f"{missing}The files in {path} are: {shown}. Set data.vectors.member to the "
+                    f"file to read."
                 )
+            if archive.getinfo(member).file_size > limit:
+                raise too_large(path, limit)
             with archive.open(member) as file:
                 yield file
-    except zipfile.BadZipFile as error:
-        raise DataError(
-            f"{path} is damaged or truncated ({error}). Get the file again and compare its size "
-            f"with the original."
-        ) from error
     except (RuntimeError, NotImplementedError) as error:
         # Raised by zipfile for encrypted members and unsupported compression methods.
         raise DataError(
-            f"{path} cannot be unpacked ({error}). Unpack it by hand and set data.vectors.path to "
-            f"the unpacked file."
+            f"{path} cannot be unpacked ({printable(error, 200)}). Unpack it by hand and set "
+            f"data.vectors.path to the unpacked file."
+        ) from error
+    except (
+        zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, ValueError,
+        OverflowError, OSError,
+    ) as error:  # fmt: skip
+        # The decompressors raise an OSError without a number for damage; errors of the disk have
+        # one.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DataError(
+            f"{path} is damaged or truncated ({printable(error, 200)}). Get the file again and "
+            f"compare its size with the original."
         ) from error
 
 
-def _read_text(path: Path, file: IO[bytes], words: frozenset[str]) -> tuple[dict[str, Vector], int]:
+def _read_text(
+    path: Path, file: IO[bytes], words: frozenset[str], step: _Step
+) -> tuple[dict[str, Vector], int]:
     vectors: dict[str, Vector] = {}
     width = number = expected_lines = 0
     for number, line in enumerate(file, start=1):
+        step(number)
         fields = line.rstrip().split(b" ")
         if number == 1 and len(fields) == 2 and all(field.isdigit() for field in fields):
-            expected_lines = 1 + int(fields[0])  # header of word2vec: number of words, width
+            # The header of word2vec: number of words, width.
+            expected_lines = 1 + _count(path, fields[0])
+            _count(path, fields[1])
             continue
-        width = width or len(fields) - 1
         place = f"{path}, line {number}"
+        if not width:
+            width = _checked_width(place, len(fields) - 1)
         if len(fields) != width + 1:
             fields = _join_word(place, fields, width)
         word = _decode_word(place, fields[0])
@@ -120,6 +162,25 @@ def _read_text(path: Path, file: IO[bytes], words: frozenset[str]) -> tuple[dict
             f"{expected_lines - 1}. The file is truncated. Get it again."
         )
     return vectors, width
+
+
+def _count(path: Path, field: bytes) -> int:
+    """Return a number of the file's header."""
+    if len(field) > _LONGEST_COUNT:
+        raise DataError(
+            f"{path}, line 1 states the number {quoted(field.decode('latin1'))}, which is larger "
+            f"than any file of vectors. Get the file again."
+        )
+    return int(field)
+
+
+def _checked_width(place: str, width: int) -> int:
+    if width > MAX_WIDTH:
+        raise DataError(
+            f"{place} has vectors of {width:,} numbers, but at most {MAX_WIDTH:,} are supported. "
+            f"Get the file again."
+        )
+    return width
 
 
 def _join_word(place: str, fields: list[bytes], width: int) -> list[bytes]:
@@ -135,18 +196,29 @@ def _join_word(place: str, fields: list[bytes], width: int) -> list[bytes]:
 
 def _is_number(field: bytes) -> bool:
     try:
-        float(field)
+        _numbers([field])
     except ValueError:
         return False
     return True
 
 
+def _numbers(fields: list[bytes]) -> list[float]:
+    # Python accepts underscores in numbers, writers of vectors do not.
+    if b"_" in b" ".join(fields):
+        raise ValueError("a number contains an underscore")
+    return [float(field) for field in fields]
+
+
 def _parse_vector(place: str, fields: list[bytes]) -> Vector:
     try:
-        vector = np.array([float(field) for field in fields], dtype=np.float32)
+        # A number beyond float32 becomes infinite, which `_require_finite` rejects.
+        with np.errstate(over="ignore"):
+            vector = np.array(_numbers(fields), dtype=np.float32)
     except ValueError as error:
+        invalid = next(field for field in fields if not _is_number(field))
         raise DataError(
-            f"{place}: {error}. A line has to contain a word followed by numbers."
+            f"{place}: {quoted(invalid.decode('latin1'))} is not a number. A line has to contain a "
+            f"word followed by numbers."
         ) from error
     return _require_finite(place, vector)
 
@@ -170,14 +242,15 @@ def _decode_word(place: str, word: bytes) -> str:
 
 
 def _read_binary(
-    path: Path, file: IO[bytes], words: frozenset[str]
+    path: Path, file: IO[bytes], words: frozenset[str], step: _Step
 ) -> tuple[dict[str, Vector], int]:
     count, width = _read_binary_header(path, file)
     layout = struct.Struct(f"<{width}f")
     vectors: dict[str, Vector] = {}
     for number in range(1, count + 1):
+        step(number)
         place = f"{path}, vector {number} of {count}"
-        word, content = _read_binary_word(file), file.read(layout.size)
+        word, content = _read_binary_word(place, file), file.read(layout.size)
         if len(content) < layout.size:
             raise DataError(f"{place}: the file is truncated. Get it again.")
         # The original word2vec can cut a word within a UTF-8 sequence; such a word is skipped.
@@ -198,17 +271,16 @@ def _read_binary_header(path: Path, file: IO[bytes]) -> tuple[int, int]:
             f"{path} is not a word2vec binary file, which begins with the number of vectors and "
             f"their width. If it is a text file, rename it so that it does not end in .bin."
         )
-    count, width = map(int, header)
-    if width > MAX_WIDTH:
-        raise DataError(
-            f"{path} declares vectors of {width} numbers, but at most {MAX_WIDTH} are "
-            f"supported. Get the file again."
-        )
-    return count, width
+    count, width = (_count(path, field) for field in header)
+    return count, _checked_width(f"{path}, line 1", width)
 
 
-def _read_binary_word(file: IO[bytes]) -> bytes:
+def _read_binary_word(place: str, file: IO[bytes]) -> bytes:
     word = bytearray()
     while (letter := file.read(1)) and letter != b" ":
         word += letter
+        if len(word) > MAX_WORD_BYTES:
+            raise DataError(
+                f"{place}: the word is longer than {MAX_WORD_BYTES:,} bytes. Get the file again."
+            )
     return bytes(word.lstrip(b"\n"))

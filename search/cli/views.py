@@ -53,6 +53,7 @@ _STAGES = {
     "download": "Downloading",
     "read": "Reading documents",
     "tokenize": "Tokenizing documents",
+    "vector file": "Reading word vectors",
     "vectors": "Training word vectors",
     "wide": "Fitting the wide part",
 }

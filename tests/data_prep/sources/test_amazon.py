@@ -100,3 +100,30 @@ def test_reads_test_file_only_if_requested(tmp_path: Path) -> None:
     assert [each.text for each in source.documents()] == ["good"]
     assert [each.text for each in source.documents(["test"])] == ["bad"]
     assert len({source.digest(), source.digest(["test"]), source.digest(["train", "test"])}) == 3
+
+
+def test_texts_that_are_repeated_by_reference_are_limited(tmp_path: Path) -> None:
+    review = ["word"] * 1000
+    content = pickle.dumps(({"a": [review] * 100}, {"a": ["bad"]}, []))
+    (path := tmp_path / "r.gz").write_bytes(gzip.compress(content))
+    assert len(list(AmazonSource(path, max_bytes=600_000).documents())) == 101
+    with pytest.raises(DataError, match=r"more than 400,000 bytes .* set data\.max_bytes"):
+        list(AmazonSource(path, max_bytes=400_000).documents())
+    (path := tmp_path / "r.gz").write_bytes(
+        gzip.compress(pickle.dumps(({"a": ["fine"] * 500}, {}, [])))
+    )
+    with pytest.raises(DataError, match=r"more than 390 documents"):
+        list(AmazonSource(path, max_bytes=100_000).documents())
+
+
+def test_review_is_not_joined_if_it_is_too_long(tmp_path: Path) -> None:
+    word = "x" * 100_000
+    content = pickle.dumps(({"a": [[word] * 200]}, {"a": []}, []))
+    with pytest.raises(DataError, match="pos/a/0: the review is longer than 16,777,216 bytes"):
+        read(tmp_path / "r.gz", content)
+
+
+def test_deeply_nested_pickle_is_rejected(tmp_path: Path) -> None:
+    content = b")" + b"\x85" * 100_000 + b"."
+    with pytest.raises(DataError, match="has an unexpected structure"):
+        read(tmp_path / "r.gz", content)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -185,3 +186,75 @@ def test_yields_other_splits_if_requested(
         assert all(text.startswith("test ") and label in (0, 1) for text, label in texts)
     else:
         assert texts == [("an unlabelled review", NO_LABEL)]
+
+
+def archive_of(path: Path, *members: tarfile.TarInfo, content: bytes = b"fine") -> Path:
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as out:
+        for member in members:
+            if not member.size:
+                member.size = len(content)
+            out.addfile(member, io.BytesIO(content.ljust(member.size)))
+    return path
+
+
+def member(name: str, size: int = 0, headers: dict[str, str] | None = None) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size, info.pax_headers = size, headers or {}
+    return info
+
+
+REVIEW = "aclImdb/train/pos/1_9.txt"
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ([member(REVIEW, size=(1 << 24) + 1)], f"the member '{REVIEW}' is longer than 16,777,216"),
+        ([member(REVIEW), member(f"./{REVIEW}")], f"contains the member './{REVIEW}' twice"),
+        (
+            [member(REVIEW, size=1, headers={"size": "9" * 5000})],
+            "the size of a member is not a number",
+        ),
+        ([member(REVIEW, headers={"GNU.sparse.major": "1"})], "a member has holes"),
+        ([member(REVIEW, headers={"comment": "x" * (1 << 20)})], "an extended header is too long"),
+    ],
+    ids=["long", "twice", "digits", "sparse", "header"],
+)
+def test_rejects_hostile_members(
+    tmp_path: Path, members: list[tarfile.TarInfo], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        read(archive_of(tmp_path / "a.tar.gz", *members))
+
+
+@pytest.mark.parametrize(
+    "size", [b"-0000000005\0", b"0o000000005\0", b"+0000000005\0", b"\x80" * 12]
+)
+def test_rejects_sizes_that_are_not_octal(tmp_path: Path, size: bytes) -> None:
+    header = bytearray(member(REVIEW, size=4).tobuf(tarfile.USTAR_FORMAT))
+    header[124:136] = size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(bytes(header) + b"fine".ljust(512, b"\0") + b"\0" * 1024))
+    with pytest.raises(DataError, match="the size of a member is not a number"):
+        read(path)
+
+
+def test_size_of_the_archive_is_limited(imdb_archive: Path) -> None:
+    config = DataConfig(source="imdb", path=imdb_archive, max_bytes=9_000)
+    source = open_source(config, cache_dir=imdb_archive.parent)
+    with pytest.raises(DataError, match=r"contains more than 9,000 bytes .* set data\.max_bytes"):
+        list(source.documents())
+
+
+def test_folder_rejects_pipes_and_long_files(imdb_folder: Path) -> None:
+    review = imdb_folder / "train" / "pos" / "1_9.txt"
+    review.touch()
+    os.truncate(review, (1 << 24) + 1)
+    with pytest.raises(DataError, match=r"1_9\.txt is longer than 16,777,216 bytes"):
+        read(imdb_folder)
+    review.unlink()
+    os.mkfifo(review)
+    with pytest.raises(DataError, match=r"1_9\.txt is not a regular file"):
+        read(imdb_folder)

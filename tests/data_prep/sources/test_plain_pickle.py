@@ -4,7 +4,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celltune.data_prep.sources.plain_pickle import PlainPickleError, load_plain
@@ -29,6 +29,7 @@ plain = st.recursive(
 protocols = st.integers(0, pickle.HIGHEST_PROTOCOL)
 
 
+@settings(derandomize=True)
 @given(plain, protocols)
 def test_reads_what_pickle_writes(value: Any, protocol: int) -> None:
     repeated = [value, value, {"a": value}]
@@ -62,6 +63,7 @@ def edited(content: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
     return content
 
 
+@settings(derandomize=True)
 @given(mutations())
 def test_any_content_is_plain_data_or_an_error(content: bytes) -> None:
     try:
