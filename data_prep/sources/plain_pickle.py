@@ -194,7 +194,7 @@ class _Machine:
         line = self._line()
         if len(line) < 2 or line[:1] not in (b"'", b'"') or line[-1:] != line[:1]:
             raise PlainPickleError(_DAMAGED)
-        self._push(codecs.escape_decode(line[1:-1])[0].decode("latin1"))  # type: ignore[attr-defined]
+        self._push(codecs.escape_decode(line[1:-1])[0].decode("latin1"))
 
     def _global(self, module: Any, name: Any) -> None:
         if type(module) is not str or type(name) is not str:
