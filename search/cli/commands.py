@@ -68,10 +68,7 @@ class _Command(TyperCommand):
         try:
             return super().invoke(ctx)
         except CelltuneError as error:
-            error.args = tuple(
-                name_options(text, self.params) if isinstance(text, str) else text
-                for text in error.args
-            )
+            error.args = (name_options(str(error), self.params), *error.args[1:])
             raise
         finally:
             _AT_END.close()

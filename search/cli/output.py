@@ -40,8 +40,7 @@ def say(*lines: str, error: bool = False) -> None:
 
 def emit(content: str) -> None:
     """Print content for programs, such as csv or json: exactly, but printable on a terminal."""
-    # `typer.echo` would remove escape sequences, so that programs get other values.
-    print(printable_lines(content) if sys.stdout.isatty() else content, flush=True)  # noqa: T201
+    typer.echo(printable_lines(content) if sys.stdout.isatty() else content)
 
 
 class TextConsole(Console):

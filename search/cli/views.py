@@ -18,9 +18,8 @@ from rich.text import Text
 from celltune.printable import printable
 from celltune.search.baselines.comparison import standing
 from celltune.search.config.schema import SearchConfig
+from celltune.search.ledger.causes import CAUSES, WORKER_CAUSES
 from celltune.search.ledger.events import (
-    CAUSES,
-    WORKER_CAUSES,
     BaselineValidated,
     EpochReported,
     Event,
@@ -67,14 +66,11 @@ class PlainView(SilentView):
         """Create a view.
 
         Args:
-            write: called with each line, which is printable.
+            write: called with each line.
         """
-        self._print = write
+        self._write = write
         self._stages: set[str] = set()
         self._config: SearchConfig | None = None
-
-    def _write(self, line: str) -> None:
-        self._print(printable(line))
 
     def stage(self, text: str) -> None:
         """Write the name of a stage."""
@@ -189,7 +185,7 @@ class LiveView(SilentView):
                 transient=True,
             )
             self._bars.start()
-        description = printable(_STAGES.get(stage, stage))
+        description = _STAGES.get(stage, stage)
         known = {task.description: task.id for task in self._bars.tasks}
         task = known.get(description)
         if task is None:

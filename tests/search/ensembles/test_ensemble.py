@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from celltune import ensemble
+from celltune.search.config.loading import dump_config, parse_config
 from celltune.search.errors import ExperimentError, LedgerError, OptionError, StorageError
 from celltune.search.ledger.events import (
     CheckpointsKept,
@@ -14,6 +15,7 @@ from celltune.search.ledger.events import (
     EpochReported,
     Event,
     ExperimentCreated,
+    TrialCreated,
 )
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.storage.checkpoints import LocalCheckpoints
@@ -76,6 +78,15 @@ def test_the_same_call_again_records_nothing(small: LocalExperiment) -> None:
     assert len(small.events()) == len(events) + 1
 
 
+def allow_wide_only(experiment: LocalExperiment, number: int) -> None:
+    """Change the config so that a trial may be the wide part alone."""
+    created = [event for event in experiment.events() if isinstance(event, TrialCreated)]
+    plain = experiment.config().model_dump(mode="json")
+    plain["data"]["wide"] = True
+    plain["first_trials"] = [dict(event.params) for event in created[: number + 1]]
+    experiment.config_file.write_text(dump_config(parse_config(plain)), "utf-8")
+
+
 def test_only_the_best_trials_are_considered(small: LocalExperiment) -> None:
     event = ensemble("small", trials_considered=1).selected
     assert event.candidates == 1
@@ -88,6 +99,7 @@ def test_a_trial_of_the_wide_part_alone_is_always_considered(small: LocalExperim
     created = next(e for e in events if e.event == "trial_created" and e.number == 1)
     wide_only = created.model_copy(update={"params": {"wide": "only"}})
     rewrite_ledger(small, [wide_only if event is created else event for event in events])
+    allow_wide_only(small, created.number)
     assert ensemble("small", trials_considered=1).selected.candidates == 2
 
 
@@ -121,6 +133,7 @@ def test_the_best_single_trial_is_the_best_of_all_experiments(
     created = next(e for e in events if e.event == "trial_created" and e.number == 0)
     wide_only = created.model_copy(update={"params": {"wide": "only"}})
     rewrite_ledger(small, [wide_only if event is created else event for event in events])
+    allow_wide_only(small, created.number)
     remove_stored_predictions(other, 0)
     for names in (("small", "other"), ("other", "small")):
         best = ensemble(*names).selected.best
