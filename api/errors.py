@@ -33,6 +33,14 @@ from __future__ import annotations
 class CelltuneError(Exception):
     """Base class of all errors that celltune raises deliberately."""
 
+    @property
+    def lines(self) -> list[str]:
+        """The message as lines: one, unless a subclass lists several problems.
+
+        A newline within a line is part of what the message quotes.
+        """
+        return [str(self)]
+
 
 class InputError(CelltuneError):
     """Raised if an input, or a file or service that is used, is invalid or unavailable.

@@ -118,6 +118,38 @@ def test_product_code_contains_no_assertions_and_no_todo_marks() -> None:
         assert not {"TODO", "FIXME", "XXX"} & set(text.split()), path
 
 
+PRINTS = {
+    "search/cli/output.py": {"print", "echo", "secho", "Console"},
+    "search/escaping.py": {"escape"},
+}
+"""What only these modules may call, because they make text printable."""
+
+
+def test_text_for_people_passes_the_modules_that_make_it_printable() -> None:
+    restricted = set().union(*PRINTS.values())
+    found = {}
+    for path in FILES:
+        calls = [
+            node.func
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Call)
+        ]
+        names = {
+            call.id if isinstance(call, ast.Name) else f"{ast.unparse(call.value)}.{call.attr}"
+            for call in calls
+            if isinstance(call, (ast.Name, ast.Attribute))
+        }
+        direct = {
+            name
+            for name in names
+            if name.removeprefix("typer.").removeprefix("html.") in restricted
+        }
+        if direct:
+            found[relative(path)] = direct
+    assert {path: names for path, names in found.items() if path not in PRINTS} == {}
+    assert set(found) == {"search/cli/output.py", "search/escaping.py"}
+
+
 @pytest.mark.parametrize(
     ("module", "excluded"),
     [

@@ -12,6 +12,7 @@ import os
 import stat
 from typing import BinaryIO
 
+_CHUNK_BYTES = 1 << 20
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -75,9 +76,17 @@ def read_limited(file: BinaryIO, limit: int) -> bytes:
         FileTooLargeError: the file is larger than `limit`, or grew beyond it while it was read.
         OSError: the file cannot be read.
     """
-    if os.fstat(file.fileno()).st_size > limit or len(content := file.read(limit + 1)) > limit:
+    size, chunks = os.fstat(file.fileno()).st_size, list[bytes]()
+    if size <= limit:
+        # Python allocates what it is asked for, so it is not asked for `limit` bytes.
+        chunks.append(file.read(size))
+        size = len(chunks[0])
+        while size <= limit and (chunk := file.read(_CHUNK_BYTES)):
+            chunks.append(chunk)
+            size += len(chunk)
+    if size > limit:
         raise FileTooLargeError(errno.EFBIG, f"Larger than {limit:,} bytes", file.name)
-    return content
+    return b"".join(chunks)
 
 
 def not_regular(path: str | os.PathLike[str]) -> NotRegularFileError:

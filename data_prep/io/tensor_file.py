@@ -130,7 +130,7 @@ def are_weights(values: NDArray[Any]) -> bool:
     """Return whether no value is NaN or larger in magnitude than `LARGEST_WEIGHT`."""
     # The extremes are NaN if a value is.
     return not values.size or bool(
-        values.min() >= -LARGEST_WEIGHT and values.max() <= LARGEST_WEIGHT
+        float(values.min()) >= -LARGEST_WEIGHT and float(values.max()) <= LARGEST_WEIGHT
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -15,6 +16,10 @@ from celltune.data_prep.sources.base import Document, Source, Split
 from celltune.data_prep.text.normalization import normalized
 from celltune.data_prep.text.tokenizers import open_tokenizer
 from celltune.data_prep.types import Progress
+from celltune.printable import printable, quoted
+
+_NOT_IN_A_NAME = ("Cc", "Zl", "Zp")
+"""Unicode categories of control characters and of line separators."""
 
 PROGRESS_INTERVAL = 500
 """Number of documents between two progress reports."""
@@ -73,19 +78,34 @@ def labels_of(
     """Return the labels of documents, `(len(documents),)`.
 
     Raises:
-        DataError: a class has no documents.
+        DataError: a class has no documents, or a name that does not fit on one line.
     """
+    _check_class_names(source, config)
     labels = np.array([document.label for document in documents], dtype=np.int64)
     counts = np.bincount(labels, minlength=len(source.classes))
     missing = [name for name, count in zip(source.classes, counts, strict=True) if not count]
     if missing:
-        present = [repr(name) for name in source.classes if name not in missing]
+        present = [quoted(name) for name in source.classes if name not in missing]
         raise DataError(
             f"{config.path or config.source}: none of the {len(documents)} documents is of class "
-            f"{missing[0]!r}. The classes present are: {', '.join(present) or 'none'}. A "
+            f"{quoted(missing[0])}. The classes present are: {', '.join(present) or 'none'}. A "
             f"classifier needs documents of every class."
         )
     return labels
+
+
+def _check_class_names(source: Source, config: DataConfig) -> None:
+    """Check that the names of the classes are text on one line.
+
+    Only new data is checked, so that data and models of earlier releases remain usable.
+    """
+    for name in source.classes:
+        if any(unicodedata.category(character) in _NOT_IN_A_NAME for character in name):
+            raise DataError(
+                f"{config.path or config.source}: the class {quoted(name)} contains a control "
+                "character or a line break, as labels of damaged files do. Rename it in the data "
+                "and in data.classes."
+            )
 
 
 def split_documents(
@@ -122,8 +142,9 @@ def require_tokens(documents: Iterable[Document], config: DataConfig) -> None:
 def no_tokens_error(document: Document, config: DataConfig) -> DataError:
     """Return the error for a document without tokens."""
     return DataError(
-        f"{config.path or config.source}, {document.id}: the text {document.text[:40]!r} has no "
-        f"tokens for the tokenizer '{config.tokenizer}'. Remove the document."
+        f"{config.path or config.source}, {printable(document.id)}: the text "
+        f"'{printable(document.text, 40)}' has no tokens for the tokenizer "
+        f"'{config.tokenizer}'. Remove the document."
     )
 
 

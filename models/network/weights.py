@@ -78,7 +78,7 @@ def check_shapes(config: ModelConfig, vocabulary_size: int, num_classes: int, sp
         raise _of_another_model(
             f"num_layers is {quoted(config.num_layers)}, but there are {len(specs)} tensors"
         )
-    expected = _expected_shapes(config, vocabulary_size, num_classes, specs)
+    expected = expected_shapes(config, vocabulary_size, num_classes, specs)
     for name in sorted({*specs, *expected}):
         if name in expected:
             _check_one(name, specs, TensorSpec("float32", expected[name]))
@@ -111,10 +111,20 @@ def _check_one(name: str, specs: Specs, expected: TensorSpec) -> None:
         raise _of_another_model(f"{name} is {specs[name]} instead of {expected}")
 
 
-def _expected_shapes(
+def expected_shapes(
     config: ModelConfig, vocabulary_size: int, num_classes: int, specs: Specs
 ) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each parameter, except for those of an extension's readout."""
+    """Return the shape of each parameter, except for those of an extension's readout.
+
+    Args:
+        config: the architecture, with a network.
+        vocabulary_size: V.
+        num_classes: C.
+        specs: where the sizes of extensions are taken from; see `check_shapes`.
+
+    Raises:
+        ValueError: there is no such tensor.
+    """
     suffixes, hidden = ("", "_reverse") if config.bidirectional else ("",), config.hidden_size
     cell = CELL_WEIGHTS.get(config.cell or "") or _extension_cell(hidden, specs)
     rows, state_features = cell.gates * hidden, hidden * len(suffixes)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from celltune.data_prep.types import JSON
 from celltune.models.errors import CheckpointError
+from celltune.printable import quoted
 
 
 def average_decays(limit: float, steps: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -122,7 +123,7 @@ def read_steps(meta: JSON) -> int:
     """
     if not isinstance(meta, int) or isinstance(meta, bool) or meta < 0:
         raise CheckpointError(
-            f"The state's number of averaged steps is {meta!r}. It must be a whole number of at "
-            "least 0. Load a state that Trainer.state() returned."
+            f"The state's number of averaged steps is {quoted(meta)}. It must be a whole number of "
+            "at least 0. Load a state that Trainer.state() returned."
         )
     return meta

@@ -10,26 +10,35 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_from_bytes
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from celltune.data_prep.io.enclosed import EnclosedPath
+from celltune.data_prep.io.regular import FileTooLargeError
+from celltune.data_prep.io.strict_json import parse_json
+from celltune.data_prep.io.tensor_file import LARGEST_WEIGHT, are_weights, read_header
 from celltune.data_prep.types import JSON
 from celltune.models.errors import CheckpointError
+from celltune.printable import quoted
 
 FORMAT = 1
 TENSORS, STATE = "tensors.safetensors", "state.json"
 _OLD_SUFFIX, _NEW_SUFFIX = ".old", ".new"
-_FILE_NAME = re.compile(r"[\w-][\w.-]*")
+_FILE_NAME = re.compile(r"[\w-][\w.-]{0,199}")
+_STATE_BYTES = 1 << 26
+"""Largest size of a `state.json`, which grows by 1 KB in an epoch of a retraining."""
 _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.EINVAL, errno.ELOOP)
 """Errors of a missing or damaged file, and of links and special files in its place."""
 
@@ -117,24 +126,51 @@ def load(folder: Path | EnclosedPath) -> State:
 
 
 def read(folder: ReadablePath) -> State:
-    """Read and verify a state from a path or an object store; see `load`."""
+    """Read and verify a state from a path or an object store; see `load`.
+
+    It may be someone else's: sizes are checked before the tensors are read, and their values are.
+    """
     description = _read_state(folder / STATE)
     tensors_name = description.get("tensors", TENSORS)
     if not isinstance(tensors_name, str) or not _FILE_NAME.fullmatch(tensors_name):
-        raise _broken(folder / STATE, f"'tensors' is not a file name: {tensors_name!r}")
-    tensors_path = folder / tensors_name
-    content = _read(tensors_path)
-    _verify(tensors_path, content, description)
-    try:
-        tensors = tensors_from_bytes(content)
-    except SafetensorError as error:
-        raise _broken(tensors_path, f"it is not a safetensors file ({error})") from error
+        raise _broken(folder / STATE, f"'tensors' is not a file name: {quoted(tensors_name)}")
     values = description.get("state")
     if not isinstance(values, dict):
         raise _broken(folder / STATE, "'state' is missing or not an object")
     if description.get("state_sha256", _digest(values)) != _digest(values):
         raise _broken(folder / STATE, "its 'state' was altered after it was written")
-    return tensors, values
+    return _read_tensors(folder / tensors_name, description), values
+
+
+def _read_tensors(path: ReadablePath, description: Mapping[str, JSON]) -> dict[str, Tensor]:
+    size = description.get("bytes")
+    if type(size) is not int or size < 0:
+        raise _broken(path, f"the size in {STATE} is {quoted(size)}")
+    content = _read(path, size)
+    if len(content) != size:
+        raise _broken(path, f"it is truncated or altered: {len(content)} bytes instead of {size}")
+    if hashlib.sha256(content).hexdigest() != description.get("sha256"):
+        raise _broken(path, f"it is altered: its sha256 differs from the one in {STATE}")
+    try:
+        header = read_header(io.BytesIO(content), size)
+        arrays = header.arrays(content)
+        for name, array in arrays.items():
+            _check_values(name, array)
+    except ValueError as error:
+        raise _broken(path, str(error)) from error
+    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+
+
+def _check_values(name: str, array: NDArray[Any]) -> None:
+    """Check that the weights of a model are numbers, and that no other tensor contains NaN."""
+    if array.dtype.kind != "f":
+        return
+    is_weight = name.startswith("model.") or name.endswith(".weights")
+    if is_weight and not are_weights(array):
+        raise ValueError(f"a value of its tensor {quoted(name)} is NaN or above {LARGEST_WEIGHT:g}")
+    # Moments may be infinite. The minimum is NaN if a value is.
+    if array.size and np.isnan(array.min()):
+        raise ValueError(f"a value of its tensor {quoted(name)} is NaN")
 
 
 def _digest(values: JSON) -> str:
@@ -171,9 +207,12 @@ def _remove(folder: EnclosedPath) -> None:
         folder.remove_all()
 
 
-def _read(path: ReadablePath) -> bytes:
+def _read(path: ReadablePath, limit: int) -> bytes:
+    """Read a file of at most `limit` bytes; an object store has no such limit."""
     try:
-        return path.read_bytes()
+        return path.read_bytes(limit) if isinstance(path, EnclosedPath) else path.read_bytes()
+    except FileTooLargeError as error:
+        raise _broken(path, f"it is larger than {limit:,} bytes") from error
     except OSError as error:
         # With any other error the storage is not reachable, and the state may be intact.
         if error.errno in _DAMAGE:
@@ -183,20 +222,12 @@ def _read(path: ReadablePath) -> bytes:
 
 def _read_state(path: ReadablePath) -> dict[str, JSON]:
     try:
-        description = json.loads(_read(path))
+        description = parse_json(_read(path, _STATE_BYTES))
     except ValueError as error:
-        raise _broken(path, f"it is truncated or altered: not JSON ({error})") from error
+        raise _broken(path, f"it is truncated or altered: {error}") from error
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise _broken(path, f"its format is not {FORMAT}, the only one that this version reads")
     return description
-
-
-def _verify(path: ReadablePath, content: bytes, description: dict[str, JSON]) -> None:
-    size = description.get("bytes")
-    if len(content) != size:
-        raise _broken(path, f"it is truncated or altered: {len(content)} bytes instead of {size}")
-    if hashlib.sha256(content).hexdigest() != description.get("sha256"):
-        raise _broken(path, "it is altered: its sha256 differs from the one in state.json")
 
 
 def _broken(path: ReadablePath, reason: str) -> CheckpointError:

@@ -8,6 +8,7 @@ import torch
 
 from celltune.data_prep.types import JSON
 from celltune.models.errors import CheckpointError
+from celltune.printable import quoted
 
 
 class LossScale:
@@ -47,8 +48,9 @@ class LossScale:
         valid_scale = isinstance(scale, float) and 0 < scale < math.inf
         if not (valid_scale and isinstance(held, int) and held >= 0):
             raise CheckpointError(
-                f"The state's loss_scale is {stored!r}. It must contain 'scale', a number above 0, "
-                "and 'held', a number of steps. Load a state that Trainer.state() returned."
+                f"The state's loss_scale is {quoted(stored)}. It must contain 'scale', a number "
+                "above 0, and 'held', a number of steps. Load a state that Trainer.state() "
+                "returned."
             )
 
     def load(self, stored: JSON) -> None:

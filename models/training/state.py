@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from celltune.data_prep.types import JSON
 from celltune.models.errors import CheckpointError
 from celltune.models.training.lazy_rows import is_adam
+from celltune.printable import quoted
 
 
 def config_matches(config: BaseModel, stored: JSON) -> bool:
@@ -40,17 +41,27 @@ def check_identity(
     Raises:
         CheckpointError: a config or a value differs.
     """
-    matches: dict[str, tuple[bool, object]] = {}
+    matches: dict[str, tuple[bool, JSON]] = {}
     for key, config in configs.items():
-        matches[key] = config_matches(config, meta.get(key)), config.model_dump()
+        matches[key] = config_matches(config, meta.get(key)), config.model_dump(mode="json")
     for key, value in values.items():
         matches[key] = meta.get(key) == value, value
     for key, (same, expected) in matches.items():
         if not same:
+            stored, wanted = _differences(meta.get(key), expected)
             raise CheckpointError(
-                f"The state belongs to another trial: its {key} is {meta.get(key)!r}, but this "
-                f"trial's is {expected!r}. Load it into a Trainer with the same {key}."
+                f"The state belongs to another trial: its {key} is {quoted(stored)}, but this "
+                f"trial's is {quoted(wanted)}. Load it into a Trainer with the same {key}."
             )
+
+
+def _differences(stored: JSON, expected: JSON) -> tuple[JSON, JSON]:
+    """Return the entries in which two objects differ; other values as they are."""
+    if not isinstance(stored, dict) or not isinstance(expected, dict):
+        return stored, expected
+    both = {**expected, **stored}
+    names = [name for name in both if stored.get(name) != expected.get(name)]
+    return {name: stored.get(name) for name in names}, {name: expected.get(name) for name in names}
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
@@ -87,6 +98,8 @@ def unpack_state(
     optimizer: torch.optim.Optimizer,
     weights: Mapping[str, Tensor],
     tensors: Mapping[str, Tensor],
+    *,
+    most_steps: int,
 ) -> dict[str, Tensor]:
     """Restore a packed state. If anything does not match, nothing is changed.
 
@@ -95,12 +108,14 @@ def unpack_state(
         optimizer: Adam, AdamW or SGD for the trainable parameters of `model`.
         weights: tensors of the shapes of those of `pack_state`.
         tensors: the result of `pack_state`.
+        most_steps: largest possible number of steps.
 
     Returns:
         The packed weights, by the names of `weights`.
 
     Raises:
-        CheckpointError: a tensor is missing, unexpected, or of another shape or type.
+        CheckpointError: a tensor is missing, unexpected, or of another shape or type, or contains
+            values that no optimizer has.
     """
     expected = {_weights_name(name): like for name, like in weights.items()}
     has_moments = any(name.startswith("optimizer.") for name in tensors.keys() - expected.keys())
@@ -111,6 +126,7 @@ def unpack_state(
                 like = torch.zeros(()) if moment == "step" else parameter
                 expected[f"optimizer.{name}.{moment}"] = like
     check_tensors(expected, tensors)
+    _check_moments(tensors, most_steps)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"model.{name}"])
@@ -121,6 +137,24 @@ def unpack_state(
                     for moment in _moments(optimizer)
                 }
     return {name: tensors[_weights_name(name)] for name in weights}
+
+
+def _check_moments(tensors: Mapping[str, Tensor], most_steps: int) -> None:
+    """Check what optimizers compute with: roots of `exp_avg_sq`, and tables of `step` numbers."""
+    for name, values in tensors.items():
+        moment = name.rpartition(".")[2] if name.startswith("optimizer.") else ""
+        if moment == "exp_avg_sq" and bool((values < 0).any()):
+            raise CheckpointError(
+                f"The state's tensor {quoted(name)} has a value below 0. Load a state that "
+                "Trainer.state() returned."
+            )
+        step = float(values) if moment == "step" else 0.0
+        if not (0 <= step <= most_steps and step.is_integer()):
+            raise CheckpointError(
+                f"The state's tensor {quoted(name)} is {step:g}. It must be a whole number of 0 to "
+                f"{most_steps}, the documents of its epochs. Load a state that Trainer.state() "
+                "returned."
+            )
 
 
 def _weights_name(name: str) -> str:
@@ -139,8 +173,8 @@ def read_epoch(meta: Mapping[str, JSON]) -> int:
     epoch = meta.get("epoch")
     if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
         raise CheckpointError(
-            f"The state's epoch is {epoch!r}. It must be a whole number of at least 0. Load a "
-            "state that Trainer.state() returned."
+            f"The state's epoch is {quoted(epoch)}. It must be a whole number of at least 0. Load "
+            "a state that Trainer.state() returned."
         )
     return epoch
 
@@ -158,18 +192,18 @@ def check_tensors(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor])
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
             raise CheckpointError(
-                f"The state has no tensor '{name}', which this model needs. Load it into a Trainer "
-                "with the config of the state."
+                f"The state has no tensor {quoted(name)}, which this model needs. Load it into a "
+                "Trainer with the config of the state."
             )
         if name not in expected:
             raise CheckpointError(
-                f"The state has a tensor '{name}', which this model does not have. Load it into a "
-                "Trainer with the config of the state."
+                f"The state has a tensor {quoted(name)}, which this model does not have. Load it "
+                "into a Trainer with the config of the state."
             )
         wanted, actual = expected[name], tensors[name]
         if wanted.shape != actual.shape or wanted.dtype != actual.dtype:
             raise CheckpointError(
-                f"The state's tensor '{name}' is {actual.dtype} of shape {tuple(actual.shape)}, "
-                f"but this model needs {wanted.dtype} of shape {tuple(wanted.shape)}. Load it into "
-                "a Trainer with the config of the state."
+                f"The state's tensor {quoted(name)} is {actual.dtype} of shape "
+                f"{tuple(actual.shape)}, but this model needs {wanted.dtype} of shape "
+                f"{tuple(wanted.shape)}. Load it into a Trainer with the config of the state."
             )

@@ -345,7 +345,8 @@ class Trainer:
         average = self.updater.average
         steps = 0 if average is None else read_steps(meta.get("averaged_steps"))
         likes = {} if average is None else average.others
-        weights = unpack_state(self.model, self.optimizer, likes, tensors)
+        most = epoch * len(self._train)  # A step has at least one document.
+        weights = unpack_state(self.model, self.optimizer, likes, tensors, most_steps=most)
         if average is not None:
             average.load(weights, steps)
         self.updater.loss_scale.load(scale)

@@ -19,6 +19,7 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import find_experiment
 from celltune.search.storage.prepared_data import load_prepared
+from celltune.search.tuning.trial import check_origin
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,6 +138,7 @@ def _load(experiment: Experiment, member: EnsembleMember) -> MemberModel:
         origin = find_experiment(member.experiment, experiment.storage)
     try:
         tensors, meta = origin.checkpoints(member.number).load(member.checkpoint)
+        check_origin(meta, member.params, epoch=member.epoch, seed=None)
         architecture = _architecture(meta)
     except (CheckpointError, ValueError) as error:
         raise _cannot_load(experiment.name, member, str(error)) from error

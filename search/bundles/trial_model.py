@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from celltune.data_prep.types import Progress
 from celltune.models.config import ModelConfig
 from celltune.models.errors import CheckpointError
 from celltune.models.network.trained import load_classifier
+from celltune.printable import quoted
 from celltune.search.baselines.comparison import Comparison, compare_trial
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ModelError
@@ -25,6 +27,7 @@ from celltune.search.ledger.events import (
 from celltune.search.ledger.state import ExperimentState, TrialRecord, beats_majority
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.prepared_data import load_prepared
+from celltune.search.tuning.trial import check_origin, trial_seed
 from celltune.search.wording import counted, metric_text
 
 if TYPE_CHECKING:
@@ -106,10 +109,10 @@ def load_trial_model(experiment: Experiment, number: int | None) -> TrialModel:
             f"Trial {trial.number} of '{experiment.name}' has no finished epoch "
             f"({trial.error or trial.status}), so it has no model. {_best_trial(config, state)}"
         )
-    tensors, meta = _read_checkpoint(experiment, trial, epoch)
+    tensors, meta = _read_checkpoint(experiment, config.seed, trial, epoch)
     try:
         architecture = ModelConfig.model_validate(meta.get("model"))
-        sizes = int(meta["vocabulary_size"]), int(meta["num_classes"])
+        sizes = _size(meta, "vocabulary_size"), _size(meta, "num_classes")
         has_network = architecture.wide != "only"
         classifier = load_classifier(architecture, *sizes, tensors) if has_network else None
     except (ValueError, KeyError, TypeError) as error:
@@ -187,7 +190,7 @@ def _best_trial(config: SearchConfig, state: ExperimentState) -> str:
 
 
 def _read_checkpoint(
-    experiment: Experiment, trial: TrialRecord, epoch: EpochReported
+    experiment: Experiment, seed: int, trial: TrialRecord, epoch: EpochReported
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the weights, by the names of the classifier's parameters, and the metadata."""
     subject = f"trial {trial.number} of '{experiment.name}'"
@@ -198,6 +201,8 @@ def _read_checkpoint(
         )
     try:
         tensors, meta = experiment.checkpoints(trial.number).load(epoch.checkpoint)
+        own_seed = trial_seed(seed, trial.number)
+        check_origin(meta, trial.params, seed=own_seed, epoch=epoch.epoch)
     except CheckpointError as error:
         raise ModelError(
             f"The model of {subject} cannot be loaded: {error} If the search is running, a better "
@@ -214,6 +219,13 @@ def _read_checkpoint(
         if name.startswith(prefix)
     }
     return weights, dict(meta)
+
+
+def _size(meta: Mapping[str, Any], key: str) -> int:
+    value = meta.get(key)
+    if type(value) is not int or value < 1:
+        raise ValueError(f"its {key} is {quoted(value)}")
+    return value
 
 
 def _incompatible(

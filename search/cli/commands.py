@@ -68,7 +68,10 @@ class _Command(TyperCommand):
         try:
             return super().invoke(ctx)
         except CelltuneError as error:
-            error.args = (name_options(str(error), self.params), *error.args[1:])
+            error.args = tuple(
+                name_options(text, self.params) if isinstance(text, str) else text
+                for text in error.args
+            )
             raise
         finally:
             _AT_END.close()

@@ -40,7 +40,8 @@ def say(*lines: str, error: bool = False) -> None:
 
 def emit(content: str) -> None:
     """Print content for programs, such as csv or json: exactly, but printable on a terminal."""
-    typer.echo(printable_lines(content) if sys.stdout.isatty() else content)
+    # `typer.echo` would remove escape sequences, so that programs get other values.
+    print(printable_lines(content) if sys.stdout.isatty() else content, flush=True)  # noqa: T201
 
 
 class TextConsole(Console):

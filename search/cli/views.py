@@ -18,8 +18,9 @@ from rich.text import Text
 from celltune.printable import printable
 from celltune.search.baselines.comparison import standing
 from celltune.search.config.schema import SearchConfig
-from celltune.search.ledger.causes import CAUSES, WORKER_CAUSES
 from celltune.search.ledger.events import (
+    CAUSES,
+    WORKER_CAUSES,
     BaselineValidated,
     EpochReported,
     Event,
@@ -66,11 +67,14 @@ class PlainView(SilentView):
         """Create a view.
 
         Args:
-            write: called with each line.
+            write: called with each line, which is printable.
         """
-        self._write = write
+        self._print = write
         self._stages: set[str] = set()
         self._config: SearchConfig | None = None
+
+    def _write(self, line: str) -> None:
+        self._print(printable(line))
 
     def stage(self, text: str) -> None:
         """Write the name of a stage."""
@@ -185,7 +189,7 @@ class LiveView(SilentView):
                 transient=True,
             )
             self._bars.start()
-        description = _STAGES.get(stage, stage)
+        description = printable(_STAGES.get(stage, stage))
         known = {task.description: task.id for task in self._bars.tasks}
         task = known.get(description)
         if task is None:

@@ -13,8 +13,6 @@ from celltune.data_prep.cache import ray_store
 from celltune.search.cluster.ray_internals import (
     autoscaler_node_groups,
     isolated_job_config,
-    private_temp_dir,
-    protect_token,
     worker_environment,
 )
 from celltune.search.config.schema import Resources
@@ -55,10 +53,9 @@ def connected(address: str | None = None) -> Iterator[None]:
                 job_config=isolated_job_config(),
                 logging_level=logging.ERROR,
                 log_to_driver=False,
-                **({} if address else _local_options()),
+                **({} if address else {"include_dashboard": False}),
             )
-            protect_token()
-    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise _unreachable(address, error) from error
     except BaseException:
         # After Ctrl-C, threads of a half-started Ray would crash the process at its exit.
@@ -68,16 +65,6 @@ def connected(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def _local_options() -> dict[str, object]:
-    """Return the options of a cluster that is started here.
-
-    Raises:
-        OSError: the folder for its files is not private or cannot be created.
-    """
-    protect_token()
-    return {"include_dashboard": False, "_temp_dir": private_temp_dir()}
 
 
 def _check_reachable(address: str | None) -> None:

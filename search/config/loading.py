@@ -79,9 +79,10 @@ def parse_config(
     except ValidationError as error:
         entries = error.errors()
         count = "an error" if len(entries) == 1 else f"{len(entries)} errors"
-        listed = "\n".join(f"  {_describe(entry, content)}" for entry in entries[:MAX_PROBLEMS])
-        rest = "" if len(entries) <= MAX_PROBLEMS else f"\n  and {len(entries) - MAX_PROBLEMS} more"
-        raise ConfigError(f"{origin} has {count}:\n{listed}{rest}") from error
+        problems = [_describe(entry, content) for entry in entries[:MAX_PROBLEMS]]
+        if len(entries) > MAX_PROBLEMS:
+            problems.append(f"and {len(entries) - MAX_PROBLEMS} more")
+        raise ConfigError(f"{origin} has {count}:", *problems) from error
 
 
 def first_problem(error: ValidationError) -> str:

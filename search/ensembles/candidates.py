@@ -27,6 +27,8 @@ class Library:
     state: ExperimentState
     metric: Metric
     """Metric that ranks its trials."""
+    seed: int
+    """Seed of the experiment."""
     is_owner: bool
     """Whether the ensemble belongs to this experiment."""
 
@@ -120,13 +122,17 @@ def _read(
     shape: tuple[int, int],
 ) -> Candidate | str:
     """Return the candidate, or why it cannot be one."""
+    from celltune.search.tuning.trial import check_origin, trial_seed
     from celltune.search.tuning.valid_predictions import find_predictions
 
     if epoch.checkpoint is None:
         return f"epoch {epoch.epoch} was recorded without a checkpoint."
     checkpoints = library.experiment.checkpoints(trial.number)
     try:
-        tensors, _ = checkpoints.load(epoch.checkpoint)
+        tensors, meta = checkpoints.load(epoch.checkpoint)
+        seed = trial_seed(library.seed, trial.number)
+        check_origin(meta, trial.params, seed=seed, epoch=epoch.epoch)
+        found = find_predictions(tensors)
     except CheckpointError as error:
         return str(error)
     except OSError as error:
@@ -135,7 +141,6 @@ def _read(
             f"{error.strerror}. Nothing was recorded. Fix the storage, then select the ensemble "
             "again."
         ) from error
-    found = find_predictions(tensors)
     if found is None:
         return (
             "an earlier release trained it, whose checkpoints contain no predictions for the "

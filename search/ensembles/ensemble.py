@@ -78,9 +78,10 @@ def ensemble(
     with ExitStack() as locks:
         for experiment in experiments:
             locks.enter_context(experiment.locked())
+        configs = [one.config() for one in experiments]
         libraries = [
-            Library(one, one.state(), one.config().metric, one is experiments[0])
-            for one in experiments
+            Library(one, one.state(), config.metric, config.seed, one is experiments[0])
+            for one, config in zip(experiments, configs, strict=True)
         ]
         fingerprint = _common_fingerprint(libraries)
         owner, metric = experiments[0], libraries[0].metric

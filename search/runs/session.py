@@ -70,7 +70,7 @@ def config_for_run(experiment: Experiment, overrides: Sequence[str]) -> SearchCo
     Raises:
         ConfigError: an override is invalid, or sets a key that a later run cannot change.
     """
-    config = experiment.config(restore=True)
+    config = experiment.config()
     for override in overrides:
         _check_changeable(override.partition("=")[0].strip())
     if not overrides:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.models.errors import CheckpointError, TrialError
+from celltune.printable import quoted
 from celltune.search.config.space import model_and_training
 from celltune.search.errors import StorageError
 from celltune.search.objective import objective_metric
@@ -156,6 +157,41 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochReport]:
         warnings = ()
 
 
+def check_origin(
+    meta: Mapping[str, JSON], params: Mapping[str, ParameterValue], *, epoch: int, seed: int | None
+) -> None:
+    """Check that the state in a checkpoint is that of a trial after an epoch.
+
+    Args:
+        meta: the part of the state that is not a tensor.
+        params: the hyperparameters of the trial.
+        epoch: the epoch that the ledger recorded.
+        seed: the trial's seed (see `trial_seed`); None if it is unknown.
+
+    Raises:
+        CheckpointError: it is another trial's, or after another epoch.
+    """
+    from celltune.models.training.state import check_identity
+
+    model, _ = model_and_training(params)
+    stored = meta.get("model")
+    if "embedding_size" not in params and isinstance(stored, dict):
+        # Word vectors determine it.
+        stored = {**stored, "embedding_size": model.embedding_size}
+    values: dict[str, JSON] = {} if seed is None else {"seed": seed}
+    check_identity({"model": model}, values, {**meta, "model": stored})
+    _check_epoch(meta, checkpoint_name(epoch))
+
+
+def _check_epoch(meta: Mapping[str, JSON], name: str) -> None:
+    from celltune.models.training.state import read_epoch
+
+    if checkpoint_name(read_epoch(meta)) != name:
+        raise CheckpointError(
+            f"The state is that of epoch {quoted(meta['epoch'])}, but the checkpoint is {name}."
+        )
+
+
 def train_epoch(trainer: Trainer | WideOnly, metrics: Sequence[str] = ()) -> dict[str, float]:
     """Train for an epoch and return the trainer's metrics and the requested ones.
 
@@ -257,7 +293,9 @@ def restore(trained: Trained, task: TrialTask) -> tuple[str, ...]:
     warnings: list[str] = []
     for name in task.restore_from:
         try:
-            trained.load_state(*remove_predictions(task.checkpoints.load(name)))
+            tensors, meta = remove_predictions(task.checkpoints.load(name))
+            _check_epoch(meta, name)
+            trained.load_state(tensors, meta)
         except CheckpointError as error:
             warnings.append(
                 f"Trial {task.number} skips the checkpoint {name}. {error}{_set_aside(task, name)} "

@@ -5,19 +5,23 @@ Shapes: n documents of the validation split, C classes, k stored documents.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from celltune.data_prep.dataset.batching import evaluation_order
 from celltune.data_prep.dataset.tensorized import TensorizedSplit
+from celltune.models.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from celltune.models.training.checkpoint import State
     from celltune.models.training.metrics import Predictions
+
+_ROUNDING = 1e-3
+"""Largest difference of a sum of probabilities from 1."""
 
 LOG_PROBABILITIES = "valid.log_probabilities"
 """Name of the tensor in a checkpoint: (k, C), float32, natural logarithms, in the order of the
@@ -87,6 +91,21 @@ def find_predictions(tensors: dict[str, Tensor]) -> NDArray[np.float32] | None:
     """Return the (k, C) predictions in the tensors of a checkpoint; None in those of old releases.
 
     The documents are those of `stored_documents`.
+
+    Raises:
+        CheckpointError: they are not the logarithms of probabilities.
     """
     stored = tensors.get(LOG_PROBABILITIES)
-    return None if stored is None else stored.numpy()
+    if stored is None:
+        return None
+    values: NDArray[Any] = stored.numpy()
+    if values.dtype != np.float32 or values.ndim != 2:
+        raise _no_predictions(f"they are {values.dtype} with {values.ndim} dimensions")
+    sums = np.exp(np.minimum(values, 1), dtype=np.float64).sum(axis=1)
+    if not (np.abs(sums - 1) <= _ROUNDING).all():
+        raise _no_predictions("the probabilities of a document do not sum to 1")
+    return values
+
+
+def _no_predictions(reason: str) -> CheckpointError:
+    return CheckpointError(f"Its predictions for the validation split are invalid: {reason}.")

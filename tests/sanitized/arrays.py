@@ -14,9 +14,9 @@ from celltune.models.network.native_network import (
     _CELLS,
     _READOUTS,
     NativeNetwork,
-    _shapes,
     is_native,
 )
+from celltune.models.network.weights import expected_shapes
 
 # Around the widths of vectors and the heights of register tiles.
 SIZES = (1, 2, 3, 15, 16, 17, 31, 32, 33, 48, 65)
@@ -67,7 +67,7 @@ def random_network(rng: Generator) -> tuple[ModelConfig, dict[str, NDArray[np.fl
         if is_native(config):
             break
     words, classes = int(rng.integers(3, 60)), int(rng.choice([2, 3, 5]))
-    shapes = _shapes(config, words, classes)
+    shapes = expected_shapes(config, words, classes, {})
     return config, {name: random_weights(rng, shapes[name]) for name in shapes}, words, classes
 
 

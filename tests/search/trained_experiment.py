@@ -37,9 +37,10 @@ def make_experiment(
     storage: Path, cache: Path, name: str = "small", **data: Any
 ) -> LocalExperiment:
     """Create an experiment with checkpoints of trials 0 (the best) and 1, and a failed trial 2."""
+    synthetic = {"source": "synthetic", "reviews": 300, "label_noise": 0.0}
     raw = {
         "name": name,
-        "data": {"source": "synthetic", "reviews": 300, "label_noise": 0.0, **data},
+        "data": data if "source" in data else {**synthetic, **data},
         "space": {**PARAMS, "hidden_size": {"low": 4, "high": 8}},
         "budget": {"trials": 3, "max_epochs": 3},
         "baselines": False,

@@ -229,9 +229,9 @@ def test_invalid_split_is_rejected(build: Build, change: dict[str, Any], message
 
 def test_state_of_another_trial_is_rejected(build: Build) -> None:
     tensors, meta = build().state()
-    with pytest.raises(CheckpointError, match="its seed is 1, but this trial's is 2"):
+    with pytest.raises(CheckpointError, match="its seed is '1', but this trial's is '2'"):
         build(seed=2).load_state(tensors, meta)
-    with pytest.raises(CheckpointError, match=r"epoch is -1\. It must be a whole number"):
+    with pytest.raises(CheckpointError, match=r"epoch is '-1'\. It must be a whole number"):
         build().load_state(tensors, {**meta, "epoch": -1})
 
 

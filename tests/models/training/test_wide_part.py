@@ -176,9 +176,9 @@ def test_state_of_the_wide_part_alone_has_no_tensors() -> None:
     assert other.epoch == 1
     with pytest.raises(CheckpointError, match=r"has a tensor 'model\.embedding'"):
         other.load_state({"model.embedding": torch.zeros(1)}, meta)
-    with pytest.raises(CheckpointError, match="its seed is 2"):
+    with pytest.raises(CheckpointError, match="its seed is '2'"):
         other.load_state(tensors, {**meta, "seed": 2})
-    with pytest.raises(CheckpointError, match="The state's epoch is -1"):
+    with pytest.raises(CheckpointError, match="The state's epoch is '-1'"):
         other.load_state(tensors, {**meta, "epoch": -1})
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 import typer
 from rich.console import Console, ConsoleDimensions
 
+from celltune.printable import printable, printable_lines
 from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import make_view
+from celltune.search.cli.output import TextConsole, protect_streams
 from celltune.search.cli.views import LiveView, PlainView, drawing
 from celltune.search.errors import OptionError
 from celltune.search.ledger.events import (
@@ -26,6 +29,7 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.wording import describe_params, metric_text
+from tests.search.hostile_text import EVERYTHING, assert_printable
 from tests.search.results.test_ranking import state_of
 from tests.search.simulated_search import make_config, make_controller, start_ledger, steps
 
@@ -335,3 +339,43 @@ def test_the_end_of_a_command_removes_the_progress_bars(monkeypatch: pytest.Monk
         app(standalone_mode=False, args=[])
     assert out.getvalue().count("\x1b[?25h") == 1
     assert out.getvalue().endswith("\x1b[2K")
+
+
+def test_texts_of_data_stay_one_printable_line(tmp_path: Path) -> None:
+    text = f"{EVERYTHING} [bold]x[/bold]"
+    events = [
+        WorkerLost(at=1.0, number=0, error=text, cause="raised"),
+        TrialFailed(at=1.0, number=0, error=text),
+        BaselineValidated(at=1.0, name=text, valid_accuracy=0.5, valid_macro_f1=0.5, seconds=1.0),
+    ]
+    out = io.StringIO()
+    console = TextConsole(file=out, force_terminal=True, width=10_000, color_system=None)
+    lines: list[str] = []
+    for view in (LiveView(console), PlainView(lines.append)):
+        state = state_of(({"cell": "gru"}, [0.6], ""))
+        view.stage(text)
+        view.progress(text, 1, 2)
+        view.message(text)
+        with view.running(LocalExperiment(tmp_path), make_config(), state):
+            for event in events:
+                state.apply(event)
+                view.event(event, state)
+    assert len(lines) == 7
+    assert lines == list(map(printable, lines))
+    drawn = out.getvalue()
+    assert drawn.count(printable(text)) >= 4
+    assert_printable(re.sub(r"\x1b\[(\?25[hl]|\d*[AK]|\d*G)|\r", "", drawn))
+
+
+def test_messages_and_tracebacks_of_logs_are_printable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "_logRecordFactory", logging.getLogRecordFactory())
+    protect_streams()
+    logger = logging.Logger("celltune.test")
+    logger.addHandler(logging.StreamHandler(sys.stderr))
+    logger.error("failed: %s", EVERYTHING, exc_info=ValueError(EVERYTHING))
+    logged = capsys.readouterr().err
+    assert printable_lines(logged) == logged
+    assert r"failed: a \x1b[35;7m" in logged
+    assert r"ValueError: a \x1b[35;7m" in logged

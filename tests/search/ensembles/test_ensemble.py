@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from celltune import ensemble
-from celltune.search.config.loading import dump_config, parse_config
+from celltune.models.config import ModelConfig
 from celltune.search.errors import ExperimentError, LedgerError, OptionError, StorageError
 from celltune.search.ledger.events import (
     CheckpointsKept,
@@ -15,7 +15,6 @@ from celltune.search.ledger.events import (
     EpochReported,
     Event,
     ExperimentCreated,
-    TrialCreated,
 )
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.storage.checkpoints import LocalCheckpoints
@@ -41,6 +40,18 @@ def rewrite_ledger(experiment: LocalExperiment, events: list[Event]) -> None:
     experiment.ledger.unlink()
     with experiment.open_ledger() as ledger:
         ledger.append(*events)
+
+
+def make_wide_only(experiment: LocalExperiment, number: int) -> None:
+    """Make a trial one of the wide part alone, in the ledger and in its best checkpoint."""
+    events = experiment.events()
+    created = next(e for e in events if e.event == "trial_created" and e.number == number)
+    wide_only = created.model_copy(update={"params": {"wide": "only"}})
+    rewrite_ledger(experiment, [wide_only if event is created else event for event in events])
+    checkpoints, name = best_checkpoint(experiment, number)
+    tensors, meta = checkpoints.load(name)
+    model = ModelConfig(wide="only").model_dump(mode="json")
+    checkpoints.save((tensors, {**meta, "model": model}), name)
 
 
 def test_the_selection_is_recorded_and_is_that_of_the_stored_predictions(
@@ -78,15 +89,6 @@ def test_the_same_call_again_records_nothing(small: LocalExperiment) -> None:
     assert len(small.events()) == len(events) + 1
 
 
-def allow_wide_only(experiment: LocalExperiment, number: int) -> None:
-    """Change the config so that a trial may be the wide part alone."""
-    created = [event for event in experiment.events() if isinstance(event, TrialCreated)]
-    plain = experiment.config().model_dump(mode="json")
-    plain["data"]["wide"] = True
-    plain["first_trials"] = [dict(event.params) for event in created[: number + 1]]
-    experiment.config_file.write_text(dump_config(parse_config(plain)), "utf-8")
-
-
 def test_only_the_best_trials_are_considered(small: LocalExperiment) -> None:
     event = ensemble("small", trials_considered=1).selected
     assert event.candidates == 1
@@ -95,11 +97,7 @@ def test_only_the_best_trials_are_considered(small: LocalExperiment) -> None:
 
 
 def test_a_trial_of_the_wide_part_alone_is_always_considered(small: LocalExperiment) -> None:
-    events = small.events()
-    created = next(e for e in events if e.event == "trial_created" and e.number == 1)
-    wide_only = created.model_copy(update={"params": {"wide": "only"}})
-    rewrite_ledger(small, [wide_only if event is created else event for event in events])
-    allow_wide_only(small, created.number)
+    make_wide_only(small, 1)
     assert ensemble("small", trials_considered=1).selected.candidates == 2
 
 
@@ -129,11 +127,7 @@ def test_the_best_single_trial_is_the_best_of_all_experiments(
     small: LocalExperiment, other: LocalExperiment
 ) -> None:
     """The wide part alone ranks above worse trials of a search that has no wide part."""
-    events = small.events()
-    created = next(e for e in events if e.event == "trial_created" and e.number == 0)
-    wide_only = created.model_copy(update={"params": {"wide": "only"}})
-    rewrite_ledger(small, [wide_only if event is created else event for event in events])
-    allow_wide_only(small, created.number)
+    make_wide_only(small, 0)
     remove_stored_predictions(other, 0)
     for names in (("small", "other"), ("other", "small")):
         best = ensemble(*names).selected.best

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import re
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from celltune.data_prep.config import DataConfig
@@ -10,6 +13,7 @@ from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.io.enclosed import EnclosedPath
 from celltune.data_prep.preparation.pipeline import prepare
 from celltune.models.errors import TrialError
+from celltune.models.training import checkpoint
 from celltune.search.errors import StorageError
 from celltune.search.tuning.trial import TrialTask, run_trial, trial_seed
 from celltune.search.types import EpochReport
@@ -85,7 +89,7 @@ def test_an_unreadable_storage_does_not_discard_checkpoints(
 ) -> None:
     epochs(TrialTask(0, PARAMS, 1, local_checkpoints(tmp_path)), data, 1)
 
-    def refuse(path: EnclosedPath) -> bytes:
+    def refuse(path: EnclosedPath, limit: int | None = None) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(EnclosedPath, "read_bytes", refuse)
@@ -93,6 +97,44 @@ def test_an_unreadable_storage_does_not_discard_checkpoints(
     with pytest.raises(StorageError, match=r"Trial 0 cannot read its checkpoint .*: Permission"):
         epochs(task, data, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-1"]
+
+
+def change_state(folder: Path, name: str, meta: dict[str, Any], **tensors: float) -> None:
+    """Fill tensors of a checkpoint with a value, and change its other values."""
+    state = checkpoint.load(folder / name)
+    for tensor, value in tensors.items():
+        state[0][tensor.replace("__", ".")].fill_(value)
+    checkpoint.save((state[0], {**state[1], **meta}), folder / name)
+
+
+@pytest.mark.parametrize(
+    ("meta", "tensors", "problem"),
+    [
+        ({"epoch": 3}, {}, "The state is that of epoch '3', but the checkpoint is epoch-2"),
+        ({"seed": 5}, {}, "its seed is '5', but this trial's is"),
+        ({}, {"optimizer__embedding__step": 1e15}, "embedding.step' is 1e.15. It must be a whole"),
+        ({}, {"optimizer__embedding__step": 1.5}, "embedding.step' is 1.5. It must be a whole nu"),
+        ({}, {"optimizer__embedding__exp_avg_sq": -1.0}, "exp_avg_sq' has a value below 0"),
+        ({}, {"model__output_bias": np.inf}, "'model.output_bias' is NaN or above 1e.18"),
+    ],
+)
+def test_a_forged_checkpoint_is_replaced_by_an_older_one(
+    tmp_path: Path,
+    data: PreparedData,
+    meta: dict[str, Any],
+    tensors: dict[str, float],
+    problem: str,
+) -> None:
+    """Its checksums are valid, but no training arrives at its values."""
+    checkpoints = local_checkpoints(tmp_path)
+    expected = epochs(TrialTask(0, PARAMS, 1, checkpoints), data, 2)
+    change_state(tmp_path, "epoch-2", meta, **tensors)
+    resumed = TrialTask(0, PARAMS, 1, checkpoints, ("epoch-2", "epoch-1"))
+    (again,) = epochs(resumed, data, 1)
+    assert numbers([again]) == numbers(expected[1:])
+    assert len(again.warnings) == 1
+    assert re.search(problem, again.warnings[0])
+    assert (tmp_path / "epoch-2.damaged").is_dir()
 
 
 def test_a_trial_without_a_usable_checkpoint_starts_from_scratch(
