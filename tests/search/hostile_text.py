@@ -97,11 +97,11 @@ def hostile_experiment(storage: Path) -> LocalExperiment:
             at=1.0, resumed=False, celltune="1", host=EVERYTHING, pid=1, versions={"os": EVERYTHING}
         ),
         BaselineValidated(
-            at=1.0, name="nb_svm", valid_accuracy=0.6, valid_macro_f1=0.6, seconds=1.0
+            at=1.0, name=EVERYTHING, valid_accuracy=0.6, valid_macro_f1=0.6, seconds=1.0
         ),
         *trials,
         *(retrained(best, seed, 300).model_copy(update=fields) for seed in (1, 2)),
-        baseline("nb_svm", 300).model_copy(update={"classes": classes}),
+        baseline("nb_svm", 300).model_copy(update={"classes": classes, "name": EVERYTHING}),
         RunEnded(at=4.0, reason="finished"),
     )
     return folder
