@@ -29,16 +29,26 @@ was removed, its message says what is lost. A TrialError ends one trial.
 
 from __future__ import annotations
 
+from celltune.printable import printable
+
 
 class CelltuneError(Exception):
-    """Base class of all errors that celltune raises deliberately."""
+    """Base class of all errors that celltune raises deliberately.
+
+    A message may quote data. It is printable, because Python shows it in tracebacks as it is.
+    """
+
+    def __init__(self, *args: object) -> None:
+        """Create an error.
+
+        Args:
+            args: of the exception; texts become printable.
+        """
+        super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
 
     @property
     def lines(self) -> list[str]:
-        """The message as lines: one, unless a subclass lists several problems.
-
-        A newline within a line is part of what the message quotes.
-        """
+        """The message as lines: one, unless a subclass lists several problems."""
         return [str(self)]
 
 

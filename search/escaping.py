@@ -22,6 +22,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    "[": "{[}",  # after the end of a row, it would begin an argument
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
@@ -90,4 +91,4 @@ def plotly_text(text: str) -> str:
 
 def latex_text(text: object) -> str:
     """Return text that LaTeX shows as it is."""
-    return re.sub(r"[\\~^<>|&%$#_{}]", lambda match: _LATEX[match[0]], printable(text))
+    return re.sub(r"[\\~^<>|\[&%$#_{}]", lambda match: _LATEX[match[0]], printable(text))

@@ -100,8 +100,8 @@ class BundleConfig(BaseModel):
 
 
 def json_file(content: Mapping[str, Any]) -> bytes:
-    """Return the content of a JSON file."""
-    return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """Return the content of a JSON file, which has no control character outside of escapes."""
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _remove_defaults(model: dict[str, Any]) -> None:

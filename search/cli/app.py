@@ -8,6 +8,7 @@ from datetime import datetime
 import typer
 
 from celltune.errors import CelltuneError, InputError
+from celltune.printable import printable
 from celltune.search.cli import data, ensembles, evaluation, model, results, run
 from celltune.search.cli.commands import Group, add_command
 from celltune.search.cli.options import (
@@ -37,6 +38,8 @@ from celltune.search.storage.locate import find_experiment, open_storage
 from celltune.search.wording import metric_text
 
 BAD_INPUT = 2
+LONGEST_LINE = 4_000
+"""Characters of a line of an error message; a message may quote a name of any length."""
 
 app = typer.Typer(
     cls=Group,
@@ -139,7 +142,7 @@ def main() -> None:
     try:
         app()
     except CelltuneError as error:
-        first, *others = error.lines
+        first, *others = (printable(line, LONGEST_LINE) for line in error.lines)
         say(f"celltune: {first}", *others, error=True)
         sys.exit(BAD_INPUT if isinstance(error, InputError) else 1)
     except OSError as error:

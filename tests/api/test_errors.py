@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import re
 from importlib import import_module
 
@@ -9,6 +10,8 @@ import celltune.models.errors
 import celltune.registry
 import celltune.search.cluster.task_pool
 import celltune.search.errors
+from celltune.errors import InputError
+from celltune.search.errors import ConfigError
 
 
 def subclasses(error: type[BaseException]) -> dict[str, type[BaseException]]:
@@ -17,6 +20,15 @@ def subclasses(error: type[BaseException]) -> dict[str, type[BaseException]]:
         if subclass.__module__.startswith("celltune."):
             found |= subclasses(subclass)
     return found
+
+
+def test_messages_are_printable_in_tracebacks_too() -> None:
+    error = ConfigError("the name '\x1b[31m\nx' has 2 errors:", "a\r", "b")
+    assert str(error) == "the name '\\x1b[31m\\nx' has 2 errors:\n  a\\r\n  b"
+    assert error.lines == str(error).split("\n")
+    copied = pickle.loads(pickle.dumps(error))  # noqa: S301 (the test wrote it)
+    assert (type(copied), str(copied)) == (ConfigError, str(error))
+    assert InputError("\u202ex").lines == [r"\u202ex"]
 
 
 def test_error_tree_lists_every_error_with_its_parent_and_module() -> None:
