@@ -10,7 +10,8 @@ encoding".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -33,18 +34,36 @@ BATCH_BYTES = 1 << 27
 """Limit for the texts of a batch of more than one row: 128 MiB."""
 READ_BYTES = 1 << 20
 
-_HEADER_BYTES = 1 << 14
-_LONGEST_HEADER = 1 << 24
+_FOOTER_BYTES, _TAIL_BYTES = 1 << 24, 8
+_HEADER_BYTES, _LONGEST_HEADER = 1 << 12, 1 << 24
 _DICTIONARY_PAGE = 2
 _REPEATING = frozenset({2, 7, 8})
 """Encodings in which a value can repeat other values: dictionary (2, 8) and shared prefixes (7)."""
-_BOOLEANS, _BYTE, _INTEGERS, _DOUBLE, _BINARY, _LISTS, _MAP, _STRUCT = (
-    (1, 2), 3, (4, 5, 6), 7, 8, (9, 10), 11, 12,
+
+_TRUE, _FALSE, _BYTE, _INT16, _INT32, _INT64, _DOUBLE, _BINARY, _LIST, _STRUCT = (
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 12,
 )  # fmt: skip
+_Fields = Mapping[int, tuple[int, Any]]
+"""The fields of a structure that are read: by their number, the type, and what is read of it: the
+fields of a structure, or type and fields of the elements of a list."""
+_CHUNK: _Fields = {
+    3: (_LIST, (_BINARY, None)), 7: (_INT64, None), 9: (_INT64, None), 11: (_INT64, None),
+}  # fmt: skip
+"""A column chunk: path, size as stored, positions of the first data page and the dictionary."""
+_FOOTER: _Fields = {
+    4: (_LIST, (_STRUCT, {1: (_LIST, (_STRUCT, {3: (_STRUCT, _CHUNK)}))})),
+}
+"""Row groups, their column chunks, and the metadata of each chunk."""
+_PAGE: _Fields = {
+    1: (_INT32, None), 2: (_INT32, None), 3: (_INT32, None),
+    5: (_STRUCT, {2: (_INT32, None)}), 8: (_STRUCT, {4: (_INT32, None)}),
+}  # fmt: skip
+"""A page: type, size after decompression, size as stored, and the encoding in two versions."""
+_DEEPEST = 32
 
 
 class _DamagedError(Exception):
-    """The header of a page is not valid."""
+    """The footer of a file or the header of a page is not valid."""
 
 
 def parquet_cells(path: Path, columns: Sequence[Column], max_bytes: int | None = None) -> Cells:
@@ -89,7 +108,7 @@ def _cells(
         _check_plain(path, name, file.schema_arrow.field(name).type)
     if file.metadata.num_rows > limit // BYTES_PER_DOCUMENT:
         raise too_many(path, limit)
-    total, largest = _sizes(file.metadata, set(names), raw)
+    total, largest = _sizes(raw, set(names))
     if total > limit:
         raise too_large(path, limit)
     rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, largest)))
@@ -129,18 +148,20 @@ def _text_as_bytes(column: Any) -> Any:
     return column
 
 
-def _sizes(metadata: pq.FileMetaData, names: set[str], raw: BinaryIO) -> tuple[int, int]:
+def _sizes(raw: BinaryIO, names: set[str]) -> tuple[int, int]:
     """Return two sizes of the columns' pages after decompression, in bytes.
+
+    pyarrow offers positions and sizes, too, but ends the process if some of them are damaged.
 
     Returns:
         Their sum, and that of the largest page whose values can be repeated.
     """
+    wanted = {name.encode() for name in names}
     total = largest = 0
-    for group in range(metadata.num_row_groups):
-        row_group = metadata.row_group(group)
-        for index in range(row_group.num_columns):
-            chunk = row_group.column(index)
-            if chunk.path_in_schema not in names:
+    for group in _footer(raw).get(4, ()):
+        for column in group.get(1, ()):
+            chunk = column.get(3, {})
+            if b".".join(chunk.get(3, ())) not in wanted:
                 continue
             for kind, encoding, size in _pages(chunk, raw):
                 total += size
@@ -149,30 +170,45 @@ def _sizes(metadata: pq.FileMetaData, names: set[str], raw: BinaryIO) -> tuple[i
     return total, largest
 
 
-def _pages(chunk: pq.ColumnChunkMetaData, raw: BinaryIO) -> Iterator[tuple[int, int, int]]:
+def _footer(raw: BinaryIO) -> dict[int, Any]:
+    """Return the requested fields of the file's metadata."""
+    end = raw.seek(0, os.SEEK_END) - _TAIL_BYTES
+    raw.seek(max(0, end))
+    count = int.from_bytes(raw.read(4), "little")
+    if count > min(_FOOTER_BYTES, end):
+        raise _DamagedError(f"its footer has {count:,} bytes")
+    raw.seek(end - count)
+    try:
+        return _Compact(raw.read(count)).structure(_FOOTER)
+    except IndexError:
+        raise _DamagedError("its footer is not complete") from None
+
+
+def _pages(chunk: _Fields, raw: BinaryIO) -> Iterator[tuple[int, int, int]]:
     """Yield type, encoding and decompressed size of the pages of a column chunk."""
-    start = chunk.data_page_offset
-    if chunk.dictionary_page_offset is not None:
-        start = min(start, chunk.dictionary_page_offset)
-    at, end = start, start + chunk.total_compressed_size
+    at = chunk.get(9, -1)
+    if 11 in chunk:
+        at = min(at, chunk[11])
+    end = at + chunk.get(7, -1)
+    if at < 0 or end > raw.seek(0, os.SEEK_END):
+        raise _DamagedError(f"a column is between the bytes {at} and {end}")
     while at < end:
-        fields, length = _header(raw, at)
-        kind, size, stored = (fields.get((number,), -1) for number in (1, 2, 3))
+        page, length = _header(raw, at)
+        kind, size, stored = (page.get(number, -1) for number in (1, 2, 3))
         if size < 0 or stored < 0:
             raise _DamagedError(f"the page at byte {at} has no size")
-        encoding = fields.get((5, 2), fields.get((8, 4), -1))
-        yield kind, encoding, size
+        yield kind, page.get(5, {}).get(2, page.get(8, {}).get(4, -1)), size
         at += length + stored
 
 
-def _header(raw: BinaryIO, at: int) -> tuple[dict[tuple[int, ...], int], int]:
-    """Return the integers of the page header at a position, and its length in bytes."""
+def _header(raw: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
+    """Return the requested fields of the page header at a position, and its length in bytes."""
     count = _HEADER_BYTES
     while True:
         raw.seek(at)
         reader = _Compact(raw.read(count))
         try:
-            return reader.struct(), reader.at
+            return reader.structure(_PAGE), reader.at
         except IndexError:
             # The header contains the smallest and the largest value, which can be long.
             if len(reader.content) < count or count >= _LONGEST_HEADER:
@@ -192,37 +228,61 @@ class _Compact:
     def __init__(self, content: bytes) -> None:
         self.content, self.at = content, 0
 
-    def struct(self, path: tuple[int, ...] = ()) -> dict[tuple[int, ...], int]:
-        """Return the integers of a structure and of those in it, by the numbers of their fields."""
-        if len(path) > 4:
-            raise _DamagedError("the header of a page is nested too deeply")
-        fields: dict[tuple[int, ...], int] = {}
+    def structure(self, wanted: _Fields, depth: int = 0) -> dict[int, Any]:
+        """Return the wanted fields of a structure; the others are skipped."""
+        fields: dict[int, Any] = {}
         number = 0
         while head := self._byte():
             kind, step = head & 15, head >> 4
             number = number + step if step else self._integer()
-            key = (*path, number)
-            if kind in _INTEGERS:
-                fields[key] = self._integer()
-            elif kind == _STRUCT:
-                fields.update(self.struct(key))
+            if number in wanted:
+                fields[number] = self._wanted(kind, wanted[number], depth)
             else:
-                self._skip(kind)
+                self._value(kind, None, depth)
         return fields
 
-    def _skip(self, kind: int) -> None:
-        if kind == _BINARY:
-            self._advance(self._unsigned())
-        elif kind in (_BYTE, _DOUBLE):
-            self._advance(1 if kind == _BYTE else 8)
-        elif kind not in _BOOLEANS:
-            # No version of the format has lists or maps in the header of a page.
-            raise _DamagedError(f"the header of a page has a field of type {kind}")
+    def _wanted(self, kind: int, expected: tuple[int, Any], depth: int) -> Any:
+        if kind != expected[0]:
+            raise _DamagedError(f"its metadata has a field of type {kind} instead of {expected[0]}")
+        return self._value(kind, expected[1], depth)
 
-    def _advance(self, count: int) -> None:
-        self.at += count
-        if self.at > len(self.content):
+    def _value(self, kind: int, wanted: Any, depth: int) -> Any:
+        if depth > _DEEPEST:
+            raise _DamagedError("its metadata is nested too deeply")
+        if kind in (_INT16, _INT32, _INT64):
+            return self._integer()
+        if kind == _BINARY:
+            return self._take(self._unsigned())
+        if kind == _STRUCT:
+            return self.structure(wanted or {}, depth + 1)
+        if kind == _LIST:
+            return self._list(wanted, depth + 1)
+        if kind in (_BYTE, _DOUBLE):
+            return self._take(1 if kind == _BYTE else 8)
+        if kind not in (_TRUE, _FALSE):
+            # No version of the format has sets or maps in its metadata.
+            raise _DamagedError(f"its metadata has a field of type {kind}")
+        return kind == _TRUE
+
+    def _list(self, wanted: tuple[int, Any] | None, depth: int) -> list[Any]:
+        head = self._byte()
+        kind, count = head & 15, head >> 4
+        if count == 15:
+            count = self._unsigned()
+        if kind in (_TRUE, _FALSE):
+            kind = _BYTE  # in a list, truth values take a byte each
+        if wanted is not None:
+            return [self._wanted(kind, wanted, depth) for _ in range(count)]
+        for _ in range(count):
+            self._value(kind, None, depth)
+        return []
+
+    def _take(self, count: int) -> bytes:
+        taken = self.content[self.at : self.at + count]
+        if len(taken) != count:
             raise IndexError
+        self.at += count
+        return taken
 
     def _byte(self) -> int:
         self.at += 1
@@ -238,5 +298,5 @@ class _Compact:
             value |= (byte & 0x7F) << shift
             shift += 7
             if shift > 63:
-                raise _DamagedError("the header of a page has a number that is too long")
+                raise _DamagedError("its metadata has a number that is too long")
         return value | byte << shift
