@@ -184,7 +184,7 @@ def _footer(raw: BinaryIO) -> dict[int, Any]:
         raise _DamagedError("its footer is not complete") from None
 
 
-def _pages(chunk: _Fields, raw: BinaryIO) -> Iterator[tuple[int, int, int]]:
+def _pages(chunk: Mapping[int, Any], raw: BinaryIO) -> Iterator[tuple[int, int, int]]:
     """Yield type, encoding and decompressed size of the pages of a column chunk."""
     at = chunk.get(9, -1)
     if 11 in chunk:
