@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -31,11 +32,15 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from celltune.data_prep.cache.files import read_array, read_json
+from celltune.data_prep.cache.validation import check_prepared, check_test
+from celltune.data_prep.dataset.names import check_classes, check_words
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest, TensorizedSplit
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import file_digest, locked, writing
 from celltune.data_prep.types import JSON
 from celltune.data_prep.wide.model import WideModel
+from celltune.printable import printable, quoted
 
 FORMAT_VERSION = 1
 MANIFEST, WORDS, VECTORS = "manifest.json", "words.json", "vectors"
@@ -43,6 +48,7 @@ WIDE_PREFIX, WIDE_TRAIN_VALID = "wide-", "test-wide-train-valid"
 _OWN_DIGEST = "manifest_sha256"
 _ARRAYS = {"ids": np.int32, "offsets": np.int64, "labels": np.int64, "wide": np.float32}
 _OPTIONAL_ARRAYS = ("wide",)
+_ARRAY_FILE = re.compile(r"[a-z][a-z0-9_-]{0,99}\.npy")
 
 log = logging.getLogger(__name__)
 
@@ -56,17 +62,17 @@ class Codec(Generic[Data]):
 
     Attributes:
         pack: returns the arrays by file name without `.npy`, and entries for the manifest.
-        unpack: converts fingerprint, arrays, manifest and folder to data; raises any of
-            `_DAMAGE_ERRORS` if they are invalid.
+        unpack: converts fingerprint, arrays, manifest and the content of words.json to data; raises
+            any of `_DAMAGE_ERRORS` if they are invalid.
         words: returns the content of words.json, or None for no such file.
     """
 
     pack: Callable[[Data], tuple[Arrays, dict[str, JSON]]]
-    unpack: Callable[[str, Arrays, Mapping[str, Any], Path], Data]
+    unpack: Callable[[str, Arrays, Mapping[str, Any], Any], Data]
     words: Callable[[Data], list[str] | None] = lambda _: None
 
 
-_DAMAGE_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, DataError)
+_DAMAGE_ERRORS = (OSError, ValueError, DataError, MemoryError)
 
 
 def _pack_prepared(data: PreparedData) -> tuple[Arrays, dict[str, JSON]]:
@@ -81,19 +87,21 @@ def _pack_prepared(data: PreparedData) -> tuple[Arrays, dict[str, JSON]]:
 
 
 def _unpack_prepared(
-    fingerprint: str, arrays: Arrays, manifest: Mapping[str, Any], folder: Path
+    fingerprint: str, arrays: Arrays, manifest: Mapping[str, Any], words: Any
 ) -> PreparedData:
-    return PreparedData(
+    data = PreparedData(
         fingerprint=fingerprint,
         train=_split_of("train", arrays),
         valid=_split_of("valid", arrays),
-        classes=tuple(manifest["classes"]),
-        words=tuple(json.loads((folder / WORDS).read_text("utf-8"))),
-        info=manifest["info"],
+        classes=check_classes(manifest.get("classes")),
+        words=check_words(words),
+        info=manifest.get("info", {}),
         vectors=arrays.get(VECTORS),
         vectors_tuned=manifest.get("vectors_tuned", True),
         wide=_wide_of(arrays),
     )
+    check_prepared(data)
+    return data
 
 
 def _wide_of(arrays: Arrays) -> WideModel | None:
@@ -105,14 +113,6 @@ def _wide_of(arrays: Arrays) -> WideModel | None:
     return WideModel.from_arrays(wide) if wide else None
 
 
-def _unpack_test(
-    fingerprint: str, arrays: Arrays, manifest: Mapping[str, Any], _: Path
-) -> PreparedTest:
-    return PreparedTest(
-        fingerprint, _split_of("test", arrays), manifest["info"], arrays.get(WIDE_TRAIN_VALID)
-    )
-
-
 def _pack_test(data: PreparedTest) -> tuple[Arrays, dict[str, JSON]]:
     arrays = _split_arrays("test", data.split)
     if data.wide_train_valid is not None:
@@ -121,7 +121,25 @@ def _pack_test(data: PreparedTest) -> tuple[Arrays, dict[str, JSON]]:
 
 
 PREPARED = Codec(_pack_prepared, _unpack_prepared, lambda data: list(data.words))
-TEST = Codec(_pack_test, _unpack_test)
+
+
+def codec_of_test(vocabulary_size: int, num_classes: int) -> Codec[PreparedTest]:
+    """Return the codec of a test split.
+
+    Args:
+        vocabulary_size: number of ids of the vocabulary that encodes it.
+        num_classes: number of classes.
+    """
+
+    def unpack(
+        fingerprint: str, arrays: Arrays, manifest: Mapping[str, Any], _: Any
+    ) -> PreparedTest:
+        split, info = _split_of("test", arrays), manifest.get("info", {})
+        data = PreparedTest(fingerprint, split, info, arrays.get(WIDE_TRAIN_VALID))
+        check_test(data, vocabulary_size, num_classes)
+        return data
+
+    return Codec(_pack_test, unpack)
 
 
 def load_or_build(
@@ -175,12 +193,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is not JSON.
-        TypeError: it is not a manifest.
+        ValueError: it is not a manifest.
     """
-    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest, dict):
-        raise TypeError("the manifest is not a mapping")
+        raise ValueError(f"{MANIFEST} is not a mapping")  # noqa: TRY004 (a damaged file)
     return manifest
 
 
@@ -192,24 +209,41 @@ def _load(
         if not folder.exists():
             return None, ""
         manifest = read_manifest(folder)
-        if (manifest["format"], manifest["fingerprint"]) != (FORMAT_VERSION, fingerprint):
-            return None, f"format {manifest['format']}, fingerprint {manifest['fingerprint']}"
+        identity = manifest.get("format"), manifest.get("fingerprint")
+        if identity != (FORMAT_VERSION, fingerprint):
+            return None, f"its format and fingerprint are {quoted(identity)}"
         digest = manifest.pop(_OWN_DIGEST, None)
         # The oldest folders do not have the entry.
         if digest is not None and digest != _digest(manifest):
             return None, f"the checksum of {MANIFEST} is wrong"
-        arrays: Arrays = {}
-        for name, digest in manifest["sha256"].items():
-            if file_digest(folder / name) != digest:
-                return None, f"the checksum of {name} is wrong"
-            if name.endswith(".npy"):
-                arrays[name.removesuffix(".npy")] = np.load(folder / name, allow_pickle=False)
-        return codec.unpack(fingerprint, arrays, manifest, folder), ""
+        arrays, words = _read_files(folder, manifest.get("sha256"))
+        return codec.unpack(fingerprint, arrays, manifest, words), ""
     except _DAMAGE_ERRORS as error:
-        return None, f"{type(error).__name__}: {error}"
+        return None, printable(str(error) or "memory is exhausted", 300)
+
+
+def _read_files(folder: Path, digests: Any) -> tuple[Arrays, Any]:
+    """Return the arrays by file name without `.npy`, and the content of words.json, if any.
+
+    Raises:
+        ValueError: the name or the content of a file is invalid.
+        OSError: a file cannot be read.
+    """
+    arrays, words = Arrays(), None
+    for name, digest in (digests if isinstance(digests, dict) else {}).items():
+        if name == WORDS:
+            words = read_json(folder / name, digest)
+        elif _ARRAY_FILE.fullmatch(name):
+            arrays[name.removesuffix(".npy")] = read_array(folder / name, digest)
+        else:
+            raise ValueError(f"{MANIFEST} lists {quoted(name)}, which is not the name of an array")
+    return arrays, words
 
 
 def _split_of(name: str, arrays: Arrays) -> TensorizedSplit:
+    for array in _ARRAYS:
+        if array not in _OPTIONAL_ARRAYS and f"{name}-{array}" not in arrays:
+            raise ValueError(f"{name}-{array}.npy is missing")
     return TensorizedSplit(
         **{
             array: arrays[f"{name}-{array}"]

@@ -12,6 +12,7 @@ from typing import Any
 from celltune.data_prep.cache.disk import read_manifest
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import locked, writing
+from celltune.printable import printable
 
 DOWNLOADS = "downloads"
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
@@ -117,4 +118,4 @@ def _summary(info: Any) -> str:
     if "source" not in info:
         return f"test split, {info['reviews']:,} documents"
     sizes = ", ".join(f"{info[split]['reviews']:,} {split}" for split in ("train", "valid"))
-    return f"{info['source']}, {sizes}"
+    return f"{printable(info['source'], 80)}, {sizes}"

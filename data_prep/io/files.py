@@ -6,6 +6,7 @@ import fcntl
 import gzip
 import hashlib
 import os
+import stat
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.io.regular import NotRegularFileError, open_regular
+from celltune.data_prep.io.regular import NotRegularFileError, not_regular, open_regular
 
 CHUNK_BYTES = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
@@ -152,9 +153,15 @@ def locked(path: Path) -> Iterator[None]:
     The operating system releases the lock when the process ends.
 
     Raises:
-        OSError: the lock file cannot be created.
+        OSError: the lock file cannot be created, or is a symbolic link or a special file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    # For reading and writing, a FIFO in the place of the file would be opened without a reader.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise not_regular(path)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from celltune.data_prep.cache.disk import PREPARED, TEST, find, load_or_build
+from celltune.data_prep.cache.disk import PREPARED, codec_of_test, find, load_or_build
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest
 from celltune.data_prep.errors import DataError
@@ -229,8 +229,9 @@ class _Preparation:
         content = self._source.digest(self._splits_to_read(splits))
         data = self.data(splits, with_test=True)
         name = _hash({"of": data.fingerprint, "test": content})
+        codec = codec_of_test(data.vocabulary_size, data.num_classes)
         return load_or_build(
-            self._cache_dir, name, lambda: self._builder.build_test(name, data, splits), TEST
+            self._cache_dir, name, lambda: self._builder.build_test(name, data, splits), codec
         )
 
     def documents(self) -> SplitDocuments:

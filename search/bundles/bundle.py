@@ -57,8 +57,8 @@ _LARGEST_SIZES = {
     MODEL_CARD: 1 << 24,
     TERMS: 1 << 24,
     # The shapes in these files are compared with the model before more than the header is read.
-    WEIGHTS: 1 << 40,
-    WIDE: 1 << 40,
+    WEIGHTS: 1 << 34,
+    WIDE: 1 << 34,
 }
 
 

@@ -69,8 +69,8 @@ def prepare(
         prepared = pipeline.prepare_test(resolved.data, progress=progress)
         say(
             f"Prepared {counted(len(prepared.split), 'test document')}. Identical texts "
-            f"in other splits: train {prepared.info['also_in_train']}, "
-            f"valid {prepared.info['also_in_valid']}"
+            f"in other splits: train {prepared.info.get('also_in_train', 0)}, "
+            f"valid {prepared.info.get('also_in_valid', 0)}"
         )
 
 

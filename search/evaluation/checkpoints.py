@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from celltune.data_prep.types import JSON
+from celltune.models.errors import CheckpointError
 from celltune.search.ledger.events import EvaluationReported
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.base import Experiment
@@ -24,14 +25,22 @@ def retraining_name(seed: int, on: TrainingSplits) -> str:
 
 
 def curve_of(meta: Mapping[str, JSON]) -> list[dict[str, float]]:
-    """Return the metrics of each completed epoch from the state in a retraining's checkpoint."""
+    """Return the metrics of each completed epoch from the state in a retraining's checkpoint.
+
+    Raises:
+        CheckpointError: an epoch has no valid duration.
+    """
     curve = meta.get("curve")
-    epochs = curve if isinstance(curve, list) else []
-    return [
+    metrics = [
         {name: value for name, value in epoch.items() if isinstance(value, float)}
-        for epoch in epochs
         if isinstance(epoch, dict)
+        else {}
+        for epoch in (curve if isinstance(curve, list) else [])
     ]
+    for number, epoch in enumerate(metrics, start=1):
+        if not epoch.get("seconds", -1.0) >= 0:
+            raise CheckpointError(f"The state has no valid duration of epoch {number}.")
+    return metrics
 
 
 def remove_used_checkpoints(experiment: Experiment, state: ExperimentState) -> None:

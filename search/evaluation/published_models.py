@@ -83,10 +83,10 @@ class Training:
         """
         name = retraining_name(self.seed, self.model.published.learned_from) + LAST
         try:
-            _, meta = self.model.experiment.checkpoints(0).load(name)
+            curve = curve_of(self.model.experiment.checkpoints(0).load(name)[1])
         except CheckpointError:
             return []
-        return [epoch["seconds"] for epoch in curve_of(meta)]
+        return [epoch["seconds"] for epoch in curve]
 
 
 def load_published_models(

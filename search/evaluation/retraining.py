@@ -17,6 +17,7 @@ from celltune.data_prep.dataset.subsets import concatenate
 from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.data_prep.types import JSON
 from celltune.models.errors import CheckpointError
+from celltune.models.training.state import read_epoch
 from celltune.models.training.trainer import Trainer
 from celltune.models.training.wide_only import WideOnly
 from celltune.search.errors import StorageError
@@ -182,6 +183,7 @@ def _restore(trainer: Trainer | WideOnly, task: Retraining) -> list[EpochMetrics
         # A training for another number of epochs may already have passed this one.
         if meta.get("epochs") != task.epochs or not history:
             return []
+        _check_curve(history, meta, task)
         trainer.load_state(tensors, meta)
     except CheckpointError as error:
         # In most cases, there is no checkpoint yet.
@@ -190,6 +192,20 @@ def _restore(trainer: Trainer | WideOnly, task: Retraining) -> list[EpochMetrics
     except OSError as error:
         raise _unavailable(task, "read", name, error) from error
     return history
+
+
+def _check_curve(
+    history: Sequence[EpochMetrics], meta: Mapping[str, JSON], task: Retraining
+) -> None:
+    """Check that the metrics are those of the epochs of a state, and rank these if needed.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    if len(history) != read_epoch(meta):
+        raise CheckpointError(f"The state has the metrics of {len(history)} epochs, not of all.")
+    if task.keep == "best" and not all(task.metric in metrics for metrics in history):
+        raise CheckpointError(f"The state has no {task.metric} of an epoch.")
 
 
 def _save(

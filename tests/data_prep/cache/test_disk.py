@@ -11,11 +11,12 @@ from typing import IO, Any, NoReturn
 import numpy as np
 import pytest
 
-from celltune.data_prep.cache.disk import PREPARED, TEST, find, load_or_build
+from celltune.data_prep.cache.disk import PREPARED, codec_of_test, find, load_or_build
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest, TensorizedSplit
 from celltune.data_prep.errors import DataError
 
 NAME, TEST_NAME = "0123abcd", "0123abce"
+TEST = codec_of_test(4, 2)
 
 
 def built() -> PreparedData:
