@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from celltune.import_path import omit_working_directory
+from celltune.process import INTERRUPTED, Interrupts, flush_streams, open_streams
 
 
 def main() -> None:
-    """Run a command, which imports nothing from the working directory."""
-    omit_working_directory()
-    from celltune.search.cli.app import main as run
+    """Run a command, which imports nothing from the working directory, and end the process."""
+    # First, because a Ctrl-C before it has the effect that Python gives it.
+    interrupts = Interrupts()
+    open_streams()
+    interrupts.end_process(flush_streams(_run(interrupts)))
 
-    run()
+
+def _run(interrupts: Interrupts) -> int:
+    """Run a command and return its exit code."""
+    from celltune.import_path import omit_working_directory
+
+    omit_working_directory()
+    try:
+        from celltune.search.cli.app import main as run
+
+        interrupts.clean_up()
+        run()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception:
+        if interrupts.received:
+            return INTERRUPTED
+        raise
+    return 0
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -16,8 +16,10 @@ from pydantic import (
 )
 
 from celltune.data_prep.extensions import SOURCES, TOKENIZERS
+from celltune.data_prep.types import LocalPath, shown
 from celltune.data_prep.vector_config import VectorsConfig
 from celltune.data_prep.wide_config import WideConfig
+from celltune.printable import quoted
 from celltune.registry import name_in
 
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -47,6 +49,9 @@ _ALTERNATIVES = {
 }
 """Keys of which at most one can be set: the later field, the earlier one, and what they define."""
 
+_SHOWN_PROBLEMS = 5
+"""Number of invalid class names that a message lists."""
+
 _YAML_BOOLEANS = {True: "yes, on and true", False: "no, off and false"}
 
 
@@ -65,19 +70,19 @@ class DataConfig(BaseModel):
     Dataset), csv, tsv, jsonl or parquet (a table), amazon (the Amazon reviews of the DLStudio
     course), or the name of an installed extension."""
 
-    path: Path | None = None
+    path: LocalPath | None = None
     """Tables: the file; csv, tsv and jsonl plain or gzipped. amazon: the gzipped pickle. imdb: the
     archive aclImdb_v1.tar.gz or the unpacked folder aclImdb; without it, the archive is downloaded
     once. Relative to the working directory."""
 
-    test_path: Path | None = None
+    test_path: LocalPath | None = None
     """Tables and amazon: a file of the same format with the test split, which no search reads."""
 
     test_size: Count | Share | None = None
     """Tables, amazon and synthetic, without test_path: a share or a number of all documents that
     is held out as the test split, which no search reads."""
 
-    unlabelled: Path | None = None
+    unlabelled: LocalPath | None = None
     """Tables: a file of texts without labels, from which word vectors are learned, too: one text
     per line (.txt), or the text column of a .csv, .tsv, .jsonl (all of them also with .gz) or
     .parquet file."""
@@ -96,7 +101,7 @@ class DataConfig(BaseModel):
     """Tables: name of the column that contains the document's group (a film, an author). All
     documents of a group are in the same split; a separate test file is used as it is."""
 
-    groups: Path | None = None
+    groups: LocalPath | None = None
     """Any source: a CSV file, plain or gzipped, with the column id and one other column, which
     contains the group of each document; as for group_column."""
 
@@ -170,7 +175,7 @@ class DataConfig(BaseModel):
         if not (is_count or is_share):
             raise ValueError(
                 f"Must be a share between 0 and 1, such as 0.2, or a number of documents, such as "
-                f"1500, but is {value!r}."
+                f"1500, but is {shown(value)}."
             )
         return value
 
@@ -178,7 +183,9 @@ class DataConfig(BaseModel):
     @classmethod
     def _expand_wide(cls, value: object) -> object:
         if value is not None and not isinstance(value, (bool, Mapping, WideConfig)):
-            raise ValueError(f"is {value!r}. It must be true, false, or a mapping of its settings.")
+            raise ValueError(
+                f"is {shown(value)}. It must be true, false, or a mapping of its settings."
+            )
         return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
     @field_validator("classes", mode="before")
@@ -187,7 +194,7 @@ class DataConfig(BaseModel):
         if value is None:
             return value
         if not isinstance(value, (list, tuple)):
-            raise ValueError(f"Must be a list, such as [neg, pos], but is {value!r}.")  # noqa: TRY004
+            raise ValueError(f"Must be a list, such as [neg, pos], but is {shown(value)}.")  # noqa: TRY004
         invalid = [name for name in value if not isinstance(name, str)]
         if invalid and isinstance(invalid[0], bool):
             raise ValueError(
@@ -196,7 +203,7 @@ class DataConfig(BaseModel):
             )
         if invalid:
             raise ValueError(
-                f"Contains {invalid[0]!r}, which is not text. Put the labels in "
+                f"Contains {shown(invalid[0])}, which is not text. Put the labels in "
                 f"quotes, such as ['0', '1']."
             )
         return value
@@ -208,19 +215,19 @@ class DataConfig(BaseModel):
             return value
         if len(value) < 2:
             raise ValueError(
-                f"Must name at least two classes, such as [neg, pos], but is {list(value)}."
+                f"Must name at least two classes, such as [neg, pos], but is {shown(list(value))}."
             )
         problems = []
-        for name in dict.fromkeys(value):
+        for name, count in Counter(value).items():
             if not name or name != name.strip():
                 problems.append(
-                    f"Contains {name!r}. A class name must not be empty or start or end with a "
-                    f"space."
+                    f"Contains {quoted(name)}. A class name must not be empty or start or end with "
+                    f"a space."
                 )
-            if value.count(name) > 1:
-                problems.append(f"Contains {name!r} {value.count(name)} times. Name it once.")
+            if count > 1:
+                problems.append(f"Contains {quoted(name)} {count} times. Name it once.")
         if problems:
-            raise ValueError(" ".join(problems))
+            raise ValueError(" ".join(problems[:_SHOWN_PROBLEMS]))
         return value
 
     # Each rule about several keys is a field validator that reads the preceding fields, so that all
@@ -241,11 +248,10 @@ class DataConfig(BaseModel):
         # A value that equals its default is allowed, so that a config that was written with all
         # defaults can be loaded again.
         if key not in source.optional_keys and value != cls.model_fields[key].default:
-            shown = str(value) if isinstance(value, Path) else repr(value)
             readable = (*source.required_keys, *source.optional_keys)
             raise ValueError(
-                f"data.{key} is {shown}, but the source '{name}' does not read it (it reads: "
-                f"{', '.join(readable) or 'none of these keys'}). Remove it."
+                f"data.{key} is {shown(value)}, but the source '{name}' does not read it (it "
+                f"reads: {', '.join(readable) or 'none of these keys'}). Remove it."
             )
         return value
 
@@ -295,8 +301,8 @@ class DataConfig(BaseModel):
         name, file = info.data.get("source"), info.data.get("unlabelled")
         if file is not None and (value is None or value.train is None):
             raise ValueError(
-                f"data.unlabelled is {file}, but it is only read to learn word vectors. Set "
-                f"data.vectors.train to word2vec, or remove data.unlabelled."
+                f"data.unlabelled is {shown(file)}, but it is only read to learn word "
+                f"vectors. Set data.vectors.train to word2vec, or remove data.unlabelled."
             )
         if value is None or name is None or not value.unlabelled:
             return value

@@ -2,10 +2,51 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import TypeAlias, Union
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, Union
+
+from pydantic import BeforeValidator
+
+from celltune.printable import QUOTED_CHARACTERS, printable, quoted
 
 JSON: TypeAlias = Union[bool, int, float, str, list["JSON"], dict[str, "JSON"], None]  # noqa: UP007
 
 Progress = Callable[[str, int, int | None], None]
 """Called as `progress(stage, done, total)`; `total` is None if it is unknown."""
+
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_MAX_PATH = 4096
+
+
+def shown(value: object) -> str:
+    """Return an invalid value for a message: a text in quotes, everything shortened."""
+    return quoted(value) if isinstance(value, str) else printable(value, QUOTED_CHARACTERS)
+
+
+def check_local_path(value: Any) -> Any:
+    """Check the path of a file that a user names. Values other than texts are returned unchanged.
+
+    Raises:
+        ValueError: the text cannot be the path of a local file, or its user is unknown.
+    """
+    if not isinstance(value, str):
+        return value
+    # The rest of a URI is omitted, because it can contain a password.
+    if scheme := _URI.match(value):
+        raise ValueError(
+            f"is a URI ({scheme[1]}://...). It must be the path of a local file or folder: "
+            "download it, or mount its storage."
+        )
+    if not value or "\0" in value or len(value) > _MAX_PATH:
+        raise ValueError(f"is {quoted(value)}. It must be the path of a file or folder.")
+    try:
+        Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"is {quoted(value)}, but there is no such user. Write a path.") from error
+    return value
+
+
+LocalPath = Annotated[Path, BeforeValidator(check_local_path)]
+"""The path of a local file or folder; `~` is the home folder."""

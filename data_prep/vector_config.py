@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from celltune.data_prep.types import LocalPath, shown
 
 TORCHTEXT_NAMES = (
     "fasttext.en.300d",
@@ -36,7 +37,7 @@ class VectorsConfig(BaseModel):
     name: str | None = None
     """A name of torchtext, such as glove.6B.100d; the vectors are downloaded once."""
 
-    path: Path | None = None
+    path: LocalPath | None = None
     """A file of vectors: GloVe or word2vec text, plain or gzipped; word2vec binary (.bin or
     .bin.gz); or a .zip that contains a text file. Relative to the working directory."""
 
@@ -81,8 +82,8 @@ class VectorsConfig(BaseModel):
     def _check_name(cls, value: str | None) -> str | None:
         if value is not None and value not in TORCHTEXT_NAMES:
             raise ValueError(
-                f"data.vectors.name is {value!r}. Allowed are {', '.join(TORCHTEXT_NAMES)}. For a "
-                f"file, set data.vectors.path."
+                f"data.vectors.name is {shown(value)}. Allowed are "
+                f"{', '.join(TORCHTEXT_NAMES)}. For a file, set data.vectors.path."
             )
         return value
 

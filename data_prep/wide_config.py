@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from celltune.data_prep.types import shown
+
 Penalty = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -53,7 +55,7 @@ class WideConfig(BaseModel):
     def _check_penalties(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not value or len(set(value)) < len(value):
             raise ValueError(
-                f"data.wide.penalties is {list(value)}. It has to contain at least one number, and "
-                f"no number twice, such as [3, 10, 30, 100, 300]."
+                f"data.wide.penalties is {shown(list(value))}. It has to contain at least "
+                f"one number, and no number twice, such as [3, 10, 30, 100, 300]."
             )
         return value

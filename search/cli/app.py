@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from datetime import datetime
 
 import typer
@@ -146,6 +147,9 @@ def main() -> None:
         say(f"celltune: {first}", *others, error=True)
         sys.exit(BAD_INPUT if isinstance(error, InputError) else 1)
     except OSError as error:
-        subject = error.filename or "A file"
-        say(f"celltune: {subject} cannot be read or written: {error.strerror}.", error=True)
+        subject = error.filename or "The output or a file"
+        reason = error.strerror or type(error).__name__
+        # The stream for errors may be what cannot be written.
+        with suppress(OSError):
+            say(f"celltune: {subject} cannot be read or written: {reason}.", error=True)
         sys.exit(1)

@@ -39,6 +39,7 @@ from celltune.search.results.searches import read_searches
 from celltune.search.results.tables import TextTable
 from celltune.search.storage.locate import find_experiment
 from celltune.search.types import Metric
+from celltune.search.uris import without_secrets
 from celltune.search.wording import counted
 
 
@@ -232,7 +233,7 @@ def export_study(
     )
     say(
         f"Copied {counted(len(state.trials), 'trial')} to the study '{study_name or name}'. "
-        f"View them with: optuna-dashboard {shlex.quote(study_storage)}"
+        f"View them with: optuna-dashboard {shlex.quote(without_secrets(study_storage))}"
     )
 
 

@@ -13,8 +13,10 @@ from celltune.data_prep.cache import ray_store
 from celltune.search.cluster.ray_internals import (
     autoscaler_node_groups,
     isolated_job_config,
+    sigterm_handler_kept,
     worker_environment,
 )
+from celltune.search.config.problems import shown
 from celltune.search.config.schema import Resources
 from celltune.search.errors import ResourceError
 from celltune.search.wording import counted, listed
@@ -46,7 +48,7 @@ def connected(address: str | None = None) -> Iterator[None]:
         return
     _check_reachable(address)
     try:
-        with worker_environment():
+        with worker_environment(), sigterm_handler_kept():
             ray.init(
                 address=address or "local",
                 namespace=ray_store.NAMESPACE,
@@ -71,14 +73,19 @@ def _check_reachable(address: str | None) -> None:
     # Ray itself retries for minutes and then ends the process.
     if address is None or address in ("auto", "local"):
         return
+    if "@" in address:
+        raise ResourceError(
+            "`address` contains a user name or password, which Ray does not use. Set it to 'auto' "
+            "or host:port."
+        )
     if address.startswith("ray://"):
         raise ResourceError(
-            f"`address` is '{address}', but a search cannot run over Ray Client. Start celltune "
-            "on a node of the cluster, and set `address` to 'auto' or to host:port."
+            f"`address` is {shown(address)}, but a search cannot run over Ray Client. Start "
+            "celltune on a node of the cluster, and set `address` to 'auto' or to host:port."
         )
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise ResourceError(f"`address` is '{address}'. Set it to 'auto' or host:port.")
+        raise ResourceError(f"`address` is {shown(address)}. Set it to 'auto' or host:port.")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
@@ -92,10 +99,10 @@ def _unreachable(address: str | None, error: Exception) -> ResourceError:
             "memory and disk space, or set `address` to the address of a running cluster."
         )
     return ResourceError(
-        f"Cannot connect to the Ray cluster at '{address}': {str(error).rstrip('.')}. Check that "
-        "'ray status' works there, that this machine is a node of the cluster, and, if the cluster "
-        "requires a token, that RAY_AUTH_MODE=token is set. Without `address` a local cluster is "
-        "started."
+        f"Cannot connect to the Ray cluster at {shown(address)}: {str(error).rstrip('.')}. Check "
+        "that 'ray status' works there, that this machine is a node of the cluster, and, if the "
+        "cluster requires a token, that RAY_AUTH_MODE=token is set. Without `address` a local "
+        "cluster is started."
     )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -45,6 +47,23 @@ def set_import_environment() -> None:
     """Set the variables that Ray reads when it is imported, unless they are set already."""
     for name, value in READ_AT_IMPORT.items():
         os.environ.setdefault(name, value)
+
+
+@contextmanager
+def sigterm_handler_kept() -> Iterator[None]:
+    """Restore the handler of SIGTERM, which `ray.init` replaces by one that raises SystemExit.
+
+    Raised in a finalizer or in a function of a fork, that error would be lost, and the process
+    would go on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

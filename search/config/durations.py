@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from celltune.data_prep.types import shown
+
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_TOO_LONG = 1e300
 _FORM = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 
 
@@ -26,13 +28,14 @@ def parse_duration(value: Any) -> Any:
         match = _FORM.fullmatch(value.strip().lower())
         if match is None:
             raise ValueError(
-                f"is '{value}'. It must be a number of seconds, or a number with the unit s, m, h "
-                "or d, such as 90s."
+                f"is {shown(value)}. It must be a number of seconds, or a number with the unit "
+                "s, m, h or d, such as 90s."
             )
         value = float(match[1]) * _SECONDS[match[2] or "s"]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not 0 < value < math.inf:
-            raise ValueError(f"is {value:g} s. It must be above 0 seconds and finite.")
+        # A larger integer has no representation as a float.
+        if not 0 < value < _TOO_LONG:
+            raise ValueError(f"is {shown(value)} s. It must be above 0 seconds and finite.")
         return float(value)
     return value
 

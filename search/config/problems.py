@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from celltune.printable import QUOTED_CHARACTERS, printable, quoted
+from celltune.search.uris import without_secrets
 
 _CLAUSES = {
     "greater_than_equal": "at least {ge:g}",
@@ -48,7 +49,6 @@ _CLAUSES = {
 """Requirement on the value, by the type of the pydantic error; braces are fields of its context."""
 
 _VALUE_ERROR = "Value error, "
-_URI = re.compile(r"([A-Za-z0-9+.-]{0,20})://[^\s'\"]+")
 _LONGEST = 1000
 """Largest length of the text of a problem, which lists allowed values."""
 _VERBS = ("is", "must", "has", "contains", "cannot", "needs")
@@ -87,7 +87,7 @@ def with_subject(path: str, text: str) -> str:
 def shown(value: Any) -> str:
     """Return a value as in YAML, shortened, but a mapping only as such, because it can be long.
 
-    Of a URI only the scheme is shown, because the rest may contain a password.
+    Of a URI with a password only the scheme is shown.
     """
     if value is None:
         return "null"
@@ -96,8 +96,8 @@ def shown(value: Any) -> str:
     if isinstance(value, (Mapping, BaseModel)):
         return "a mapping"
     if isinstance(value, str):
-        return quoted(_URI.sub(r"\1://...", value[:_LONGEST]))
-    return printable(_URI.sub(r"\1://...", printable(value, _LONGEST)), QUOTED_CHARACTERS)
+        return quoted(without_secrets(value))
+    return printable(without_secrets(printable(value, _LONGEST)), QUOTED_CHARACTERS)
 
 
 def shown_path(location: Sequence[object]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +14,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from celltune.data_prep.config import DataConfig
+from celltune.data_prep.types import check_local_path
 from celltune.search.config.durations import Duration
 from celltune.search.config.problems import shown
 from celltune.search.config.published import Published
@@ -127,19 +126,7 @@ class Tracking(BaseModel):
         # Without this, pydantic reports one error for each member of the union.
         if not isinstance(value, (bool, str)):
             raise ValueError(f"is {shown(value)}. It must be true, false, or a folder.")  # noqa: TRY004
-        return value
-
-    @field_validator("mlflow")
-    @classmethod
-    def _check_no_password(cls, uri: str | None) -> str | None:
-        if uri is not None and re.match(r"https?://[^/]*@", uri):
-            raise PydanticCustomError(
-                "password",
-                "must not contain a user name or password, because the config is stored in the "
-                "experiment's folder. Set $MLFLOW_TRACKING_USERNAME and $MLFLOW_TRACKING_PASSWORD "
-                "instead.",
-            )
-        return uri
+        return check_local_path(value)
 
     def anchored(self) -> Tracking:
         """Return a copy with an absolute TensorBoard folder, valid in any working directory."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError, ValidationInfo
@@ -26,6 +27,8 @@ from celltune.search.types import ParameterValue, is_wide_only
 from celltune.spelling import closest_match
 
 _RANGE_KEYS = ("low", "high", "log", "step")
+_MAX_PROBLEMS = 100
+"""Number of problems after which the rest is not checked; each takes time."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ def parse_space(raw: Any) -> Space:
     searched: dict[str, Dimension] = {}
     problems: list[_Problem] = []
     for name, value in raw.items():
-        own = list(_problems(name, value))
+        if len(problems) >= _MAX_PROBLEMS:
+            break
+        own = list(islice(_problems(name, value), _MAX_PROBLEMS))
         problems += [_Problem(p.text, (str(name), *p.location)) for p in own]
         if own:
             continue
@@ -63,7 +68,8 @@ def parse_space(raw: Any) -> Space:
             searched[name] = Choice(tuple(value))
         else:
             fixed[name] = value[0] if isinstance(value, (list, tuple)) else value
-    problems += _problems_of_whole(raw, fixed)
+    if len(problems) < _MAX_PROBLEMS:
+        problems += _problems_of_whole(raw, fixed)
     if problems:
         raise _validation_error(problems)
     return Space(fixed, searched)
@@ -102,18 +108,21 @@ def parse_first_trials(raw: Any, info: ValidationInfo) -> tuple[dict[str, Parame
         )
     space = info.data.get("space")
     problems: list[_Problem] = []
+    has_wide_only = False
     for index, entry in enumerate(raw):
-        own = list(_entry_problems(entry)) or list(_combination_problems(entry, space))
-        if not own and is_wide_only(entry) and any(is_wide_only(e) for e in _mappings(raw[:index])):
-            own.append(_Problem("is an earlier one again: {wide: only} is one model. Remove it."))
+        if len(problems) >= _MAX_PROBLEMS:
+            break
+        own = list(islice(_entry_problems(entry), _MAX_PROBLEMS))
+        own = own or list(_combination_problems(entry, space))
+        if not own and is_wide_only(entry):
+            if has_wide_only:
+                again = "is an earlier one again: {wide: only} is one model. Remove it."
+                own.append(_Problem(again))
+            has_wide_only = True
         problems += [_Problem(p.text, (str(index), *p.location)) for p in own]
     if problems:
         raise _validation_error(problems)
     return tuple({name: _typed(name, value) for name, value in e.items()} for e in raw)
-
-
-def _mappings(entries: Sequence[Any]) -> list[Mapping[str, Any]]:
-    return [entry for entry in entries if isinstance(entry, Mapping)]
 
 
 def _typed(name: str, value: ParameterValue) -> ParameterValue:

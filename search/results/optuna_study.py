@@ -6,7 +6,6 @@ value, pruned trials are PRUNED, failed trials are FAIL and unfinished trials ar
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable
 from datetime import datetime
@@ -21,6 +20,7 @@ from celltune.search.errors import OptionError
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.results.ranking import pruned_by, training_seconds, why_stopped
 from celltune.search.tuning.study_mirror import StudyMirror
+from celltune.search.uris import without_secrets
 
 
 def mirror_study(config: SearchConfig, state: ExperimentState) -> optuna.Study:
@@ -63,13 +63,13 @@ def copy_to_storage(
         )
     except optuna.exceptions.DuplicatedStudyError as error:
         raise OptionError(
-            f"The storage {_without_password(study_storage)} already contains a study "
+            f"The storage {without_secrets(study_storage)} already contains a study "
             f"'{study_name}', which was not changed. Set another `study_name` or `study_storage`."
         ) from error
     except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = without_secrets(str(error).splitlines()[0].rstrip("."))
         raise OptionError(
-            f"The Optuna storage '{_without_password(study_storage)}' cannot be used: {reason}. "
+            f"The Optuna storage '{without_secrets(study_storage)}' cannot be used: {reason}. "
             "Set `study_storage` to a URL that Optuna supports, such as sqlite:///study.db, in an "
             "existing folder."
         ) from error
@@ -82,11 +82,6 @@ def copy_to_storage(
         optuna.delete_study(study_name=study_name, storage=study._storage)
         raise
     return study
-
-
-def _without_password(storage: str) -> str:
-    """Return the URL of a storage with its password replaced by dots."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:...@", storage)
 
 
 def _add_attributes(study: optuna.Study, config: SearchConfig, state: ExperimentState) -> None:

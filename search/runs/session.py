@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from celltune.search.config.given import check_given
 from celltune.search.config.gpu_shares import check_gpu_share
 from celltune.search.config.loading import anchored, parse_config, resolve
 from celltune.search.config.rules import check_schedule, check_vector_size
@@ -23,6 +24,7 @@ from celltune.search.storage.base import Experiment, Storage
 from celltune.search.tracking.trackers import check_installed
 from celltune.search.tuning.packing import check_sampler
 from celltune.search.types import ParameterValue
+from celltune.search.uris import without_secrets
 
 if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData
@@ -53,6 +55,7 @@ def resolve_for_run(
             the sampler cannot propose the packed trials that the config requests.
     """
     resolved = resolve(config, overrides, name)
+    check_given(resolved)
     # Not part of the config's models, so that experiments of earlier releases stay readable.
     vectors = resolved.data.vectors
     try:
@@ -77,6 +80,7 @@ def config_for_run(experiment: Experiment, overrides: Sequence[str]) -> SearchCo
         return config
     plain = config.model_dump(mode="json")
     changed = parse_config(plain, origin=f"'{experiment.name}'", overrides=overrides)
+    check_given(changed, [override.partition("=")[0].strip() for override in overrides])
     return _checked(anchored(changed))
 
 
@@ -132,8 +136,11 @@ def connected_cluster(
 
     if address is None:
         check_own_torch(resources)
+    # An invalid address, which may contain a password, is rejected next.
     view.stage(
-        f"Connecting to the Ray cluster at {address}" if address else "Starting a local Ray cluster"
+        f"Connecting to the Ray cluster at {without_secrets(address).rpartition('@')[2]}"
+        if address
+        else "Starting a local Ray cluster"
     )
     with connected(address):
         slots = trial_slots(resources, trials_per_worker)

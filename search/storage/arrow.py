@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from celltune.search.errors import ExperimentError
 from celltune.search.storage.object_path import ObjectPath
 from celltune.search.storage.object_store import ObjectStorage
+from celltune.search.uris import secret_in, without_secrets
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -60,13 +61,13 @@ class ArrowPath(ObjectPath):
         Raises:
             ExperimentError: pyarrow rejects the URI, or it contains a password.
         """
-        parts = urlsplit(uri)
-        if parts.password is not None:
+        if secret := secret_in(uri):
             raise ExperimentError(
-                f"The storage {parts.scheme}://...@{parts.hostname} contains a password, which "
-                "would appear in logs. Set $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY instead."
+                f"The storage {without_secrets(uri)} contains {secret}, which would appear in "
+                "logs. Set $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY instead."
             )
-        path = cls(uri.partition("?")[0].rstrip("/"), parts.query)
+        address, _, query = uri.partition("?")
+        path = cls(address.rstrip("/"), query)
         try:
             with _os_errors(path):
                 _connect(path.address, path.query)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from celltune.search.config.given import check_given
 from celltune.search.config.loading import first_problem
+from celltune.search.config.problems import shown
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import BudgetChanged, EpochReported, Event
@@ -23,7 +25,7 @@ from celltune.search.tuning.stopping import stagnates
 from celltune.search.types import is_wide_only
 from celltune.search.wording import counted
 
-_TRIALS = re.compile(r"(\+?)(\d+)")
+_TRIALS = re.compile(r"(\+?)([0-9]{1,15})")
 _NONE = ("none", "null")
 
 
@@ -71,6 +73,7 @@ def config_after(config: SearchConfig, state: ExperimentState, changes: Changes)
         new = SearchConfig.model_validate({**plain, "budget": budget})
     except ValidationError as error:
         raise ConfigError(f"The budget cannot be changed: {first_problem(error)}") from error
+    check_given(new, ["budget"])
     _check_growth(config, new, state)
     return new
 
@@ -81,7 +84,7 @@ def _total_trials(requested: int | str | None, current: int) -> int | None:
     match = _TRIALS.fullmatch(requested.strip())
     if match is None:
         raise ConfigError(
-            f"`trials` is '{requested}'. Give a number of trials (100) or an increment (+20)."
+            f"`trials` is {shown(requested)}. Give a number of trials (100) or an increment (+20)."
         )
     return int(match[2]) + (current if match[1] else 0)
 
@@ -95,7 +98,7 @@ def _parse_number(value: float | str | None, name: str, kind: type) -> float | i
         number: float | int = kind(value)
     except ValueError as error:
         allowed = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"`{name}` is '{value}'. Give {allowed} or none.") from error
+        raise ConfigError(f"`{name}` is {shown(value)}. Give {allowed} or none.") from error
     return number
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celltune.search.config.yaml_text import MAX_NODES, YamlError, dump_yaml, parse_yaml
+from celltune.search.config.yaml_text import YamlError, dump_yaml, parse_yaml
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(9 * ['*' + previous])}]\n"
@@ -32,7 +32,6 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("? [1]\n: 2", "line 1, column 3: a key is a list or a mapping. Write text."),
         ("[" * 3000, "line 1, column 51: there are more than 50 levels of nesting."),
         ("- " * 100 + "x", "line 1, column 101: there are more than 50 levels of nesting."),
-        ("[" + "1," * MAX_NODES + "1]", "there are more than 50,000 values"),
         ("a: " + 5000 * "9", "line 1, column 4: the number is longer than 100 characters."),
         ("a\nb\x00", "line 2, column 2: the character \\x00 is not allowed. Remove it."),
         ('a: "\\0"', "line 1, column 4: the character \\x00 is not allowed. Remove it."),
@@ -92,13 +91,13 @@ SCALARS = st.one_of(
 
 
 @given(st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text("ab"), inner)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_what_is_written_can_be_read_back(value: object) -> None:
     assert parse_yaml(dump_yaml(value)) == value
 
 
 @given(st.text(st.sampled_from("a: -[]{}&*!|>'\"#%@`?,\n\t~<1.e0\x85\u2028é\x00"), max_size=60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_text_is_a_value_or_one_sentence(text: str) -> None:
     try:
         parse_yaml(text)

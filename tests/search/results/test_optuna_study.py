@@ -74,7 +74,7 @@ def test_existing_study_is_not_changed(storage: str, state: ExperimentState) -> 
     [
         ("study.db", "storage 'study.db' cannot be used: .*a URL that Optuna supports"),
         ("sqlite:////none/of/this.db", "cannot be used: .*unable to open database file"),
-        ("redis://me:secret@host", r"'redis://me:\.\.\.@host' cannot be used"),
+        ("redis://me:secret@host", r"'redis://\.\.\.' cannot be used"),
     ],
 )
 def test_unusable_storage_is_rejected(url: str, message: str) -> None:

@@ -279,7 +279,7 @@ def test_crash_between_the_uploads_of_a_checkpoint_leaves_the_old_one(
             r"s3, gs, .*, file\.$",
         ),
         ("s3://bucket/path?colour=red&region=eu", "cannot be opened: Unexpected query parameter"),
-        ("s3://key:secret@bucket/path", r"storage s3://...@bucket contains a password"),
+        ("s3://key:secret@bucket/path", r"storage s3://... contains a password"),
     ],
 )
 def test_invalid_uri_is_rejected(uri: str, message: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from celltune.search.config.given import check_given
 from celltune.search.config.schema import Tracking
 from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import (
@@ -319,6 +320,7 @@ def test_missing_package_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_password_in_config_is_rejected_and_not_shown() -> None:
+    config = make_config(tracking={"mlflow": "HTTPS://me:secret@host"})
     with pytest.raises(ConfigError, match=r"tracking.mlflow must not .*_PASSWORD") as raised:
-        make_config(tracking={"mlflow": "https://me:secret@host"})
+        check_given(config)
     assert "secret" not in str(raised.value)
