@@ -64,10 +64,11 @@ class TextConsole(Console):
         makes segments with control codes.
         """
         for segment in super().render(renderable, options):
-            if segment.control:
+            text, style, control = segment
+            if control or text == "\n" or text.isprintable():
                 yield segment
             else:
-                yield Segment(printable_lines(segment.text), segment.style)
+                yield Segment(printable_lines(text), style)
 
 
 def make_console() -> Console:

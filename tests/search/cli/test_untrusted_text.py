@@ -97,3 +97,19 @@ def test_a_terminal_receives_no_codes_of_data(arguments: tuple[str, ...], place:
     assert_safe_terminal(out)
     assert_safe_terminal(err)
     assert r"\x1b]8;;https://evil" in out + err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown", "code"),
+    [
+        (("leaderboard", "hostile", "-o", "x\udcff.csv"), r"Wrote x\udcff.csv", 0),
+        (("validate", "x\udcff.yaml"), r"x\udcff.yaml cannot be read", 2),
+        (("predict", "./x\udcff", "text"), r"x\udcff", 2),
+        (("predict", "small", "--file", "x\udcff.txt"), r"x\udcff.txt", 2),
+        (("graph", "./x\udcff", "-o", "x.png"), r"x\udcff", 2),
+    ],
+)
+def test_names_of_files_may_be_invalid_utf_8(
+    arguments: tuple[str, ...], shown: str, code: int, place: Place
+) -> None:
+    assert shown in place.text(*arguments, code=code)

@@ -252,7 +252,8 @@ def comparison(form: str) -> Callable[[Place], None]:
 
 def export(place: Place) -> None:
     allow_any_class(place.patch)
-    for options in ([], ["--baseline"]):
+    place.text("ensemble", "small", "--size", 2)
+    for options in ([], ["--baseline"], ["--ensemble"]):
         name = f"{'-'.join(options)}out`<b>\u202e"
         place.text("export", "small", "-o", name, *options)
         for file in ("README.md", "DATA-TERMS.md"):
