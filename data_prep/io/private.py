@@ -100,8 +100,8 @@ def _check_private(path: Path, status: os.stat_result) -> None:
     if status.st_uid != user:
         raise NotPrivateError(
             f"{path} belongs to the user with id {status.st_uid}, who could plant code in it, "
-            f"instead of the current user (id {user}). Delete it, or set CELLTUNE_CACHE to another "
-            "folder."
+            f"instead of the current user (id {user}). Delete it, or set CELLTUNE_CACHE or TMPDIR, "
+            "in which it is, to another folder."
         )
     if status.st_mode & _OTHERS_WRITE:
         raise NotPrivateError(

@@ -13,6 +13,8 @@ from celltune.data_prep.cache import ray_store
 from celltune.search.cluster.ray_internals import (
     autoscaler_node_groups,
     isolated_job_config,
+    private_temp_dir,
+    protect_token,
     sigterm_handler_kept,
     worker_environment,
 )
@@ -55,9 +57,10 @@ def connected(address: str | None = None) -> Iterator[None]:
                 job_config=isolated_job_config(),
                 logging_level=logging.ERROR,
                 log_to_driver=False,
-                **({} if address else {"include_dashboard": False}),
+                **({} if address else _local_options()),
             )
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            protect_token()
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise _unreachable(address, error) from error
     except BaseException:
         # After Ctrl-C, threads of a half-started Ray would crash the process at its exit.
@@ -67,6 +70,16 @@ def connected(address: str | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _local_options() -> dict[str, object]:
+    """Return the options of a cluster that is started here.
+
+    Raises:
+        OSError: the folder for its files is not private or cannot be created.
+    """
+    protect_token()
+    return {"include_dashboard": False, "_temp_dir": private_temp_dir()}
 
 
 def _check_reachable(address: str | None) -> None:

@@ -10,11 +10,15 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+from celltune.data_prep.io.private import private_folder
 from celltune.import_path import PYTHONPATH, written_entries
 
 READ_AT_IMPORT = {
@@ -105,6 +109,35 @@ def worker_environment() -> Iterator[None]:
     value = os.environ.get(PYTHONPATH)
     with _environment({} if value is None else {PYTHONPATH: written_entries(value)}):
         yield
+
+
+def private_temp_dir() -> str:
+    """Return the folder for the sockets and logs of a cluster that is started here.
+
+    Ray lets every user write to the folders that it creates, so that another user could put sockets
+    of their own in the place of a cluster's, through which workers receive code. Here they are
+    inside of a folder that only this user can enter.
+
+    Raises:
+        NotPrivateError: another user owns the folder or can write to it.
+        OSError: the folder cannot be created.
+    """
+    # As Ray does; elsewhere, the path of a socket in TMPDIR would be too long.
+    default = tempfile.gettempdir() if sys.platform == "linux" else "/tmp"  # noqa: S108 (a parent)
+    parent = Path(os.environ.get("RAY_TMPDIR") or default).absolute()
+    with private_folder(parent / f"ray-{os.geteuid()}") as folder:
+        return str(folder.path / "ray")
+
+
+def protect_token() -> None:
+    """Make Ray's authentication token, which permits to run code, unreadable for other users.
+
+    Ray creates the file for its first local cluster, without restricting its mode.
+    """
+    path = Path.home() / ".ray" / "auth_token"
+    with suppress(OSError):
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
 
 
 def isolated_job_config() -> Any:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +59,25 @@ def test_a_local_ray_that_cannot_start_is_reported(monkeypatch: pytest.MonkeyPat
         connected(),
     ):
         pass
+
+
+@pytest.mark.usefixtures("_not_connected")
+def test_the_files_of_a_local_ray_are_private(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folders: list[Path] = []
+    monkeypatch.setattr(ray, "init", lambda **options: folders.append(Path(options["_temp_dir"])))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with connected():
+        pass
+    assert folders[0].is_relative_to(tmp_path)
+    assert folders[0].parent.stat().st_mode & 0o777 == 0o700
+    folders[0].parent.chmod(0o777)
+    message = "Ray cannot start on this machine: .* has mode 0777: other users could have planted"
+    with pytest.raises(ResourceError, match=message), connected():
+        pass
+    assert len(folders) == 1
 
 
 @pytest.mark.usefixtures("_not_connected")

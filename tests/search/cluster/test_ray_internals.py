@@ -26,6 +26,7 @@ from celltune.search.cluster.ray_internals import (
     autoscaler_node_groups,
     discard_trial_data,
     isolated_job_config,
+    protect_token,
     tune_environment,
     worker_actor,
 )
@@ -127,6 +128,20 @@ def test_a_snapshot_omits_the_adapters() -> None:
     scheduler = Unpicklable()
     scheduler.callback = iter([1]).__next__
     assert type(pickle.loads(cloudpickle.dumps(scheduler))) is object  # noqa: S301 (our own)
+
+
+def test_the_token_of_local_clusters_is_private(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from ray._private.authentication import authentication_token_setup as setup
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    protect_token()
+    setup.generate_and_save_token()
+    token = tmp_path / ".ray" / "auth_token"
+    token.chmod(0o644)
+    protect_token()
+    assert token.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_job_claims_a_working_directory_of_its_own() -> None:
