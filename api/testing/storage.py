@@ -25,13 +25,19 @@ from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ExperimentError
 from celltune.search.ledger.events import EpochReported, Event, ExperimentCreated, TrialCreated
 from celltune.search.storage.base import Experiment, Storage
+from celltune.search.storage.launched import created_event
 from celltune.search.storage.locate import find_experiment, new_experiment
 
 CREATED = ExperimentCreated(at=1.0, fingerprint="f")
-TRIAL = TrialCreated(at=1.0, number=0, params={"cell": "gru"}, max_epochs=9)
+PARAMS: Any = {"cell": "gru", "hidden_size": 8, "learning_rate": 0.01}
+TRIAL = TrialCreated(at=1.0, number=0, params=PARAMS, max_epochs=9)
 EPOCHS: list[Event] = [
     EpochReported(
-        at=1.0, number=0, epoch=n, metrics={"valid_accuracy": 0.5}, checkpoint=f"epoch-{n}"
+        at=1.0,
+        number=0,
+        epoch=n,
+        metrics={"valid_accuracy": 0.5, "valid_loss": 0.6},
+        checkpoint=f"epoch-{n}",
     )
     for n in (1, 2, 3)
 ]
@@ -105,6 +111,20 @@ class StorageContract:
         assert found.state().created == CREATED
         snapshot = found.snapshot()
         assert (list(snapshot.events), snapshot.running) == ([CREATED], False)
+
+    def test_config_is_restored_from_the_ledger(self, storage: Storage) -> None:
+        config = experiment_config()
+        experiment = new_experiment("demo", storage)
+        experiment.create(config, created_event(config, at=1.0, fingerprint="f"))
+        content = experiment.config_file.read_text("utf-8").encode()
+        experiment.config_file.write_bytes(content.replace(b"valid_accuracy", b"valid_loss"))
+        with pytest.raises(ExperimentError, match="has metric 'valid_loss' instead of 'valid_acc"):
+            experiment.snapshot()
+        experiment.config_file.write_bytes(content[:-9] + b"\xff")
+        assert find_experiment("demo", storage).snapshot().config == config
+        with experiment.locked():
+            assert experiment.config(restore=True) == config
+        assert experiment.config_file.read_text("utf-8").encode() == content
 
     def test_used_name_is_rejected(self, storage: Storage, experiment: Experiment) -> None:
         with pytest.raises(ExperimentError, match=r"'demo' already exists in .*Resume it"):

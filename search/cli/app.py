@@ -33,8 +33,7 @@ from celltune.search.results.ranking import (
 )
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
-from celltune.search.runs.status import summarize
-from celltune.search.storage.base import Experiment
+from celltune.search.runs.status import ExperimentSummary, summarize
 from celltune.search.storage.locate import find_experiment, open_storage
 from celltune.search.wording import metric_text
 
@@ -64,15 +63,20 @@ def list_experiments(storage: Storage = None) -> None:
         Column(name, right=name in ("trials", "best"))
         for name in ("experiment", "state", "trials", "best", "last event")
     ]
-    rows = [(folder.name, *_summary(folder)) for folder in experiments]
+    rows: list[tuple[str, ...]] = []
+    problems: list[str] = []
+    for folder in experiments:
+        try:
+            rows.append((folder.name, *_summary(summarize(folder))))
+        except InputError as error:
+            rows.append((folder.name, "damaged", "", "", ""))
+            problems.append(f"{folder.name} is damaged: {' '.join(str(error).split())}")
     make_console().print(TextTable(columns, rows))
+    for problem in problems:
+        say(problem)
 
 
-def _summary(folder: Experiment) -> tuple[str, str, str, str]:
-    try:
-        summary = summarize(folder)
-    except InputError:
-        return ("unreadable", "", "", f"see: celltune status {arguments_for(folder)}")
+def _summary(summary: ExperimentSummary) -> tuple[str, str, str, str]:
     updated = datetime.fromtimestamp(summary.state.updated_at).astimezone()
     return (
         summary.status,

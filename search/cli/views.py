@@ -18,9 +18,8 @@ from rich.text import Text
 from celltune.printable import printable
 from celltune.search.baselines.comparison import standing
 from celltune.search.config.schema import SearchConfig
+from celltune.search.ledger.causes import CAUSES, WORKER_CAUSES
 from celltune.search.ledger.events import (
-    CAUSES,
-    WORKER_CAUSES,
     BaselineValidated,
     EpochReported,
     Event,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from celltune.data_prep.cache.ray_store import DataHandle
 from celltune.errors import CelltuneError
-from celltune.search.ledger.events import Cause
+from celltune.search.ledger.causes import Cause
 from celltune.search.tuning.trial import TrialTask
 from celltune.search.tuning.trial_group import TrialGroup
 from celltune.search.types import EpochReport

@@ -14,7 +14,7 @@ from celltune.search.cluster.assignments import Assignments
 from celltune.search.cluster.messages import WorkerFailure, WorkerReport, WorkerTask
 from celltune.search.cluster.ray_internals import OmittedFromSnapshots, worker_actor
 from celltune.search.cluster.watchdog import HangWatchdog
-from celltune.search.ledger.events import Cause
+from celltune.search.ledger.causes import Cause
 from celltune.search.tuning.controller import SearchController
 from celltune.search.tuning.packing import shape_of
 from celltune.search.tuning.trial import TrialTask

@@ -24,7 +24,7 @@ from celltune.search.cluster.messages import (
     WorkerTask,
 )
 from celltune.search.errors import StorageError
-from celltune.search.ledger.events import Cause
+from celltune.search.ledger.causes import Cause
 from celltune.search.tuning.pack import Pack
 from celltune.search.tuning.trial import TrialTask, run_trial
 from celltune.search.tuning.trial_group import SeparateTrials, TrialGroup

@@ -160,18 +160,23 @@ class Space:
                 params[name] = self.fixed[name]
         return params
 
-    def recorded(self, params: Mapping[str, ParameterValue]) -> dict[str, ParameterValue] | None:
+    def recorded(
+        self,
+        params: Mapping[str, ParameterValue],
+        given: Mapping[str, ParameterValue] | None = None,
+    ) -> dict[str, ParameterValue] | None:
         """Return the active hyperparameters of this space with the values of an earlier trial.
 
         Args:
             params: the hyperparameters of the trial. Those that this space does not search are
                 ignored.
+            given: see `suggest`.
 
         Returns:
             None if the value of a searched hyperparameter is missing or outside of the space.
         """
         try:
-            return self.suggest(_Recorded(params))
+            return self.suggest(_Recorded(params), given)
         except _OutsideError:
             return None
 

@@ -19,11 +19,12 @@ from celltune.errors import InputError
 from celltune.search.errors import OptionError
 from celltune.search.evaluation.checkpoints import remove_used_checkpoints
 from celltune.search.evaluation.published_models import PublishedModel, Training
-from celltune.search.ledger.events import ExperimentCreated, TrialCreated
+from celltune.search.ledger.events import TrialCreated
 from celltune.search.runs.session import check_same_data, connected_cluster, usable_gpus
 from celltune.search.runs.stop_requests import StopRequests, stop_signals
 from celltune.search.runs.view import SilentView, View
 from celltune.search.storage.base import Experiment
+from celltune.search.storage.launched import created_event
 from celltune.search.wording import listed, percent_text
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ class _ModelTrainer:
         data, test = _prepare_data(model, self._view)
         check_gpu_memory(self._gpus, config.resources, [params], data)
         if not experiment.is_complete():
-            created = ExperimentCreated(at=time.time(), fingerprint=data.fingerprint)
+            created = created_event(config, at=time.time(), fingerprint=data.fingerprint)
             experiment.create(config, created)
         stack.enter_context(experiment.locked())
         ledger = stack.enter_context(experiment.open_ledger())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.models.training.trainer import Trainer
 from celltune.models.training.wide_only import WideOnly
-from celltune.search.errors import StorageError
+from celltune.search.errors import ExperimentError, StorageError
 from celltune.search.evaluation.retraining import SCORING_BATCH
 from celltune.search.ledger.ensembles import EnsembleMember
 from celltune.search.metrics import Scores, combine_scores, score_split
@@ -43,18 +43,26 @@ def stored_members(experiment: Experiment, members: Sequence[EnsembleMember]) ->
         members: its members.
 
     Raises:
-        ExperimentError: the experiment of a member does not exist.
+        ExperimentError: the experiment of a member does not exist, or does not have this model.
     """
     found: list[StoredMember] = []
     for member in members:
         origin = experiment
         if member.experiment is not None:
             origin = find_experiment(member.experiment, experiment.storage)
-        epochs = origin.state().trials[member.number].epochs[: member.epoch]
+        snapshot = origin.snapshot(check_running=False)
+        try:
+            snapshot.state.check_member(member)
+        except ValueError as error:
+            raise ExperimentError(
+                f"The ensemble of '{experiment.name}' does not fit '{origin.name}': {error}. "
+                "Select the ensemble again."
+            ) from error
+        epochs = snapshot.state.trials[member.number].epochs[: member.epoch]
         found.append(
             StoredMember(
                 member,
-                trial_seed(origin.config().seed, member.number),
+                trial_seed(snapshot.config.seed, member.number),
                 origin.checkpoints(member.number),
                 sum(epoch.metrics.get("seconds", 0.0) for epoch in epochs),
             )

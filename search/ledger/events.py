@@ -6,7 +6,7 @@ never change the meaning of a field, so that they can read every older ledger.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from celltune.search.ledger.causes import Cause
 from celltune.search.ledger.ensembles import EnsembleMember, Gain, ValidScores, check_weights
 from celltune.search.ledger.fields import (
     Amount,
@@ -59,7 +60,7 @@ class ExperimentCreated(_Event):
     """The resolved config, with all defaults; None in ledgers of older releases."""
     config_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """SHA-256 of the config's file as it was written."""
-    valid_reviews: Count | None = None
+    valid_reviews: Positive | None = None
     """Number of documents in the valid split; None in ledgers of older releases."""
     majority_class: str | None = None
     """Most frequent class of the train split; None in ledgers of older releases."""
@@ -147,28 +148,6 @@ class TrialFailed(_Event):
     """Traceback; empty if there is none."""
 
 
-Cause = Literal["lost", "hung", "memory", "raised"]
-"""Why a trial lost its worker: the process died, reported no epoch in time, ran out of memory, or
-raised an error that a retry may avoid."""
-
-
-CAUSES: dict[Cause, str] = {
-    "lost": "its worker died",
-    "hung": "it hung",
-    "memory": "it ran out of memory",
-    "raised": "it raised an error",
-}
-"""Descriptions of the causes for a trial, for messages."""
-
-WORKER_CAUSES: dict[Cause, str] = {
-    "lost": "died",
-    "hung": "hung",
-    "memory": "ran out of memory",
-    "raised": "raised an error",
-}
-"""Descriptions of the causes for a worker, for messages."""
-
-
 class WorkerLost(_Event):
     """A trial lost its worker. It is unfinished and is retried from its newest checkpoint.
 
@@ -209,7 +188,7 @@ class PriorTrial(BaseModel):
     params: dict[str, ParameterValue]
     """Values of the hyperparameters that the new search samples."""
     status: Literal["completed", "pruned"]
-    values: dict[Positive, Finite]
+    values: Annotated[dict[Positive, Finite], Field(min_length=1)]
     """The new search's metric by epoch."""
 
 
@@ -253,8 +232,10 @@ class TestSplitRead(_Event):
     """Number of documents in the test split."""
 
 
-class _Evaluated(_Event):
+class Evaluated(_Event):
     """Scores of a newly trained model on the train and test splits."""
+
+    _needed: ClassVar[tuple[str, ...]] = ("test_accuracy", "seconds")
 
     on: TrainingSplits
     """Splits that the model was trained on."""
@@ -277,13 +258,18 @@ class _Evaluated(_Event):
     """Fingerprint of the test split."""
 
     @model_validator(mode="after")
-    def _check_scores(self) -> _Evaluated:
+    def _check(self) -> Evaluated:
         matrices = {"train": self.train_confusion, "test": self.test_confusion}
-        check_scores(self.classes, matrices, self.test_outcomes, self.metrics)
+        check_scores(self.classes, matrices, self.test_outcomes, self.metrics, self._needed)
         return self
 
+    @property
+    def documents(self) -> int:
+        """Number of documents in the test split."""
+        return sum(map(sum, self.test_confusion))
 
-class EvaluationReported(_Evaluated):
+
+class EvaluationReported(Evaluated):
     """A retraining was evaluated: a trial's hyperparameters, from scratch, with another seed."""
 
     event: Literal["evaluation_reported"] = "evaluation_reported"
@@ -304,7 +290,7 @@ class EvaluationFailed(_Event):
     """Description of the error in one sentence."""
 
 
-class BaselineReported(_Evaluated):
+class BaselineReported(Evaluated):
     """A baseline was trained and evaluated on the same splits."""
 
     event: Literal["baseline_reported"] = "baseline_reported"
@@ -362,8 +348,10 @@ class CheckpointsKept(_Event):
     """Names of the checkpoints by the number of their trial; empty: none are needed any more."""
 
 
-class EnsembleReported(_Evaluated):
+class EnsembleReported(Evaluated):
     """The ensemble was scored on the train and test splits, with the checkpoints of its members."""
+
+    _needed: ClassVar[tuple[str, ...]] = ("test_accuracy", "test_loss")
 
     event: Literal["ensemble_reported"] = "ensemble_reported"
     members: list[EnsembleMember]

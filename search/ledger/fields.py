@@ -11,7 +11,7 @@ import math
 import re
 from typing import Annotated, TypeAlias
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from celltune.printable import quoted
 from celltune.search.types import Finite
@@ -96,8 +96,17 @@ def _check_metrics(metrics: dict[str, float]) -> dict[str, float]:
     return metrics
 
 
-Time: TypeAlias = Annotated[float, Field(ge=0, le=LATEST, allow_inf_nan=False)]
-"""Seconds since 1970."""
+def _check_time(at: float, info: ValidationInfo) -> float:
+    if 0 <= at <= LATEST:
+        return at
+    if info.mode == "json":
+        raise ValueError(f"{quoted(at)} is not a time between 1970 and 3000")
+    # The driver's own clock is wrong. Nothing depends on it, so the search goes on.
+    return min(max(at, 0.0), LATEST)
+
+
+Time: TypeAlias = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_check_time)]
+"""Seconds since 1970. The time of a new event is moved to the calendar if it is outside."""
 Count: TypeAlias = Annotated[int, Field(ge=0, le=LARGEST)]
 """A number of things, or the number of one of them, counted from 0."""
 Positive: TypeAlias = Annotated[int, Field(ge=1, le=LARGEST)]

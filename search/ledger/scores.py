@@ -21,6 +21,7 @@ def check_scores(
     matrices: Mapping[str, Matrix],
     packed_outcomes: str,
     metrics: Mapping[str, float],
+    needed: Sequence[str],
 ) -> None:
     """Check the scores that an event contains.
 
@@ -30,6 +31,7 @@ def check_scores(
             may be empty.
         packed_outcomes: the outcomes of the test split (see `search.metrics.pack_outcomes`).
         metrics: the scores by name.
+        needed: the names of those that must be there, such as `test_accuracy`.
 
     Raises:
         ValueError: they contradict each other, or are none.
@@ -42,8 +44,8 @@ def check_scores(
     test = matrices["test"]
     documents = sum(map(sum, test))
     correct = sum(row[index] for index, row in enumerate(test))
-    if "test_accuracy" not in metrics:
-        raise ValueError("it has no test_accuracy")
+    if missing := [name for name in needed if name not in metrics]:
+        raise ValueError(f"it has no {missing[0]}")
     if abs(metrics["test_accuracy"] - correct / documents) > _TOLERANCE:
         raise ValueError(
             f"its test_accuracy is {metrics['test_accuracy']:g}, but {correct} of {documents} "

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from celltune.search.ledger.ensembles import EnsembleMember
 from celltune.search.ledger.events import (
     BaselineReported,
     BaselineValidated,
@@ -17,6 +18,7 @@ from celltune.search.ledger.events import (
     EnsembleReported,
     EnsembleSelected,
     EpochReported,
+    Evaluated,
     EvaluationFailed,
     EvaluationReported,
     Event,
@@ -138,9 +140,12 @@ class ExperimentState:
         elif isinstance(event, CheckpointsKept):
             self.kept_for[event.owner] = event
         elif isinstance(event, BaselineReported):
+            self._check_same_test(event)
             self.baselines.append(event)
         elif isinstance(event, (EvaluationReported, EvaluationFailed)):
             self._trial(event.number)
+            if isinstance(event, EvaluationReported):
+                self._check_same_test(event)
             self.evaluations.append(event)
         else:
             self._update_trial(event)
@@ -163,11 +168,8 @@ class ExperimentState:
     def _update_ensemble(self, event: EnsembleSelected | EnsembleReported) -> None:
         best = [event.best] if isinstance(event, EnsembleSelected) else []
         for member in [*event.members, *best]:
-            if member.experiment is None and member.epoch > self._trial(member.number).epochs_done:
-                raise ValueError(
-                    f"a member of the ensemble is epoch {member.epoch} of trial {member.number}, "
-                    f"which has {self.trials[member.number].epochs_done}"
-                )
+            if member.experiment is None:
+                self.check_member(member)
         if isinstance(event, EnsembleSelected):
             if self.ensemble is None or self.ensemble.members != event.members:
                 self.ensemble_scores = None
@@ -175,7 +177,37 @@ class ExperimentState:
         elif self.ensemble is None or self.ensemble.members != event.members:
             raise ValueError("the scores are not those of the ensemble that was selected last")
         else:
+            self._check_same_test(event)
             self.ensemble_scores = event
+
+    def _check_same_test(self, event: Evaluated) -> None:
+        """Check that a model was scored on the documents that all others were scored on."""
+        scored = [e for e in self.evaluations if isinstance(e, EvaluationReported)]
+        for other in [*scored[:1], *self.baselines[:1]]:
+            if (other.classes, other.documents) != (event.classes, event.documents):
+                raise ValueError(
+                    f"a model was scored on {event.documents} documents of {len(event.classes)} "
+                    f"classes, another one on {other.documents} of {len(other.classes)}"
+                )
+
+    def check_member(self, member: EnsembleMember) -> None:
+        """Check that a member of an ensemble is the model of a trial of this experiment.
+
+        Raises:
+            ValueError: it is not.
+        """
+        trial = self._trial(member.number)
+        if member.epoch > trial.epochs_done:
+            raise ValueError(
+                f"a member of the ensemble is epoch {member.epoch} of trial {member.number}, "
+                f"which has {trial.epochs_done}"
+            )
+        recorded = trial.epochs[member.epoch - 1].checkpoint
+        if member.checkpoint != recorded or member.params != trial.params:
+            raise ValueError(
+                f"a member of the ensemble has another checkpoint or other hyperparameters than "
+                f"epoch {member.epoch} of trial {member.number}"
+            )
 
     def members_of_ensembles(self, number: int) -> set[str]:
         """Return the checkpoints of a trial that ensembles need, of this or other experiments."""
@@ -218,6 +250,8 @@ class ExperimentState:
                 )
             trial.epochs.append(event)
         elif isinstance(event, TrialStopped):
+            if not trial.epochs:
+                raise ValueError(f"trial {event.number} is {event.reason} before its first epoch")
             trial.status = event.reason
         elif isinstance(event, WorkerLost):
             trial.losses += 1

@@ -13,7 +13,8 @@ from celltune.printable import printable
 from celltune.search.baselines.comparison import verdict_sentence
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import OptionError
-from celltune.search.ledger.events import WORKER_CAUSES, EpochReported
+from celltune.search.ledger.causes import WORKER_CAUSES
+from celltune.search.ledger.events import EpochReported
 from celltune.search.ledger.order import SortKey, Standing, sort_keys
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.objective import sign

@@ -30,6 +30,7 @@ from celltune.search.runs.session import (
 from celltune.search.runs.stop_requests import StopRequests, stop_signals
 from celltune.search.runs.view import SilentView, View
 from celltune.search.storage.base import Experiment, Storage
+from celltune.search.storage.launched import created_event
 from celltune.search.storage.locate import find_experiment, new_experiment, open_storage
 from celltune.search.storage.snapshot import with_budget
 from celltune.search.tracking.trackers import track_search
@@ -133,7 +134,7 @@ def launch(
         data = _prepare(resolved, view)
         _check_vectors(resolved, data)
         _check_gpu_memory(resolved, gpus, data)
-        events: list[Event] = [_created_event(data, clock())]
+        events: list[Event] = [_created_event(resolved, data, clock())]
         if prior is not None:
             same_data = prior_fingerprint == data.fingerprint
             prior = prior.model_copy(update={"same_data": same_data})
@@ -243,10 +244,11 @@ def _check_vectors(config: SearchConfig, data: PreparedData) -> None:
         raise ConfigError(str(error)) from error
 
 
-def _created_event(data: PreparedData, at: float) -> ExperimentCreated:
+def _created_event(config: SearchConfig, data: PreparedData, at: float) -> ExperimentCreated:
     label, accuracy = data.majority()
     wide = cast("Mapping[str, float]", data.info.get("wide") or {})
-    return ExperimentCreated(
+    return created_event(
+        config,
         at=at,
         fingerprint=data.fingerprint,
         valid_reviews=len(data.valid),

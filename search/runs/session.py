@@ -73,7 +73,7 @@ def config_for_run(experiment: Experiment, overrides: Sequence[str]) -> SearchCo
     Raises:
         ConfigError: an override is invalid, or sets a key that a later run cannot change.
     """
-    config = experiment.config()
+    config = experiment.config(restore=True)
     for override in overrides:
         _check_changeable(override.partition("=")[0].strip())
     if not overrides:

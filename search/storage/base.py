@@ -31,7 +31,9 @@ from celltune.search.ledger.fields import NAME
 from celltune.search.ledger.ledger import Ledger, LedgerLines
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.checkpoints import Checkpoints
-from celltune.search.storage.snapshot import Snapshot, replay, with_budget
+from celltune.search.storage.consistency import check_state
+from celltune.search.storage.launched import ConfigFile, launched_config
+from celltune.search.storage.snapshot import Snapshot, first_event, replay, with_budget
 
 CONFIG = "experiment.yaml"
 """File name of an experiment's config."""
@@ -165,7 +167,7 @@ class Experiment(ABC):
 
     @abstractmethod
     def is_complete(self) -> bool:
-        """Return whether the experiment has a config and a ledger."""
+        """Return whether there is an experiment, even if a part of it was lost."""
 
     @abstractmethod
     def create(self, config: SearchConfig, *events: Event) -> None:
@@ -175,12 +177,10 @@ class Experiment(ABC):
             ExperimentError: the name is in use, or the storage cannot be written.
         """
 
+    @property
     @abstractmethod
-    def config(self) -> SearchConfig:
-        """Return the config that the experiment was launched with.
-
-        Its budget may no longer be in force; see `snapshot`.
-        """
+    def config_file(self) -> ConfigFile:
+        """The file with the config, `CONFIG`."""
 
     @abstractmethod
     def events(self) -> list[Event]:
@@ -266,13 +266,28 @@ class Experiment(ABC):
         with suppress(OSError):
             self.stop_marker.unlink()
 
+    def config(self, *, restore: bool = False) -> SearchConfig:
+        """Return the config that the experiment was launched with.
+
+        Its budget may no longer be in force; see `snapshot`.
+
+        Args:
+            restore: whether to write a missing or damaged config file again. The caller holds the
+                lock.
+
+        Raises:
+            InputError: the ledger is damaged, or the config was edited after the launch.
+        """
+        created = first_event(self.events(), self.location)
+        return launched_config(self.config_file, created, self.name, restore=restore)
+
     def state(self) -> ExperimentState:
         """Return the state at the end of the ledger; also works while a search appends to it.
 
         Raises:
-            LedgerError: the ledger cannot be read, or is damaged.
+            InputError: see `snapshot`.
         """
-        return replay(self.events(), self.location)
+        return self.snapshot(check_running=False).state
 
     def snapshot(self, *, check_running: bool = True) -> Snapshot:
         """Read the experiment as it is now; also works while a search runs.
@@ -282,14 +297,18 @@ class Experiment(ABC):
                 another machine was killed.
 
         Raises:
-            LedgerError: the ledger cannot be read, or is damaged.
+            LedgerError: the ledger cannot be read, is damaged, or contradicts its config.
+            ExperimentError: the config was edited after the launch.
+            ConfigError: the config is invalid, and the ledger has no copy.
         """
         # The check comes first. A search that ends in between is reported as running; in the
         # reverse order, a running one could be reported as killed.
         running = check_running and self.is_locked()
         events = self.events()
         state = replay(events, self.location)
-        return Snapshot(self.name, with_budget(self.config(), state), events, state, running)
+        config = launched_config(self.config_file, first_event(events, self.location), self.name)
+        check_state(config, state, self.location)
+        return Snapshot(self.name, with_budget(config, state), events, state, running)
 
     def locked_error(self, owner: str) -> ExperimentError:
         """Return the error for a second driver; `owner` describes the first."""

@@ -30,7 +30,7 @@ from pathlib import Path
 from celltune.data_prep.io.enclosed import EnclosedPath
 from celltune.data_prep.io.files import make_folder_durably, sync_folder, write_durably
 from celltune.printable import printable
-from celltune.search.config.loading import dump_config, load_config
+from celltune.search.config.loading import dump_config
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ExperimentError
 from celltune.search.ledger import ledger
@@ -84,12 +84,12 @@ class LocalStorage(Storage):
         return LocalExperiment(self.folder / name)
 
     def candidates(self) -> list[str]:
-        """Return the names of the subfolders with a config."""
+        """Return the names of the subfolders with a config or a ledger."""
         self.check_is_folder()
         if not self.folder.exists():
             return []
-        # Also a broken link counts as a config: its experiment is shown as unreadable.
-        return [path.name for path in self.folder.iterdir() if os.path.lexists(path / CONFIG)]
+        # Also a broken link counts: its experiment is shown as damaged.
+        return [path.name for path in self.folder.iterdir() if _has_part(path)]
 
     def check_is_folder(self) -> None:
         """Check that the path is not that of a file.
@@ -139,12 +139,13 @@ class LocalExperiment(Experiment):
             return os.path.lexists(self.path)
 
     def is_complete(self) -> bool:
-        """Return whether the experiment has a config and a ledger, damaged or not."""
-        return all(os.path.lexists(self.path / name) for name in (CONFIG, LEDGER))
+        """Return whether the experiment has a config or a ledger, damaged or not."""
+        return _has_part(self.path)
 
-    def config(self) -> SearchConfig:
-        """Return the config that the experiment was launched with."""
-        return load_config(self._folder / CONFIG)
+    @property
+    def config_file(self) -> EnclosedPath:
+        """The file with the config."""
+        return self._folder / CONFIG
 
     def events(self) -> list[Event]:
         """Return all events of the ledger."""
@@ -276,3 +277,11 @@ def _flock(handle: int) -> None:
         except BlockingIOError:
             time.sleep(0.02)
     return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _has_part(path: Path) -> bool:
+    """Return whether a folder has a part of an experiment that is never missing in an intact one.
+
+    The config of an experiment can be restored from its ledger.
+    """
+    return any(os.path.lexists(path / name) for name in (CONFIG, LEDGER))

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from celltune.search.config.loading import dump_config, load_config
+from celltune.search.config.loading import dump_config
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ExperimentError
 from celltune.search.ledger.events import Event
@@ -75,13 +75,13 @@ class ObjectStoreExperiment(Experiment):
             return bool((self._prefix / "ledger").names())
 
     def is_complete(self) -> bool:
-        """Return whether the experiment has a config and a ledger."""
-        with read_errors(self.storage):
-            return (self._prefix / CONFIG).is_file() and self.exists()
+        """Return whether the experiment has a ledger."""
+        return self.exists()
 
-    def config(self) -> SearchConfig:
-        """Return the config that the experiment was launched with."""
-        return load_config(self._prefix / CONFIG)
+    @property
+    def config_file(self) -> ObjectPath:
+        """The object with the config."""
+        return self._prefix / CONFIG
 
     def events(self) -> list[Event]:
         """Return all events of the ledger."""

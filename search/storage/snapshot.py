@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import LedgerError
-from celltune.search.ledger.events import Event
+from celltune.search.ledger.events import Event, ExperimentCreated
 from celltune.search.ledger.state import ExperimentState
 
 
@@ -34,6 +34,24 @@ def with_budget(config: SearchConfig, state: ExperimentState) -> SearchConfig:
     return config.model_copy(update={"budget": config.budget.model_copy(update=changes)})
 
 
+def first_event(events: Sequence[Event], location: str) -> ExperimentCreated:
+    """Return the event that created an experiment.
+
+    Args:
+        events: all events of its ledger.
+        location: the ledger's address, for messages.
+
+    Raises:
+        LedgerError: there is none.
+    """
+    if not events or not isinstance(events[0], ExperimentCreated):
+        raise LedgerError(
+            f"The ledger of {location} is empty, but even a new experiment has a first event. "
+            "Restore the ledger from a copy, or remove the experiment."
+        )
+    return events[0]
+
+
 def replay(events: Sequence[Event], location: str) -> ExperimentState:
     """Return the state after all events.
 
@@ -42,8 +60,9 @@ def replay(events: Sequence[Event], location: str) -> ExperimentState:
         location: the ledger's address, for messages.
 
     Raises:
-        LedgerError: an event contradicts the events before it.
+        LedgerError: there is no event, or one contradicts the events before it.
     """
+    first_event(events, location)
     state = ExperimentState()
     for index, event in enumerate(events):
         try:

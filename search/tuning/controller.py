@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from celltune.search.config.schema import SearchConfig
+from celltune.search.ledger.causes import CAUSES, Cause
 from celltune.search.ledger.events import (
-    CAUSES,
     BaselineValidated,
     BudgetChanged,
-    Cause,
     EndReason,
     EpochReported,
     Event,

@@ -46,7 +46,7 @@ def scored(*members: EnsembleMember) -> EnsembleReported:
         at=0.0,
         members=list(members),
         on="train",
-        metrics={"test_accuracy": 0.8},
+        metrics={"test_accuracy": 0.8, "test_loss": 0.5},
         classes=["a", "b"],
         train_confusion=[],
         test_confusion=[[4, 1], [1, 4]],

@@ -183,13 +183,14 @@ def test_list_shows_every_experiment_including_damaged_ones(
     (headless / CONFIG).write_bytes((experiment.path / CONFIG).read_bytes())
     code, out, _ = run(capsys, monkeypatch, "list")
     assert code == 0
-    broken, demo, without = (
-        line for line in out.splitlines() if "/12" in line or "unreadable" in line
-    )
-    assert "broken" in broken
-    assert "headless" in without
+    broken, demo, without, *reasons = out.splitlines()[2:]
+    assert broken.split() == ["broken", "damaged"]
+    assert without.split() == ["headless", "damaged"]
     assert "killed" in demo
     assert "/12" in demo
+    assert reasons[0].startswith(f"broken is damaged: The ledger {damaged / LEDGER} is damaged in")
+    assert reasons[1].startswith("headless is damaged: The ledger ")
+    assert reasons[1].endswith("cannot be read: No such file or directory.")
 
 
 @pytest.mark.usefixtures("storage")

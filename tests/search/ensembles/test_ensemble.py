@@ -8,6 +8,7 @@ import pytest
 
 from celltune import ensemble
 from celltune.models.config import ModelConfig
+from celltune.search.config.loading import dump_config, parse_config
 from celltune.search.errors import ExperimentError, LedgerError, OptionError, StorageError
 from celltune.search.ledger.events import (
     CheckpointsKept,
@@ -15,6 +16,7 @@ from celltune.search.ledger.events import (
     EpochReported,
     Event,
     ExperimentCreated,
+    TrialCreated,
 )
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.storage.checkpoints import LocalCheckpoints
@@ -48,6 +50,7 @@ def make_wide_only(experiment: LocalExperiment, number: int) -> None:
     created = next(e for e in events if e.event == "trial_created" and e.number == number)
     wide_only = created.model_copy(update={"params": {"wide": "only"}})
     rewrite_ledger(experiment, [wide_only if event is created else event for event in events])
+    allow_wide_only(experiment, number)
     checkpoints, name = best_checkpoint(experiment, number)
     tensors, meta = checkpoints.load(name)
     model = ModelConfig(wide="only").model_dump(mode="json")
@@ -87,6 +90,15 @@ def test_the_same_call_again_records_nothing(small: LocalExperiment) -> None:
     assert again.selected == first.selected.model_copy(update={"at": again.selected.at})
     assert ensemble("small", size=1).selected.members != first.selected.members
     assert len(small.events()) == len(events) + 1
+
+
+def allow_wide_only(experiment: LocalExperiment, number: int) -> None:
+    """Change the config so that a trial may be the wide part alone."""
+    created = [event for event in experiment.events() if isinstance(event, TrialCreated)]
+    plain = experiment.config().model_dump(mode="json")
+    plain["data"]["wide"] = True
+    plain["first_trials"] = [dict(event.params) for event in created[: number + 1]]
+    experiment.config_file.write_text(dump_config(parse_config(plain)), "utf-8")
 
 
 def test_only_the_best_trials_are_considered(small: LocalExperiment) -> None:

@@ -50,7 +50,9 @@ def start_training(model: PublishedModel) -> None:
     """Create the experiment of a model and its trial."""
     model.experiment.create(model.config, ExperimentCreated(at=0.0, fingerprint="f"))
     with model.experiment.open_ledger() as ledger:
-        ledger.append(TrialCreated(at=0.0, number=0, params={"cell": "gru"}, max_epochs=2))
+        ledger.append(
+            TrialCreated(at=0.0, number=0, params=dict(model.config.space.fixed), max_epochs=2)
+        )
 
 
 def record_epochs(model: PublishedModel, seconds: Sequence[float]) -> None:

@@ -121,8 +121,11 @@ def test_results_of_networks_alone_are_known() -> None:
 
 
 def test_an_ensemble_of_an_older_release_has_no_costs_without_its_wide_part() -> None:
-    event = reported(300).model_copy(update={"members": [member(params=ADD)]})
-    state = state_with(ADD, selected(member(params=ADD)), event)
+    state = state_with(ADD)
+    checkpoint = state.trials[0].epochs[0].checkpoint
+    one = member(params=ADD, checkpoint=checkpoint)
+    state.apply(selected(one).model_copy(update={"best": one}))
+    state.apply(reported(300).model_copy(update={"members": [one]}))
     (record,) = summaries(state, "valid_accuracy")
     assert (record["seconds"], record["milliseconds_per_review"]) == (None, None)
 

@@ -10,7 +10,7 @@ from celltune.search.ledger.state import ExperimentState
 from tests.search.ensemble_events import member, scored, selected
 
 TRIAL = [
-    TrialCreated(at=0.0, number=0, params={}, max_epochs=2),
+    TrialCreated(at=0.0, number=0, params={"cell": "gru"}, max_epochs=2),
     EpochReported(at=0.0, number=0, epoch=1, metrics={}, checkpoint="epoch-1"),
 ]
 
@@ -53,6 +53,8 @@ def test_scores_belong_to_the_ensemble_with_the_same_members() -> None:
     [
         (member(number=1), "trial 1 was never created"),
         (member(epoch=2), "epoch 2 of trial 0, which has 1"),
+        (member(checkpoint="epoch-7"), "has another checkpoint or other hyperparameters than"),
+        (member(params={"cell": "lstm"}), "other hyperparameters than epoch 1 of trial 0"),
     ],
 )
 def test_an_ensemble_of_unknown_models_is_rejected(one: EnsembleMember, message: str) -> None:

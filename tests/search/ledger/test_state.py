@@ -14,6 +14,9 @@ from celltune.search.ledger.events import (
 )
 from celltune.search.ledger.state import ExperimentState
 from tests.search.assertions import assert_all_ended
+from tests.search.ensemble_events import member, selected
+
+STOPPED = TrialStopped(at=0.0, number=0, reason="pruned")
 
 
 def created(number: int) -> TrialCreated:
@@ -71,9 +74,17 @@ def test_lower_loss_ranks_higher_and_ties_keep_their_order() -> None:
         ([created(0), epoch(0, 2, 0.5)], "trial 0 reports epoch 2 after 0"),
         ([created(0), epoch(0, 1, 0.5), epoch(0, 1, 0.5)], "reports epoch 1 after 1"),
         (
-            [created(0), TrialStopped(at=0.0, number=0, reason="pruned"), epoch(0, 1, 0.5)],
+            [
+                created(0),
+                epoch(0, 1, 0.5),
+                STOPPED,
+                epoch(0, 2, 0.5),
+            ],
             "trial 0 is already pruned",
         ),
+        ([created(0), epoch(0, 1, 0), epoch(0, 2, 0), epoch(0, 3, 0), epoch(0, 4, 0)], "4 of 3"),
+        ([created(0), STOPPED], "trial 0 is pruned before its first epoch"),
+        ([created(0), epoch(0, 1, 0.5), selected(member(2))], "trial 2 was never created"),
     ],
 )
 def test_contradictory_events_are_rejected(events: list[Event], message: str) -> None:

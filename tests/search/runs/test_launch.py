@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from celltune.search.runs.launch import _created_event
+from tests.search.simulated_search import make_config
 
 
 @pytest.mark.parametrize(("wide", "expected"), [({"valid_accuracy": 0.75}, 0.75), (None, None)])
@@ -16,6 +17,6 @@ def test_the_accuracy_of_the_wide_part_is_recorded(wide: Any, expected: float | 
     data: Any = SimpleNamespace(
         fingerprint="f", valid=range(4), majority=lambda: ("a", 0.5), info=info
     )
-    event = _created_event(data, 1.0)
+    event = _created_event(make_config(), data, 1.0)
     assert event.wide_accuracy == expected
     assert (event.majority_class, event.valid_reviews) == ("a", 4)

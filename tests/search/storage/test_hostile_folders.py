@@ -95,11 +95,12 @@ def test_a_damaged_experiment_does_not_hide_the_others(
     code, shown, _ = run(capsys, monkeypatch, "list", "--storage", experiment.path.parent)
 
     assert code == 0
-    states = dict(line.split()[:2] for line in shown.splitlines()[2:])
+    rows, reasons = shown.splitlines()[2:7], shown.splitlines()[7:]
+    states = dict(line.split()[:2] for line in rows)
     assert states.pop("demo") == "killed"
-    assert states == {
-        f"bad-{name}": "unreadable" for name in ("lock", "ledger", "experiment", "link")
-    }
+    bad = [f"bad-{name}" for name in ("experiment", "ledger", "link", "lock")]
+    assert states == dict.fromkeys(bad, "damaged")
+    assert [reason.split(" is damaged: ")[0] for reason in reasons] == bad
 
 
 def test_a_lock_that_is_a_link_keeps_its_target(experiment: LocalExperiment) -> None:
