@@ -57,6 +57,7 @@ def test_the_maker_writes_every_page_and_removes_old_ones(
 
 
 def test_links_between_our_pages_lead_somewhere() -> None:
-    for page in [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]:
+    roots = [REPOSITORY / name for name in ("README.md", "SECURITY.md")]
+    for page in [*roots, *(REPOSITORY / "docs").rglob("*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
