@@ -7,6 +7,7 @@ user's folder belong to this user.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -21,7 +22,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class NotPrivateError(OSError):
-    """A folder or file that another user owns or can write."""
+    """A folder or file that another user owns or can write, or that is something else."""
 
 
 class PrivateFolder:
@@ -76,13 +77,19 @@ def private_folder(path: Path) -> Iterator[PrivateFolder]:
     """Open a folder that only its user may change; create it with mode 0700 if it is missing.
 
     Raises:
-        NotPrivateError: another user owns the folder or can write to it.
-        OSError: the folder cannot be created or opened; also if `path` is a symbolic link.
+        NotPrivateError: another user owns the folder or can write to it, or it is a symbolic link
+            or a file.
+        OSError: the folder cannot be created or opened.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         path.mkdir(mode=0o700)
-    descriptor = os.open(path, _FOLDER_FLAGS)
+    try:
+        descriptor = os.open(path, _FOLDER_FLAGS)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise NotPrivateError(f"{path} is a symbolic link or a file. Delete it.") from error
+        raise
     try:
         _check_private(path, os.fstat(descriptor))
         yield PrivateFolder(path, descriptor)

@@ -59,11 +59,16 @@ def test_a_folder_of_another_user_is_rejected(place: Path, monkeypatch: pytest.M
         pass
 
 
-def test_a_link_to_a_folder_is_rejected(place: Path, tmp_path: Path) -> None:
+def test_a_link_to_a_folder_and_a_file_are_rejected(place: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir(mode=0o700)
     place.parent.mkdir()
     place.symlink_to(tmp_path / "other")
-    with pytest.raises(OSError, match="Not a directory"), private_folder(place):
+    message = r"libraries is a symbolic link or a file\. Delete it\."
+    with pytest.raises(NotPrivateError, match=message), private_folder(place):
+        pass
+    place.unlink()
+    place.touch()
+    with pytest.raises(NotPrivateError, match=message), private_folder(place):
         pass
 
 
