@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from celltune.process import INTERRUPTED, Interrupts, flush_streams, open_streams
+from typing import TYPE_CHECKING
+
+from celltune.import_path import omit_working_directory
+
+if TYPE_CHECKING:
+    from celltune.process import Interrupts
 
 
 def main() -> None:
     """Run a command, which imports nothing from the working directory, and end the process."""
-    # First, because a Ctrl-C before it has the effect that Python gives it.
+    omit_working_directory()
+    from celltune.process import Interrupts, flush_streams, open_streams
+
+    # Early, because a Ctrl-C before it has the effect that Python gives it.
     interrupts = Interrupts()
     open_streams()
     interrupts.end_process(flush_streams(_run(interrupts)))
@@ -15,9 +23,8 @@ def main() -> None:
 
 def _run(interrupts: Interrupts) -> int:
     """Run a command and return its exit code."""
-    from celltune.import_path import omit_working_directory
+    from celltune.process import INTERRUPTED
 
-    omit_working_directory()
     try:
         from celltune.search.cli.app import main as run
 
