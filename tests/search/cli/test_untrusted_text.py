@@ -113,3 +113,9 @@ def test_names_of_files_may_be_invalid_utf_8(
     arguments: tuple[str, ...], shown: str, code: int, place: Place
 ) -> None:
     assert shown in place.text(*arguments, code=code)
+
+
+def test_a_name_of_any_length_makes_a_short_message(place: Place) -> None:
+    message = place.text("status", "long" * 25_000, code=2)
+    assert message.startswith("celltune: ")
+    assert len(message) <= len("celltune: \n") + cli.LONGEST_LINE
