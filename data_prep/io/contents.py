@@ -26,6 +26,8 @@ MAX_DOCUMENT_BYTES = 1 << 24
 three million words."""
 BYTES_PER_DOCUMENT = 256
 """Memory that a document needs besides its text; limits the number of documents of a file."""
+BYTES_PER_VECTOR = 64
+"""Limits the number of vectors of a file: a reader skips the ones that it does not need."""
 BYTES_PER_LINE = 16
 """Limits the number of lines of a file: a reader skips blank ones, which compress best of all."""
 UNLIMITED = 1 << 62
@@ -113,15 +115,17 @@ def too_large(path: Path, limit: int) -> DataError:
     )
 
 
-def too_many(path: Path, limit: int, part: str = "document") -> DataError:
+def too_many(
+    path: Path, limit: int, part: str = "document", share: int = BYTES_PER_DOCUMENT
+) -> DataError:
     """Return the error for a file that contains too many parts for its limit.
 
     Args:
         path: the file.
         limit: for its content in bytes.
-        part: "document" or "line".
+        part: what there are too many of.
+        share: bytes of the limit per part.
     """
-    share = BYTES_PER_DOCUMENT if part == "document" else BYTES_PER_LINE
     return DataError(
         f"{printable(path)} contains more than {limit // share:,} {part}s. If this is intended, "
         f"set data.max_bytes to a limit higher than {limit:,} bytes, which allows one {part} per "
@@ -187,7 +191,7 @@ class LimitedReader(io.RawIOBase):
             raise too_long(f"{printable(self._path)}, byte {self._line_start:,}: the line")
         self._lines += chunk.count(b"\n") + chunk.count(b"\r")
         if self._lines > self._limit // BYTES_PER_LINE:
-            raise too_many(self._path, self._limit, "line")
+            raise too_many(self._path, self._limit, "line", BYTES_PER_LINE)
         if breaks:
             last = max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
             self._line_start = self._position + last + 1

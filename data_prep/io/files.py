@@ -15,8 +15,11 @@ from pathlib import Path
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.regular import NotRegularFileError, not_regular, open_regular
+from celltune.data_prep.types import Progress
 
 CHUNK_BYTES = 1 << 20
+REPORTED_BYTES = 256 * CHUNK_BYTES
+"""Bytes between two progress reports."""
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -26,21 +29,35 @@ def default_cache_dir() -> Path:
     return Path(configured) if configured else Path.home() / ".cache" / "celltune"
 
 
-def file_digest(path: Path, algorithm: str = "sha256") -> str:
+def file_digest(path: Path, algorithm: str = "sha256", progress: Progress | None = None) -> str:
     """Return the hexadecimal digest of a file's bytes.
+
+    Args:
+        path: the file.
+        algorithm: a name that `hashlib` knows.
+        progress: called as `progress("check", bytes_done, bytes_total)` while a large file is read.
 
     Raises:
         OSError: the file cannot be read.
     """
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        done = 0
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
+            done += len(chunk)
+            if progress and done % REPORTED_BYTES == 0:
+                progress("check", done, size)
     return digest.hexdigest()
 
 
-def files_digest(paths: Iterable[Path]) -> str:
+def files_digest(paths: Iterable[Path], progress: Progress | None = None) -> str:
     """Return the SHA-256 of one file's bytes, or of the digests of several files.
+
+    Args:
+        paths: the files.
+        progress: as for `file_digest`.
 
     Raises:
         DataError: a file cannot be read.
@@ -48,7 +65,7 @@ def files_digest(paths: Iterable[Path]) -> str:
     digests = []
     for path in paths:
         with reading(path):
-            digests.append(file_digest(path))
+            digests.append(file_digest(path, progress=progress))
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()

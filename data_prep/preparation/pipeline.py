@@ -47,9 +47,9 @@ def prepare(
         config: what to load and how.
         cache_dir: folder of the prepared data; by default `$CELLTUNE_CACHE` or
             `~/.cache/celltune`.
-        progress: called as `progress(stage, done, total)` with the stages "download", "read",
-            "tokenize", "vector file", "vectors" and "wide"; work that the cache saves is not
-            reported.
+        progress: called as `progress(stage, done, total)` with the stages "download", "check",
+            "read", "tokenize", "vector file", "vectors" and "wide"; work that the cache saves is
+            not reported.
 
     Raises:
         DataError: the data is invalid or cannot be read, or the cache cannot be written. The cache

@@ -152,6 +152,8 @@ def _report_progress(
     documents: Iterable[Document], progress: Progress | None
 ) -> Iterator[Document]:
     done = 0
+    if progress:
+        progress("read", 0, None)
     for done, document in enumerate(documents, start=1):
         yield document
         if progress and done % PROGRESS_INTERVAL == 0:

@@ -29,7 +29,11 @@ from celltune.data_prep.io.contents import (
 from celltune.data_prep.io.files import reading
 from celltune.data_prep.sources.base import TRAIN, Document, Provenance, Split
 from celltune.data_prep.sources.files import FileSource
-from celltune.data_prep.sources.plain_pickle import PlainPickleError, load_plain
+from celltune.data_prep.sources.plain_pickle import (
+    PlainPickleError,
+    PlainPickleTooLargeError,
+    load_plain,
+)
 from celltune.data_prep.types import Progress
 from celltune.printable import printable
 
@@ -54,14 +58,14 @@ class AmazonSource(FileSource):
         config: DataConfig,
         *,
         cache_dir: Path,  # noqa: ARG003
-        progress: Progress | None = None,  # noqa: ARG003
+        progress: Progress | None = None,
     ) -> AmazonSource:
         """Open the pickles of a config; checks only that they exist.
 
         Raises:
             DataError: a file is missing or is a folder.
         """
-        return cls(*cls.existing_files(config))
+        return cls(*cls.existing_files(config), config.max_bytes, progress)
 
     @classmethod
     def provenance(cls, config: DataConfig) -> Provenance:  # noqa: ARG003
@@ -119,6 +123,11 @@ def _load(path: Path, limit: int) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     try:
         data = load_plain(content, limit)
+    except PlainPickleTooLargeError as error:
+        raise DataError(
+            f"{path} needs more than {limit:,} bytes of memory ({error}). If this is intended, set "
+            f"data.max_bytes to a higher limit."
+        ) from error
     except PlainPickleError as error:
         is_tar = content.startswith(_TAR_MAGIC, _TAR_MAGIC_OFFSET)
         raise DataError(

@@ -90,7 +90,9 @@ class Source(ABC):
         Args:
             config: selects this source; its keys were validated.
             cache_dir: folder for downloads.
-            progress: called as `progress("download", bytes_done, bytes_total)`.
+            progress: called as `progress("download", bytes_done, bytes_total)`, and as
+                `progress("check", bytes_done, bytes_total)` while the digest of a large file is
+                computed.
 
         Raises:
             DataError: a file is missing, or the download failed.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celltune.data_prep.io.files import files_digest
 from celltune.data_prep.sources.base import TRAIN, Source, Split
 from celltune.data_prep.sources.paths import existing_file
+from celltune.data_prep.types import Progress
 
 if TYPE_CHECKING:
     from celltune.data_prep.config import DataConfig
@@ -23,15 +24,17 @@ class FileSource(Source):
         path: file of the training split.
         test_path: file of the test split, or None.
         max_bytes: largest size of a file after decompression, as `data.max_bytes`.
+        progress: called while a large file is checked.
     """
 
     path: Path
     test_path: Path | None = None
     max_bytes: int | None = None
+    progress: Progress | None = field(default=None, compare=False, repr=False)
 
     @staticmethod
-    def existing_files(config: DataConfig) -> tuple[Path, Path | None, int | None]:
-        """Return the files of a config, training and test split, and their largest size.
+    def existing_files(config: DataConfig) -> tuple[Path, Path | None]:
+        """Return the files of a config: training and test split.
 
         Raises:
             DataError: a file is missing or is a folder.
@@ -40,7 +43,6 @@ class FileSource(Source):
         return (
             existing_file("path", config.path or Path()),
             None if test_path is None else existing_file("test_path", test_path),
-            config.max_bytes,
         )
 
     @property
@@ -50,7 +52,7 @@ class FileSource(Source):
 
     def digest(self, splits: Sequence[Split] = TRAIN) -> str:
         """Return the SHA-256 of the split's file, or of the digests of both files."""
-        return files_digest(self.file_of(split) for split in splits)
+        return files_digest(map(self.file_of, splits), self.progress)
 
     def file_of(self, split: Split) -> Path:
         """Return the file that contains a split."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,11 +70,11 @@ class ImdbSource(Source):
             target = _cached_archive(cache_dir)
             if not target.exists():
                 fetch(_imdb_url(), target, md5=IMDB_MD5, advice=_ADVICE, progress=progress)
-            return ImdbArchiveSource(target, config.max_bytes)
+            return ImdbArchiveSource(target, config.max_bytes, progress)
         path = existing_path("path", config.path)
         if path.is_dir():
             return ImdbFolderSource(path)
-        return ImdbArchiveSource(path, config.max_bytes)
+        return ImdbArchiveSource(path, config.max_bytes, progress)
 
     @classmethod
     def needs_download(cls, config: DataConfig, cache_dir: Path) -> bool:
@@ -152,15 +152,17 @@ class ImdbArchiveSource(ImdbSource):
     Attributes:
         path: the archive.
         max_bytes: its largest size after decompression, as `data.max_bytes`.
+        progress: called while a large archive is checked.
     """
 
     path: Path
     max_bytes: int | None = None
+    progress: Progress | None = field(default=None, compare=False, repr=False)
 
     def digest(self, splits: Sequence[Split] = TRAIN) -> str:  # noqa: ARG002
         """Return the SHA-256 of the archive, which contains all splits."""
         with reading(self.path):
-            return file_digest(self.path)
+            return file_digest(self.path, progress=self.progress)
 
     def documents(self, splits: Sequence[Split] = TRAIN) -> Iterator[Document]:
         """Yield the same documents as the folder, in one pass over the archive.

@@ -28,6 +28,10 @@ class PlainPickleError(Exception):
     """A pickle is damaged, needs too much memory or contains more than plain data."""
 
 
+class PlainPickleTooLargeError(PlainPickleError):
+    """A pickle needs too much memory."""
+
+
 def load_plain(content: bytes, memory: int) -> Any:
     """Return the object that a pickle contains.
 
@@ -39,7 +43,8 @@ def load_plain(content: bytes, memory: int) -> Any:
         memory: limit for the memory that the object needs besides its characters, in bytes.
 
     Raises:
-        PlainPickleError: the pickle is damaged, is too large or contains more than plain data.
+        PlainPickleTooLargeError: the pickle needs too much memory.
+        PlainPickleError: the pickle is damaged or contains more than plain data.
     """
     machine = _Machine(content, memory)
     try:
@@ -94,7 +99,7 @@ class _Machine:
                 self._at = at + 1
                 self._execute(code)
                 at = self._at
-        raise PlainPickleError("it has too many instructions for its size")
+        raise PlainPickleTooLargeError("it contains too many objects")
 
     def _execute(self, code: int) -> None:
         instruction = _INSTRUCTIONS.get(code)
@@ -133,7 +138,7 @@ class _Machine:
     def _push_container(self, value: Any) -> None:
         self._containers -= 1
         if self._containers < 0:
-            raise PlainPickleError("it has too many containers for its size")
+            raise PlainPickleTooLargeError("it contains too many containers")
         self._stack.append(value)
 
     def _since_mark(self) -> list[Any]:

@@ -114,7 +114,7 @@ class TableSource(FileSource):
         config: DataConfig,
         *,
         cache_dir: Path,  # noqa: ARG003
-        progress: Progress | None = None,  # noqa: ARG003
+        progress: Progress | None = None,
     ) -> TableSource:
         """Open the table of a config; checks only that its files exist.
 
@@ -123,6 +123,8 @@ class TableSource(FileSource):
         """
         return cls(
             *cls.existing_files(config),
+            config.max_bytes,
+            progress,
             format=config.source,
             columns=Columns(
                 config.text_column, config.label_column, config.id_column, config.group_column
@@ -164,7 +166,7 @@ class TableSource(FileSource):
         labelled = super().digest([split for split in splits if split != "unlabelled"])
         if self.unlabelled_path is None or "unlabelled" not in splits:
             return labelled
-        unlabelled = files_digest([self.unlabelled_path])
+        unlabelled = files_digest([self.unlabelled_path], self.progress)
         inputs = (labelled, unlabelled, format_of(self.unlabelled_path))
         return hashlib.sha256("\n".join(inputs).encode()).hexdigest()
 

@@ -158,7 +158,7 @@ class _FileVectors:
 
     def digest(self) -> str:
         with reading(self.path):
-            return file_digest(self.path)
+            return file_digest(self.path, progress=self.progress)
 
     def vectors(
         self,

@@ -21,7 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.io.contents import limit_of_file, limited, open_content, too_large
+from celltune.data_prep.io.contents import (
+    BYTES_PER_VECTOR,
+    content_limit,
+    limit_of_file,
+    limited,
+    open_content,
+    too_large,
+    too_many,
+)
 from celltune.data_prep.io.files import reading
 from celltune.data_prep.io.regular import open_regular
 from celltune.data_prep.types import Progress
@@ -68,12 +76,16 @@ def read_vectors(
     """
 
     def step(number: int) -> None:
+        if number > most:
+            raise too_many(path, limit, "vector", BYTES_PER_VECTOR)
         if progress and number % PROGRESS_INTERVAL == 1:
             progress("vector file", number, None)
 
     is_binary = path.name.endswith((".bin", ".bin.gz"))
     read = _read_binary if is_binary else _read_text
     with reading(path), _open(path, member, max_bytes, has_lines=not is_binary) as file:
+        limit = content_limit(path.stat().st_size, max_bytes)
+        most = limit // BYTES_PER_VECTOR
         vectors, width = read(path, file, frozenset(words), step)
     if not width:
         raise DataError(f"{path} is empty. Each line has to contain a word and its vector.")

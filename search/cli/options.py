@@ -111,7 +111,7 @@ def describe_data(config: SearchConfig) -> str:
         )
     from celltune.data_prep.preparation.pipeline import survey
 
-    counts = survey(config.data)
+    counts = survey(config.data, progress=make_view().progress)
     classes = ", ".join(f"{printable(name, 80)}: {count:,}" for name, count in counts.items())
     documents = counted(sum(counts.values()), "document")
     return f"Data: {documents} before they are split ({classes})."

@@ -50,6 +50,7 @@ _OTHER_LINES = 4
 
 _STAGES = {
     "download": "Downloading",
+    "check": "Checking data files",
     "read": "Reading documents",
     "tokenize": "Tokenizing documents",
     "vector file": "Reading word vectors",

@@ -80,6 +80,7 @@ def test_progress_is_reported_to_the_last_document(tmp_path: Path) -> None:
     for _ in range(2):
         prepare(config, cache_dir=tmp_path, progress=lambda *event: calls.append(event))
     assert calls == [
+        ("read", 0, None),
         ("read", 500, None),
         ("read", 700, None),
         ("tokenize", 600, 600),

@@ -116,6 +116,13 @@ def test_texts_that_are_repeated_by_reference_are_limited(tmp_path: Path) -> Non
         list(AmazonSource(path, max_bytes=100_000).documents())
 
 
+def test_memory_of_a_pickle_is_limited(tmp_path: Path) -> None:
+    (path := tmp_path / "r.gz").write_bytes(gzip.compress(b"]" * 5_000))
+    message = r"r\.gz needs more than 1,000,000 bytes of memory .*set data\.max_bytes"
+    with pytest.raises(DataError, match=message):
+        list(AmazonSource(path, max_bytes=1_000_000).documents())
+
+
 def test_review_is_not_joined_if_it_is_too_long(tmp_path: Path) -> None:
     word = "x" * 100_000
     content = pickle.dumps(({"a": [[word] * 200]}, {"a": []}, []))

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.io import files
 from celltune.data_prep.sources.factory import check_files_exist, open_source
 
 
@@ -43,3 +46,26 @@ def test_pipe_is_rejected_before_anything_is_read(tmp_path: Path, key: str) -> N
     if key != "groups":
         with pytest.raises(DataError, match=message):
             check_files_exist(config)
+
+
+@pytest.mark.parametrize("source", ["csv", "amazon", "imdb"])
+def test_digest_of_a_large_file_reports_progress(
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "CHUNK_BYTES", 4)
+    monkeypatch.setattr(files, "REPORTED_BYTES", 8)
+    (path := tmp_path / "file").write_bytes(b"x" * 20)
+    calls: list[tuple[str, int, int | None]] = []
+    config = DataConfig(source=source, path=path)
+    opened = open_source(config, cache_dir=tmp_path, progress=lambda *call: calls.append(call))
+    opened.digest()
+    assert calls == [("check", 8, 20), ("check", 16, 20)]
+
+
+@pytest.mark.parametrize(
+    "keys", [{"path": "~nosuchuser/x"}, {"vectors": {"path": "~nosuchuser/x"}}]
+)
+def test_home_of_an_unknown_user_is_rejected(keys: dict[str, Any]) -> None:
+    message = r"Is '~nosuchuser/x', but this machine has no user 'nosuchuser'\. Write the folder"
+    with pytest.raises(ValidationError, match=message):
+        DataConfig.model_validate({"source": "csv", "path": "x", **keys})

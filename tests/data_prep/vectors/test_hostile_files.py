@@ -78,6 +78,13 @@ def test_size_after_decompression_is_limited(tmp_path: Path, name: str) -> None:
         read_vectors(path, ["good"], max_bytes=len(content) - 1)
 
 
+def test_number_of_vectors_is_limited(tmp_path: Path) -> None:
+    path = write(tmp_path / "v.txt", b"a 1 2\n" * 100)
+    assert read_vectors(path, ["a"], max_bytes=6400)[1] == 2
+    with pytest.raises(DataError, match=r"more than 99 vectors\. .* one vector per 64 bytes"):
+        read_vectors(path, ["a"], max_bytes=6399)
+
+
 @pytest.mark.parametrize("stated", [1, 1 << 62])
 def test_wrong_size_in_the_directory_of_a_zip_archive(tmp_path: Path, stated: int) -> None:
     path = tmp_path / "v.zip"
