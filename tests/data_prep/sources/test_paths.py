@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.errors import DataError
@@ -60,12 +58,3 @@ def test_digest_of_a_large_file_reports_progress(
     opened = open_source(config, cache_dir=tmp_path, progress=lambda *call: calls.append(call))
     opened.digest()
     assert calls == [("check", 8, 20), ("check", 16, 20)]
-
-
-@pytest.mark.parametrize(
-    "keys", [{"path": "~nosuchuser/x"}, {"vectors": {"path": "~nosuchuser/x"}}]
-)
-def test_home_of_an_unknown_user_is_rejected(keys: dict[str, Any]) -> None:
-    message = r"Is '~nosuchuser/x', but this machine has no user 'nosuchuser'\. Write the folder"
-    with pytest.raises(ValidationError, match=message):
-        DataConfig.model_validate({"source": "csv", "path": "x", **keys})
