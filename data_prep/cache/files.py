@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from celltune.data_prep.io.regular import open_regular, read_regular
 from celltune.data_prep.io.strict_json import parse_json
 
-_JSON_BYTES = 1 << 30
+_JSON_BYTES = 1 << 27
 _MAGIC = b"\x93NUMPY\x01\x00"
 """Start of an array of version 1.0; the size of its header follows in two bytes."""
 _HEADER = re.compile(

@@ -53,7 +53,7 @@ ONNX = "model.onnx"
 _LARGEST_SIZES = {
     MANIFEST: 1 << 16,
     CONFIG: 1 << 23,
-    VOCABULARY: 1 << 30,
+    VOCABULARY: 1 << 26,
     MODEL_CARD: 1 << 24,
     TERMS: 1 << 24,
     # The shapes in these files are compared with the model before more than the header is read.

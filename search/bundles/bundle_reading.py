@@ -99,7 +99,7 @@ def load_classifier_of(path: Path) -> tuple[BundleConfig, TextClassifier | None]
         try:
             return config, load_classifier(config.model, *sizes, tensors)
         except ValueError as error:
-            raise files.invalid(WEIGHTS, f"does not match the model: {error}") from error
+            raise files.invalid(WEIGHTS, _mismatch("", error)) from error
 
 
 class _Entry(NamedTuple):
@@ -249,7 +249,8 @@ def _read_config(files: _Files) -> BundleConfig:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        reason = printable(f"{key}: {first['msg']}", 300)
+        message = first["msg"].removeprefix("Value error, ")
+        reason = printable(f"{key}: {message}" if key else message, 300)
         raise files.invalid(CONFIG, f"is not supported by this version ({reason})") from error
     except ValueError as error:
         raise files.invalid(CONFIG, f"cannot be used: {error}") from error
@@ -273,11 +274,11 @@ def _read_network(files: _Files, config: BundleConfig, vocabulary_size: int) -> 
 
     weights = _read_weights(files, config, vocabulary_size)
     networks: list[tuple[float, Network]] = []
-    for (share, _, model), arrays in zip(config.parts(), weights, strict=True):
+    for (share, prefix, model), arrays in zip(config.parts(), weights, strict=True):
         try:
             network = load_network(model, vocabulary_size, len(config.classes), arrays)
         except ValueError as error:
-            raise files.invalid(WEIGHTS, f"does not match the model: {error}") from error
+            raise files.invalid(WEIGHTS, _mismatch(prefix, error)) from error
         networks.append((share, network))
     return averaged(networks)
 
@@ -289,15 +290,20 @@ def _read_weights(
 
     def check(specs: Specs) -> None:
         grouped = _by_model(files, config, specs)
-        for (_, _, model), own in zip(config.parts(), grouped, strict=True):
+        for (_, prefix, model), own in zip(config.parts(), grouped, strict=True):
             try:
                 check_shapes(model, vocabulary_size, len(config.classes), own)
             except ValueError as error:
-                raise files.invalid(WEIGHTS, f"does not match the model: {error}") from error
+                raise files.invalid(WEIGHTS, _mismatch(prefix, error)) from error
 
     if all(model.wide == "only" for model in config.architectures):
         return [{} for _ in config.parts()]
     return _by_model(files, config, files.arrays(WEIGHTS, check))
+
+
+def _mismatch(prefix: str, error: ValueError) -> str:
+    model = f"model {prefix.rstrip('.')} of the ensemble" if prefix else "the model"
+    return f"does not match {model}: {error}"
 
 
 def _by_model(

@@ -194,6 +194,16 @@ def test_changed_files_are_prepared_again(
     assert message in load(cache, original[1], PREPARED, caplog)[1]
 
 
+def test_a_file_that_shrinks_while_it_is_read_is_prepared_again(
+    original: tuple[Path, PreparedData, PreparedTest],
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(np, "fromfile", lambda *_: np.zeros(1, np.uint8))
+    assert "was truncated while it was read" in load(cache, original[1], PREPARED, caplog)[1]
+
+
 def test_pickles_are_not_executed(
     original: tuple[Path, PreparedData, PreparedTest],
     cache: Path,

@@ -91,6 +91,23 @@ def test_a_file_that_grows_while_it_is_read_is_too_large(
         read_regular(path, limit=6)
 
 
+def test_what_a_file_grows_by_is_read_up_to_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"12345")
+    fstat = os.fstat
+
+    def grow(descriptor: int) -> os.stat_result:
+        before = fstat(descriptor)
+        with path.open("ab") as file:
+            file.write(b"678")
+        return before
+
+    monkeypatch.setattr(regular.os, "fstat", grow)
+    assert read_regular(path, limit=2**60).startswith(b"12345678")
+
+
 def test_the_error_can_be_copied_to_another_process(tmp_path: Path) -> None:
     with pytest.raises(NotRegularFileError, match="Not a regular file") as raised:
         open_regular(tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celltune.data_prep.io.strict_json import parse_json
+from celltune.data_prep.io.strict_json import first_repeated, parse_json
 
 SCALARS = (
     st.none()
@@ -39,6 +39,12 @@ def test_any_bytes_are_a_value_or_one_line(content: bytes) -> None:
         problem = str(error)
     assert len(problem) < 200
     assert problem.isprintable()
+
+
+def test_the_first_repeated_text_is_found() -> None:
+    assert first_repeated(["a", "b", "c", "b", "a"]) == "b"
+    with pytest.raises(ValueError, match="The texts are distinct"):
+        first_repeated(["a", "b"])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.wide import model as model_module
+from celltune.data_prep.wide import storage
 from celltune.data_prep.wide.fit import LabelledTexts, WideFitter
 from celltune.data_prep.wide.model import WideModel
 from celltune.data_prep.wide_config import WideConfig
@@ -65,6 +66,7 @@ def changed(**arrays: Any) -> dict[str, Any]:
             changed(intercepts=np.zeros(2, np.float32)),
             "'intercepts' .* 2 outputs. Allowed are 1 or",
         ),
+        (changed(words_6=ARRAYS["words_2"]), "'words_6' .*: a model has no such array"),
         (changed(words_9=ARRAYS["words_2"]), "'words_9' .*: a model has no such array"),
         (changed(code=np.zeros(1)), "'code' .*: a model has no such array. The file that contains"),
     ],
@@ -129,3 +131,11 @@ def test_prediction_imports_neither_scikit_learn_nor_scipy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "set()"
+
+
+def test_more_features_than_native_code_can_number_are_rejected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(storage, "_MOST_FEATURES", 10)
+    with pytest.raises(DataError, match=r"it has [\d,]+ features. Allowed are at most 10"):
+        WideModel.from_arrays(ARRAYS)

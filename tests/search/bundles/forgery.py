@@ -76,7 +76,7 @@ def change_config(folder: Path, **values: Any) -> None:
         inner = config
         *parents, last = path.split("__")
         for key in parents:
-            inner = inner[key]
+            inner = inner[int(key)] if isinstance(inner, list) else inner[key]
         inner[last] = value
     replace_file(folder, "config.json", json.dumps(config).encode())
 

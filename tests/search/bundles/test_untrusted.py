@@ -285,6 +285,15 @@ def test_weights_that_give_no_number_are_reported(copy: Callable[[str], Path]) -
         load_bundle(folder).predict(TEXTS)
 
 
+def test_the_model_of_an_ensemble_that_does_not_match_is_named(
+    copy: Callable[[str], Path],
+) -> None:
+    folder = copy("ensemble")
+    change_config(folder, members__1__model__hidden_size=10**9)
+    with pytest.raises(ModelError, match=r"does not match model 1 of the ensemble: the weights"):
+        load_bundle(folder)
+
+
 def test_too_many_members_are_rejected(copy: Callable[[str], Path]) -> None:
     folder = copy("linear")
     member = {"model": {"wide": "only"}, "weight": 1e-4}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,34 @@ def test_a_retraining_ends_as_a_trial_does_if_it_no_longer_improves(
         curve = checkpoint.load(tmp_path / "short" / "x-last")[1]["curve"]
         assert short.epoch == whole.epoch == len(curve) - 1 < 5
         assert untimed(short.metrics) == untimed(whole.metrics)
+
+
+@pytest.mark.parametrize(
+    ("curve", "message"),
+    [
+        ([{"valid_loss": 0.5}], "The state has no valid duration of epoch 1"),
+        ([{"seconds": -1.0, "valid_loss": 0.5}], "The state has no valid duration of epoch 1"),
+        ([{"seconds": 1.0}], "The state has no valid_loss of an epoch"),
+        ([3], "The state has no valid duration of epoch 1"),
+        ([{"seconds": 1.0, "valid_loss": 0.5}] * 2, "has the metrics of 2 epochs, not of all"),
+    ],
+)
+def test_a_forged_curve_starts_the_retraining_again(
+    curve: list[Any],
+    message: str,
+    splits: Splits,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    data, _ = splits
+    task = make_task(tmp_path, epochs=1)
+    expected = retrain(task, data)
+    tensors, meta = checkpoint.load(tmp_path / "x-last")
+    checkpoint.save((tensors, {**meta, "curve": curve}), tmp_path / "x-last")
+    with caplog.at_level(logging.INFO):
+        again = retrain(task, data)
+    assert message in caplog.text
+    assert untimed(again.metrics) == untimed(expected.metrics)
 
 
 def test_best_epoch_by_validation_is_scored(splits: Splits, tmp_path: Path) -> None:
