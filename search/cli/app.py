@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from datetime import datetime
+from typing import Annotated
 
 import typer
 
@@ -35,6 +36,7 @@ from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
 from celltune.search.runs.status import ExperimentSummary, summarize
 from celltune.search.storage.locate import find_experiment, open_storage
+from celltune.search.version import VERSION
 from celltune.search.wording import metric_text
 
 BAD_INPUT = 2
@@ -50,6 +52,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _show_version(requested: bool) -> None:
+    if requested:
+        say(f"celltune {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Options of `celltune` itself."""
 
 
 def list_experiments(storage: Storage = None) -> None:

@@ -6,7 +6,7 @@ A stored config has none of these limits, so that the experiments of every relea
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from operator import attrgetter
+from typing import Any
 
 from celltune.search.config.durations import format_duration
 from celltune.search.config.schema import SearchConfig
@@ -41,9 +41,14 @@ _COUNTS: Mapping[str, int] = {
     "data.seed": 2**63 - 1,
     "data.vocabulary_size": 100_000_000,
     "data.max_tokens": 10_000_000,
+    "data.vectors.size": 10_000,
+    "data.vectors.epochs": 100_000,
 }
 """Largest values of other keys."""
 _DURATIONS = ("budget.time", "trial_timeout")
+
+_PENALTY = 1e12
+"""Largest penalty of the wide part, and the inverse of the smallest one."""
 
 SMALLEST, LARGEST = 1e-30, 1e30
 """The numbers that a training in float32 can compute with."""
@@ -93,16 +98,30 @@ def _secret_problems(config: SearchConfig) -> Iterator[str]:
 
 def _count_problems(config: SearchConfig) -> Iterator[str]:
     for key, limit in _COUNTS.items():
-        value = attrgetter(key)(config)
+        value = _value_of(config, key)
         if value is not None and value > limit:
             yield f"{key} is {value:g}. It must be at most {limit:,}."
     for key in _DURATIONS:
-        value = attrgetter(key)(config)
+        value = _value_of(config, key)
         if value is not None and value > _YEARS:
             yield (
                 f"{key} is {value:g} seconds. It must be at most {format_duration(_YEARS)}; null: "
                 "no limit."
             )
+
+    penalties = config.data.wide.penalties if config.data.wide is not None else ()
+    if any(not 1 / _PENALTY <= penalty <= _PENALTY for penalty in penalties):
+        yield f"data.wide.penalties must be between {1 / _PENALTY:g} and {_PENALTY:g}."
+    if len(penalties) > MAX_CHOICES:
+        yield f"data.wide.penalties has {len(penalties):,} values. Give at most {MAX_CHOICES:,}."
+
+
+def _value_of(config: SearchConfig, key: str) -> Any:
+    """Return the value of a dotted key; None if a section is not set."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part, None)
+    return value
 
 
 def _space_problems(config: SearchConfig) -> Iterator[str]:

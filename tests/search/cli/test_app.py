@@ -13,6 +13,7 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.base import CONFIG
 from celltune.search.storage.local import LEDGER, LocalExperiment
 from celltune.search.storage.locate import new_experiment
+from celltune.search.version import VERSION
 from tests.search.command_line import run
 from tests.search.simulated_search import RAW, make_config, make_controller, steps
 
@@ -222,3 +223,9 @@ def test_disk_error_names_the_file(
     code, _, err = run(capsys, monkeypatch, "list")
     assert code == 1
     assert err == "celltune: /full/ledger cannot be read or written: No space left on device.\n"
+
+
+def test_the_version_is_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(capsys, monkeypatch, "--version") == (0, f"celltune {VERSION}\n", "")

@@ -14,6 +14,8 @@ from celltune.search.runs.session import config_for_run, resolve_for_run
 from celltune.search.storage.locate import new_experiment
 from tests.search.simulated_search import RAW, make_config
 
+WIDE = {"cell": "gru", "wide": "add"}
+
 
 def problems_of(**changes: Any) -> list[str]:
     with pytest.raises(ConfigError, match="The config has") as caught:
@@ -32,6 +34,14 @@ def problems_of(**changes: Any) -> list[str]:
             "resources.memory_per_trial_gb is 1e+305. It must be at most 1,000,000.",
         ),
         ({"data": {**RAW["data"], "seed": 10**60}}, "data.seed is 1e+60. It must be at most 9,223"),
+        (
+            {"data": {**RAW["data"], "vectors": {"train": "word2vec", "size": 10**9}}},
+            "data.vectors.size is 1e+09. It must be at most 10,000.",
+        ),
+        (
+            {"data": {**RAW["data"], "wide": {"penalties": [1e-300]}}, "space": WIDE},
+            "data.wide.penalties must be between 1e-12 and 1e+12.",
+        ),
         (
             {"tracking": {"mlflow": "postgresql://u:pw@h/x"}},
             "tracking.mlflow must not contain a user name or password, but it contains a password",
