@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from celltune.errors import CelltuneError, InputError
-from celltune.printable import printable
 from celltune.search.cli import data, ensembles, evaluation, model, results, run
 from celltune.search.cli.commands import Group, add_command
 from celltune.search.cli.options import (
@@ -40,8 +39,6 @@ from celltune.search.version import VERSION
 from celltune.search.wording import metric_text
 
 BAD_INPUT = 2
-LONGEST_LINE = 4_000
-"""Characters of a line of an error message; a message may quote a name of any length."""
 
 app = typer.Typer(
     cls=Group,
@@ -167,7 +164,7 @@ def main() -> None:
     try:
         app()
     except CelltuneError as error:
-        first, *others = (printable(line, LONGEST_LINE) for line in error.lines)
+        first, *others = error.lines
         say(f"celltune: {first}", *others, error=True)
         sys.exit(BAD_INPUT if isinstance(error, InputError) else 1)
     except OSError as error:

@@ -26,6 +26,9 @@ from celltune.search.errors import OptionError
 _FILE_WIDTH = 200
 """Columns of a table outside a terminal; rich truncates columns of a narrow one."""
 
+LONGEST_LINE = 4_000
+"""Characters of a line for people; an error or a name that it quotes may have any length."""
+
 
 def say(*lines: str, error: bool = False) -> None:
     """Print lines for people: each text is one line, in which a newline is shown as an escape.
@@ -35,7 +38,7 @@ def say(*lines: str, error: bool = False) -> None:
         error: whether to print to standard error.
     """
     for line in lines:
-        typer.echo(printable(line), err=error)
+        typer.echo(printable(line, LONGEST_LINE), err=error)
 
 
 def emit(content: str) -> None:
@@ -79,7 +82,7 @@ def make_console() -> Console:
 def wrapped(console: Console, *lines: str) -> None:
     """Print lines for people; those that are too long for a terminal are wrapped between words."""
     for line in lines:
-        console.print(printable(line), soft_wrap=not console.is_terminal)
+        console.print(printable(line, LONGEST_LINE), soft_wrap=not console.is_terminal)
 
 
 def drawn_as_text(renderable: RenderableType) -> str:

@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from celltune.search.cli import app as cli
+from celltune.search.cli.output import LONGEST_LINE
 from celltune.search.storage.local import LocalExperiment
 from tests.search.cli.untrusted_cases import CASES, Patch, Place
 from tests.search.command_line import run
@@ -118,4 +119,4 @@ def test_names_of_files_may_be_invalid_utf_8(
 def test_a_name_of_any_length_makes_a_short_message(place: Place) -> None:
     message = place.text("status", "long" * 25_000, code=2)
     assert message.startswith("celltune: ")
-    assert len(message) <= len("celltune: \n") + cli.LONGEST_LINE
+    assert len(message) <= len("celltune: \n") + LONGEST_LINE
