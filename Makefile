@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev search check test faults hostile gpu bench docs clean
+.PHONY: help install install-dev search check test faults hostile sanitized gpu bench docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ gpu: install-dev ## run the benchmark and the tests that need an NVIDIA GPU
 
 hostile: install-dev ## run every command on 6,000 hostile inputs, in at most 10 minutes
 	$(BIN)/python benchmarks/hostile.py
+
+sanitized: install-dev ## run the C++ code with sanitizers on random inputs for two minutes
+	$(BIN)/python -m tests.sanitized.fuzz --seconds 120
 
 bench: install-dev ## run every benchmark (long)
 	@set -e; for file in benchmarks/[a-z]*.py; do \
