@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import ray
 
@@ -24,6 +25,8 @@ from celltune.search.errors import ResourceError
 from celltune.search.wording import counted, listed
 
 CONNECT_SECONDS = 5.0
+_CONNECTED = threading.Lock()
+"""Held by the one thread of this process that uses Ray."""
 
 Amounts = Mapping[str, float]
 """Amount of each resource by Ray's name of it: CPU, GPU, memory (bytes)."""
@@ -43,11 +46,24 @@ def connected(address: str | None = None) -> Iterator[None]:
     closed. An earlier connection stays open.
 
     Raises:
-        ResourceError: no cluster answers at the address.
+        ResourceError: no cluster answers at the address, or another thread of this process is
+            connected by this function.
     """
-    if ray.is_initialized():
-        yield
-        return
+    # A process has one connection. The thread that ends first would close that of the other.
+    if not _CONNECTED.acquire(blocking=False):
+        raise ResourceError(
+            "Another search, evaluation or data command is using Ray in this process. Wait until "
+            "it ends, or run this one in a process of its own."
+        )
+    try:
+        with nullcontext() if ray.is_initialized() else _own_connection(address):
+            yield
+    finally:
+        _CONNECTED.release()
+
+
+@contextmanager
+def _own_connection(address: str | None) -> Iterator[None]:
     _check_reachable(address)
     try:
         with worker_environment(), sigterm_handler_kept():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,27 @@ def test_a_local_ray_that_cannot_start_is_reported(monkeypatch: pytest.MonkeyPat
         connected(),
     ):
         pass
+
+
+def test_a_second_thread_of_the_process_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    rejected: list[str] = []
+
+    def connect() -> None:
+        try:
+            with connected():
+                rejected.append("")
+        except ResourceError as error:
+            rejected.append(str(error))
+
+    for _ in range(2):
+        with connected():
+            thread = threading.Thread(target=connect)
+            thread.start()
+            thread.join()
+        connect()
+    expected = "Another search, evaluation or data command is using Ray in this process. Wait until"
+    assert [text[: len(expected)] for text in rejected] == [expected, ""] * 2
 
 
 @pytest.mark.usefixtures("_not_connected")
