@@ -56,7 +56,8 @@ STORAGES: Registry[type[Storage]] = Registry(
     "celltune.storages",
     {
         "local folder": "celltune.search.storage.local:LocalStorage",
-        **dict.fromkeys(("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "file"), _ARROW),
+        **dict.fromkeys(("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs"), _ARROW),
+        "file": "celltune.search.storage.local:LocalStorage",
     },
 )
 """Storage backends by URI scheme; "local folder" is for addresses without a scheme."""

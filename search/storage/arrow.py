@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS, RESPONSE_SECONDS, ATTEMPTS = 5, 10, 4
 """Limits of each S3 request: connecting, the response, and how often a request is tried."""
+GCS_RETRIES = "retry_limit_seconds=3"
+"""How long a request to Google Cloud Storage is repeated; its last attempt may take longer."""
 
 
 class ArrowStorage(ObjectStorage):
@@ -139,6 +141,9 @@ class ArrowPath(ObjectPath):
 def _connect(address: str, query: str) -> tuple[FileSystem, str]:
     from pyarrow import fs
 
+    if address.startswith(("gs://", "gcs://")) and "retry_limit_seconds" not in query:
+        # By default, pyarrow retries for 15 minutes, also if there is no network.
+        query = f"{query}&{GCS_RETRIES}".lstrip("&")
     filesystem, path = fs.FileSystem.from_uri(f"{address}?{query}" if query else address)
     if isinstance(filesystem, fs.S3FileSystem):
         # Without limits, a server that accepts connections but never responds blocks for minutes.
@@ -175,5 +180,5 @@ def _os_errors(path: ArrowPath) -> Iterator[None]:
 
 
 def _first_sentence(error: Exception) -> str:
-    first_line = str(error).partition("\n")[0]
+    first_line = str(error).partition("\n")[0].partition(". ")[0]
     return re.sub(r" \(Request ID: [^)]*\)", "", first_line).rstrip(". ")

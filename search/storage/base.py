@@ -169,6 +169,13 @@ class Experiment(ABC):
     def is_complete(self) -> bool:
         """Return whether there is an experiment, even if a part of it was lost."""
 
+    def check_can_be_created(self) -> None:  # noqa: B027 (optional for a backend)
+        """Check, before a run is prepared, that the storage can be written, if that is quick.
+
+        Raises:
+            ExperimentError: the storage cannot be written.
+        """
+
     @abstractmethod
     def create(self, config: SearchConfig, *events: Event) -> None:
         """Create the experiment with its config and first events, atomically.

@@ -26,10 +26,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from celltune.data_prep.io.enclosed import EnclosedPath
 from celltune.data_prep.io.files import make_folder_durably, sync_folder, write_durably
-from celltune.printable import printable
+from celltune.printable import printable, quoted
 from celltune.search.config.loading import dump_config
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ExperimentError
@@ -65,8 +66,29 @@ class LocalStorage(Storage):
 
     @classmethod
     def open(cls, address: str) -> LocalStorage:
-        """Return the storage at a path; `~` and relative paths are resolved."""
-        return cls(Path(address).expanduser().absolute())
+        """Return the storage at a path or a `file://` URI; `~` and relative paths are resolved.
+
+        Raises:
+            ExperimentError: the URI names another machine, or the path cannot exist.
+        """
+        path = address
+        if address.lower().startswith("file://"):
+            host, slash, below = address[len("file://") :].partition("/")
+            if host not in ("", "localhost") or not slash:
+                raise ExperimentError(
+                    f"The storage {quoted(address)} is not the URI of a folder on this machine. "
+                    "Use file:///path, or the path alone."
+                )
+            path = f"/{unquote(below)}"
+        if "\0" in path:
+            raise ExperimentError(f"The storage {quoted(address)} is not a path. Use a folder.")
+        try:
+            return cls(Path(path).expanduser().absolute())
+        except RuntimeError as error:
+            raise ExperimentError(
+                f"The storage {quoted(address)} starts with '~', but this user's home folder is "
+                "unknown. Use the complete path, or ./~ for a folder of that name."
+            ) from error
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -85,21 +107,34 @@ class LocalStorage(Storage):
 
     def candidates(self) -> list[str]:
         """Return the names of the subfolders with a config or a ledger."""
-        self.check_is_folder()
+        self.check_usable()
         if not self.folder.exists():
             return []
         # Also a broken link counts: its experiment is shown as damaged.
         return [path.name for path in self.folder.iterdir() if _has_part(path)]
 
-    def check_is_folder(self) -> None:
-        """Check that the path is not that of a file.
+    def check_usable(self) -> None:
+        """Check that the path can be that of a folder of experiments.
 
         Raises:
-            ExperimentError: It is.
+            ExperimentError: it is a file, below a file, or in the folder of an experiment.
             OSError: the path cannot be read.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise ExperimentError(f"The storage {self.folder} is a file. Use a folder or a URI.")
+        for folder in (self.folder, *self.folder.parents):
+            if (folder / LEDGER).is_file() and (folder / CONFIG).is_file():
+                where = "is" if folder == self.folder else "is in"
+                raise ExperimentError(
+                    f"The storage {self.folder} {where} the folder of the experiment "
+                    f"'{folder.name}'. Use {folder.parent}, which contains the experiment, or "
+                    "another folder."
+                )
+            if not folder.is_dir() and folder.exists():
+                raise ExperimentError(
+                    f"The storage {self.folder} is below {folder}, which is a file. Use a folder "
+                    "or a URI."
+                )
 
     def file(self, name: str) -> Path:
         """Return a file directly in the folder."""
@@ -107,15 +142,17 @@ class LocalStorage(Storage):
 
     @contextmanager
     def temporarily_created(self) -> Iterator[None]:
-        """Create the folder if it is missing; on exit, remove it if it is new and empty."""
-        is_new = not self.folder.is_dir()
-        if is_new:
+        """Create the folder and its missing parents; on exit, remove those that are empty."""
+        missing = [path for path in (self.folder, *self.folder.parents) if not path.is_dir()]
+        if missing:
             make_folder_durably(self.folder)
         try:
             yield
         finally:
-            if is_new and not any(self.folder.iterdir()):
-                self.folder.rmdir()
+            for path in missing:
+                if any(path.iterdir()):
+                    break
+                path.rmdir()
 
 
 class LocalExperiment(Experiment):
@@ -135,7 +172,7 @@ class LocalExperiment(Experiment):
     def exists(self) -> bool:
         """Return whether a folder, or anything else, has the name."""
         with read_errors(self.storage):
-            LocalStorage(self.path.parent).check_is_folder()
+            LocalStorage(self.path.parent).check_usable()
             return os.path.lexists(self.path)
 
     def is_complete(self) -> bool:
@@ -232,17 +269,17 @@ class LocalExperiment(Experiment):
         """A file next to the config."""
         return self._folder / STOP
 
+    def check_can_be_created(self) -> None:
+        """Create and remove a temporary folder in the storage."""
+        with self._write_errors(), self.storage.temporarily_created():
+            Path(self._temporary_folder()).rmdir()
+
     def create(self, config: SearchConfig, *events: Event) -> None:
         """Write a temporary folder and rename it, which is atomic."""
         root = self.path.parent
-        try:
+        with self._write_errors():
             make_folder_durably(root)
-            temporary = Path(tempfile.mkdtemp(prefix=f".{self.name}.", dir=root))
-        except OSError as error:
-            raise ExperimentError(
-                f"The storage {root} cannot be written: {error.strerror}. Check its permissions, "
-                "or set `storage` to another folder or URI."
-            ) from error
+            temporary = Path(self._temporary_folder())
         try:
             temporary.chmod(0o755)
             write_durably(temporary / CONFIG, dump_config(config).encode())
@@ -259,6 +296,19 @@ class LocalExperiment(Experiment):
             ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def _temporary_folder(self) -> str:
+        return tempfile.mkdtemp(prefix=f".{self.name}.", dir=self.path.parent)
+
+    @contextmanager
+    def _write_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ExperimentError(
+                f"The storage {self.path.parent} cannot be written: {error.strerror}. Check its "
+                "permissions, or set `storage` to another folder or URI."
+            ) from error
 
     def _rename_durably(self, temporary: Path) -> None:
         temporary.rename(self.path)

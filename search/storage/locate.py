@@ -19,7 +19,7 @@ StorageAddress = Storage | Path | str | None
 _DEFAULT = "~/celltune_results"
 _FOLDER = "local folder"
 """The backend for addresses without a URI scheme. The blank keeps it apart from all schemes."""
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
 def open_storage(address: StorageAddress = None) -> Storage:
@@ -34,9 +34,11 @@ def open_storage(address: StorageAddress = None) -> Storage:
     """
     if isinstance(address, Storage):
         return address
-    chosen = address or os.environ.get("CELLTUNE_STORAGE") or _DEFAULT
-    match = _SCHEME.match(chosen) if isinstance(chosen, str) else None
-    scheme = match[1] if match else _FOLDER
+    chosen = str(address or os.environ.get("CELLTUNE_STORAGE") or _DEFAULT)
+    match = None if isinstance(address, Path) else _SCHEME.match(chosen.strip())
+    scheme = match[1].lower() if match else _FOLDER
+    if match:
+        chosen = f"{scheme}://{chosen.strip()[match.end() :]}"
     if scheme not in STORAGES:
         schemes = [name for name in STORAGES.names() if name != _FOLDER]
         # The address is omitted, because it can contain a password.
@@ -48,20 +50,21 @@ def open_storage(address: StorageAddress = None) -> Storage:
         backend = STORAGES.load(scheme)
     except ExtensionError as error:
         raise ExperimentError(f"The storage cannot be opened. {error}") from error
-    return backend.open(str(chosen))
+    return backend.open(chosen)
 
 
 def new_experiment(name: str, storage: StorageAddress) -> Experiment:
     """Return an experiment that can be created: its name is valid and not in use.
 
     Raises:
-        ExperimentError: the name is invalid or in use, or the storage cannot be read.
+        ExperimentError: the name is invalid or in use, or the storage cannot be read or written.
     """
     if not NAME.fullmatch(name):
         raise ExperimentError(f"'{name}' is not a valid experiment name. {NAME_RULE}")
     experiment = open_storage(storage).experiment(name)
     if experiment.exists():
         raise experiment.exists_error()
+    experiment.check_can_be_created()
     return experiment
 
 

@@ -124,3 +124,69 @@ def test_storage_defaults_to_the_environment_then_the_home_folder(
     monkeypatch.setenv("CELLTUNE_STORAGE", str(tmp_path / "env"))
     assert str(open_storage()) == str(tmp_path / "env")
     assert str(open_storage("~/mine")) == str(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("~nosuchuser/x", r"'~nosuchuser/x' starts with '~', but this user's home folder is unkn"),
+        (
+            "file://host/x",
+            r"'file://host/x' is not the URI of a folder on this machine\. Use file:",
+        ),
+        ("file://", r"is not the URI of a folder on this machine"),
+        ("a\0b", r"'a\\x00b' is not a path\. Use a folder"),
+        (
+            "HTTP://u:secret@h",
+            r"the unknown scheme 'http'\. Use a path, or one of the sch",
+        ),
+        (" http://u:secret@h", r"the unknown scheme 'http'\. Use a path"),
+        ("S3://u:secret@h/x", r"s3://\.\.\.@h contains a password"),
+        ("s3://[x", r"'s3://\[x' is not a URI: Invalid IPv6 URL\."),
+    ],
+)
+def test_an_invalid_address_is_rejected(address: str, message: str) -> None:
+    with pytest.raises(ExperimentError, match=message) as raised:
+        open_storage(address)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_file_uri_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "my folder").mkdir()
+    for uri in (f"file://{tmp_path}/my%20folder", f"FILE://localhost{tmp_path}/my folder"):
+        assert str(open_storage(uri)) == str(tmp_path / "my folder")
+    assert str(open_storage(Path("file://x"))) == str(Path("file:/x").absolute())
+
+
+def test_the_folder_of_an_experiment_is_not_a_storage(experiment: LocalExperiment) -> None:
+    storage = experiment.path.parent
+    for inner, where in ((experiment.path, "is"), (experiment.path / "trials" / "0", "is in")):
+        message = f"{where} the folder of the experiment 'demo'. Use {storage}, which contains"
+        with pytest.raises(ExperimentError, match=message):
+            new_experiment("other", inner)
+        with pytest.raises(ExperimentError, match=message):
+            open_storage(inner).names()
+    assert not (experiment.path / "trials").exists()
+
+
+def test_a_storage_below_a_file_is_rejected(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ExperimentError, match=r"is below .*/file, which is a file\. Use a folder"):
+        new_experiment("demo", tmp_path / "file" / "x" / "y")
+
+
+def test_a_storage_that_cannot_be_written_is_rejected_before_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with pytest.raises(ExperimentError, match=r"cannot be written: Permission denied\. Check its"):
+        new_experiment("demo", tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_can_be_used_leaves_nothing(tmp_path: Path) -> None:
+    new_experiment("demo", tmp_path / "new" / "storage")
+    assert list(tmp_path.iterdir()) == []
