@@ -119,13 +119,14 @@ class LedgerFile:
     def __init__(self, path: Path | EnclosedPath) -> None:
         """Refer to the file at `path`, which `open` creates if it is missing."""
         self._path = _enclosed(path)
+        self._location = str(self._path)
         self._handle = -1
         self._size = self._count = 0
 
     @property
     def location(self) -> str:
         """The file's path, for messages."""
-        return str(self._path)
+        return self._location
 
     def open(self) -> list[Event]:
         """Open or create the file, lock it, and remove a torn last line.
@@ -186,7 +187,7 @@ class LedgerFile:
             return
         opened = os.fstat(self._handle)
         try:
-            there = Path(self.location).lstat()
+            there = os.lstat(self._location)
         except FileNotFoundError:
             there = None
         if there is not None and (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino):

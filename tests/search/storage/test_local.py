@@ -141,8 +141,8 @@ def test_storage_defaults_to_the_environment_then_the_home_folder(
             r"the unknown scheme 'http'\. Use a path, or one of the sch",
         ),
         (" http://u:secret@h", r"the unknown scheme 'http'\. Use a path"),
-        ("S3://u:secret@h/x", r"s3://\.\.\.@h contains a password"),
-        ("s3://[x", r"'s3://\[x' is not a URI: Invalid IPv6 URL\."),
+        ("S3://u:secret@h/x", r"contains a password, which would appear"),
+        ("s3://[x", r"s3://\[x cannot be opened: "),
     ],
 )
 def test_an_invalid_address_is_rejected(address: str, message: str) -> None:

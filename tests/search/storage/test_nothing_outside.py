@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from celltune.errors import CelltuneError
@@ -92,7 +92,7 @@ def use_checkpoint(checkpoints: Checkpoints, name: str) -> None:
 
 def make(base: Path, content: bytes) -> LocalExperiment:
     outside = base / "outside"
-    # It looks like the folder of a checkpoint, of a trial and of all trials: a link to it would work.
+    # It looks like the folder of a checkpoint, of a trial and of all trials: a link would work.
     for folder in (outside / "epoch-1", outside / "epoch-1/epoch-1", outside / "epoch-1/0/epoch-1"):
         folder.mkdir(parents=True)
         (folder / "state.json").write_text("precious")
@@ -149,6 +149,13 @@ def test_no_ledger_and_no_folder_leads_out(content: bytes, layout: dict[str, str
 @given(
     name=st.sampled_from(["epoch-1", "epoch-2"]) | st.sampled_from(NAMES) | st.text(max_size=6),
     layout=LAYOUTS,
+)
+@example(name="epoch-1", layout={"trials": "link to a folder"})
+@example(name="epoch-1", layout={"trials/0": "link to a folder"})
+@example(name="epoch-1", layout={"trials/0/epoch-1": "link to a folder"})
+@example(
+    name="epoch-2",
+    layout={"trials/0/epoch-2": "folder", "trials/0/.epoch-2.old": "link to a folder"},
 )
 def test_no_name_of_a_checkpoint_leads_out(name: str, layout: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
