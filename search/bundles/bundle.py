@@ -33,7 +33,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from celltune.data_prep.types import JSON
+from celltune.data_prep.types import JSON, check_local_path
 from celltune.data_prep.wide.model import WideModel
 from celltune.search.bundles.bundle_config import BundleConfig, json_file
 from celltune.search.errors import ModelError
@@ -65,6 +65,23 @@ _LARGEST_SIZES = {
 def largest_size(name: str) -> int:
     """Return the largest allowed size of a file in bytes; that of ONNX is the limit of ONNX."""
     return _LARGEST_SIZES.get(name, 1 << 31)
+
+
+def user_path(value: Path | str, argument: str) -> Path:
+    """Return a path that a user names, with the home folder in the place of `~`.
+
+    Args:
+        value: the path.
+        argument: name of the argument, for messages.
+
+    Raises:
+        ModelError: no folder can have this path, or its user is unknown.
+    """
+    try:
+        check_local_path(str(value))
+    except ValueError as error:
+        raise ModelError(f"`{argument}` {error}") from error
+    return Path(value).expanduser()
 
 
 def is_bundle(path: Path) -> bool:

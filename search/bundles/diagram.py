@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from celltune.models.config import ModelConfig
 from celltune.printable import printable
-from celltune.search.bundles.bundle import check_alone, is_bundle
+from celltune.search.bundles.bundle import check_alone, is_bundle, user_path
 from celltune.search.bundles.bundle_reading import load_classifier_of
 from celltune.search.config.loading import resolve
 from celltune.search.config.space import Choice, Dimension, model_and_training
@@ -190,7 +190,7 @@ def diagram(
         raise OptionError(
             "`overrides` can change a config, but not a trained model. Omit `overrides`."
         )
-    path = Path(source).expanduser()
+    path = user_path(source, "source")
     if is_bundle(path) or "/" in source:
         check_alone(path, trial=trial)
         return _bundle_diagram(path)

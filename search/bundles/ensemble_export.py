@@ -10,6 +10,7 @@ from celltune.search.bundles.bundle import (
     MODEL_CARD,
     TERMS,
     check_output_folder,
+    user_path,
     write_bundle,
 )
 from celltune.search.bundles.bundle_config import BundleConfig, BundleMember
@@ -42,7 +43,7 @@ def export_ensemble(
         InputError: there is no ensemble, a member cannot be loaded, or the folder cannot be
             written; nothing was written.
     """
-    path = Path(output).expanduser()
+    path = user_path(output, "output")
     check_output_folder(path)
     model = load_ensemble_model(find_experiment(name, storage), progress)
     model.trained()  # Checks that the weights of all members match.

@@ -17,6 +17,7 @@ from celltune.search.bundles.bundle import (
     check_alone,
     check_output_folder,
     is_bundle,
+    user_path,
     write_bundle,
 )
 from celltune.search.bundles.bundle_config import BundleConfig
@@ -55,7 +56,7 @@ def load_model(
     Raises:
         InputError: there is no such bundle, experiment or trial, or its model cannot be loaded.
     """
-    path = Path(source).expanduser()
+    path = user_path(source, "source")
     if is_bundle(path) or isinstance(source, Path) or "/" in source:
         check_alone(path, trial=trial, ensemble=ensemble)
         return load_bundle(path)
@@ -99,7 +100,7 @@ def export(
     Raises:
         InputError: an argument is invalid or the model cannot be loaded; nothing was written.
     """
-    path = Path(output).expanduser()
+    path = user_path(output, "output")
     check_output_folder(path)
     model = load_trial_model(find_experiment(name, storage), trial)
     data = load_data(model, progress)

@@ -24,6 +24,7 @@ from celltune.search.bundles.bundle import (
     MODEL_CARD,
     TERMS,
     check_output_folder,
+    user_path,
     write_bundle,
 )
 from celltune.search.bundles.bundle_config import BundleConfig
@@ -92,7 +93,7 @@ def export_linear(
         InputError: an argument is invalid, or the original data is not available or has changed;
             nothing was written.
     """
-    path = Path(output).expanduser()
+    path = user_path(output, "output")
     check_output_folder(path)
     model = load_linear_model(find_experiment(name, storage), progress)
     config = BundleConfig(

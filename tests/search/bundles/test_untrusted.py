@@ -23,7 +23,10 @@ from celltune.models.config import ModelConfig
 from celltune.models.network.classifier import TextClassifier
 from celltune.search.bundles import bundle
 from celltune.search.bundles.bundle_reading import load_bundle, load_classifier_of
-from celltune.search.bundles.export import load_model
+from celltune.search.bundles.diagram import diagram
+from celltune.search.bundles.ensemble_export import export_ensemble
+from celltune.search.bundles.export import export, load_model
+from celltune.search.bundles.linear import export_linear
 from celltune.search.errors import ModelError
 from tests.search.bundles.forgery import (
     CLASSES,
@@ -325,10 +328,29 @@ def test_only_regular_files_of_the_folder_are_opened(
         load_bundle(folder)
 
 
-def test_a_path_that_no_folder_can_have_is_reported() -> None:
-    for source in ("x" * 5_000 + "/", "a\0b/", "/dev/zero", "/dev/zero/x"):
-        with pytest.raises(ModelError, match=r"There is no bundle|is invalid: manifest\.json"):
-            load_model(source)
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x" * 5_000 + "/", "`source` is 'xxx.*. It must be the path of a file or folder"),
+        ("x" * 300 + "/", "There is no bundle xxx"),
+        ("a\0b/", r"`source` is 'a.x00b/'. It must be the path of a file or folder"),
+        ("~nosuchuser/x", "`source` is '~nosuchuser/x', but there is no such user"),
+        ("s3://bucket/x", r"`source` is a URI .s3://...\)"),
+        ("/dev/zero", r"/dev/zero is invalid: manifest.json cannot be read .Not a dir"),
+        ("/dev/zero/x", "There is no bundle /dev/zero/x"),
+    ],
+)
+def test_a_path_that_no_bundle_can_have_is_reported(source: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        load_model(source)
+
+
+def test_an_output_folder_of_an_unknown_user_is_reported() -> None:
+    for write in (export, export_ensemble, export_linear):
+        with pytest.raises(ModelError, match="`output` is '~nosuchuser/x', but there is no such"):
+            write("small", "~nosuchuser/x")
+    with pytest.raises(ModelError, match="`source` is '~nosuchuser/x', but there is no such us"):
+        diagram("~nosuchuser/x")
 
 
 def test_models_that_could_not_be_loaded_are_not_written(
