@@ -24,7 +24,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -37,6 +37,7 @@ from celltune.data_prep.cache.validation import check_prepared, check_test
 from celltune.data_prep.dataset.names import check_classes, check_words
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest, TensorizedSplit
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.io.enclosed import EnclosedPath
 from celltune.data_prep.io.files import file_digest, locked, writing
 from celltune.data_prep.types import JSON
 from celltune.data_prep.wide.model import WideModel
@@ -278,8 +279,8 @@ def _store(data: Data, folder: Path, codec: Codec[Data]) -> None:
         }
         manifest[_OWN_DIGEST] = _digest(manifest)
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), "utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
+        with suppress(FileNotFoundError):
+            EnclosedPath.of(folder).remove_all()
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from celltune.data_prep.cache.disk import read_manifest
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.io.enclosed import EnclosedPath
 from celltune.data_prep.io.files import locked, writing
 from celltune.printable import printable
 
@@ -41,7 +41,7 @@ def cached_datasets(cache_dir: Path) -> list[CachedDataset]:
         return []
     # Everything listed can be cleared, so files that are not data sets have to be left out.
     folders = [path for path in cache_dir.iterdir() if _FINGERPRINT.fullmatch(path.name)]
-    datasets = [_describe(path) for path in folders if path.is_dir()]
+    datasets = [_describe(path) for path in folders if path.is_dir() and not path.is_symlink()]
     return sorted(datasets, key=lambda dataset: -dataset.modified)
 
 
@@ -71,10 +71,11 @@ def clear(
     with writing(cache_dir):
         for fingerprint in selected:
             with locked(cache_dir / f"{fingerprint}.lock"):
-                shutil.rmtree(cache_dir / fingerprint)
+                (EnclosedPath(cache_dir) / fingerprint).remove_all()
             (cache_dir / f"{fingerprint}.lock").unlink()
         if downloads and (cache_dir / DOWNLOADS).is_dir():
-            shutil.rmtree(cache_dir / DOWNLOADS)
+            # If it is a link, only the link is removed.
+            (EnclosedPath(cache_dir) / DOWNLOADS).remove_all()
             selected = [*selected, DOWNLOADS]
     return selected
 

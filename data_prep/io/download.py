@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import stat
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -65,7 +66,7 @@ def fetch(
 
 def _receive(url: str, partial: Path, progress: Progress | None) -> None:
     """Download to `partial`, or complete what it already contains."""
-    received = partial.stat().st_size if partial.exists() else 0
+    received = _bytes_received(partial)
     headers = {"Range": f"bytes={received}-"} if received else {}
     request = Request(url, headers=headers)  # noqa: S310 (the URL is fixed, not user input)
     try:
@@ -81,7 +82,9 @@ def _receive(url: str, partial: Path, progress: Progress | None) -> None:
             received = 0
         length = response.headers.get("Content-Length")
         total = received + int(length) if length else None
-        with partial.open("ab" if received else "wb") as file:
+        if not received:
+            partial.unlink(missing_ok=True)
+        with partial.open("ab" if received else "xb") as file:
             while chunk := response.read(CHUNK_BYTES):
                 file.write(chunk)
                 received += len(chunk)
@@ -89,6 +92,18 @@ def _receive(url: str, partial: Path, progress: Progress | None) -> None:
                     progress("download", received, total)
     if total is not None and received < total:
         raise http.client.IncompleteRead(b"", total - received)
+
+
+def _bytes_received(partial: Path) -> int:
+    """Return the size of an interrupted download; 0 if something else has its name.
+
+    A link, a second name of another file, or a special file is replaced, never written to.
+    """
+    try:
+        found = partial.lstat()
+    except FileNotFoundError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 else 0
 
 
 def _unreachable(url: str, error: Exception, advice: str) -> str:

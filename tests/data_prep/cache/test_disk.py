@@ -111,6 +111,20 @@ def test_damaged_folder_is_rebuilt_with_a_warning(
     assert load_or_build(tmp_path, NAME, unexpected, PREPARED).words == built().words
 
 
+def test_a_link_in_place_of_a_folder_is_replaced_without_its_target(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("precious")
+    for target in (outside, tmp_path / "missing"):
+        cache = tmp_path / f"cache-{target.name}"
+        cache.mkdir()
+        (cache / NAME).symlink_to(target)
+        load_or_build(cache, NAME, built, PREPARED)
+        assert not (cache / NAME).is_symlink()
+        load_or_build(cache, NAME, unexpected, PREPARED)
+    assert (outside / "file").read_text() == "precious"
+
+
 def test_failed_build_leaves_the_cache_unchanged(tmp_path: Path) -> None:
     def fails() -> PreparedData:
         raise DataError("row 7 is empty")

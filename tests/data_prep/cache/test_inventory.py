@@ -69,3 +69,19 @@ def test_other_files_are_neither_listed_nor_removed(tmp_path: Path) -> None:
     assert fingerprints(tmp_path) == ["a" * 32]
     assert clear(tmp_path) == ["a" * 32]
     assert other.read_text() == "content"
+
+
+def test_nothing_outside_of_the_cache_is_removed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("precious")
+    cache = tmp_path / "cache"
+    first, _ = fill(cache)
+    (cache / first / "link").symlink_to(outside)
+    (cache / first[::-1]).symlink_to(outside)
+    (cache / "downloads").symlink_to(outside)
+
+    assert first[::-1] not in clear(cache, downloads=True)
+
+    assert [path.name for path in cache.iterdir()] == [first[::-1]]
+    assert (outside / "file").read_text() == "precious"

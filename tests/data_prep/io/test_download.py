@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -81,6 +82,22 @@ def test_interrupted_download_continues(server: str, tmp_path: Path, path: str) 
     download(f"{server}/{path}", target)
     assert target.read_bytes() == CONTENT
     assert Handler.ranges[-1] == f"bytes={len(CONTENT) // 2}-"
+
+
+@pytest.mark.parametrize("kind", ["link", "second name", "FIFO"])
+def test_what_is_not_an_interrupted_download_is_not_written_to(
+    server: str, tmp_path: Path, kind: str
+) -> None:
+    precious, partial = tmp_path / "precious", tmp_path / "file.part"
+    precious.write_text("precious")
+    if kind == "link":
+        partial.symlink_to(precious)
+    elif kind == "second name":
+        partial.hardlink_to(precious)
+    else:
+        os.mkfifo(partial)
+    assert download(f"{server}/whole", tmp_path / "file").read_bytes() == CONTENT
+    assert precious.read_text() == "precious"
 
 
 def test_complete_partial_file_is_used(server: str, tmp_path: Path) -> None:
