@@ -123,15 +123,19 @@ class Lease:
 
     def _show_life(self) -> None:
         while not self._released.wait(BEAT_SECONDS):
-            self._beat += 1
-            try:
-                self._look_for_loss()
-                # A lease that was removed must not appear again.
-                if self._loss is None:
-                    self._write(self._name)
-            except OSError as error:
-                # An outage matters only for appends, and the next append reports it.
-                _log.debug("the sign of life could not be written: %s", error.strerror)
+            self.beat()
+
+    def beat(self) -> None:
+        """Show a sign of life, unless the lease was removed or taken over."""
+        self._beat += 1
+        try:
+            self._look_for_loss()
+            # A lease that was removed must not appear again.
+            if self._loss is None:
+                self._write(self._name)
+        except OSError as error:
+            # An outage matters only for appends, and the next append reports it.
+            _log.debug("the sign of life could not be written: %s", error.strerror)
 
     def confirm(self) -> None:
         """Check that every later holder of the lease sees what was written before this call.

@@ -23,9 +23,10 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
-from celltune.search.errors import LedgerError
+from celltune.search.errors import LedgerError, StorageError
 from celltune.search.ledger.codec import UNBOUND, binding_of, decode_lines
 from celltune.search.ledger.events import Event
 from celltune.search.storage.lease import Lease
@@ -189,7 +190,13 @@ class SegmentedLedger:
         """Upload the lines as one segment, and check that this driver still holds the lease."""
         segment = Segment(first, count, self._lease.generation)
         (self._prefix / segment.name).write_bytes(data)
-        self._lease.confirm()
+        try:
+            self._lease.confirm()
+        except StorageError:
+            # The experiment was removed. What is left of it would occupy its name.
+            with suppress(OSError):
+                (self._prefix / segment.name).unlink()
+            raise
         self._unmerged.append((segment, data))
         if len(self._unmerged) >= MERGE_AT:
             self._merge()
@@ -203,7 +210,7 @@ class SegmentedLedger:
             self._lease.confirm()
             with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
                 list(pool.map(lambda part: (self._prefix / part[0].name).unlink(), parts))
-        except (OSError, LedgerError) as error:
+        except (OSError, LedgerError, StorageError) as error:
             # The events are durable in any case; only the number of objects stays high. A lost
             # lease is reported by the next append.
             reason = f"{error.strerror}." if isinstance(error, OSError) else error

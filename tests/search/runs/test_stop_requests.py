@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
 
 import pytest
 
-from celltune.search.errors import ExperimentError
+from celltune.search.errors import ExperimentError, StorageError
 from celltune.search.ledger.events import ExperimentCreated
 from celltune.search.runs.stop_requests import (
     StopRequests,
@@ -156,3 +157,15 @@ def test_signals_are_not_handled_outside_the_main_thread() -> None:
     thread.start()
     thread.join()
     assert results == [False]
+
+
+def test_a_run_whose_experiment_is_removed_ends_within_a_second(folder: LocalExperiment) -> None:
+    clock = Clock()
+    stop = StopRequests([folder], threading.Event(), None, StageView(), clock)
+    with folder.locked(), folder.open_ledger():
+        clock.now += 1
+        assert not stop()
+        shutil.rmtree(folder.path)
+        clock.now += 1
+        with pytest.raises(StorageError, match="was removed while the search was running"):
+            stop()

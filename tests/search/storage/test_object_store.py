@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from celltune.models.errors import CheckpointError
-from celltune.search.errors import ExperimentError, LedgerError
+from celltune.search.errors import ExperimentError, LedgerError, StorageError
 from celltune.search.ledger.codec import encode
 from celltune.search.ledger.events import Event, ExperimentCreated, TrialCreated
 from celltune.search.storage import arrow, lease
@@ -136,6 +136,44 @@ def test_driver_that_lost_its_lease_cannot_append(
             assert experiment.events() == second_ledger.events == [FIRST, *TRIALS[:2]]
     append(experiment, TRIALS[2:4])
     assert experiment.events() == [FIRST, *TRIALS[:4]]
+
+
+def test_a_removed_experiment_ends_its_search_and_stays_removed(
+    experiment: ObjectStoreExperiment, storage: ArrowStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease.Lease, "_show_life", lambda self: None)
+    removed = r"The lock .*/demo/lock\S* was removed while the search was running, so the"
+    with experiment.locked(), experiment.open_ledger() as ledger:
+        ledger.append(TRIALS[0])
+        experiment.check_in_place()
+        (storage.root / "demo").remove_all()
+        for _ in range(2):
+            with pytest.raises(StorageError, match=removed):
+                ledger.append(TRIALS[1])
+        with pytest.raises(StorageError, match=removed):
+            experiment.check_in_place()
+    assert not experiment.exists()
+
+
+def test_a_driver_that_was_frozen_does_not_show_life_again(
+    experiment: ObjectStoreExperiment, storage: ArrowStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease.Lease, "_show_life", lambda self: None)
+    monkeypatch.setattr(lease, "_is_alive_here", lambda content: None)
+    second = storage.experiment("demo")
+    with experiment.locked(), experiment.open_ledger():
+        held = experiment._lease
+        assert held is not None
+        held.beat()
+        experiment.check_in_place()
+        with second.locked(), second.open_ledger() as ledger:
+            before = (storage.root / "demo" / "lock").names()
+            held.beat()
+            assert (storage.root / "demo" / "lock").names() == before
+            with pytest.raises(LedgerError, match="Another driver took over the experiment"):
+                experiment.check_in_place()
+            ledger.append(TRIALS[0])
+    assert [int(name[:8]) for name in (storage.root / "demo" / "lock").names()] == [3]
 
 
 def test_lease_of_a_dead_process_on_this_machine_is_free_at_once(
