@@ -23,6 +23,7 @@ _CLAUSES = {
     "multiple_of": "a multiple of {multiple_of:g}",
     "int_type": "a whole number",
     "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
     "int_from_float": "a whole number",
     "float_type": "a number",
     "float_parsing": "a number",

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from celltune.printable import quoted
 from celltune.registry import ExtensionError
 from celltune.search.errors import ExperimentError
 from celltune.search.extensions import STORAGES
@@ -60,7 +61,7 @@ def new_experiment(name: str, storage: StorageAddress) -> Experiment:
         ExperimentError: the name is invalid or in use, or the storage cannot be read or written.
     """
     if not NAME.fullmatch(name):
-        raise ExperimentError(f"'{name}' is not a valid experiment name. {NAME_RULE}")
+        raise ExperimentError(f"{quoted(name)} is not a valid experiment name. {NAME_RULE}")
     experiment = open_storage(storage).experiment(name)
     if experiment.exists():
         raise experiment.exists_error()

@@ -66,6 +66,7 @@ def experiment(storage: Path) -> LocalExperiment:
         (["resume", "none"], "no experiment 'none'"),
         (["status", "dmo"], "Did you mean 'demo'"),
         (["leaderboard", "demo", "--top", "0"], "--top is '0'. It must be at least 1."),
+        (["leaderboard", "demo", "--top", "9" * 5000], "--top is '999.*fewer digits"),
         (["export", "demo", "-o", "x", "--trial", "one"], "--trial is 'one'. It must be a whole"),
         (
             ["validate", "demo.yaml", "--set", "data.reviews=x"],

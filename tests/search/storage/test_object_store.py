@@ -316,6 +316,8 @@ def test_crash_between_the_uploads_of_a_checkpoint_leaves_the_old_one(
             r"^The storage address has the unknown scheme 'zz'. Use a path, or one of the schemes "
             r"s3, gs, .*, file\.$",
         ),
+        ("HTTP://user:secret@host", r"^The storage address has the unknown scheme 'http'\."),
+        ("s3://bucket/path?sas=x", r"storage s3://\.\.\. contains the parameter 'sas'"),
         ("s3://bucket/path?colour=red&region=eu", "cannot be opened: Unexpected query parameter"),
         ("s3://key:secret@bucket/path", r"storage s3://... contains a password"),
     ],
