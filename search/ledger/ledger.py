@@ -259,6 +259,8 @@ class Ledger:
         """
         if self._failure is not None:
             raise self._failure
+        if not events:
+            return
         first = len(self._events)
         try:
             data = encode_lines(first, events, self._binding)

@@ -158,7 +158,9 @@ def _decoded(
 def _decode(prefix: ObjectPath, segment: Segment, content: bytes, binding: int) -> list[Event]:
     source, location = io.BytesIO(content), prefix / segment.name
     events, decoded_bytes = decode_lines(source, location, segment.first, binding)
-    if not events or decoded_bytes != len(content) or len(events) != segment.count:
+    # Earlier releases wrote an object without lines when no event was appended.
+    is_first_empty = segment.first == 0 and not events
+    if is_first_empty or decoded_bytes != len(content) or len(events) != segment.count:
         problem = f"it has {len(events)} complete lines instead of {segment.count}"
         raise _damage_error(prefix, problem, segment)
     return events

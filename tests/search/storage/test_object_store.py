@@ -138,6 +138,14 @@ def test_driver_that_lost_its_lease_cannot_append(
     assert experiment.events() == [FIRST, *TRIALS[:4]]
 
 
+def test_an_append_without_events_writes_nothing(experiment: ObjectStoreExperiment) -> None:
+    append(experiment, [], TRIALS[:1])
+    assert len(ledger_of(experiment).names()) == 2
+    # An earlier release wrote such an object.
+    (ledger_of(experiment) / "0000000002-000000-00000009.jsonl").write_bytes(b"")
+    assert experiment.events() == [FIRST, TRIALS[0]]
+
+
 def test_a_removed_experiment_ends_its_search_and_stays_removed(
     experiment: ObjectStoreExperiment, storage: ArrowStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
