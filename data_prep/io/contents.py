@@ -174,27 +174,31 @@ class LimitedReader(io.RawIOBase):
         Raises:
             DataError: a limit is exceeded.
         """
-        # readinto1 does not wait for more than what a pipe contains.
-        count: int = self._stream.readinto1(buffer)
-        if self._position + count > self._limit:
+        # read1 does not wait for more than what a pipe contains.
+        chunk: bytes = self._stream.read1(len(buffer))
+        if self._position + len(chunk) > self._limit:
             raise too_large(self._path, self._limit)
         if self._has_lines:
-            self._check_lines(bytes(buffer[:count]))
-        self._position += count
-        return count
+            self._check_lines(chunk)
+        self._position += len(chunk)
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
 
     def _check_lines(self, chunk: bytes) -> None:
         """Check the line that began in an earlier chunk; one within a chunk is never too long."""
         breaks = [at for at in (chunk.find(b"\n"), chunk.find(b"\r")) if at >= 0]
-        first = min(breaks, default=len(chunk))
-        if self._position + first - self._line_start > MAX_DOCUMENT_BYTES:
+        end = self._position + min(breaks, default=len(chunk))
+        if end - self._line_start > MAX_DOCUMENT_BYTES:
             raise too_long(f"{printable(self._path)}, byte {self._line_start:,}: the line")
-        self._lines += chunk.count(b"\n") + chunk.count(b"\r")
-        if self._lines > self._limit // BYTES_PER_LINE:
-            raise too_many(self._path, self._limit, "line", BYTES_PER_LINE)
         if breaks:
             last = max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
             self._line_start = self._position + last + 1
+        most = self._limit // BYTES_PER_LINE
+        # Counting is slow, and there are not more lines than bytes.
+        if self._position > most:
+            self._lines += chunk.count(b"\n") + chunk.count(b"\r")
+            if self._lines > most:
+                raise too_many(self._path, self._limit, "line", BYTES_PER_LINE)
 
 
 def limited(path: Path, stream: Any, limit: int, *, has_lines: bool = True) -> io.BufferedReader:

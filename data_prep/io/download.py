@@ -11,8 +11,11 @@ from urllib.request import Request, urlopen
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import CHUNK_BYTES, file_digest, locked, writing
 from celltune.data_prep.types import Progress
+from celltune.printable import printable
 
 TIMEOUT_SECONDS = 30
+MAX_BYTES = 1 << 34
+"""Largest download: 16 GiB. The largest known file, GloVe's 840B, has 2 GiB."""
 RANGE_NOT_SATISFIABLE, PARTIAL_CONTENT = 416, 206
 
 
@@ -80,14 +83,21 @@ def _receive(url: str, partial: Path, progress: Progress | None) -> None:
     with response:
         if response.status != PARTIAL_CONTENT:
             received = 0
-        length = response.headers.get("Content-Length")
-        total = received + int(length) if length else None
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {received}-"):
+            raise http.client.HTTPException("the server sent another part than the requested one")
+        length = response.headers.get("Content-Length", "")
+        # The limit for the digits is that of MAX_BYTES; Python's `int` accepts signs and spaces.
+        is_length = length.isascii() and length.isdigit() and len(length) <= len(str(MAX_BYTES))
+        total = received + int(length) if is_length else None
         if not received:
             partial.unlink(missing_ok=True)
         with partial.open("ab" if received else "xb") as file:
             while chunk := response.read(CHUNK_BYTES):
                 file.write(chunk)
                 received += len(chunk)
+                if received > MAX_BYTES:
+                    partial.unlink()
+                    raise http.client.HTTPException(f"it has more than {MAX_BYTES:,} bytes")
                 if progress:
                     progress("download", received, total)
     if total is not None and received < total:
@@ -108,4 +118,5 @@ def _bytes_received(partial: Path) -> int:
 
 def _unreachable(url: str, error: Exception, advice: str) -> str:
     reason = getattr(error, "reason", None) or error
-    return f"{url} cannot be downloaded ({reason}). Check the network. {advice}"
+    shown = printable(reason, 200)
+    return f"{url} cannot be downloaded ({shown}). Check the network. {advice}"

@@ -11,6 +11,7 @@ import pytest
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.io import download as io_download
 from celltune.data_prep.io.download import fetch
 from celltune.data_prep.sources import imdb
 from celltune.data_prep.sources.factory import open_source
@@ -25,6 +26,7 @@ class Handler(BaseHTTPRequestHandler):
     """Serves CONTENT at /whole (with ranges), /plain (without ranges) and /cut (only half)."""
 
     ranges: list[str | None]
+    length = part = ""
 
     def do_GET(self) -> None:
         requested = self.headers.get("Range")
@@ -39,7 +41,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.send_header("Content-Length", self.length or str(len(CONTENT) - start))
+        self.send_header("Content-Range", self.part or f"bytes {start}-{len(CONTENT)}/*")
         self.end_headers()
         self.wfile.write(CONTENT[start : len(CONTENT) // 2 if self.path == "/cut" else None])
 
@@ -114,6 +117,35 @@ def test_file_with_wrong_checksum_is_removed(server: str, tmp_path: Path) -> Non
 def test_rejects_missing_file_on_the_server(server: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none cannot be downloaded \(Not Found\)"):
         download(f"{server}/none", tmp_path / "file")
+
+
+def test_wrong_part_from_the_server_is_rejected(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "part", "bytes 3-99/100")
+    (tmp_path / "file.part").write_bytes(CONTENT[:100])
+    with pytest.raises(DataError, match="the server sent another part than the requested one"):
+        download(f"{server}/whole", tmp_path / "file")
+    assert (tmp_path / "file.part").read_bytes() == CONTENT[:100]
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-5", "x"])
+def test_invalid_length_from_the_server_is_ignored(
+    server: str, tmp_path: Path, length: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "length", length)
+    calls: list[tuple[str, int, int | None]] = []
+    download(f"{server}/plain", tmp_path / "file", progress=lambda *call: calls.append(call))
+    assert calls[-1] == ("download", len(CONTENT), None)
+
+
+def test_endless_download_ends_at_a_limit(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(io_download, "MAX_BYTES", len(CONTENT) - 1)
+    with pytest.raises(DataError, match=r"cannot be downloaded \(it has more than 16,383 bytes\)"):
+        download(f"{server}/whole", tmp_path / "file")
+    assert [file.name for file in tmp_path.iterdir()] == ["file.lock"]
 
 
 def test_disk_error_is_not_reported_as_network_error(server: str, tmp_path: Path) -> None:
