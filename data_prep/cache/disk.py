@@ -302,7 +302,8 @@ def _save(path: Path, array: NDArray[Any]) -> None:
 def _remove_leftovers(cache_dir: Path, fingerprint: str) -> None:
     """Remove folders of processes that were killed while writing; call it with the lock."""
     for leftover in cache_dir.glob(f"{_temporary_prefix(fingerprint)}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(OSError):
+            EnclosedPath.of(leftover).remove_all()
 
 
 def _temporary_prefix(fingerprint: str) -> str:

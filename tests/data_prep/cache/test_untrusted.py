@@ -10,6 +10,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,31 @@ def test_special_files_are_prepared_again(
     assert len(cached_datasets(cache)) == 2
     assert "Not a regular file" in load(cache, original[1], PREPARED, caplog)[1]
     assert load(cache, original[1], PREPARED, caplog)[1] == ""
+
+
+@pytest.mark.parametrize("kind", ["fifo", "file", "link", "dangling"])
+def test_what_has_the_place_of_a_folder_is_replaced(
+    kind: str,
+    original: tuple[Path, PreparedData, PreparedTest],
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = cache / original[1].fingerprint
+    folder.rename(cache / "moved")
+    if kind == "fifo":
+        os.mkfifo(folder)
+        os.mkfifo(cache / f".{folder.name}-leftover")
+    elif kind == "file":
+        folder.write_text("content")
+    elif kind == "dangling":
+        folder.symlink_to(cache / "missing")
+    else:
+        (cache / "moved" / "manifest.json").unlink()
+        folder.symlink_to(cache / "moved")
+    data = replace(original[1])
+    assert load_or_build(cache, data.fingerprint, lambda: data, PREPARED) is data
+    assert load(cache, data, PREPARED, caplog)[1] == ""
+    assert (cache / "moved" / "words.json").is_file()
 
 
 @pytest.mark.parametrize(
