@@ -235,7 +235,12 @@ class TestSplitRead(_Event):
 class Evaluated(_Event):
     """Scores of a newly trained model on the train and test splits."""
 
-    _needed: ClassVar[tuple[str, ...]] = ("test_accuracy", "seconds")
+    _needed: ClassVar[tuple[str, ...]] = (
+        "test_accuracy",
+        "train_accuracy",
+        "parameters",
+        "seconds",
+    )
 
     on: TrainingSplits
     """Splits that the model was trained on."""
@@ -351,7 +356,7 @@ class CheckpointsKept(_Event):
 class EnsembleReported(Evaluated):
     """The ensemble was scored on the train and test splits, with the checkpoints of its members."""
 
-    _needed: ClassVar[tuple[str, ...]] = ("test_accuracy", "test_loss")
+    _needed: ClassVar[tuple[str, ...]] = (*Evaluated._needed, "test_loss")
 
     event: Literal["ensemble_reported"] = "ensemble_reported"
     members: list[EnsembleMember]

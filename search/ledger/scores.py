@@ -27,8 +27,7 @@ def check_scores(
 
     Args:
         classes: the names of the classes.
-        matrices: the confusion matrices by split, `train` and `test`. That of the training split
-            may be empty.
+        matrices: the confusion matrices by split, `train` and `test`.
         packed_outcomes: the outcomes of the test split (see `search.metrics.pack_outcomes`).
         metrics: the scores by name.
         needed: the names of those that must be there, such as `test_accuracy`.
@@ -39,8 +38,7 @@ def check_scores(
     if not classes or len(set(classes)) < len(classes):
         raise ValueError("its classes are none, or two have the same name")
     for split, matrix in matrices.items():
-        if matrix or split == "test":
-            _check_matrix(split, matrix, len(classes))
+        _check_matrix(split, matrix, len(classes))
     test = matrices["test"]
     documents = sum(map(sum, test))
     correct = sum(row[index] for index, row in enumerate(test))

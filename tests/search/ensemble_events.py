@@ -6,6 +6,8 @@ from celltune.search.ledger.ensembles import EnsembleMember, Gain, ValidScores
 from celltune.search.ledger.events import EnsembleReported, EnsembleSelected
 from tests.search.outcomes import packed_outcomes
 
+COSTS = {"train_accuracy": 1.0, "parameters": 10.0, "seconds": 1.0}
+
 
 def member(number: int = 0, epoch: int = 1, **values: object) -> EnsembleMember:
     fields = {
@@ -46,9 +48,9 @@ def scored(*members: EnsembleMember) -> EnsembleReported:
         at=0.0,
         members=list(members),
         on="train",
-        metrics={"test_accuracy": 0.8, "test_loss": 0.5},
+        metrics={**COSTS, "test_accuracy": 0.8, "test_loss": 0.5},
         classes=["a", "b"],
-        train_confusion=[],
+        train_confusion=[[5, 0], [0, 5]],
         test_confusion=[[4, 1], [1, 4]],
         test_outcomes=packed_outcomes([[4, 1], [1, 4]]),
         test_fingerprint="t",

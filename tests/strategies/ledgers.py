@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from celltune.search.ledger.codec import UNBOUND, binding_of, checksum
 from celltune.search.ledger.events import ExperimentCreated
+from tests.search.ensemble_events import COSTS
 from tests.search.outcomes import packed_outcomes
 
 Plain = dict[str, Any]
@@ -22,7 +23,7 @@ _METRICS = {"valid_accuracy": 0.75, "valid_loss": 0.5, "seconds": 1.0, "paramete
 _MATRIX = [[4, 1], [2, 3]]
 _SCORES: Plain = {
     "on": "train",
-    "metrics": {"test_accuracy": 0.7, "test_loss": 0.6, "seconds": 2.0},
+    "metrics": {**COSTS, "test_accuracy": 0.7, "test_loss": 0.6},
     "classes": ["bad", "good"],
     "train_confusion": [[5, 0], [0, 5]],
     "test_confusion": _MATRIX,

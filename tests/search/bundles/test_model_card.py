@@ -21,6 +21,7 @@ from celltune.search.ledger.events import (
 from celltune.search.objective import VALID_ACCURACY
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.wording import percent_text
+from tests.search.ensemble_events import COSTS
 from tests.search.outcomes import packed_outcomes
 
 GOOD, BAD = "the plot was great .", "the plot was awful ."
@@ -125,9 +126,9 @@ def evaluation(test_accuracy: float, seed: int) -> EvaluationReported:
         seed=seed,
         epoch=3,
         on="train",
-        metrics={"test_accuracy": test_accuracy, "seconds": 1.0},
+        metrics={**COSTS, "test_accuracy": test_accuracy},
         classes=["negative", "positive"],
-        train_confusion=[],
+        train_confusion=[[9, 1], [0, 9]],
         test_confusion=matrix,
         test_outcomes=packed_outcomes(matrix),
         test_fingerprint="",

@@ -16,6 +16,7 @@ from celltune.search.ledger.events import EVENT, CheckpointsKept, EpochReported,
 from celltune.search.ledger.fields import NAME
 from celltune.search.ledger.ledger import Ledger, read
 from celltune.search.ledger.state import ExperimentState
+from tests.search.ensemble_events import COSTS
 from tests.strategies.ledgers import ledger_bytes, ledgers, valid_events
 
 PARAMS = {"cell": "gru"}
@@ -89,6 +90,8 @@ def changed(kind: str, **values: Any) -> list[Any]:
         ("experiment_created", {"fingerprint": "../x"}, "line 1: .*'../x' is not a fingerprint"),
         ("experiment_created", {"schema_version": 3}, "a newer release of celltune wrote this led"),
         ("checkpoints_kept", {"owner": ".."}, "'..' is not the name of an experiment"),
+        ("evaluation_reported", {"train_confusion": []}, "train_confusion does not have a row"),
+        ("evaluation_reported", {"metrics": {"test_accuracy": 0.7}}, "it has no train_accuracy"),
         ("evaluation_reported", {"classes": []}, "its classes are none"),
         ("evaluation_reported", {"classes": ["a", "a"]}, "two have the same name"),
         ("evaluation_reported", {"test_confusion": [[4, 1]]}, "not have a row and a column for e"),
@@ -99,7 +102,7 @@ def changed(kind: str, **values: Any) -> list[Any]:
         ("evaluation_reported", {"metrics": {}}, "it has no test_accuracy"),
         (
             "evaluation_reported",
-            {"metrics": {"test_accuracy": 0.9, "seconds": 1.0}},
+            {"metrics": {**COSTS, "test_accuracy": 0.9}},
             "0.9, but 7 of 10",
         ),
         ("evaluation_reported", {"test_outcomes": "!"}, "cannot be decompressed"),
