@@ -11,7 +11,7 @@ import typer
 
 from celltune.errors import CelltuneError, InputError
 from celltune.search.cli import data, ensembles, evaluation, model, results, run
-from celltune.search.cli.commands import Group, add_command
+from celltune.search.cli.commands import Group, add_command, name_options
 from celltune.search.cli.options import (
     ConfigPath,
     Name,
@@ -87,7 +87,8 @@ def list_experiments(storage: Storage = None) -> None:
             rows.append((folder.name, *_summary(summarize(folder))))
         except InputError as error:
             rows.append((folder.name, "damaged", "", "", ""))
-            problems.append(f"{folder.name} is damaged: {' '.join(str(error).split())}")
+            reason = " ".join(name_options(str(error), ()).split())
+            problems.append(f"{folder.name} is damaged: {reason}")
     make_console().print(TextTable(columns, rows))
     for problem in problems:
         say(problem)

@@ -23,6 +23,8 @@ from celltune.search.errors import OptionError
 _ARGUMENT = re.compile(r"`(\w+)`")
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 """The base class of typer's usage errors, which typer does not export."""
+_ELSEWHERE = {"overrides": "--set", "warm_start": "--from"}
+"""Options of other commands that messages recommend."""
 _AT_END = ExitStack()
 """What is closed when a command ends."""
 
@@ -90,9 +92,10 @@ def add_command(app: typer.Typer, command: Callable[..., None], name: str | None
 def name_options(message: str, parameters: Sequence[Any]) -> str:
     """Replace each argument in backticks by the option or the metavar of the command's parameter.
 
-    An argument that is not a parameter of the command only loses its backticks.
+    An argument of another command has the option that it has there; others only lose their
+    backticks.
     """
-    shown = {parameter.name: _shown(parameter) for parameter in parameters}
+    shown = _ELSEWHERE | {parameter.name: _shown(parameter) for parameter in parameters}
     return _ARGUMENT.sub(lambda match: shown.get(match[1], match[1]), message)
 
 

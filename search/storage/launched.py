@@ -151,8 +151,8 @@ def _edited_error(
         f"The config of '{name}' was edited after the launch: {printable(file)} has {shown}. Its "
         "results belong to the launched config, so undo the edit, or remove the file, which the "
         "ledger can replace. Use `overrides` of a resume or an evaluation for what may change, "
-        "such as data.path; launch a new experiment for the rest, with this one as its "
-        "`warm_start`."
+        "such as data.path; for the rest launch a new experiment, which can learn from this one "
+        "with `warm_start`."
     )
 
 
