@@ -95,8 +95,9 @@ def name_options(message: str, parameters: Sequence[Any]) -> str:
     An argument of another command has the option that it has there; others only lose their
     backticks.
     """
-    shown = _ELSEWHERE | {parameter.name: _shown(parameter) for parameter in parameters}
-    return _ARGUMENT.sub(lambda match: shown.get(match[1], match[1]), message)
+    shown: dict[str, str] = {p.name: _shown(p) for p in parameters}
+    options = {**_ELSEWHERE, **shown}
+    return _ARGUMENT.sub(lambda match: options.get(match[1], match[1]), message)
 
 
 def _invalid_value(error: typer.BadParameter) -> str:
