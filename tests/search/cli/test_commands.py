@@ -20,7 +20,7 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
         ("predict", "`source` has no `vocabulary`.", "NAME|DIR has no vocabulary."),
         ("export-study", "Set `storage` to a folder.", "Set --from to a folder."),
         ("export-study", "Set `study_storage`.", "Set --storage."),
-        ("resume", "Launch with `warm_start` 'a'.", "Launch with warm_start 'a'."),
+        ("resume", "Launch with `warm_start` 'a'.", "Launch with --from 'a'."),
     ],
 )
 def test_errors_name_the_options_of_the_command(command: str, message: str, shown: str) -> None:
