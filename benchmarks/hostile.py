@@ -13,12 +13,15 @@ by a loop that trains one trial after another (`_hostile/standins.py`), and some
 their own. An audit hook and a comparison of all folders find writes outside of those that a command
 may change. A command must end with 0, 1 or 2 within 20 seconds, without a traceback or raw control
 characters in its output. If it succeeds although content that has a checksum was changed, its
-numbers must be the original ones.
+numbers must be the original ones. A full run also executes the C++ code with sanitizers on random
+inputs (`tests/sanitized`).
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -32,11 +35,14 @@ from _hostile.cases import Kind
 from _hostile.kinds import KINDS, faulty
 from _hostile.pool import Job, Pool, import_everything
 from _hostile.runner import Result
-from _measure import finish
+from _measure import REPOSITORY, finish
 
 INPUTS, QUICK_INPUTS = 6_000, 250
 SECONDS, QUICK_SECONDS = 560.0, 45.0
 """No input is started after this time, which includes that of the preparation."""
+SANITIZED_SECONDS = 60
+NO_SANITIZERS = 3
+"""Exit code of `tests.sanitized.fuzz` on a machine without a compiler or sanitizers."""
 MAXIMA = {
     "tracebacks": 0,
     "hangs": 0,
@@ -46,6 +52,7 @@ MAXIMA = {
     "raw_escapes": 0,
     "secrets": 0,
     "long_messages": 0,
+    "memory_errors": 0,
 }
 
 
@@ -91,6 +98,18 @@ def missed_faults(root: Path, originals: Path) -> list[str]:
     }
     expected = ((fault.__name__, figure) for fault, figure in faulty.FAULTS)
     return [f"{name} ({figure})" for name, figure in expected if (name, figure) not in noticed]
+
+
+def run_sanitized(seconds: int) -> tuple[int, bool]:
+    """Run the C++ code with sanitizers; return the number of inputs and whether all were fine."""
+    if not seconds:
+        return 0, True
+    command = [sys.executable, "-m", "tests.sanitized.fuzz", "--seconds", str(seconds)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, NO_SANITIZERS):
+        print(f"memory_errors: {' '.join(command)}\n{(done.stdout + done.stderr)[-3000:]}")
+    found = re.search(r"sanitized: (\d+) inputs", done.stdout)
+    return int(found[1]) if found else 0, done.returncode in (0, NO_SANITIZERS)
 
 
 class Totals:
@@ -146,6 +165,8 @@ def main() -> None:
         print(f"The original files are ready after {prepared:.0f} s.", flush=True)
         if options.self_test and (missed := missed_faults(root, originals)):
             raise SystemExit(f"Not noticed: {', '.join(missed)}.")
+        sanitized, is_sound = run_sanitized(SANITIZED_SECONDS if is_full else 0)
+        totals.failures["memory_errors"] += not is_sound
         pool = Pool(kinds, root, originals, options.workers)
         jobs = jobs_of(kinds, count, options.seed or 0)
         for result in pool.run(jobs, lambda: time.monotonic() - started > limit):
@@ -158,6 +179,7 @@ def main() -> None:
         **totals.failures,
         "peak_mb": pool.peak_mb,
         "commands": totals.commands,
+        "sanitized_inputs": sanitized,
     }
     details = {
         "seconds_by_command": {

@@ -60,6 +60,8 @@ class Box:
             remove(self.root / piece)
             shutil.copytree(self.fixtures / piece, self.root / piece, symlinks=True)
             self._signatures[piece] = signature(self.root / piece)
+        # The folder may be a new one.
+        os.chdir(self.root / "cwd")
 
     def changed(self) -> list[str]:
         """Return the pieces that differ from their original state."""

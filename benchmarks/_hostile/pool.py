@@ -8,7 +8,7 @@ import pkgutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import psutil
 import celltune
 from _hostile.cases import Kind
 from _hostile.runner import Failure, Result, Runner
-from _hostile.running import LIMIT_SECONDS
+from _hostile.running import LIMIT_SECONDS, seconds_in_queue
 
 MOST_MB = 4_000.0
 """Memory at which a worker is killed, so that the machine survives."""
@@ -49,7 +49,9 @@ class _Worker:
     connection: Connection
     job: Job
     command: str = ""
-    since: float = field(default_factory=time.monotonic)
+    deadline: float = 0.0
+    queued: float = 0.0
+    """Seconds in the queue of the scheduler before the command began."""
     finished: int = 0
 
 
@@ -129,9 +131,15 @@ class Pool:
         return worker
 
     def _send(self, worker: _Worker, job: Job) -> None:
-        # Time counts from the first command on: before it, the worker prepares its box.
-        worker.job, worker.command, worker.since = job, "", time.monotonic() + 30
+        worker.job = job
+        # Before its first command, the worker prepares its box, which may take longer.
+        self._begin(worker, "", 3 * self._limit)
         worker.connection.send(job)
+
+    def _begin(self, worker: _Worker, command: str, seconds: float) -> None:
+        worker.command = command
+        worker.deadline = time.monotonic() + seconds
+        worker.queued = seconds_in_queue(worker.process.pid)
 
     def _result(self, worker: _Worker, is_ready: bool) -> Result | None:
         """Return the result of a worker's input, if it has ended or was ended."""
@@ -146,7 +154,9 @@ class Pool:
                 worker.finished += 1
                 self.peak_mb = max(self.peak_mb, message.peak_mb)
                 return message
-            worker.command, worker.since = message, time.monotonic()
+            # The worker itself ends a process of its own.
+            command, own_process = message
+            self._begin(worker, command, 10 * self._limit if own_process else self._limit)
         try:
             used = psutil.Process(worker.process.pid).memory_info().rss / 1e6
         except psutil.Error:
@@ -154,7 +164,8 @@ class Pool:
         self.peak_mb = max(self.peak_mb, used)
         if used > MOST_MB:
             return self._killed(worker, "peak_mb", f"killed at {used:,.0f} MB")
-        if time.monotonic() - worker.since > self._limit:
+        queued = seconds_in_queue(worker.process.pid) - worker.queued
+        if time.monotonic() - queued > worker.deadline:
             return self._killed(worker, "hangs", f"no end within {self._limit:.0f} s")
         return None
 

@@ -15,8 +15,8 @@ from _hostile.cases import ORIGINAL, SECRET, Case, Command, Kind
 from _hostile.guard import Guard
 from _hostile.running import Outcome, run_here, run_process
 
-LONGEST_ERROR = 6_000
-"""Characters of an error message: it quotes at most one line of its input."""
+LONGEST_ERROR = 12_000
+"""Bytes of an error message, which may list many problems but does not repeat its input."""
 
 OUTSIDE = "outside/executed"
 """A file that code in a hostile input creates when it is executed."""
@@ -65,13 +65,13 @@ class Runner:
         self._guard = Guard()
         self._expected: dict[tuple[str, Command, bool], Outcome] = {}
 
-    def run(self, kind: Kind, seed: int, begin: Callable[[str], None]) -> Result:
+    def run(self, kind: Kind, seed: int, begin: Callable[[tuple[str, bool]], None]) -> Result:
         """Run all commands of an input.
 
         Args:
             kind: the kind.
             seed: determines the input.
-            begin: is called with each command before it runs.
+            begin: is called before each command with its text and whether it is a process.
         """
         result = Result(kind.name, seed)
         started = time.perf_counter()
@@ -80,7 +80,7 @@ class Runner:
         result.label = case.label
         for command in case.commands:
             shown = " ".join(command.arguments)
-            begin(shown)
+            begin((shown, command.own_process))
             before = time.process_time()
             outcome, failures = self._observed(command, on_terminal=seed % 2 == 1)
             name = command.arguments[0] if command.arguments else ""
@@ -107,8 +107,11 @@ class Runner:
         if command.own_process:
             outcome = run_process(command.arguments, command.stdin, box.environment(), box / "cwd")
         else:
-            named = (box / "cwd" / command.named).parent if command.named else box / "out"
-            guard.start((*box.everyone_may_write(), *own, named))
+            named = box / "cwd" / command.named
+            around = (named, named.parent) if command.named else ()
+            if "--dry-run" in command.arguments:  # It tries whether the storage can be written.
+                around = (*around, box / "storage")
+            guard.start((*box.everyone_may_write(), *own, *around))
             try:
                 outcome = run_here(command.arguments, command.stdin, on_terminal)
             finally:

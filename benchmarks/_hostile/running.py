@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from celltune.search.cli import app as cli
 
 EXECUTABLE = Path(sys.executable).parent / "celltune"
 LIMIT_SECONDS = 20.0
-"""Time that one command may take."""
+"""Time that one command may take, without the time in which other processes had the CPUs."""
 
 _RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters except line break and tab, and those that reorder text."""
@@ -100,19 +101,38 @@ def run_here(arguments: Sequence[str], stdin: bytes = b"", on_terminal: bool = F
 
 
 def run_process(
-    arguments: Sequence[str], stdin: bytes, environment: Mapping[str, str], cwd: Path
+    arguments: Sequence[str], stdin: bytes | None, environment: Mapping[str, str], cwd: Path
 ) -> Outcome:
     """Run a command as a process of its own, with the entry point that is installed."""
+    started = time.monotonic()
+    with subprocess.Popen(
+        [EXECUTABLE, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    ) as process:
+        while True:
+            try:
+                stdout, stderr = process.communicate(stdin, timeout=0.2)
+            except subprocess.TimeoutExpired:
+                stdin = None  # It was given to the first call.
+                if time.monotonic() - started - seconds_in_queue(process.pid) > LIMIT_SECONDS:
+                    process.kill()
+                    return Outcome(-1, b"", b"", hung=True)
+            else:
+                return Outcome(process.returncode, stdout, stderr)
+
+
+def seconds_in_queue(pid: int) -> float:
+    """Return how long a process was ready to run, but other processes had the CPUs.
+
+    Source: the second number of `/proc/PID/schedstat`, in nanoseconds (Linux,
+    Documentation/scheduler/sched-stats.rst); 0 where there is no such file.
+    """
     try:
-        done = subprocess.run(
-            [EXECUTABLE, *arguments],
-            input=stdin,
-            capture_output=True,
-            cwd=cwd,
-            env={**os.environ, **environment},
-            timeout=LIMIT_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Outcome(-1, b"", b"", hung=True)
-    return Outcome(done.returncode, done.stdout, done.stderr)
+        numbers = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except OSError:
+        return 0.0
+    return int(numbers[1]) / 1e9

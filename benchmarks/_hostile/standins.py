@@ -14,9 +14,7 @@ from typing import Any
 import typer.main
 
 from celltune.data_prep.cache import ray_store
-from celltune.models.errors import TrialError
-from celltune.search.cluster import baseline_worker, gpu_checks, task_pool, tune_engine
-from celltune.search.errors import InputError, StorageError
+from celltune.search.cluster import baseline_worker, gpu_checks, task_pool, tune_engine, worker
 from celltune.search.evaluation import comparison, evaluate, evaluator
 from celltune.search.runs import launch
 from celltune.search.tuning.trial import run_trial
@@ -77,10 +75,17 @@ class _Engine(tune_engine.TuneEngine):
                         return
                     if not continues:
                         break
-            except (StorageError, InputError):
-                raise
-            except TrialError as error:
-                controller.fail(assignment.number, str(error))
+            except Exception as error:  # noqa: BLE001 (as in a worker, it ends the trial)
+                _handle(controller, assignment.number, worker._failure(error))
+
+
+def _handle(controller: Any, number: int, failure: Any) -> None:
+    if failure.ends_run is not None:
+        raise failure.ends_run(failure.message)
+    if failure.cause is not None:
+        controller.retry_or_fail([number], failure.cause, failure.message, failure.details)
+    else:
+        controller.fail(number, failure.message, failure.details)
 
 
 class _Baselines:

@@ -5,9 +5,11 @@ A stored config has none of these limits, so that the experiments of every relea
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from celltune.printable import printable
 from celltune.search.config.durations import format_duration
 from celltune.search.config.schema import SearchConfig
 from celltune.search.config.space import Choice, Range, Space, number_type
@@ -51,6 +53,7 @@ _PENALTY = 1e12
 """Largest penalty of the wide part, and the inverse of the smallest one."""
 
 SMALLEST, LARGEST = 1e-30, 1e30
+_LARGEST_FLOAT = sys.float_info.max
 """The numbers that a training in float32 can compute with."""
 MAX_CHOICES = 1_000
 """Largest number of values of a choice."""
@@ -100,13 +103,13 @@ def _count_problems(config: SearchConfig) -> Iterator[str]:
     for key, limit in _COUNTS.items():
         value = _value_of(config, key)
         if value is not None and value > limit:
-            yield f"{key} is {value:g}. It must be at most {limit:,}."
+            yield f"{key} is {_shown(value)}. It must be at most {limit:,}."
     for key in _DURATIONS:
         value = _value_of(config, key)
         if value is not None and value > _YEARS:
             yield (
-                f"{key} is {value:g} seconds. It must be at most {format_duration(_YEARS)}; null: "
-                "no limit."
+                f"{key} is {_shown(value)} seconds. It must be at most {format_duration(_YEARS)}; "
+                "null: no limit."
             )
 
     penalties = config.data.wide.penalties if config.data.wide is not None else ()
@@ -159,13 +162,18 @@ def _first_trial_problems(config: SearchConfig) -> Iterator[str]:
             yield from _number_problems(f"first_trials.{index}.{name}", name, value)
 
 
+def _shown(value: Any) -> str:
+    """Return a number with six digits; an integer may be larger than any float."""
+    return printable(value, 60) if abs(value) > _LARGEST_FLOAT else f"{value:g}"
+
+
 def _number_problems(key: str, name: str, value: ParameterValue) -> Iterator[str]:
     if not _is_number(value):
         return
     limit = _SIZES.get(name, LARGEST if number_type(name) is float else None)
     if limit is not None and value > limit:  # type: ignore[operator]
         shown = f"{limit:,}" if isinstance(limit, int) else f"{limit:g}"
-        yield f"{key} is {value:g}. It must be at most {shown}."
+        yield f"{key} is {_shown(value)}. It must be at most {shown}."
 
 
 def _model_problems(config: SearchConfig) -> Iterator[str]:

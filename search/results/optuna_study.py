@@ -66,7 +66,15 @@ def copy_to_storage(
             f"The storage {without_secrets(study_storage)} already contains a study "
             f"'{study_name}', which was not changed. Set another `study_name` or `study_storage`."
         ) from error
-    except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
+    # Optuna replaces fields in braces in the URL, which may be invalid in many ways.
+    except (
+        SQLAlchemyError,
+        ImportError,
+        ValueError,
+        RuntimeError,
+        LookupError,
+        AttributeError,
+    ) as error:
         reason = without_secrets(str(error).splitlines()[0].rstrip("."))
         raise OptionError(
             f"The Optuna storage '{without_secrets(study_storage)}' cannot be used: {reason}. "

@@ -1,15 +1,22 @@
-"""The run of hostile inputs notices every fault."""
+"""A short run of the hostile inputs, which first checks that every fault is noticed."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 HOSTILE = Path(__file__).parents[2] / "benchmarks" / "hostile.py"
+INPUTS = 60
 
 
-def test_every_fault_of_a_command_is_noticed() -> None:
-    command = [sys.executable, HOSTILE, "--self-test", "--inputs", "0"]
+def test_every_fault_is_noticed_and_none_is_found() -> None:
+    command = [sys.executable, HOSTILE, "--self-test", "--inputs", str(INPUTS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    figures = json.loads(done.stdout.splitlines()[-1])["figures"]
+    assert figures.pop("inputs") == INPUTS
+    assert figures.pop("commands") > 2 * INPUTS
+    assert 0 < figures.pop("peak_mb") < 1500
+    assert set(figures.values()) == {0}

@@ -108,7 +108,7 @@ _FILTERS = (
 _OUTPUTS = (
     "../outside/victim.txt",
     "../outside/victim",
-    "../outside/missing/x.html",
+    "../files/missing/x.html",
     "/dev/full",
     "/dev/null/x",
     "/dev/null",
@@ -130,6 +130,9 @@ _OUTPUTS = (
     "/proc/self/x.csv",
     "~nosuchuser/x.csv",
 )
+
+
+_STORED = (("export-study", "small"), ("list",), ("status", "small"))
 
 
 def build(box: Box, random: Random) -> Case:
@@ -188,10 +191,10 @@ def _storages(box: Box, random: Random) -> Case:
     commands = [
         Command(("list", "--storage", address)),
         Command(("status", "small", "--storage", address)),
-        Command(("launch", config, "--storage", address), writes=("cwd",)),
-        Command(("launch", config, "--storage", address, "--dry-run")),
+        Command(("launch", config, "--storage", address), writes=("cwd",), named=address),
+        Command(("launch", config, "--storage", address, "--dry-run"), named=address),
         Command(("leaderboard", "small", "--storage", address)),
-        Command(("resume", "small", "--storage", address)),
+        Command(("resume", "small", "--storage", address), writes=("cwd",)),
         Command(("export-study", "small", "--storage", address)),
         Command(("predict", "small", catalogue.TEXT, "--storage", address)),
     ]
@@ -215,8 +218,7 @@ def _tracking(box: Box, random: Random) -> Case:
     commands = [
         Command(("validate", config, "--set", f"{key}={uri}")),
         Command(("launch", config, "--dry-run", "--set", f"{key}={uri}")),
-        Command(("export-study", "small", "--storage", uri)),
-        Command(("list", "--storage", uri)),
+        *(Command((*words, "--storage", uri)) for words in _STORED if "://" in uri),
         Command(("launch", config, "--dry-run", "--address", uri)),
     ]
     return Case(f"{key} {uri!r:.60}", commands)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -126,7 +125,7 @@ def _swapped(folder: Path, box: Box, random: Random) -> str:
     if random.random() < 0.5:
         store(folder, path.name, path.read_bytes())
     else:
-        shutil.copy(path, folder / path.name)
+        (folder / path.name).write_bytes(path.read_bytes())
     return f"{path.name} of {other.name}"
 
 

@@ -61,7 +61,9 @@ def _bomb(box: Box, random: Random) -> Case:
     bombs = sorted(path for path in (box.fixtures / BOMBS).iterdir() if "vectors" not in path.name)
     path = random.choice(bombs)
     case = _case(box, f"bomb {path.name}", path)
-    return Case(case.label, random.sample(case.commands, min(2, len(case.commands))))
+    # A prediction answers for the texts below the limit one block after the other.
+    commands = case.commands[:3] if path.suffix == ".parquet" else case.commands
+    return Case(case.label, random.sample(commands, 2))
 
 
 def valid_file(path: Path) -> None:

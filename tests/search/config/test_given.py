@@ -27,6 +27,7 @@ def problems_of(**changes: Any) -> list[str]:
     ("changes", "problem"),
     [
         ({"budget": {"trials": 10**12}}, "budget.trials is 1e+12. It must be at most 1,000,000."),
+        ({"budget": {"patience": 10**400}}, "budget.patience is 0x"),
         ({"budget": {"time": "1" + 30 * "0"}}, "budget.time is 1e+30 seconds. It must be at most"),
         ({"trial_timeout": 1e12}, "trial_timeout is 1e+12 seconds. It must be at most 36500d;"),
         (

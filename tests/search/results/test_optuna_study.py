@@ -72,6 +72,7 @@ def test_existing_study_is_not_changed(storage: str, state: ExperimentState) -> 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
+        ("{0.x}", r"storage .\{0.x\}. cannot be used: "),
         ("study.db", "storage 'study.db' cannot be used: .*a URL that Optuna supports"),
         ("sqlite:////none/of/this.db", "cannot be used: .*unable to open database file"),
         ("redis://me:secret@host", r"'redis://\.\.\.' cannot be used"),
