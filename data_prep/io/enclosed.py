@@ -104,7 +104,7 @@ class EnclosedPath:
 
         Raises:
             NotRegularFileError: it is a link, a FIFO, a device, a socket or a folder.
-            OSError: it cannot be written.
+            OSError: it cannot be written, or it has another name, which may be outside of the root.
         """
         with self._in_folder() as folder:
             try:
@@ -113,10 +113,12 @@ class EnclosedPath:
                 if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
                     raise not_regular(self.name) from error
                 raise
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return descriptor
-            os.close(descriptor)
-            raise not_regular(self.name)
+            try:
+                _check_writable(os.fstat(descriptor), self.name)
+            except OSError:
+                os.close(descriptor)
+                raise
+            return descriptor
 
     def read_bytes(self, limit: int | None = None) -> bytes:
         """Return the content of this regular file.
@@ -306,6 +308,15 @@ def _special_entry_below(name: str, parent: int, path: str, depth: int) -> str |
         return _special_entry(folder, path, depth - 1)
     finally:
         os.close(folder)
+
+
+def _check_writable(status: os.stat_result, name: str) -> None:
+    """Check that a write to an open file changes this file only."""
+    if not stat.S_ISREG(status.st_mode):
+        raise not_regular(name)
+    if status.st_nlink > 1:
+        text = f"{quoted(name)} is a hard link: a write would change another file, too"
+        raise OSError(errno.EMLINK, f"{text}. Replace it by a copy of itself", name)
 
 
 @contextmanager

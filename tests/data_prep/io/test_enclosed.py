@@ -140,6 +140,8 @@ def test_a_link_itself_is_replaced_or_removed(root: EnclosedPath) -> None:
 
 def test_another_name_of_a_replaced_file_keeps_its_content(root: EnclosedPath) -> None:
     real(root / "file").hardlink_to(outside(root) / "file")
+    with pytest.raises(OSError, match="'file' is a hard link: a write would change another file"):
+        (root / "file").open_for_writing()
     (root / "file").write_bytes(b"new")
     assert (outside(root) / "file").read_bytes() == b"precious"
 

@@ -114,17 +114,32 @@ def test_a_lock_that_is_a_link_keeps_its_target(experiment: LocalExperiment) -> 
     assert precious.read_text() == "precious"
 
 
-def test_a_lock_that_is_another_name_of_a_file_keeps_its_content(
-    experiment: LocalExperiment,
+@pytest.mark.parametrize("name", ["lock", "ledger.jsonl"])
+def test_a_file_that_has_another_name_is_not_written(
+    experiment: LocalExperiment, name: str
 ) -> None:
-    precious = experiment.path.with_name("precious")
-    precious.write_text("precious")
-    (experiment.path / "lock").hardlink_to(precious)
+    with experiment.locked():
+        pass
+    other = experiment.path.with_name("other")
+    other.hardlink_to(experiment.path / name)
+    before = other.read_bytes()
+
+    with pytest.raises(ERRORS, match=f"cannot be written: '{name}' is a hard link: a write would"):
+        write(experiment)
+    assert other.read_bytes() == before
+    assert experiment.snapshot().running is False
+
+    other.unlink()
+    write(experiment)
+
+
+def test_a_lock_with_another_content_is_not_overwritten(experiment: LocalExperiment) -> None:
+    (experiment.path / "lock").write_text("precious")
 
     with pytest.raises(ExperimentError, match="lock is not the lock of an experiment: it contai"):
         experiment.locked().__enter__()
 
-    assert precious.read_text() == "precious"
+    assert (experiment.path / "lock").read_text() == "precious"
 
 
 @pytest.mark.parametrize(
