@@ -12,9 +12,10 @@ import errno
 import hashlib
 import io
 import json
+import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -146,6 +147,8 @@ def _read_tensors(path: ReadablePath, description: Mapping[str, JSON]) -> dict[s
     size = description.get("bytes")
     if type(size) is not int or size < 0:
         raise _broken(path, f"the size in {STATE} is {quoted(size)}")
+    if isinstance(path, EnclosedPath):
+        _check_header(path, size)
     content = _read(path, size)
     if len(content) != size:
         raise _broken(path, f"it is truncated or altered: {len(content)} bytes instead of {size}")
@@ -159,6 +162,21 @@ def _read_tensors(path: ReadablePath, description: Mapping[str, JSON]) -> dict[s
     except ValueError as error:
         raise _broken(path, str(error)) from error
     return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+
+
+def _check_header(path: EnclosedPath, size: int) -> None:
+    """Check that a file claims to have tensors of its size, before its memory is allocated.
+
+    A sparse file takes no space on the disk, whatever its size is.
+    """
+    with _reading(path), path.open() as file:
+        actual = os.fstat(file.fileno()).st_size
+        try:
+            if actual != size:
+                raise ValueError(f"{actual} bytes instead of {size}")  # noqa: TRY301
+            read_header(file, size)
+        except ValueError as error:
+            raise _broken(path, f"it is truncated or altered: {error}") from error
 
 
 def _check_values(name: str, array: NDArray[Any]) -> None:
@@ -209,15 +227,23 @@ def _remove(folder: EnclosedPath) -> None:
 
 def _read(path: ReadablePath, limit: int) -> bytes:
     """Read a file of at most `limit` bytes; an object store has no such limit."""
-    try:
+    with _reading(path):
         return path.read_bytes(limit) if isinstance(path, EnclosedPath) else path.read_bytes()
+
+
+@contextmanager
+def _reading(path: ReadablePath) -> Iterator[None]:
+    """Report a damaged file; with any other error, the state may be intact."""
+    try:
+        yield
     except FileTooLargeError as error:
-        raise _broken(path, f"it is larger than {limit:,} bytes") from error
+        raise _broken(path, f"it is {str(error.strerror).lower()}") from error
     except OSError as error:
-        # With any other error the storage is not reachable, and the state may be intact.
         if error.errno in _DAMAGE:
             raise _broken(path, f"it cannot be read ({error.strerror})") from error
         raise
+    except MemoryError as error:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), str(path)) from error
 
 
 def _read_state(path: ReadablePath) -> dict[str, JSON]:

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
+from celltune.data_prep.io import enclosed
 from celltune.models.errors import CheckpointError
 from celltune.models.training import checkpoint
 
@@ -148,7 +149,7 @@ def test_weights_that_are_no_numbers_are_rejected(
         (lambda f: replace_tensors(f, b"x"), "it has 1 bytes, fewer than the size of its header"),
         (lambda f: replace_tensors(f, b"\xff" * 9), "its header would have 18,446,744,073,709,5"),
         (lambda f: rewrite(f, bytes=10**15), "is truncated or altered: 72 bytes instead of 10000"),
-        (lambda f: rewrite(f, bytes=10), "it is larger than 10 bytes"),
+        (lambda f: rewrite(f, bytes=10), "is truncated or altered: 72 bytes instead of 10"),
         (lambda f: rewrite(f, bytes="1"), "the size in state.json is '1'"),
         (lambda f: rewrite(f, tensors="../x"), "'tensors' is not a file name: '../x'"),
         (
@@ -170,6 +171,26 @@ def test_forged_checkpoint_is_rejected(
     change(folder)
     with pytest.raises(CheckpointError, match=message):
         checkpoint.load(folder)
+
+
+def test_a_sparse_file_of_any_size_is_not_read(tmp_path: Path) -> None:
+    checkpoint.save(STATE, tmp_path)
+    rewrite(tmp_path, bytes=1 << 42)
+    with (tmp_path / checkpoint.TENSORS).open("r+b") as file:
+        file.truncate(1 << 42)
+    assert not loaded_or_rejected(tmp_path)
+
+
+def test_a_checkpoint_that_does_not_fit_into_memory_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhaust(*_: object) -> bytes:
+        raise MemoryError
+
+    checkpoint.save(STATE, tmp_path)
+    monkeypatch.setattr(enclosed, "read_limited", exhaust)
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        checkpoint.load(tmp_path)
 
 
 def test_a_description_of_any_size_is_not_read(
