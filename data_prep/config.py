@@ -108,7 +108,7 @@ class DataConfig(BaseModel):
     max_bytes: Count | None = None
     """Largest size of a data or vector file in bytes after decompression; the file may contain one
     document per 256 bytes of it. Without it, the limit is 50 times the size of the file, but at
-    least 256 MiB and at most 16 GiB."""
+    least 128 MiB and at most 16 GiB."""
 
     duplicates: Literal["report", "drop"] = "report"
     """Documents whose text is in two splits: report their number, or also drop them (from training

@@ -34,7 +34,7 @@ UNLIMITED = 1 << 62
 """For readers whose memory does not grow with the file."""
 
 _EXPANSION = 50
-_LEAST, _MOST = 1 << 28, 1 << 34
+_LEAST, _MOST = 1 << 27, 1 << 34
 
 
 def content_limit(size: int, max_bytes: int | None) -> int:
@@ -42,7 +42,7 @@ def content_limit(size: int, max_bytes: int | None) -> int:
 
     Args:
         size: of the file in bytes, as it is stored.
-        max_bytes: `data.max_bytes`; None for 50 times the size of the file, but at least 256 MiB
+        max_bytes: `data.max_bytes`; None for 50 times the size of the file, but at least 128 MiB
             and at most 16 GiB.
     """
     if max_bytes is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.extensions import SOURCES
@@ -21,6 +20,7 @@ from celltune.data_prep.io.files import file_digest, reading
 from celltune.data_prep.sources.base import TRAIN, Document, Source, Split
 from celltune.data_prep.sources.cells import MOST_NAMES
 from celltune.data_prep.sources.paths import existing_file
+from celltune.data_prep.sources.table_readers import csv_rows
 from celltune.data_prep.types import Progress
 from celltune.printable import quoted
 
@@ -91,8 +91,9 @@ def _read_groups(path: Path, max_bytes: int | None) -> dict[str, str]:
     """Return the group of each document, by id."""
     groups: dict[str, str] = {}
     with reading(path), open_text(path, max_bytes) as file:
-        rows = _rows(path, file)
-        header = [name.strip() for name in next(rows, [])]
+        rows = csv_rows(path, file)
+        _, header = next(rows, (0, []))
+        header = [name.strip() for name in header]
         if len(header) != 2 or "id" not in header:
             shown = ", ".join(map(quoted, header[:MOST_NAMES])) or "none"
             raise DataError(
@@ -101,7 +102,7 @@ def _read_groups(path: Path, max_bytes: int | None) -> dict[str, str]:
             )
         id_column = header.index("id")
         limit = content_limit(path.stat().st_size, max_bytes)
-        for number, row in enumerate(rows, start=1):
+        for number, (_, row) in enumerate(rows, start=1):
             if len(row) != 2:
                 raise DataError(
                     f"{path}, row {number} has {len(row)} cells instead of 2. Correct it."
@@ -116,14 +117,3 @@ def _read_groups(path: Path, max_bytes: int | None) -> dict[str, str]:
                     f"one group. Correct the file."
                 )
     return groups
-
-
-def _rows(path: Path, file: TextIO) -> Iterator[list[str]]:
-    """Yield the header and the rows that are not blank."""
-    try:
-        yield from filter(None, csv.reader(file))
-    except csv.Error as error:
-        raise DataError(
-            f"{path} is not valid CSV ({error}). data.groups needs the column id and one other "
-            f"column, such as id,movie."
-        ) from error

@@ -10,12 +10,51 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.contents import MAX_DOCUMENT_BYTES, open_text, too_long
 from celltune.data_prep.sources.cells import Cells, Column, as_text, position
 from celltune.data_prep.sources.parquet import parquet_cells
+
+
+def csv_rows(path: Path, file: TextIO, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows that are not blank, each with the number of its last line.
+
+    Args:
+        path: the file, for messages.
+        file: its content, with the line breaks as they are.
+        delimiter: separates the cells of a row.
+
+    Raises:
+        DataError: the file is not valid CSV, or a row is too long.
+    """
+    # The limit is global to the process, so it is only ever raised: documents may be long.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_DOCUMENT_BYTES))
+    size, first = 0, 1
+
+    def lines() -> Iterator[str]:
+        # A quoted cell can contain line breaks, so a row has any number of lines and cells.
+        nonlocal size
+        for line in file:
+            size += len(line)
+            if size > MAX_DOCUMENT_BYTES:
+                place = f"{path}, line {first:,}: the row, in which a quote may be missing,"
+                raise too_long(place)
+            yield line
+
+    reader = csv.reader(lines(), strict=True, delimiter=delimiter)
+    try:
+        for row in reader:
+            size, first = 0, reader.line_num + 1
+            if row:
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {reader.line_num}: this is not valid CSV ({error}). Quote every cell "
+            f"that contains a {_delimiter_name(delimiter)}, a quote or a line break, and double "
+            f"the quotes inside it."
+        ) from error
 
 
 def csv_cells(
@@ -33,21 +72,18 @@ def csv_cells(
         DataError: the file is empty, too large or not valid CSV, the header is not valid UTF-8, a
             column is missing or occurs twice, or a row has too few or too many cells.
     """
-    # The limit is global to the process, so it is only ever raised: documents may be long.
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_DOCUMENT_BYTES))
     with open_text(path, max_bytes) as file:
-        reader = csv.reader(file, strict=True, delimiter=delimiter)
-        rows = _csv_rows(path, reader, delimiter)
-        header = next(rows, None)
+        rows = csv_rows(path, file, delimiter)
+        _, header = next(rows, (0, None))
         if header is None:
             raise DataError(f"{path} is empty. It needs a header and labelled documents.")
         names = [_header_cell(path, name) for name in header]
         indices = [position(str(path), names, column) for column in columns]
-        for number, cells in enumerate(rows, start=1):
+        for number, (line, cells) in enumerate(rows, start=1):
             if len(cells) != len(names):
-                where = f"{path}, row {number} (line {reader.line_num})"
+                where = f"{path}, row {number} (line {line})"
                 raise DataError(_wrong_cell_count(where, len(cells), len(names), delimiter))
-            yield f" (line {reader.line_num})", [cells[index] for index in indices]
+            yield f" (line {line})", [cells[index] for index in indices]
 
 
 def tsv_cells(path: Path, columns: Sequence[Column], max_bytes: int | None = None) -> Cells:
@@ -113,21 +149,6 @@ def format_of(path: Path) -> str:
     """Return a file's suffix without the dot, and without .gz; it may be empty."""
     suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
     return suffixes[-1].removeprefix(".") if suffixes else ""
-
-
-def _csv_rows(path: Path, reader: Iterator[list[str]], delimiter: str) -> Iterator[list[str]]:
-    try:
-        # The csv module returns an empty list for a blank line.
-        yield from filter(None, reader)
-    except csv.Error as error:
-        line = getattr(reader, "line_num", 0)
-        if str(error).startswith("field larger"):
-            raise too_long(f"{path}, line {line}: the cell") from error
-        raise DataError(
-            f"{path}, line {line}: this is not valid CSV ({error}). Quote every cell that contains "
-            f"a {_delimiter_name(delimiter)}, a quote or a line break, and double the quotes "
-            f"inside it."
-        ) from error
 
 
 def _header_cell(path: Path, name: str) -> str:

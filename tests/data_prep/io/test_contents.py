@@ -18,7 +18,7 @@ from celltune.data_prep.io.regular import NotRegularFileError
 
 def test_default_limit_is_a_multiple_of_the_size_between_two_bounds() -> None:
     sizes = (0, 10**6, 10**7, 10**12)
-    assert [content_limit(size, None) for size in sizes] == [1 << 28, 1 << 28, 5 * 10**8, 1 << 34]
+    assert [content_limit(size, None) for size in sizes] == [1 << 27, 1 << 27, 5 * 10**8, 1 << 34]
     assert content_limit(10**12, 7) == 7
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.preparation.pipeline import prepare, prepare_test
 from celltune.data_prep.preparation.splits import stratified_split
+from celltune.data_prep.sources import table_readers
 from celltune.data_prep.sources.base import Document
 from celltune.data_prep.sources.factory import open_source
 
@@ -113,17 +113,14 @@ def test_rejects_invalid_file_of_groups(
         grouped(imdb_folder, path)
 
 
-def test_rejects_too_long_cell_of_groups(imdb_folder: Path, tmp_path: Path) -> None:
+def test_rejects_too_long_row_of_groups(
+    imdb_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_readers, "MAX_DOCUMENT_BYTES", 12)
     path = tmp_path / "movies.csv"
-    path.write_text("id,movie\nx,long\n")
-    before = csv.field_size_limit(3)  # a global limit, which table readers raise
-    try:
-        with pytest.raises(
-            DataError, match=r"is not valid CSV \(field larger than .*column id and one"
-        ):
-            grouped(imdb_folder, path)
-    finally:
-        csv.field_size_limit(before)
+    path.write_text('id,movie\n"' + "\nx" * 6 + '",m\n')
+    with pytest.raises(DataError, match=r"movies\.csv, line 2: the row, .* is longer than"):
+        grouped(imdb_folder, path)
 
 
 def test_group_column_keeps_groups_together(write_csv: WriteCsv, tmp_path: Path) -> None:

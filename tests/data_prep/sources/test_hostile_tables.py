@@ -174,17 +174,24 @@ def test_number_of_documents_is_limited_in_every_format(tmp_path: Path) -> None:
             read(path, max_bytes=40 * 256 - 1)
 
 
-def test_long_cell_of_many_lines_is_rejected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("cells", [b'"' + b"xxxx\n" * 250, b'"\na",b,' * 200], ids=["long", "many"])
+def test_long_row_of_many_lines_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: bytes
 ) -> None:
     monkeypatch.setattr(table_readers, "MAX_DOCUMENT_BYTES", 1000)
-    previous = csv.field_size_limit(1000)
-    (path := tmp_path / "r.csv").write_bytes(b'text,label\n"' + b"xxxx\n" * 250)
-    try:
-        with pytest.raises(DataError, match=r"r\.csv, line 202: the cell is longer than"):
-            read(path)
-    finally:
-        csv.field_size_limit(previous)
+    (path := tmp_path / "r.csv").write_bytes(b"text,label\nfine,1\n\n" + cells)
+    with pytest.raises(
+        DataError, match=r"r\.csv, line 4: the row, in which a quote may be missing, is longer"
+    ):
+        read(path)
+
+
+def test_rows_of_any_number_are_read_if_none_is_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_readers, "MAX_DOCUMENT_BYTES", 30)
+    (path := tmp_path / "r.csv").write_bytes(b"text,label\n" + b'"a fine\nfilm",1\n\n' * 50)
+    assert len(read(path)) == 50
 
 
 def test_long_text_of_a_parquet_file_is_rejected(
