@@ -1,7 +1,7 @@
 """Test accuracy of the winner of a search and of an ensemble, next to linear baselines.
 
 Usage: python benchmarks/quality.py [--quick] [--data FOLDER] [--work FOLDER] [--sets NAME,NAME]
-       [--seeds 2] [--vectors FILE] [--set KEY=VALUE ...]
+       [--seeds 2] [--vectors FILE] [--set KEY=VALUE ...] [--finished]
 
 FOLDER contains imdb/train.csv.gz, imdb/test.csv.gz and amazon/amazon_multidomain.csv.gz. The sets
 are the first 2,000, 8,000 and all 25,000 IMDB training reviews in a random order; the first
@@ -10,7 +10,8 @@ which each seed holds out another fifth. Every search uses configs/csv.yaml, of 
 and the classes are changed, with 20 % of the training documents as its validation split. All
 choices are made on that split; the winner is then retrained once (with two seeds on all of IMDB)
 and scored, as are the linear models that `celltune evaluate` fits to the same training documents.
-Results are stored in --work after every search, so that a repeated call continues. Figures, in
+Results are stored in --work after every search, so that a repeated call continues; with --finished, it
+only shows what is stored. Figures, in
 percentage points, means over the seeds:
   sets                                   number of data sets
   sets_won, worst_gain, mean_gain        the winner against the better of tfidf_logistic and nb_svm
@@ -27,14 +28,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
 from _measure import REPOSITORY, REVIEWS, finish
-from _quality.runs import BASELINES, ENSEMBLE, Record, Setting, default_config, search
+from _quality.runs import BASELINES, ENSEMBLE, Record, Setting, default_config, is_finished, search
 from _quality.sets import SETS, TextSet
 
 LARGEST = "imdb_all"
@@ -131,6 +131,8 @@ def run(text_set: TextSet, seeds: int, arguments: argparse.Namespace) -> list[Re
     )
     records = []
     for seed in range(1, 2 if largest else seeds + 1):
+        if arguments.finished and not is_finished(text_set, seed, setting):
+            continue
         records.append(search(text_set, seed, setting))
         show(records[-1])
     return records
@@ -145,6 +147,7 @@ def main() -> None:
     parser.add_argument("--sets", default=",".join(s.name for s in SETS))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--vectors", type=Path)
+    parser.add_argument("--finished", action="store_true", help="run nothing")
     parser.add_argument(
         "--set", action="append", default=[], help="a change of the config, such as a GPU share"
     )
@@ -157,12 +160,14 @@ def main() -> None:
     unknown = set(names) - {text_set.name for text_set in SETS}
     if unknown:
         sys.exit(f"--sets contains {', '.join(sorted(unknown))}; the sets are the default value.")
-    by_set: dict[str, list[Record]] = defaultdict(list)
+    by_set: dict[str, list[Record]] = {}
     for text_set in SETS:
         if text_set.name in names:
-            by_set[text_set.name] = run(
-                text_set, 1 if arguments.quick else arguments.seeds, arguments
-            )
+            records = run(text_set, 1 if arguments.quick else arguments.seeds, arguments)
+            if records:
+                by_set[text_set.name] = records
+    if not by_set:
+        sys.exit(f"--finished shows the searches in {arguments.work}, but none is finished.")
     print(f"\n{markdown(by_set)}\n")
     details = {key: [asdict(record) for record in records] for key, records in by_set.items()}
     finish(name, figures_of(by_set), details, keep=not arguments.quick)

@@ -65,7 +65,7 @@ class Setting:
 def search(text_set: TextSet, seed: int, setting: Setting) -> Record:
     """Run a search and evaluate it, or return the results of an earlier call."""
     name = f"{text_set.name}-{seed}"
-    stored = setting.work / "records" / f"{name}.json"
+    stored = _file(text_set, seed, setting)
     if stored.is_file():
         return Record(**json.loads(stored.read_text()))
     train, test = write_tables(text_set, setting.data, seed, setting.work / "data" / name)
@@ -113,6 +113,15 @@ def search(text_set: TextSet, seed: int, setting: Setting) -> Record:
     stored.parent.mkdir(parents=True, exist_ok=True)
     stored.write_text(json.dumps(asdict(record), indent=1))
     return record
+
+
+def is_finished(text_set: TextSet, seed: int, setting: Setting) -> bool:
+    """Return whether `search` would return the results of an earlier call."""
+    return _file(text_set, seed, setting).is_file()
+
+
+def _file(text_set: TextSet, seed: int, setting: Setting) -> Path:
+    return setting.work / "records" / f"{text_set.name}-{seed}.json"
 
 
 def _results(name: str, storage: Path) -> dict[str, Any]:
