@@ -10,9 +10,8 @@ which each seed holds out another fifth. Every search uses configs/csv.yaml, of 
 and the classes are changed, with 20 % of the training documents as its validation split. All
 choices are made on that split; the winner is then retrained once (with two seeds on all of IMDB)
 and scored, as are the linear models that `celltune evaluate` fits to the same training documents.
-Results are stored in --work after every search, so that a repeated call continues; with --finished, it
-only shows what is stored. Figures, in
-percentage points, means over the seeds:
+Results are stored in --work after every search, so that a repeated call continues; with
+--finished, it only shows what is stored. Figures, in percentage points, means over the seeds:
   sets                                   number of data sets
   sets_won, worst_gain, mean_gain        the winner against the better of tfidf_logistic and nb_svm
   sets_won_3, worst_gain_3, mean_gain_3  against the best of these and tfidf_char_logistic
