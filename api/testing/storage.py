@@ -30,7 +30,7 @@ from celltune.search.storage.locate import find_experiment, new_experiment
 
 CREATED = ExperimentCreated(at=1.0, fingerprint="f")
 PARAMS: Any = {"cell": "gru", "hidden_size": 8, "learning_rate": 0.01}
-TRIAL = TrialCreated(at=1.0, number=0, params=PARAMS, max_epochs=9)
+TRIAL = TrialCreated(at=1.0, number=0, params=PARAMS, max_epochs=8)
 EPOCHS: list[Event] = [
     EpochReported(
         at=1.0,

@@ -15,7 +15,7 @@ from celltune.search.config.space import Space
 from celltune.search.errors import LedgerError
 from celltune.search.ledger.events import PriorTrial
 from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.types import ParameterValue
+from celltune.search.types import ParameterValue, max_epochs_of
 
 _MEASURED = ("valid_accuracy", "valid_loss")
 """Metrics that every epoch has, whatever the search optimizes."""
@@ -33,8 +33,13 @@ def check_state(config: SearchConfig, state: ExperimentState, location: str) -> 
         LedgerError: it is not; the message names the trial and the value.
     """
     required = dict.fromkeys([*_MEASURED, *config.reported_metrics])
+    max_epochs = (state.budget or config.budget).max_epochs
     for trial in state.trials:
-        problem = _missing_metric(trial, required) or _outside(config, trial)
+        problem = (
+            _missing_metric(trial, required)
+            or _outside(config, trial)
+            or _above_budget(trial, max_epochs)
+        )
         if problem:
             raise _contradiction(location, problem)
     for prior in state.prior.trials if state.prior else ():
@@ -70,6 +75,13 @@ def _outside(config: SearchConfig, trial: TrialRecord) -> str:
     if not expected or expected.keys() - trial.params.keys():
         return f"trial {trial.number} does not have the hyperparameters of its space"
     return ""
+
+
+def _above_budget(trial: TrialRecord, max_epochs: int) -> str:
+    allowed = max_epochs_of(trial.params, max_epochs)  # A budget never shrinks.
+    if trial.max_epochs <= allowed:
+        return ""
+    return f"trial {trial.number} has up to {trial.max_epochs:,} epochs, its budget {allowed:,}"
 
 
 def _prior_outside(space: Space, prior: PriorTrial) -> str:

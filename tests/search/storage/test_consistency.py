@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import LedgerError
 from celltune.search.ledger.events import (
+    BudgetChanged,
     EpochReported,
     Event,
     PriorTrial,
@@ -54,6 +55,14 @@ def test_trials_of_the_space_and_first_trials_are_allowed() -> None:
 def test_other_hyperparameters_are_rejected(params: dict[str, Any], message: str) -> None:
     with pytest.raises(LedgerError, match=message):
         check(trial(hidden_size=99), trial(1, **params))
+
+
+def test_more_epochs_than_the_budget_are_rejected() -> None:
+    budget = CONFIG.budget.max_epochs
+    longer = trial(hidden_size=99).model_copy(update={"max_epochs": budget + 1})
+    with pytest.raises(LedgerError, match=f"trial 0 has up to {budget + 1} epochs, its budget"):
+        check(longer)
+    check(longer, BudgetChanged(at=0.0, trials=1, max_epochs=budget + 1))
 
 
 def test_incomplete_hyperparameters_are_rejected() -> None:
