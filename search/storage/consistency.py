@@ -15,7 +15,7 @@ from celltune.search.config.space import Space
 from celltune.search.errors import LedgerError
 from celltune.search.ledger.events import PriorTrial
 from celltune.search.ledger.state import ExperimentState, TrialRecord
-from celltune.search.types import ParameterValue, max_epochs_of
+from celltune.search.types import ParameterValue
 
 _MEASURED = ("valid_accuracy", "valid_loss")
 """Metrics that every epoch has, whatever the search optimizes."""
@@ -78,10 +78,9 @@ def _outside(config: SearchConfig, trial: TrialRecord) -> str:
 
 
 def _above_budget(trial: TrialRecord, max_epochs: int) -> str:
-    allowed = max_epochs_of(trial.params, max_epochs)  # A budget never shrinks.
-    if trial.max_epochs <= allowed:
+    if trial.max_epochs <= max_epochs:  # A budget never shrinks.
         return ""
-    return f"trial {trial.number} has up to {trial.max_epochs:,} epochs, its budget {allowed:,}"
+    return f"trial {trial.number} has up to {trial.max_epochs:,} epochs, its budget {max_epochs:,}"
 
 
 def _prior_outside(space: Space, prior: PriorTrial) -> str:
