@@ -98,7 +98,8 @@ def allow_wide_only(experiment: LocalExperiment, number: int) -> None:
     plain = experiment.config().model_dump(mode="json")
     plain["data"]["wide"] = True
     plain["first_trials"] = [dict(event.params) for event in created[: number + 1]]
-    Path(experiment.location, "experiment.yaml").write_text(dump_config(parse_config(plain)), "utf-8")
+    text = dump_config(parse_config(plain))
+    Path(experiment.location, "experiment.yaml").write_text(text, "utf-8")
 
 
 def test_only_the_best_trials_are_considered(small: LocalExperiment) -> None:
