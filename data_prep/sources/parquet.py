@@ -33,6 +33,9 @@ BATCH_ROWS = 4_096
 BATCH_BYTES = 1 << 27
 """Limit for the texts of a batch of more than one row: 128 MiB."""
 READ_BYTES = 1 << 20
+BYTES_PER_PAGE = 1 << 10
+"""Limits the number of pages of a file: the headers of all are read, and a footer can refer to the
+same pages thousands of times."""
 
 _FOOTER_BYTES, _TAIL_BYTES = 1 << 24, 8
 _HEADER_BYTES, _LONGEST_HEADER = 1 << 12, 1 << 24
@@ -108,7 +111,9 @@ def _cells(
         _check_plain(path, name, file.schema_arrow.field(name).type)
     if file.metadata.num_rows > limit // BYTES_PER_DOCUMENT:
         raise too_many(path, limit)
-    total, largest = _sizes(raw, set(names))
+    total, largest, pages = _sizes(raw, set(names), limit // BYTES_PER_PAGE)
+    if pages > limit // BYTES_PER_PAGE:
+        raise too_many(path, limit, "page", BYTES_PER_PAGE)
     if total > limit:
         raise too_large(path, limit)
     rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(1, largest)))
@@ -148,26 +153,34 @@ def _text_as_bytes(column: Any) -> Any:
     return column
 
 
-def _sizes(raw: BinaryIO, names: set[str]) -> tuple[int, int]:
-    """Return two sizes of the columns' pages after decompression, in bytes.
+def _sizes(raw: BinaryIO, names: set[str], most: int) -> tuple[int, int, int]:
+    """Return sizes of the columns' pages after decompression.
 
     pyarrow offers positions and sizes, too, but ends the process if some of them are damaged.
 
+    Args:
+        raw: the file.
+        names: of the columns.
+        most: number of pages after which the rest is not read.
+
     Returns:
-        Their sum, and that of the largest page whose values can be repeated.
+        Their sum in bytes, the size of the largest page whose values can be repeated, and the
+        number of pages.
     """
     wanted = {name.encode() for name in names}
-    total = largest = 0
+    total = largest = pages = 0
     for group in _footer(raw).get(4, ()):
         for column in group.get(1, ()):
             chunk = column.get(3, {})
             if b".".join(chunk.get(3, ())) not in wanted:
                 continue
             for kind, encoding, size in _pages(chunk, raw):
-                total += size
+                total, pages = total + size, pages + 1
+                if pages > most:
+                    return total, largest, pages
                 if kind == _DICTIONARY_PAGE or encoding in _REPEATING:
                     largest = max(largest, size)
-    return total, largest
+    return total, largest, pages
 
 
 def _footer(raw: BinaryIO) -> dict[int, Any]:

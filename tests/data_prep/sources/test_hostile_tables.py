@@ -194,6 +194,15 @@ def test_rows_of_any_number_are_read_if_none_is_long(
     assert len(read(path)) == 50
 
 
+def test_number_of_pages_of_a_parquet_file_is_limited(tmp_path: Path) -> None:
+    rows = {"text": ["fine"] * 100, "label": ["1"] * 100}
+    path = tmp_path / "r.parquet"
+    pq.write_table(pa.table(rows), path, use_dictionary=False, data_page_size=1, write_batch_size=1)
+    assert len(read(path, max_bytes=200 * 1024)) == 100
+    with pytest.raises(DataError, match=r"more than 199 pages\. .* one page per 1024 bytes\.$"):
+        read(path, max_bytes=200 * 1024 - 1)
+
+
 def test_long_text_of_a_parquet_file_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
