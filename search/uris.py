@@ -11,7 +11,7 @@ _LONGEST = 2000
 """Number of characters of a text for messages."""
 _SECRET_NAMES = re.compile(
     r"passw|pwd|passphrase|token|secret|credential|api.?key|access.?key|account.?key|private.?key"
-    r"|signature|^(?:pw|pass|auth|sig|sas|key)$",
+    r"|signature|authori[sz]ation|bearer|jwt|^(?:pw|pass|auth|sig|sas|key)$",
     re.IGNORECASE,
 )
 _PORT = re.compile(r"[^:@]*:\d*")

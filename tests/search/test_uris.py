@@ -31,6 +31,8 @@ from celltune.search.uris import secret_in, without_secrets
         ("https://host/x?a=1&Access%5FToken=abc", "the parameter 'Access_Token'"),
         ("https://host/x?api-key=abc", "the parameter 'api-key'"),
         ("https://host#token=abc", "the parameter 'token'"),
+        ("https://host/x?jwt=abc", "the parameter 'jwt'"),
+        ("https://host/x?Authorization=Bearer%20abc", "the parameter 'Authorization'"),
         ("postgresql:///db?user=u&pwd=p", "the parameter 'pwd'"),
         ("mssql+pyodbc:///?odbc_connect=UID%3Du%3BPWD%3Dx", "the parameter 'PWD'"),
     ],
