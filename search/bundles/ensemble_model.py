@@ -12,12 +12,12 @@ from celltune.data_prep.wide.model import WideModel
 from celltune.models.config import ModelConfig
 from celltune.models.errors import CheckpointError
 from celltune.search.config.schema import SearchConfig
+from celltune.search.ensembles.members import find_origins
 from celltune.search.errors import ExperimentError, ModelError
 from celltune.search.ledger.ensembles import EnsembleMember
 from celltune.search.ledger.events import EnsembleSelected
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.base import Experiment
-from celltune.search.storage.locate import find_experiment
 from celltune.search.storage.prepared_data import load_prepared
 from celltune.search.tuning.trial import check_origin
 
@@ -118,8 +118,8 @@ def load_ensemble_model(experiment: Experiment, progress: Progress | None = None
         progress: called while the data is prepared again because the cache does not contain it.
 
     Raises:
-        InputError: there is no ensemble, a checkpoint of a member is missing or damaged, or the
-            data is not available.
+        InputError: there is no ensemble, a member is not in its experiment, its checkpoint is
+            missing or damaged, or the data is not available.
     """
     snapshot = experiment.snapshot(check_running=False)
     selected = snapshot.state.ensemble
@@ -127,23 +127,25 @@ def load_ensemble_model(experiment: Experiment, progress: Progress | None = None
         raise ExperimentError(
             f"The experiment '{experiment.name}' has no ensemble. Select one first, or use a trial."
         )
-    members = tuple(_load(experiment, member) for member in selected.members)
+    origins = find_origins(experiment, selected.members)
+    members = tuple(
+        _load(experiment.name, member, origin)
+        for member, (origin, _) in zip(selected.members, origins, strict=True)
+    )
     data = load_prepared(experiment.name, snapshot.config.data, selected.fingerprint, progress)
     return EnsembleModel(experiment.name, snapshot.config, snapshot.state, selected, members, data)
 
 
-def _load(experiment: Experiment, member: EnsembleMember) -> MemberModel:
-    origin = experiment
-    if member.experiment is not None:
-        origin = find_experiment(member.experiment, experiment.storage)
+def _load(ensemble: str, member: EnsembleMember, origin: Experiment) -> MemberModel:
+    """Load a member of the ensemble of the experiment named `ensemble`."""
     try:
         tensors, meta = origin.checkpoints(member.number).load(member.checkpoint)
         check_origin(meta, member.params, epoch=member.epoch, seed=None)
         architecture = _architecture(meta)
     except (CheckpointError, ValueError) as error:
-        raise _cannot_load(experiment.name, member, str(error)) from error
+        raise _cannot_load(ensemble, member, str(error)) from error
     except OSError as error:
-        raise _cannot_load(experiment.name, member, f"{error.strerror}.") from error
+        raise _cannot_load(ensemble, member, f"{error.strerror}.") from error
     prefix = "model."
     weights = {
         name.removeprefix(prefix): tensor

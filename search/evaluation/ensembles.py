@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.models.training.trainer import Trainer
 from celltune.models.training.wide_only import WideOnly
-from celltune.search.errors import ExperimentError, StorageError
+from celltune.search.ensembles.members import find_origins
+from celltune.search.errors import StorageError
 from celltune.search.evaluation.retraining import SCORING_BATCH
 from celltune.search.ledger.ensembles import EnsembleMember
 from celltune.search.metrics import Scores, combine_scores, score_split
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.checkpoints import Checkpoints
-from celltune.search.storage.locate import find_experiment
 from celltune.search.tuning.trial import make_trainer, trial_seed
 from celltune.search.tuning.valid_predictions import remove_predictions
 
@@ -43,31 +43,22 @@ def stored_members(experiment: Experiment, members: Sequence[EnsembleMember]) ->
         members: its members.
 
     Raises:
-        ExperimentError: the experiment of a member does not exist, or does not have this model.
+        InputError: the experiment of a member is missing or damaged, or does not have this model.
     """
-    found: list[StoredMember] = []
-    for member in members:
-        origin = experiment
-        if member.experiment is not None:
-            origin = find_experiment(member.experiment, experiment.storage)
-        snapshot = origin.snapshot(check_running=False)
-        try:
-            snapshot.state.check_member(member)
-        except ValueError as error:
-            raise ExperimentError(
-                f"The ensemble of '{experiment.name}' does not fit '{origin.name}': {error}. "
-                "Select the ensemble again."
-            ) from error
-        epochs = snapshot.state.trials[member.number].epochs[: member.epoch]
-        found.append(
-            StoredMember(
-                member,
-                trial_seed(snapshot.config.seed, member.number),
-                origin.checkpoints(member.number),
-                sum(epoch.metrics.get("seconds", 0.0) for epoch in epochs),
-            )
+    return [
+        StoredMember(
+            member,
+            trial_seed(snapshot.config.seed, member.number),
+            origin.checkpoints(member.number),
+            sum(
+                epoch.metrics.get("seconds", 0.0)
+                for epoch in snapshot.state.trials[member.number].epochs[: member.epoch]
+            ),
         )
-    return found
+        for member, (origin, snapshot) in zip(
+            members, find_origins(experiment, members), strict=True
+        )
+    ]
 
 
 def score_ensemble(

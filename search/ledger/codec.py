@@ -100,6 +100,15 @@ def _problem(error: ValidationError) -> str:
     return f"{field}:{value} {printable(first['msg'], 200)}"
 
 
+def _without_copy(number: int) -> str:
+    """Return what to do about damage in line `number` if there is no copy of the ledger."""
+    if number == 0:
+        return "If there is no copy, remove the experiment: nothing before this line can be kept."
+    return (
+        f"If there is no copy, cut the file before line {number + 1} to keep the events before it."
+    )
+
+
 def decode_lines(
     source: BinaryIO, location: object, first: int = 0, binding: int = UNBOUND
 ) -> tuple[list[Event], int]:
@@ -132,8 +141,7 @@ def decode_lines(
         except ValueError as error:
             raise LedgerError(
                 f"The ledger {location} is damaged in line {number + 1}: {error}. Nothing was "
-                "changed. Restore the file from a copy. If there is no copy, cut the file before "
-                f"line {number + 1} to keep the events before it."
+                f"changed. Restore the file from a copy. {_without_copy(number)}"
             ) from error
         size += len(line)
         if number == 0:

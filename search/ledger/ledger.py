@@ -54,6 +54,10 @@ def _decode(path: EnclosedPath) -> list[Event]:
     try:
         with path.open() as file:
             return decode_lines(file, path)[0]
+    except FileNotFoundError as error:
+        raise LedgerError(
+            f"The ledger {path} is missing. Restore the file from a copy, or remove the experiment."
+        ) from error
     except OSError as error:
         raise LedgerError(f"The ledger {path} cannot be read: {error.strerror}.") from error
 

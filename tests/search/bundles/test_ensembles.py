@@ -80,6 +80,27 @@ def test_members_of_other_experiments_are_loaded_from_them(
         load_model("small", ensemble=True)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"params": {"unknown": 1}}, "another checkpoint or other hyperparameters than epoch"),
+        ({"params": {"hidden_size": "x"}}, "another checkpoint or other hyperparameters than"),
+        ({"checkpoint": "epoch-9"}, "another checkpoint or other hyperparameters than epoch"),
+        ({"number": 9}, "trial 9 was never created"),
+    ],
+)
+def test_members_that_another_experiment_does_not_have_are_rejected(
+    small: LocalExperiment, other: LocalExperiment, changes: dict[str, Any], message: str
+) -> None:
+    event = ensemble("small", "other").selected
+    members = list(event.members)
+    index = [member.experiment for member in members].index("other")
+    members[index] = members[index].model_copy(update=changes)
+    append(small, event.model_copy(update={"members": members}))
+    with pytest.raises(ExperimentError, match=f"of 'small' does not fit 'other': .*{message}"):
+        load_ensemble_model(small)
+
+
 @pytest.mark.parametrize("kind", ["small", "wide"])
 def test_a_bundle_predicts_like_the_experiment(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path

@@ -192,7 +192,9 @@ def test_list_shows_every_experiment_including_damaged_ones(
     assert "/12" in demo
     assert reasons[0].startswith(f"broken is damaged: The ledger {damaged / LEDGER} is damaged in")
     assert reasons[1].startswith("headless is damaged: The ledger ")
-    assert reasons[1].endswith("cannot be read: No such file or directory.")
+    assert reasons[1].endswith(
+        "is missing. Restore the file from a copy, or remove the experiment."
+    )
 
 
 @pytest.mark.usefixtures("storage")
