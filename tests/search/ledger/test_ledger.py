@@ -126,7 +126,7 @@ def test_unknown_event_is_reported(path: Path) -> None:
 
 
 def test_missing_ledger_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match="is missing. Restore the file from a copy"):
+    with pytest.raises(LedgerError, match=r"is missing. Restore the file from a copy"):
         read(tmp_path / "none.jsonl")
     with pytest.raises(LedgerError, match="cannot be written: No such file"):
         Ledger(tmp_path / "no" / "none.jsonl")
