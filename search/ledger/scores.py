@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import zlib
 from collections.abc import Mapping, Sequence
 
@@ -39,17 +38,10 @@ def check_scores(
         raise ValueError("its classes are none, or two have the same name")
     for split, matrix in matrices.items():
         _check_matrix(split, matrix, len(classes))
-    test = matrices["test"]
-    documents = sum(map(sum, test))
-    correct = sum(row[index] for index, row in enumerate(test))
+        _check_accuracy(f"{split}_accuracy", matrix, metrics)
     if missing := [name for name in needed if name not in metrics]:
         raise ValueError(f"it has no {missing[0]}")
-    if abs(metrics["test_accuracy"] - correct / documents) > _TOLERANCE:
-        raise ValueError(
-            f"its test_accuracy is {metrics['test_accuracy']:g}, but {correct} of {documents} "
-            "predictions in its confusion matrix are correct"
-        )
-    _check_outcomes(packed_outcomes, test)
+    _check_outcomes(packed_outcomes, matrices["test"])
 
 
 def _check_matrix(split: str, matrix: Matrix, classes: int) -> None:
@@ -61,6 +53,17 @@ def _check_matrix(split: str, matrix: Matrix, classes: int) -> None:
         raise ValueError(f"{split}_confusion counts no documents, or too many")
 
 
+def _check_accuracy(name: str, matrix: Matrix, metrics: Mapping[str, float]) -> None:
+    """Check that an accuracy, if there is one, is that of a confusion matrix."""
+    documents = sum(map(sum, matrix))
+    correct = sum(row[index] for index, row in enumerate(matrix))
+    if name in metrics and abs(metrics[name] - correct / documents) > _TOLERANCE:
+        raise ValueError(
+            f"its {name} is {metrics[name]:g}, but {correct} of {documents} predictions in its "
+            "confusion matrix are correct"
+        )
+
+
 def _check_outcomes(packed: str, matrix: Matrix) -> None:
     """Check that the outcomes of documents are those that a confusion matrix counts."""
     import numpy as np
@@ -70,7 +73,7 @@ def _check_outcomes(packed: str, matrix: Matrix) -> None:
         decompressor = zlib.decompressobj()
         # No more than the documents need: text of 1 MB can decompress to 1 GB.
         content = decompressor.decompress(base64.b64decode(packed, validate=True), size + 1)
-    except (binascii.Error, zlib.error) as error:
+    except (ValueError, zlib.error) as error:
         raise ValueError(f"test_outcomes cannot be decompressed: {error}") from error
     if len(content) != size or not decompressor.eof:
         raise ValueError("test_outcomes has not one outcome for each document")

@@ -142,6 +142,7 @@ def test_f1_of_older_ledgers_is_derived_from_the_confusion_matrices() -> None:
             "metrics": {
                 **fields["metrics"],
                 "test_accuracy": 0.9,
+                "train_accuracy": 28 / 30,
                 "test_f1": 0.58,
                 "train_f1": 0.59,
             },

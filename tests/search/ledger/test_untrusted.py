@@ -103,9 +103,15 @@ def changed(kind: str, **values: Any) -> list[Any]:
         (
             "evaluation_reported",
             {"metrics": {**COSTS, "test_accuracy": 0.9}},
-            "0.9, but 7 of 10",
+            "its test_accuracy is 0.9, but 7 of 10",
+        ),
+        (
+            "evaluation_reported",
+            {"train_confusion": [[5, 0], [1, 4]]},
+            "its train_accuracy is 1, but 9 of 10",
         ),
         ("evaluation_reported", {"test_outcomes": "!"}, "cannot be decompressed"),
+        ("evaluation_reported", {"test_outcomes": "é"}, "test_outcomes cannot be decompressed"),
         ("evaluation_reported", {"test_outcomes": "eJwDAAAAAAE="}, "one outcome for each document"),
     ],
 )
