@@ -83,13 +83,13 @@ def test_a_name_can_be_launched_only_once(demo: RunResult) -> None:
 
 
 def test_failed_trials_are_recorded_and_do_not_end_the_search(tmp_path: Path) -> None:
-    space = {**CONFIG["space"], "learning_rate": [1e-3, 1e38], "gradient_clip": None}
+    space = {**CONFIG["space"], "learning_rate": [1e-3, 1e30], "gradient_clip": None}
     budget = {"trials": 6, "max_epochs": 2}
     state = launch({**CONFIG, "space": space, "budget": budget}, storage=tmp_path).state
     failed = [trial for trial in state.trials if trial.status == "failed"]
     assert_all_ended(state, 6)
     assert 0 < len(failed) < 6
-    assert {trial.params["learning_rate"] for trial in failed} == {1e38}
+    assert {trial.params["learning_rate"] for trial in failed} == {1e30}
     assert all("learning rate" in trial.error for trial in failed)
     assert all("DivergedError" in trial.details for trial in failed)
 
@@ -148,7 +148,8 @@ def test_an_unwritable_ledger_ends_the_run_with_its_error(
 def test_very_short_epochs_share_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_training(task: TrialTask) -> Iterator[EpochReport]:
         for epoch in range(1, 1000):
-            yield EpochReport(epoch, {"valid_accuracy": 0.5 + task.number / 10}, f"epoch-{epoch}")
+            metrics = {"valid_accuracy": 0.5 + task.number / 10, "valid_loss": 0.5}
+            yield EpochReport(epoch, metrics, f"epoch-{epoch}")
 
     def no_work(task: WorkerTask) -> SeparateTrials:
         return SeparateTrials(no_training)
@@ -180,7 +181,8 @@ def test_a_worker_that_lost_its_gpu_is_replaced(tmp_path: Path) -> None:
         if not attempted.exists():
             attempted.write_text(str(os.getpid()))
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
-        yield EpochReport(1, {"valid_accuracy": 0.5, "process": float(os.getpid())}, "epoch-1")
+        metrics = {"valid_accuracy": 0.5, "valid_loss": 0.5, "process": float(os.getpid())}
+        yield EpochReport(1, metrics, "epoch-1")
 
     def work(task: WorkerTask) -> SeparateTrials:
         return SeparateTrials(train)
