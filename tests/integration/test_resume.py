@@ -133,7 +133,8 @@ def test_resume_rejects_changed_data_and_a_damaged_ledger(
     folder.ledger.write_bytes(damaged)
     rejected = command("resume", "cut")
     assert rejected.returncode == 2
-    assert "is damaged in line 3 of" in rejected.stderr
+    assert "ledger.jsonl is damaged" in rejected.stderr
+    assert "cut the file before line 3" in rejected.stderr
     assert folder.ledger.read_bytes() == damaged
 
 
