@@ -107,6 +107,8 @@ class Box:
         return {
             "HOME": str(self.root / "home"),
             "TMPDIR": str(self.root / "tmp"),
+            # torch makes this folder when it first optimizes; its default is in /tmp, whatever $TMPDIR is.
+            "TORCHINDUCTOR_CACHE_DIR": str(self.root / "tmp" / "inductor"),
             "CELLTUNE_STORAGE": str(self.root / "storage"),
             "CELLTUNE_CACHE": str(self.root / "cache"),
             "MPLCONFIGDIR": str(self.fixtures / "matplotlib"),
