@@ -107,7 +107,7 @@ class Box:
         return {
             "HOME": str(self.root / "home"),
             "TMPDIR": str(self.root / "tmp"),
-            # torch makes this folder when it first optimizes; its default is in /tmp, whatever $TMPDIR is.
+            # Otherwise torch makes a folder in /tmp, whatever $TMPDIR is.
             "TORCHINDUCTOR_CACHE_DIR": str(self.root / "tmp" / "inductor"),
             "CELLTUNE_STORAGE": str(self.root / "storage"),
             "CELLTUNE_CACHE": str(self.root / "cache"),
