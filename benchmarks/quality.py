@@ -101,6 +101,11 @@ def markdown(by_set: Mapping[str, Sequence[Record]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
+def _stored(record: Record) -> dict[str, object]:
+    """Return the results of a search without its output, which names local folders."""
+    return {key: value for key, value in asdict(record).items() if key != "log"}
+
+
 def show(record: Record) -> None:
     """Print the results of a search on one line."""
     scores = "  ".join(f"{name} {100 * value:.2f}" for name, value in record.accuracy.items())
@@ -168,7 +173,7 @@ def main() -> None:
     if not by_set:
         sys.exit(f"--finished shows the searches in {arguments.work}, but none is finished.")
     print(f"\n{markdown(by_set)}\n")
-    details = {key: [asdict(record) for record in records] for key, records in by_set.items()}
+    details = {key: [_stored(record) for record in records] for key, records in by_set.items()}
     finish(name, figures_of(by_set), details, keep=not arguments.quick)
 
 
