@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_plus
 
-_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*):/+")
+_SCHEME = re.compile(r"[\s'\"]*([A-Za-z][A-Za-z0-9+.-]*):/+")
 _URI = re.compile(r"([A-Za-z0-9+.-]{0,20})://[^\s\"]+")
 _LONGEST = 2000
 """Number of characters of a text for messages."""
@@ -15,7 +15,7 @@ _SECRET_NAMES = re.compile(
     re.IGNORECASE,
 )
 _PORT = re.compile(r"[^:@]*:\d*")
-_WITHOUT_SCHEME = re.compile(r"\s*/*[^/\s:]*:[^/\s]*@")
+_WITHOUT_SCHEME = re.compile(r"[\s'\"]*/*[^/\s:]*:[^/\s]*@")
 _WITH_PATHS = frozenset(
     ("http", "https", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "file")
 )

@@ -13,6 +13,7 @@ from celltune.models.config import ModelConfig
 from celltune.printable import printable
 from celltune.search.bundles.bundle import check_alone, is_bundle, user_path
 from celltune.search.bundles.bundle_reading import load_classifier_of
+from celltune.search.config.given import check_given
 from celltune.search.config.loading import resolve
 from celltune.search.config.space import Choice, Dimension, model_and_training
 from celltune.search.errors import ModelError, OptionError
@@ -240,6 +241,7 @@ def _config_diagram(path: str, overrides: Sequence[str]) -> Diagram:
     from celltune.models.network.classifier import TextClassifier
 
     config = resolve(path, overrides)
+    check_given(config)
     searched = config.space.searched
     params = {**config.space.fixed, **{name: middle(searched[name]) for name in searched}}
     model = model_and_training(params)[0]

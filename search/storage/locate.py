@@ -38,6 +38,12 @@ def open_storage(address: StorageAddress = None) -> Storage:
     chosen = str(address or os.environ.get("CELLTUNE_STORAGE") or _DEFAULT)
     match = None if isinstance(address, Path) else _SCHEME.match(chosen.strip())
     scheme = match[1].lower() if match else _FOLDER
+    if match is None and "://" in chosen and not isinstance(address, Path):
+        # The address is omitted, because it can contain a password.
+        raise ExperimentError(
+            "The storage address contains '://', but does not begin with the scheme of a URI. "
+            "Remove what is before the scheme, such as a quotation mark, or use a path."
+        )
     if match:
         chosen = f"{scheme}://{chosen.strip()[match.end() :]}"
     if scheme not in STORAGES:

@@ -15,6 +15,7 @@ from celltune.search.uris import secret_in, without_secrets
         ("http://user:pw@host", "a password"),
         ("HTTP://user:pw@host", "a password"),
         (" https://user:pw@host", "a password"),
+        ("'https://user:pw@host'", "a password"),
         ("http:user:pw@host", "a password"),
         ("https://token@host/x", "a user name or token"),
         ("postgresql://u:pw@host/x", "a password"),
@@ -40,8 +41,9 @@ from celltune.search.uris import secret_in, without_secrets
 def test_a_secret_is_named_and_not_shown(uri: str, secret: str) -> None:
     assert secret_in(uri) == secret
     if "://" in uri:
-        scheme = uri.strip().partition("://")[0]
-        assert without_secrets(f"at {uri.strip()}") == f"at {scheme}://..."
+        plain = uri.strip(" '")
+        scheme = plain.partition("://")[0]
+        assert without_secrets(f"at {plain}") == f"at {scheme}://..."
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from celltune.search.bundles.bundle_config import BundleConfig, BundleMember
 from celltune.search.bundles.diagram import Diagram, WideAlone, _draw_stages, diagram, middle
 from celltune.search.bundles.export import export
 from celltune.search.config.space import Choice, Range
-from celltune.search.errors import ModelError
+from celltune.search.errors import ConfigError, ModelError
 from celltune.search.storage.local import LocalExperiment
 from tests.search.bundles.test_wide import RULES, WIDE, WORDS
 from tests.search.simulated_search import RAW
@@ -119,6 +119,13 @@ def test_wide_part_alone_is_drawn_without_a_network(classes: int) -> None:
 )
 def test_middle_of_choices_and_ranges(dimension: Choice | Range, value: object) -> None:
     assert middle(dimension) == value
+
+
+def test_too_large_models_are_rejected_before_they_are_made(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump(RAW))
+    with pytest.raises(ConfigError, match=r"space\.hidden_size is 1e\+30\. It must be at most"):
+        diagram(str(config), overrides=[f"space.hidden_size={10**30}"])
 
 
 def test_missing_matplotlib_names_the_extra(

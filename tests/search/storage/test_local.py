@@ -140,6 +140,7 @@ def test_storage_defaults_to_the_environment_then_the_home_folder(
             "HTTP://u:secret@h",
             r"the unknown scheme 'http'\. Use a path, or one of the sch",
         ),
+        ("'http://u:secret@h'", r"contains '://', but does not begin with the scheme"),
         (" http://u:secret@h", r"the unknown scheme 'http'\. Use a path"),
         ("S3://u:secret@h/x", r"contains a password, which would appear"),
         ("s3://[x", r"s3://\[x cannot be opened: "),
