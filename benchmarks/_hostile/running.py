@@ -7,11 +7,14 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from celltune.search.cli import app as cli
 
@@ -113,16 +116,24 @@ def run_process(
         cwd=cwd,
         env={**os.environ, **environment},
     ) as process:
+        # A call of `communicate` after a time-out would not send what is left of the input.
+        threading.Thread(target=_feed, args=(process.stdin, stdin or b""), daemon=True).start()
+        process.stdin = None
         while True:
             try:
-                stdout, stderr = process.communicate(stdin, timeout=0.2)
+                stdout, stderr = process.communicate(timeout=0.2)
             except subprocess.TimeoutExpired:
-                stdin = None  # It was given to the first call.
                 if time.monotonic() - started - seconds_in_queue(process.pid) > LIMIT_SECONDS:
                     process.kill()
                     return Outcome(-1, b"", b"", hung=True)
             else:
                 return Outcome(process.returncode, stdout, stderr)
+
+
+def _feed(pipe: IO[bytes], content: bytes) -> None:
+    # The process may end before it has read everything.
+    with suppress(BrokenPipeError), pipe:
+        pipe.write(content)
 
 
 def seconds_in_queue(pid: int) -> float:
