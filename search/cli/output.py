@@ -120,11 +120,13 @@ def check_output_free(path: Path, overwrite: bool) -> None:
     """Check that a file can be written before its content is computed.
 
     Raises:
-        OptionError: the path is a folder, its folder is missing, or the file exists and
-            `overwrite` is false.
+        OptionError: the path is a folder or a special file, its folder is missing, or the file
+            exists and `overwrite` is false.
     """
     if path.is_dir():
         raise OptionError(f"{path} is a folder. Choose a file name.")
+    if path.exists() and not path.is_file():
+        raise OptionError(f"{path} is a device or another special file. Choose another path.")
     if path.exists() and not overwrite:
         raise OptionError(f"{path} already exists. Choose another name or set `overwrite`.")
     if not path.parent.is_dir():
