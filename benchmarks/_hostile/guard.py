@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_HARMLESS = ("/dev/null", "/dev/full", "/dev/tty", "/proc/self")
+_HARMLESS_TO_OPEN = ("/dev/null", "/dev/full", "/dev/tty", "/proc/self")
 COMPILERS = ("c++", "g++", "clang++", "cc", "gcc")
 _EXECUTING = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "pty.spawn")
 _CHANGED_PATHS: dict[str, tuple[tuple[int, int], ...]] = {
@@ -88,7 +88,8 @@ class Guard:
         full = _full_path(path, self._folder)
         if not flags & os.O_NOFOLLOW:
             full = os.path.realpath(full)
-        self._record(f"open {full}", full)
+        if not _is_below(full, _HARMLESS_TO_OPEN):
+            self._record(f"open {full}", full)
 
     def _check_change(self, event: str, arguments: tuple[Any, ...]) -> None:
         for position, folder in _CHANGED_PATHS[event]:
@@ -103,9 +104,12 @@ class Guard:
             self.executions.append(f"{event} {arguments[:2]!r:.200}")
 
     def _record(self, text: str, full: str) -> None:
-        roots = (*self.allowed, *_HARMLESS)
-        if not any(full == root or full.startswith(f"{root}/") for root in roots):
+        if not _is_below(full, self.allowed):
             self.writes.append(text)
+
+
+def _is_below(path: str, roots: tuple[str, ...]) -> bool:
+    return any(path == root or path.startswith(f"{root}/") for root in roots)
 
 
 def _full_path(path: Any, dir_fd: int | None) -> str:

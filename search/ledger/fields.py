@@ -22,7 +22,7 @@ NAME_RULE = "Use up to 100 letters, digits, '.', '_' and '-', starting with a le
 """The pattern in words, for messages."""
 
 _CHECKPOINT = re.compile(r"epoch-[0-9]{1,15}")
-_FINGERPRINT = re.compile(r"[A-Za-z0-9]{0,128}")
+_FINGERPRINT = re.compile(r"[A-Za-z0-9]{0,128}")  # the folder of cached data has this name
 
 LATEST = 32_503_680_000.0
 """The latest time of an event: the year 3000. Dates in the calendar of every time zone are below
@@ -31,33 +31,15 @@ LARGEST = 10**15
 """The largest count; it is exact as a float."""
 
 
-def check_experiment_name(name: str) -> str:
-    """Return the name of an experiment that an event refers to.
+def _matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
+    """Return a validator that accepts the texts that match a pattern completely."""
 
-    Raises:
-        ValueError: it is not one.
-    """
-    if not NAME.fullmatch(name):
-        raise ValueError(f"{quoted(name)} is not the name of an experiment")
-    return name
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(f"{quoted(text)} is not {expected}")
+        return text
 
-
-def check_checkpoint_name(name: str) -> str:
-    """Return the name of a checkpoint, which is that of its folder.
-
-    Raises:
-        ValueError: it is not one.
-    """
-    if not _CHECKPOINT.fullmatch(name):
-        raise ValueError(f"{quoted(name)} is not the name of a checkpoint, such as 'epoch-3'")
-    return name
-
-
-def _check_fingerprint(text: str) -> str:
-    # The folder of cached data has this name.
-    if not _FINGERPRINT.fullmatch(text):
-        raise ValueError(f"{quoted(text)} is not a fingerprint, which has only letters and digits")
-    return text
+    return AfterValidator(check)
 
 
 _ROUNDING = 1e-6
@@ -119,7 +101,11 @@ Amount: TypeAlias = Annotated[float, Field(ge=_AMOUNT[0], le=_AMOUNT[1], allow_i
 """A duration in seconds, or another amount."""
 Metrics: TypeAlias = Annotated[dict[str, Finite], AfterValidator(_check_metrics)]
 """Finite measurements by name."""
-ExperimentName: TypeAlias = Annotated[str, AfterValidator(check_experiment_name)]
-CheckpointName: TypeAlias = Annotated[str, AfterValidator(check_checkpoint_name)]
-Fingerprint: TypeAlias = Annotated[str, AfterValidator(_check_fingerprint)]
+ExperimentName: TypeAlias = Annotated[str, _matching(NAME, "the name of an experiment")]
+CheckpointName: TypeAlias = Annotated[
+    str, _matching(_CHECKPOINT, "the name of a checkpoint, such as 'epoch-3'")
+]
+Fingerprint: TypeAlias = Annotated[
+    str, _matching(_FINGERPRINT, "a fingerprint, which has only letters and digits")
+]
 """Identifies prepared data, or a test split; empty if it is unknown."""

@@ -72,9 +72,9 @@ def test_the_limit_is_the_largest_size(tmp_path: Path) -> None:
         read_regular(path, limit=4)
 
 
-def test_a_file_that_grows_while_it_is_read_is_too_large(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of 5 bytes that has 3 more after each look at its size."""
     path = tmp_path / "file"
     path.write_bytes(b"12345")
     fstat = os.fstat
@@ -86,26 +86,16 @@ def test_a_file_that_grows_while_it_is_read_is_too_large(
         return before
 
     monkeypatch.setattr(regular.os, "fstat", grow)
+    return path
 
+
+def test_a_file_that_grows_while_it_is_read_is_too_large(growing: Path) -> None:
     with pytest.raises(FileTooLargeError, match="Larger than 6 bytes"):
-        read_regular(path, limit=6)
+        read_regular(growing, limit=6)
 
 
-def test_what_a_file_grows_by_is_read_up_to_the_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"12345")
-    fstat = os.fstat
-
-    def grow(descriptor: int) -> os.stat_result:
-        before = fstat(descriptor)
-        with path.open("ab") as file:
-            file.write(b"678")
-        return before
-
-    monkeypatch.setattr(regular.os, "fstat", grow)
-    assert read_regular(path, limit=2**60).startswith(b"12345678")
+def test_what_a_file_grows_by_is_read_up_to_the_limit(growing: Path) -> None:
+    assert read_regular(growing, limit=2**60).startswith(b"12345678")
 
 
 def test_the_error_can_be_copied_to_another_process(tmp_path: Path) -> None:
