@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -95,6 +96,19 @@ def hostile_value(random: Random) -> Any:
     """Return a value of any type."""
     others: tuple[Any, ...] = (None, True, False, [], {}, [[]], {"": {}}, deep(60), [None] * 40)
     return random.choice((random.choice(TEXTS), random.choice(NUMBERS), random.choice(others)))
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files directly in a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def damage_file(files: Sequence[Path], random: Random) -> str:
+    """Change bytes of one of the files, and return its name and that of the change."""
+    path = random.choice(files)
+    content, label = mutated_bytes(path.read_bytes(), random)
+    path.write_bytes(content)
+    return f"{path.name} {label}"
 
 
 def mutated_bytes(content: bytes, random: Random) -> tuple[bytes, str]:

@@ -15,7 +15,14 @@ from _hostile import catalogue, special
 from _hostile.box import Box
 from _hostile.cases import ORIGINAL, Case, Kind
 from _hostile.kinds.ledgers import possible_numbers
-from _hostile.mutations import TEXTS, dumped, mutated_bytes, mutated_json, mutated_tensors
+from _hostile.mutations import (
+    TEXTS,
+    damage_file,
+    dumped,
+    files_of,
+    mutated_json,
+    mutated_tensors,
+)
 
 MANIFEST = "manifest.json"
 
@@ -42,19 +49,12 @@ def build(box: Box, random: Random) -> Case:
     return Case(label, commands, check=possible_numbers)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file())
-
-
 def _damaged(folder: Path, box: Box, random: Random) -> str:  # noqa: ARG001
-    path = random.choice(_files(folder))
-    content, label = mutated_bytes(path.read_bytes(), random)
-    path.write_bytes(content)
-    return f"{path.name} {label}"
+    return damage_file(files_of(folder), random)
 
 
 def _special(folder: Path, box: Box, random: Random) -> str:
-    return special.replace_any([folder, *_files(folder)], box, random)
+    return special.replace_any([folder, *files_of(folder)], box, random)
 
 
 def _manifest(folder: Path, box: Box, random: Random) -> str:  # noqa: ARG001
@@ -73,7 +73,7 @@ def _json(folder: Path, box: Box, random: Random) -> str:  # noqa: ARG001
 
 
 def _arrays(folder: Path, box: Box, random: Random) -> str:  # noqa: ARG001
-    path = random.choice([path for path in _files(folder) if path.suffix == ".safetensors"])
+    path = random.choice([path for path in files_of(folder) if path.suffix == ".safetensors"])
     content, label = mutated_tensors(path.read_bytes(), random)
     store(folder, path.name, content)
     return f"{path.name} {label}"
@@ -121,7 +121,7 @@ def _absurd(folder: Path, box: Box, random: Random) -> str:  # noqa: ARG001
 
 def _swapped(folder: Path, box: Box, random: Random) -> str:
     other = box / "bundles" / random.choice(("trial", "ensemble", "linear"))
-    path = random.choice(_files(other))
+    path = random.choice(files_of(other))
     if random.random() < 0.5:
         store(folder, path.name, path.read_bytes())
     else:

@@ -18,7 +18,7 @@ from _hostile import catalogue, special
 from _hostile.box import Box
 from _hostile.cases import ORIGINAL, Case, Command, Kind
 from _hostile.kinds.ledgers import possible_numbers
-from _hostile.mutations import dumped, mutated_bytes, mutated_json
+from _hostile.mutations import damage_file, dumped, files_of, mutated_bytes, mutated_json
 
 MANIFEST = "manifest.json"
 
@@ -49,20 +49,13 @@ def _commands(random: Random) -> list[Command]:
     ]
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file())
-
-
 def _damaged(folder: Path, box: Box, random: Random) -> str:  # noqa: ARG001
-    path = random.choice(_files(folder))
-    content, label = mutated_bytes(path.read_bytes(), random)
-    path.write_bytes(content)
-    return f"{path.name} {label}"
+    return damage_file(files_of(folder), random)
 
 
 def _special(folder: Path, box: Box, random: Random) -> str:
     lock = folder.with_name(f"{folder.name}.lock")
-    return special.replace_any([folder, lock, *_files(folder)], box, random)
+    return special.replace_any([folder, lock, *files_of(folder)], box, random)
 
 
 def _manifest(folder: Path, box: Box, random: Random) -> str:  # noqa: ARG001
@@ -73,7 +66,7 @@ def _manifest(folder: Path, box: Box, random: Random) -> str:  # noqa: ARG001
 
 def _array(folder: Path, box: Box, random: Random) -> str:  # noqa: ARG001
     """Replace an array by one of another shape, type or content; digests are valid."""
-    path = random.choice([path for path in _files(folder) if path.suffix == ".npy"])
+    path = random.choice([path for path in files_of(folder) if path.suffix == ".npy"])
     values = np.load(path, allow_pickle=False)
     action = random.choice(("type", "shape", "values", "length", "empty", "header", "object"))
     if action == "type":
