@@ -8,16 +8,18 @@ far larger after decompression was probably made to exhaust the memory.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TextIO
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.io.files import GZIP_MAGIC
+from celltune.data_prep.io.files import GZIP_MAGIC, file_digest, reading
 from celltune.data_prep.io.regular import open_regular
+from celltune.data_prep.types import Progress
 from celltune.printable import printable
 
 BUFFER_BYTES = 1 << 18
@@ -53,6 +55,46 @@ def content_limit(size: int, max_bytes: int | None) -> int:
 def limit_of_file(file: IO[bytes], max_bytes: int | None) -> int:
     """Return how many bytes an open file may contain after decompression (see `content_limit`)."""
     return content_limit(os.fstat(file.fileno()).st_size, max_bytes)
+
+
+def content_digest(path: Path, max_bytes: int | None, progress: Progress | None = None) -> str:
+    """Return the SHA-256 of a data file as it is stored.
+
+    A file that is larger than its limit even before decompression is rejected before it is read.
+
+    Args:
+        path: the file.
+        max_bytes: as for `content_limit`.
+        progress: as for `file_digest`.
+
+    Raises:
+        DataError: the file cannot be read or is too large.
+    """
+    with reading(path):
+        size = path.stat().st_size
+        limit = content_limit(size, max_bytes)
+        if size > limit:
+            raise too_large(path, limit)
+        return file_digest(path, progress=progress)
+
+
+def contents_digest(
+    paths: Iterable[Path], max_bytes: int | None, progress: Progress | None = None
+) -> str:
+    """Return the digest of one file, or the SHA-256 of the digests of several files.
+
+    Args:
+        paths: the files.
+        max_bytes: as for `content_digest`.
+        progress: as for `file_digest`.
+
+    Raises:
+        DataError: as for `content_digest`.
+    """
+    digests = [content_digest(path, max_bytes, progress) for path in paths]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 @contextmanager

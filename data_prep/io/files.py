@@ -9,7 +9,7 @@ import os
 import stat
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,25 +50,6 @@ def file_digest(path: Path, algorithm: str = "sha256", progress: Progress | None
             if progress and done % REPORTED_BYTES == 0:
                 progress("check", done, size)
     return digest.hexdigest()
-
-
-def files_digest(paths: Iterable[Path], progress: Progress | None = None) -> str:
-    """Return the SHA-256 of one file's bytes, or of the digests of several files.
-
-    Args:
-        paths: the files.
-        progress: as for `file_digest`.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
-    digests = []
-    for path in paths:
-        with reading(path):
-            digests.append(file_digest(path, progress=progress))
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def write_durably(path: Path, content: bytes) -> None:

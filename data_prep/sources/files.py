@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from celltune.data_prep.io.files import files_digest
+from celltune.data_prep.io.contents import contents_digest
 from celltune.data_prep.sources.base import TRAIN, Source, Split
 from celltune.data_prep.sources.paths import existing_file
 from celltune.data_prep.types import Progress
@@ -52,7 +52,7 @@ class FileSource(Source):
 
     def digest(self, splits: Sequence[Split] = TRAIN) -> str:
         """Return the SHA-256 of the split's file, or of the digests of both files."""
-        return files_digest(map(self.file_of, splits), self.progress)
+        return contents_digest(map(self.file_of, splits), self.max_bytes, self.progress)
 
     def file_of(self, split: Split) -> Path:
         """Return the file that contains a split."""

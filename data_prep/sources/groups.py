@@ -12,11 +12,12 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.extensions import SOURCES
 from celltune.data_prep.io.contents import (
     BYTES_PER_DOCUMENT,
+    content_digest,
     content_limit,
     open_text,
     too_many,
 )
-from celltune.data_prep.io.files import file_digest, reading
+from celltune.data_prep.io.files import reading
 from celltune.data_prep.sources.base import TRAIN, Document, Source, Split
 from celltune.data_prep.sources.cells import MOST_NAMES
 from celltune.data_prep.sources.paths import existing_file
@@ -63,8 +64,7 @@ class GroupedSource(Source):
 
     def digest(self, splits: Sequence[Split] = TRAIN) -> str:
         """Return a hash of the inner source's digest and of the file of groups."""
-        with reading(self.path):
-            groups = file_digest(self.path)
+        groups = content_digest(self.path, self.max_bytes)
         return hashlib.sha256(f"{self.inner.digest(splits)}\n{groups}".encode()).hexdigest()
 
     def documents(self, splits: Sequence[Split] = TRAIN) -> Iterator[Document]:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.io.contents import MAX_DOCUMENT_BYTES, too_long
+from celltune.data_prep.io.contents import MAX_DOCUMENT_BYTES, content_digest, too_long
 from celltune.data_prep.io.download import fetch
-from celltune.data_prep.io.files import file_digest, reading
+from celltune.data_prep.io.files import reading
 from celltune.data_prep.io.regular import FileTooLargeError, read_regular
 from celltune.data_prep.sources.base import (
     NO_LABEL,
@@ -161,8 +161,7 @@ class ImdbArchiveSource(ImdbSource):
 
     def digest(self, splits: Sequence[Split] = TRAIN) -> str:  # noqa: ARG002
         """Return the SHA-256 of the archive, which contains all splits."""
-        with reading(self.path):
-            return file_digest(self.path, progress=self.progress)
+        return content_digest(self.path, self.max_bytes, self.progress)
 
     def documents(self, splits: Sequence[Split] = TRAIN) -> Iterator[Document]:
         """Yield the same documents as the folder, in one pass over the archive.

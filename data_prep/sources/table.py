@@ -18,11 +18,12 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.contents import (
     BYTES_PER_DOCUMENT,
     MAX_DOCUMENT_BYTES,
+    content_digest,
     content_limit,
     too_long,
     too_many,
 )
-from celltune.data_prep.io.files import files_digest, reading
+from celltune.data_prep.io.files import reading
 from celltune.data_prep.sources.base import (
     NO_LABEL,
     OWN_DATA_TERMS,
@@ -166,7 +167,7 @@ class TableSource(FileSource):
         labelled = super().digest([split for split in splits if split != "unlabelled"])
         if self.unlabelled_path is None or "unlabelled" not in splits:
             return labelled
-        unlabelled = files_digest([self.unlabelled_path], self.progress)
+        unlabelled = content_digest(self.unlabelled_path, self.max_bytes, self.progress)
         inputs = (labelled, unlabelled, format_of(self.unlabelled_path))
         return hashlib.sha256("\n".join(inputs).encode()).hexdigest()
 

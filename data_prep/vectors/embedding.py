@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.vocabulary import PAD
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.io.contents import content_digest
 from celltune.data_prep.io.download import fetch
-from celltune.data_prep.io.files import file_digest, reading
 from celltune.data_prep.sources.paths import existing_file
 from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.vector_config import VectorsConfig
@@ -157,8 +157,7 @@ class _FileVectors:
     progress: Progress | None
 
     def digest(self) -> str:
-        with reading(self.path):
-            return file_digest(self.path, progress=self.progress)
+        return content_digest(self.path, self.max_bytes, self.progress)
 
     def vectors(
         self,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -11,7 +12,13 @@ from hypothesis import strategies as st
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io import contents
-from celltune.data_prep.io.contents import content_limit, limited, open_content, open_text
+from celltune.data_prep.io.contents import (
+    content_digest,
+    content_limit,
+    limited,
+    open_content,
+    open_text,
+)
 from celltune.data_prep.io.files import reading
 from celltune.data_prep.io.regular import NotRegularFileError
 
@@ -73,6 +80,19 @@ def test_error_of_a_long_line_names_its_position(
     message = r"file\.txt, byte 200: the line is longer than 1,000 bytes, .* Split or shorten it\.$"
     with pytest.raises(DataError, match=message), open_text(path) as text:
         list(text)
+
+
+def test_digest_of_a_file_beyond_its_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.truncate(1 << 36)  # takes no space; 64 GiB take about a minute to read
+    with pytest.raises(DataError, match=r"file contains more than 17,179,869,184 bytes"):
+        content_digest(path, None)
+    with path.open("wb") as file:
+        file.truncate(100)
+    assert content_digest(path, 100) == hashlib.sha256(bytes(100)).hexdigest()
+    with pytest.raises(DataError, match=r"file contains more than 99 bytes"):
+        content_digest(path, 99)
 
 
 def test_pipe_is_rejected_without_waiting_for_its_writer(tmp_path: Path) -> None:
