@@ -54,7 +54,7 @@ from celltune.models.network.trained import network_of
 from celltune.search.bundles.bundle import write_bundle
 from celltune.search.bundles.bundle_config import BundleConfig
 from celltune.search.bundles.predictor import TrainedModel
-from celltune.search.cli.prediction_input import read_texts
+from celltune.search.cli.prediction.input import read_texts
 
 RULES = TextRules(tokenizer="basic_english", lowercase=False, max_tokens=256, keep="both")
 WORDS, BATCH = 25_000, 64

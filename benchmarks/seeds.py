@@ -33,7 +33,7 @@ from typing import Any
 
 from _measure import REPOSITORY, REVIEWS, finish, store
 
-from celltune.search.cli.comparison_tables import describe_rest
+from celltune.search.cli.scores.comparison import describe_rest
 from celltune.search.cli.views import PlainView
 from celltune.search.config.durations import parse_duration
 from celltune.search.evaluation.comparison import Comparison, compare, summarize

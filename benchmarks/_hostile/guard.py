@@ -53,7 +53,9 @@ class Guard:
         Args:
             allowed: folders and files that may be changed.
         """
-        self.allowed = tuple(os.path.realpath(path) for path in allowed)
+        # A change of a link and a change of what it leads to are both allowed.
+        resolved = (os.path.realpath(path) for path in allowed)
+        self.allowed = (*resolved, *(_full_path(path, None) for path in allowed))
         self.writes, self.executions = [], []
         self._active = True
 
@@ -109,7 +111,7 @@ class Guard:
 
 
 def _is_below(path: str, roots: tuple[str, ...]) -> bool:
-    return any(path == root or path.startswith(f"{root}/") for root in roots)
+    return any(path == root or path.startswith(f"{root.rstrip('/')}/") for root in roots)
 
 
 def _full_path(path: Any, dir_fd: int | None) -> str:

@@ -1,7 +1,7 @@
 """Documents in tables with named columns: CSV, TSV, JSON lines or Parquet.
 
-`table_readers` reads the cells of each format; this module validates them in the same way for all
-formats.
+`celltune.data_prep.tables` reads the cells of each format; this module validates them in the same
+way for all formats.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from celltune.data_prep.sources.base import (
     Provenance,
     Split,
 )
-from celltune.data_prep.sources.cells import Cells, Column
 from celltune.data_prep.sources.files import FileSource
 from celltune.data_prep.sources.paths import existing_file
-from celltune.data_prep.sources.table_readers import (
+from celltune.data_prep.tables.cells import Cells, Column
+from celltune.data_prep.tables.readers import (
     FORMATS,
     TEXT_FORMATS,
     format_of,
@@ -82,13 +82,13 @@ class TableSource(FileSource):
     """Documents of a table, and of a second one for the test split.
 
     Attributes:
-        format: name of the source, which is a key of `table_readers.FORMATS`.
+        format: name of the source, which is a key of `tables.readers.FORMATS`.
         path: the file of the training split.
         columns: where text, label, id and group are found.
         classes: the labels as written in the file, in class order.
         test_path: the file of the test split.
         unlabelled_path: a file of texts without labels; its suffix is a key of
-            `table_readers.TEXT_FORMATS`.
+            `tables.readers.TEXT_FORMATS`.
     """
 
     required_keys = ("path",)

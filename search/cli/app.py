@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from celltune.errors import CelltuneError, InputError
-from celltune.search.cli import data, ensembles, evaluation, model, results, run
+from celltune.search.cli import data, ensembles, model, results, run
 from celltune.search.cli.commands import Group, add_command, name_options
 from celltune.search.cli.options import (
     ConfigPath,
@@ -24,6 +24,8 @@ from celltune.search.cli.options import (
     describe_plan,
 )
 from celltune.search.cli.output import make_console, protect_streams, say
+from celltune.search.cli.prediction import commands as prediction
+from celltune.search.cli.scores import commands as scores
 from celltune.search.ensembles.wording import gain_sentence, scores_sentence
 from celltune.search.results.ranking import (
     context_sentences,
@@ -154,9 +156,10 @@ add_command(app, status)
 add_command(app, validate)
 data.register(app)
 ensembles.register(app)
-evaluation.register(app)
+scores.register(app)
 results.register(app)
 model.register(app)
+prediction.register(app)
 
 
 def main() -> None:

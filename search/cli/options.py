@@ -56,6 +56,16 @@ Address = Annotated[
         help="Address of a running Ray cluster: host:port or auto. Default: start a local Ray.",
     ),
 ]
+Trial = Annotated[
+    int | None,
+    typer.Option(min=0, help="Number of the trial. Default: the best trial."),
+]
+Ensemble = Annotated[
+    bool,
+    typer.Option(
+        "--ensemble", help="Use the ensemble of the experiment instead; see celltune ensemble."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 
 

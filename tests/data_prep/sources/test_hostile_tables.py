@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.sources import parquet, table, table_readers
+from celltune.data_prep.sources import table
 from celltune.data_prep.sources.factory import open_source
+from celltune.data_prep.tables import parquet, readers
 
 Rows = list[tuple[str, str]]
 texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
@@ -178,7 +179,7 @@ def test_number_of_documents_is_limited_in_every_format(tmp_path: Path) -> None:
 def test_long_row_of_many_lines_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: bytes
 ) -> None:
-    monkeypatch.setattr(table_readers, "MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr(readers, "MAX_DOCUMENT_BYTES", 1000)
     (path := tmp_path / "r.csv").write_bytes(b"text,label\nfine,1\n\n" + cells)
     with pytest.raises(
         DataError, match=r"r\.csv, line 4: the row, in which a quote may be missing, is longer"
@@ -189,7 +190,7 @@ def test_long_row_of_many_lines_is_rejected(
 def test_rows_of_any_number_are_read_if_none_is_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_readers, "MAX_DOCUMENT_BYTES", 30)
+    monkeypatch.setattr(readers, "MAX_DOCUMENT_BYTES", 30)
     (path := tmp_path / "r.csv").write_bytes(b"text,label\n" + b'"a fine\nfilm",1\n\n' * 50)
     assert len(read(path)) == 50
 

@@ -103,7 +103,7 @@ def test_predict_classifies_every_row_of_a_file_in_order(
 def test_predict_reads_standard_input_in_blocks(
     arguments: list[str], place: Path, capsys: Capsys, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr("celltune.search.cli.prediction_input.BLOCK_SIZE", 2)
+    monkeypatch.setattr("celltune.search.cli.prediction.input.BLOCK_SIZE", 2)
     monkeypatch.setattr("celltune.search.bundles.predictor.TEXTS_AT_ONCE", 1)
     stream = io.TextIOWrapper(io.BytesIO(f"{GOOD}\r\n{BAD}\n\n{GOOD}".encode()))
     monkeypatch.setattr(sys, "stdin", stream)

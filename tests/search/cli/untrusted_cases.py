@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from celltune.search.bundles.diagram import FORMATS as PICTURES
-from celltune.search.cli import evaluation
 from celltune.search.cli import run as runs
+from celltune.search.cli.scores import commands as scores
 from celltune.search.evaluation.comparison import compare
 from celltune.search.runs.launch import RunResult
 from celltune.search.storage.local import LocalExperiment
@@ -212,7 +212,7 @@ def ensemble(place: Place) -> None:
 def evaluate(form: str) -> Callable[[Place], None]:
     def case(place: Place) -> None:
         state = place.result().state
-        place.patch.setattr(evaluation, "run_evaluation", lambda *_, **__: state)
+        place.patch.setattr(scores, "run_evaluation", lambda *_, **__: state)
         if form == "table":
             assert "true \\ predicted" in place.text("evaluate", "hostile")
             return
@@ -231,8 +231,8 @@ def comparison(form: str) -> Callable[[Place], None]:
         record = {**compared.records[0], "name": EVERYTHING, "data": HOSTILE[0], "stands_in": True}
         record |= {"error": EVERYTHING}
         compared = type(compared)([record], [], None)
-        place.patch.setattr(evaluation, "load_published_models", lambda *_, **__: [])
-        place.patch.setattr(evaluation, "run_comparison", lambda *_, **__: compared)
+        place.patch.setattr(scores, "load_published_models", lambda *_, **__: [])
+        place.patch.setattr(scores, "run_comparison", lambda *_, **__: compared)
         code, out, err = place.celltune("compare", "x", "--format", form)
         assert (code, err) == (1, "")
         if form == "json":

@@ -7,7 +7,7 @@ import pytest
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.preparation.pipeline import prepare, prepare_test
-from celltune.search.cli.evaluation_tables import COLUMNS, cells
+from celltune.search.cli.scores.evaluation import COLUMNS, cells
 from celltune.search.ensembles.ensemble import ensemble
 from celltune.search.evaluation.costs import WIDE_SECONDS, WideCosts, without_unknown_costs
 from celltune.search.evaluation.ensembles import score_ensemble, stored_members

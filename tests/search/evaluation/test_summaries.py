@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from celltune.search.cli.evaluation_tables import COLUMNS, as_table, cells, confusion_table
+from celltune.search.cli.scores.evaluation import COLUMNS, as_table, cells, confusion_table
 from celltune.search.errors import ExperimentError, OptionError
 from celltune.search.evaluation.evaluate import EvaluationSettings, plan_evaluation
 from celltune.search.evaluation.summaries import best_ended_trials, summaries, verdict

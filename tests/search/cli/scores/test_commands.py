@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from celltune.search.cli.evaluation_tables import COLUMNS, cells, is_cross_fitted, notes_below
+from celltune.search.cli.scores.evaluation import COLUMNS, cells, is_cross_fitted, notes_below
 from celltune.search.errors import ExperimentError
 from celltune.search.evaluation import evaluate as evaluating
 from celltune.search.evaluation.evaluator import Evaluator

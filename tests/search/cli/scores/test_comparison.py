@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from celltune.search.cli.comparison_tables import COLUMNS, describe_rest, render
+from celltune.search.cli.scores.comparison import COLUMNS, describe_rest, render
 from celltune.search.errors import OptionError
 from celltune.search.evaluation.comparison import Comparison, compare
 from celltune.search.evaluation.published_models import PublishedModel, Training

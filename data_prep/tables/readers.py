@@ -14,8 +14,8 @@ from typing import Any, TextIO
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.contents import MAX_DOCUMENT_BYTES, open_text, too_long
-from celltune.data_prep.sources.cells import Cells, Column, as_text, position
-from celltune.data_prep.sources.parquet import parquet_cells
+from celltune.data_prep.tables.cells import Cells, Column, as_text, position
+from celltune.data_prep.tables.parquet import parquet_cells
 
 
 def csv_rows(path: Path, file: TextIO, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:

@@ -23,7 +23,7 @@ from celltune.data_prep.io.contents import (
     too_many,
 )
 from celltune.data_prep.io.regular import open_regular
-from celltune.data_prep.sources.cells import Cells, Column, as_text, position
+from celltune.data_prep.tables.cells import Cells, Column, as_text, position
 from celltune.printable import printable, quoted
 
 if TYPE_CHECKING:

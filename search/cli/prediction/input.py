@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 from celltune.data_prep.io.contents import UNLIMITED, limited
 from celltune.data_prep.io.files import reading
-from celltune.data_prep.sources.cells import Column
-from celltune.data_prep.sources.table_readers import TEXT_FORMATS, format_of
+from celltune.data_prep.tables.cells import Column
+from celltune.data_prep.tables.readers import TEXT_FORMATS, format_of
 from celltune.search.errors import OptionError
 from celltune.spelling import closest_match
 

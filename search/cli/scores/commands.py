@@ -10,8 +10,6 @@ from typing import Annotated, cast
 import typer
 
 from celltune.search.cli.commands import add_command
-from celltune.search.cli.comparison_tables import FORMATS, describe_rest, render
-from celltune.search.cli.evaluation_tables import as_table, confusion_table, notes_below
 from celltune.search.cli.options import (
     INTERRUPTED,
     Address,
@@ -21,6 +19,8 @@ from celltune.search.cli.options import (
     make_view,
 )
 from celltune.search.cli.output import emit, make_console, say, wrapped
+from celltune.search.cli.scores.comparison import FORMATS, describe_rest, render
+from celltune.search.cli.scores.evaluation import as_table, confusion_table, notes_below
 from celltune.search.config.durations import parse_duration
 from celltune.search.errors import OptionError
 from celltune.search.evaluation.comparison import compare as run_comparison

@@ -1,0 +1,1 @@
+"""Readers of tables: the cells of a file, whatever its format."""

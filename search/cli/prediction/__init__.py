@@ -1,0 +1,1 @@
+"""The command that predicts: its input and its output."""
