@@ -7,12 +7,13 @@ control sequences to a terminal or begin a line of its own.
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,19 @@ def emit(content: str) -> None:
     """Print content for programs, such as csv or json: exactly, but printable on a terminal."""
     # `typer.echo` would remove escape sequences, so that programs get other values.
     print(printable_lines(content) if sys.stdout.isatty() else content, flush=True)  # noqa: T201
+
+
+def emit_json(value: Mapping[str, Any]) -> None:
+    """Print the one JSON object of a command, for programs.
+
+    Args:
+        value: texts, finite numbers, booleans, None, and lists and objects of them. Lone surrogates
+            and all other characters outside of ASCII are printed as JSON's escapes.
+
+    Raises:
+        ValueError: a number is not finite, which JSON cannot express.
+    """
+    emit(json.dumps(value, indent=2, allow_nan=False))
 
 
 class TextConsole(Console):
