@@ -10,18 +10,21 @@ from numpy.typing import NDArray
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest, TensorizedSplit
-from celltune.data_prep.dataset.vocabulary import SPECIALS, UNK, Vocabulary
+from celltune.data_prep.dataset.vocabulary import UNK, Vocabulary
 from celltune.data_prep.preparation.duplicates import SplitDocuments
 from celltune.data_prep.preparation.selection import (
     load_documents,
-    no_tokens_error,
     select_documents,
     with_normalized_texts,
 )
+from celltune.data_prep.preparation.tokens import (
+    IndexedSplits,
+    index_splits,
+    learn_vocabulary,
+    split_words,
+)
 from celltune.data_prep.preparation.wide_part import WidePart
 from celltune.data_prep.sources.base import Document, Source, Split
-from celltune.data_prep.text.byte_pairs import learn_subwords
-from celltune.data_prep.text.indexing import index_texts
 from celltune.data_prep.text.normalization import are_normalized, come_from_normalized
 from celltune.data_prep.text.subwords import Subwords
 from celltune.data_prep.text.tokenizers import has_subwords
@@ -29,16 +32,6 @@ from celltune.data_prep.text.truncation import drop_unknown, truncate
 from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.vectors.corpus import TrainingCorpus
 from celltune.data_prep.vectors.embedding import VectorSource, build_embedding
-
-
-class _Indexed(NamedTuple):
-    """Splits that were tokenized together; their ids are indices into `tokens`.
-
-    If the tokenizer has subwords, the tokens are words before `_split_words` and subwords after it.
-    """
-
-    tokens: Sequence[str]
-    splits: list[TensorizedSplit]
 
 
 class _EmbeddedVocabulary(NamedTuple):
@@ -85,7 +78,6 @@ class Builder:
         self._wide = (
             WidePart(config, config.wide, len(source.classes), progress) if config.wide else None
         )
-        self._has_subwords = has_subwords(config.tokenizer)
         self._test: _Test | None = None
         self._read: tuple[tuple[Split, ...], list[Document]] | None = None
 
@@ -122,12 +114,11 @@ class Builder:
         """
         documents = self._documents(splits)
         selected = select_documents(documents, self._source, self._config)
-        words = self._index(
-            [selected.train, selected.valid, *([selected.test] if with_test else [])]
-        )
+        splits_to_index = [selected.train, selected.valid, *([selected.test] if with_test else [])]
+        words = index_splits(splits_to_index, self._config, self._progress)
         unlabelled = [document.text for document in documents if document.split == "unlabelled"]
         embedded = self._embed(words, unlabelled)
-        indexed = self._split_words(words, embedded.vocabulary)
+        indexed = split_words(words, embedded.vocabulary, self._config)
         ids_of_tokens = embedded.vocabulary.encode(indexed.tokens)
         train, valid, *test = [self._finish(split, ids_of_tokens) for split in indexed.splits]
         if test:
@@ -165,7 +156,8 @@ class Builder:
         if self._test is None:
             selected = self.select(splits, normalize=come_from_normalized(data.words))
             vocabulary = Vocabulary(data.words)
-            indexed = self._split_words(self._index([selected.test]), vocabulary)
+            words = index_splits([selected.test], self._config, self._progress)
+            indexed = split_words(words, vocabulary, self._config)
             ids_of_tokens = vocabulary.encode(indexed.tokens)
             test = self._finish(indexed.splits[0], ids_of_tokens)
             self._test = _Test(test.split, self._describe_test(test, selected), selected)
@@ -192,60 +184,13 @@ class Builder:
             read = tuple(splits), load_documents(self._source, splits, self._progress)
         return with_normalized_texts(read[1]) if normalize else read[1]
 
-    def _index(self, splits: Sequence[Sequence[Document]]) -> _Indexed:
-        """Tokenize splits together, so that they have the same ids."""
-        documents = [document for split in splits for document in split]
-        config, progress = self._config, self._progress
-        indexed = index_texts(
-            [document.text for document in documents],
-            config.tokenizer,
-            lowercase=bool(config.lowercase),
-            on_progress=lambda done: (
-                progress("tokenize", done, len(documents)) if progress else None
-            ),
-        )
-        empty = np.flatnonzero(np.diff(indexed.offsets) == 0)
-        if len(empty):
-            raise no_tokens_error(documents[empty[0]], config)
-        tensorized, begin = [], 0
-        for split in splits:
-            offsets = indexed.offsets[begin : begin + len(split) + 1]
-            labels = np.array([document.label for document in split], dtype=np.int64)
-            ids = indexed.ids[offsets[0] : offsets[-1]]
-            tensorized.append(TensorizedSplit(ids, offsets - offsets[0], labels))
-            begin += len(split)
-        return _Indexed(indexed.tokens, tensorized)
-
-    def _vocabulary(self, words: _Indexed) -> Vocabulary:
-        """Build the vocabulary of the training split: its words, or the subwords of its words."""
-        size, min_count = self._config.vocabulary_size, self._config.min_count
-        counts = np.bincount(words.splits[0].ids, minlength=len(words.tokens))
-        if not self._has_subwords:
-            return Vocabulary.of_counts(words.tokens, counts, size=size, min_count=min_count)
-        pairs = zip(words.tokens, counts.tolist(), strict=True)
-        occurring = {word: count for word, count in pairs if count}
-        return Vocabulary([*SPECIALS, *learn_subwords(occurring, size=size, min_count=min_count)])
-
-    def _split_words(self, words: _Indexed, vocabulary: Vocabulary) -> _Indexed:
-        """Split words into the subwords of a vocabulary if the tokenizer has subwords."""
-        if not self._has_subwords:
-            return words
-        pieces, table = Subwords(vocabulary.words).table(words.tokens)
-        return _Indexed(
-            pieces,
-            [
-                TensorizedSplit(*table.expand_texts(split.ids, split.offsets), split.labels)
-                for split in words.splits
-            ],
-        )
-
-    def _embed(self, words: _Indexed, unlabelled: Sequence[str]) -> _EmbeddedVocabulary:
+    def _embed(self, words: IndexedSplits, unlabelled: Sequence[str]) -> _EmbeddedVocabulary:
         """Build the vocabulary of the training split, and its embedding."""
-        vocabulary = self._vocabulary(words)
+        vocabulary = learn_vocabulary(words, self._config)
         if self._vectors is None:
             return _EmbeddedVocabulary(vocabulary, None, None)
-        indexed = self._split_words(words, vocabulary)
-        subwords = Subwords(vocabulary.words) if self._has_subwords else None
+        indexed = split_words(words, vocabulary, self._config)
+        subwords = Subwords(vocabulary.words) if has_subwords(self._config.tokenizer) else None
         corpus = TrainingCorpus(
             self._config, indexed.tokens, indexed.splits[0], unlabelled, subwords
         )

@@ -7,8 +7,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from celltune.data_prep.cache.disk import PREPARED, codec_of_test, find, load_or_build
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest
@@ -17,11 +15,8 @@ from celltune.data_prep.io.files import default_cache_dir
 from celltune.data_prep.preparation.builder import Builder
 from celltune.data_prep.preparation.duplicates import SplitDocuments
 from celltune.data_prep.preparation.selection import (
-    labels_of,
     load_documents,
-    require_tokens,
     select_documents,
-    split_documents,
     with_normalized_texts,
 )
 from celltune.data_prep.sources.base import TRAIN, Source, Split
@@ -29,7 +24,7 @@ from celltune.data_prep.sources.factory import open_source
 from celltune.data_prep.text.byte_pairs import LEARNER_VERSION
 from celltune.data_prep.text.tokenizers import has_subwords, tokenizer_version
 from celltune.data_prep.types import JSON, Progress
-from celltune.data_prep.vectors.embedding import check_vectors, open_vectors
+from celltune.data_prep.vectors.embedding import open_vectors
 from celltune.data_prep.wide.fit import WIDE_VERSION
 
 PREPARATION_VERSION = 1
@@ -125,28 +120,6 @@ def read_training_documents(
     splits = _with_duplicates(TRAIN, config, source)
     documents = with_normalized_texts(load_documents(source, splits, progress))
     return replace(select_documents(documents, source, config), test=())
-
-
-def survey(config: DataConfig, *, progress: Progress | None = None) -> dict[str, int]:
-    """Read and check a data set without storing anything, and count the documents per class.
-
-    Args:
-        config: what to load. A source that needs a download is downloaded.
-        progress: as for `prepare`.
-
-    Raises:
-        DataError: the data is invalid, as for `prepare`. Word vectors are only checked for
-            existence; they are not read, downloaded or trained.
-    """
-    source = open_source(config, cache_dir=default_cache_dir(), progress=progress)
-    check_vectors(config)
-    documents = with_normalized_texts(load_documents(source, TRAIN, progress))
-    labels = labels_of(documents, source, config)
-    indices = split_documents(documents, labels, config)
-    require_tokens((documents[index] for index in (*indices.train, *indices.valid)), config)
-    if config.reads_unlabelled:
-        load_documents(source, ("unlabelled",), progress)
-    return {name: int(np.sum(labels == index)) for index, name in enumerate(source.classes)}
 
 
 def fingerprint(config: DataConfig, content_digest: str, vectors_digest: str | None = None) -> str:

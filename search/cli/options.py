@@ -119,12 +119,13 @@ def describe_data(config: SearchConfig) -> str:
             f"Data: the source '{config.data.source}' is downloaded at the first launch; it was "
             "not checked."
         )
-    from celltune.data_prep.preparation.pipeline import survey
+    from celltune.data_prep.preparation.survey import survey
 
-    counts = survey(config.data, progress=make_view().progress)
-    classes = ", ".join(f"{printable(name, 80)}: {count:,}" for name, count in counts.items())
-    documents = counted(sum(counts.values()), "document")
-    return f"Data: {documents} before they are split ({classes})."
+    found = survey(config.data, progress=make_view().progress)
+    totals = [sum(map(int, counts)) for counts in zip(*found.counts.values(), strict=True)]
+    named = zip(found.classes, totals, strict=True)
+    classes = ", ".join(f"{printable(name, 80)}: {count:,}" for name, count in named)
+    return f"Data: {counted(sum(totals), 'document')} ({classes})."
 
 
 def describe_plan(config: SearchConfig) -> list[str]:

@@ -19,9 +19,9 @@ from celltune.data_prep.preparation.pipeline import (
     prepare,
     read_documents,
     read_training_documents,
-    survey,
 )
 from celltune.data_prep.preparation.selection import require_tokens
+from celltune.data_prep.preparation.survey import survey
 from celltune.data_prep.sources.base import Document
 from celltune.data_prep.sources.synthetic import SyntheticSource
 from celltune.data_prep.text.tokenizers import open_tokenizer

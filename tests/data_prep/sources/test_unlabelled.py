@@ -16,7 +16,8 @@ import pytest
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.preparation.pipeline import prepare, prepare_test, survey
+from celltune.data_prep.preparation.pipeline import prepare, prepare_test
+from celltune.data_prep.preparation.survey import survey
 from celltune.data_prep.sources.base import NO_LABEL, Source
 from celltune.data_prep.sources.factory import check_files_exist, open_source
 

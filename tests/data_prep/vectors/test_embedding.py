@@ -16,7 +16,8 @@ from torchtext.vocab import pretrained_aliases
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.preparation.pipeline import prepare, survey
+from celltune.data_prep.preparation.pipeline import prepare
+from celltune.data_prep.preparation.survey import Survey, survey
 from celltune.data_prep.vector_config import TORCHTEXT_NAMES
 from celltune.data_prep.vectors.embedding import _torchtext_location
 from celltune.data_prep.vectors.files import read_vectors
@@ -235,12 +236,11 @@ def test_vectors_without_a_word_of_the_vocabulary_are_rejected(
 
 
 def test_survey_checks_that_vectors_exist_without_reading_them(tmp_path: Path) -> None:
-    def surveyed(**vectors: Any) -> dict[str, int]:
+    def surveyed(**vectors: Any) -> Survey:
         return survey(DataConfig(source="synthetic", reviews=40, vectors=vectors))  # type: ignore[arg-type]
 
-    assert surveyed(name="glove.6B.100d") == surveyed(
-        path=_write(tmp_path / "v.txt", b"no vectors")
-    )
+    for vectors in ({"name": "glove.6B.100d"}, {"path": _write(tmp_path / "v.txt", b"no vectors")}):
+        assert sum(map(len, surveyed(**vectors).counts.values())) == 4
     with pytest.raises(DataError, match=r"does not exist .*Set data\.vectors\.path"):
         surveyed(path=tmp_path / "none.txt")
     with pytest.raises(DataError, match=r"is a folder, but data\.vectors\.path must be a file"):
