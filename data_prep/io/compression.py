@@ -6,7 +6,7 @@ import bz2
 import gzip
 import lzma
 from collections.abc import Callable
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from celltune.data_prep.io.files import GZIP_MAGIC
 
@@ -45,7 +45,7 @@ def decompressed(raw: BinaryIO) -> Stream:
         return _Members(raw, lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY))
     if head.startswith(_ZSTD_MAGIC):
         return _Zstandard(raw)
-    return raw
+    return cast(Stream, raw)
 
 
 class _Members:

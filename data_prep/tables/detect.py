@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.contents import open_text
@@ -73,7 +74,7 @@ class _Found:
         """Settings of the file that this one is expected to resemble."""
         return self.like.format if self.like is not None else TableFormat()
 
-    def set(self, key: str, value: object, reason: str) -> None:
+    def set(self, key: str, value: Any, reason: str) -> None:
         """Add a setting and its reason."""
         self.given = replace(self.given, **{key: value})
         self.reasons[key] = reason

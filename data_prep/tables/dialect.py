@@ -77,8 +77,10 @@ def read_rows(
         complete: whether the lines are the whole file; otherwise the last row may not be complete,
             and is omitted.
     """
-    style = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
-    rows = [row for row in csv.reader(lines, delimiter=delimiter, quoting=style) if row]
+    reader = csv.reader(
+        lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
+    )
+    rows = [row for row in reader if row]
     return rows if complete or len(rows) < 2 else rows[:-1]
 
 

@@ -93,8 +93,8 @@ def guess_encoding(path: Path, max_bytes: int | None) -> tuple[str, str]:
         for mark, name in _MARKS.items():
             if head.startswith(mark):
                 return name, "its byte order mark"
-        if (name := _without_mark(head)) is not None:
-            return name, "every second byte is NUL"
+        if (variant := _without_mark(head)) is not None:
+            return variant, "every second byte is NUL"
         _check_text(path, head)
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:

@@ -75,8 +75,12 @@ def csv_rows(
                 raise too_long(f"{path}, line {first:,}: the row{hint}")
             yield line
 
-    style = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
-    reader = csv.reader(lines(), strict=True, delimiter=delimiter, quoting=style)
+    reader = csv.reader(
+        lines(),
+        strict=True,
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
+    )
     try:
         for row in reader:
             size, first = 0, skipped + reader.line_num + 1
