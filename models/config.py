@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from celltune.models.class_weights import as_text
 from celltune.models.extensions import CELLS, READOUTS
 from celltune.registry import ExtensionError, Registry
 
@@ -134,15 +135,23 @@ class TrainingConfig(_Config):
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the probability of a label that training spreads over all classes (Szegedy et al.
     2016)."""
-    class_weights: Literal["none", "balanced"] = "none"
-    """Weights of the training losses: none, or inversely proportional to the number of training
-    documents of the class (balanced; King & Zeng 2001)."""
+    class_weights: str = "none"
+    """Weights of the classes in the training loss: none, inversely proportional to the number of
+    training documents of the class (balanced; King & Zeng 2001), a number for each class in the
+    order of data.classes, such as [1, 9], or for some classes, such as {spam: 9}; the others have
+    1. Only the ratios count: the mean weight of a training document is 1. The validation loss is
+    not weighted."""
     adversarial: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     """Length of the adversarial perturbation of the word vectors of a document, in units of their
     standard deviation, such as 5 (Miyato et al. 2017). It doubles the time of a step; 0: none."""
     precision: Precision = "float32"
     """Precision of products on a GPU: float32, tf32, or bfloat16 or float16 with float32 weights.
     With float16 the loss is scaled. The CPU always computes in float32."""
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _check_class_weights(cls, value: object) -> str:
+        return as_text(value)
 
 
 PER_TRIAL = frozenset(

@@ -18,6 +18,9 @@ METRICS: Registry[ObjectiveMetric] = Registry(
     {
         "valid_accuracy": "celltune.search.objective:VALID_ACCURACY",
         "valid_loss": "celltune.search.objective:VALID_LOSS",
+        "valid_macro_f1": "celltune.search.objective:VALID_MACRO_F1",
+        "valid_balanced_accuracy": "celltune.search.objective:VALID_BALANCED_ACCURACY",
+        "valid_auroc": "celltune.search.objective:VALID_AUROC",
     },
 )
 """Validation metrics that can decide a search; selected by `metric` and `early_stopping.by`."""

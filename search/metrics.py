@@ -65,26 +65,83 @@ def f1(matrices: NDArray[Any]) -> NDArray[np.float64]:
     place the other class takes then. A document that is assigned to such a class counts as an error
     of its own class. This differs from scikit-learn, where such a class counts as 0.
     """
-    correct = np.diagonal(matrices, axis1=-2, axis2=-1)  # (..., C)
-    documents = matrices.sum(-1)
-    total = documents + matrices.sum(-2)
-    scores = np.divide(2 * correct, total, out=np.zeros(correct.shape), where=total > 0)
-    counted = documents > 0
+    counted = matrices.sum(-1) > 0
     if counted.shape[-1] == 2:
         counted = np.stack([counted[..., 0] & ~counted[..., 1], counted[..., 1]], axis=-1)
+    return _mean_over(counted, _f1_of_classes(matrices))
+
+
+def macro_f1(matrices: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the mean F1 score of the classes that have a document, also for two classes.
+
+    Args:
+        matrices: (..., C, C) confusion matrices.
+
+    Returns:
+        (...).
+    """
+    return _mean_over(matrices.sum(-1) > 0, _f1_of_classes(matrices))
+
+
+def balanced_accuracy(matrices: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the mean recall of the classes that have a document: (..., C, C) -> (...).
+
+    Source: Brodersen et al., "The Balanced Accuracy and Its Posterior Distribution", ICPR 2010.
+    """
+    documents = matrices.sum(-1)
+    correct = np.diagonal(matrices, axis1=-2, axis2=-1)
+    return _mean_over(documents > 0, correct / np.maximum(documents, 1))
+
+
+def _f1_of_classes(matrices: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the F1 score of each class, (..., C); 0 without documents and predictions."""
+    correct = np.diagonal(matrices, axis1=-2, axis2=-1)
+    total = matrices.sum(-1) + matrices.sum(-2)
+    return np.divide(2 * correct, total, out=np.zeros(correct.shape), where=total > 0)
+
+
+def _mean_over(counted: NDArray[np.bool_], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean score of the counted classes: (..., C) and (..., C) -> (...)."""
     score = (scores * counted).sum(-1) / np.maximum(counted.sum(-1), 1)
     return np.asarray(score, dtype=np.float64)
 
 
-def macro_f1(matrix: NDArray[Any]) -> float:
-    """Return the mean F1 score of the classes that have a document, also for two classes.
+def auroc(positive: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[float, float]:
+    """Return the area under the ROC curve, and its standard error.
+
+    The area is the probability that a positive document has a higher score than a negative one;
+    equal scores count half. The standard error is that of DeLong et al., "Comparing the Areas under
+    Two or More Correlated Receiver Operating Characteristic Curves", Biometrics 44, 1988.
 
     Args:
-        matrix: (C, C) confusion matrix.
+        positive: (n,) whether the document is of class 1.
+        scores: (n,) larger for documents that are rather of class 1.
+
+    Returns:
+        0.5 and 0 if one of the two classes has no document.
     """
-    # With a third class, which has no document and therefore does not count, `f1` is the mean.
-    padding = max(0, 3 - len(matrix))
-    return float(f1(np.pad(matrix, (0, padding))))
+    counts = np.array([(~positive).sum(), positive.sum()], dtype=np.float64)
+    if not counts.all():
+        return 0.5, 0.0
+    ranks = _midranks(scores)
+    # Of each document: the share of the other class's documents that it is ordered correctly with.
+    shares = [
+        (ranks[rows] - _midranks(scores[rows])) / counts[1 - label]
+        for label, rows in enumerate((~positive, positive))
+    ]
+    area = float(shares[1].mean())
+    variances = [
+        of_class.var(ddof=1) / len(of_class) if len(of_class) > 1 else 0.0 for of_class in shares
+    ]
+    return area, math.sqrt(sum(variances))
+
+
+def _midranks(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the ranks of values from 1 on, (n,); equal values have the mean of their ranks."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[inverse]
+    return ranks
 
 
 def row_shares(matrix: NDArray[Any]) -> NDArray[np.float64]:
@@ -98,7 +155,8 @@ class SplitScores:
     """Scores of a model on one split."""
 
     metrics: dict[str, float]
-    """accuracy, f1, and loss (mean of -log p(class)) if the model gives probabilities."""
+    """accuracy, f1, loss (mean of -log p(class)) if the model gives probabilities, and with two
+    classes auroc and auroc_error, its standard error."""
     confusion: NDArray[np.int64]
     """(C, C), one row per true class."""
     outcomes: Outcomes
@@ -110,6 +168,8 @@ def score_split(
     predictions: NDArray[Any],
     log_probabilities: NDArray[np.float64] | None,
     num_classes: int,
+    *,
+    scores: NDArray[np.float64] | None = None,
 ) -> SplitScores:
     """Score the predictions of a model on one split.
 
@@ -118,12 +178,16 @@ def score_split(
         predictions: (n,) predicted classes.
         log_probabilities: (n, C); None if the model gives no probabilities.
         num_classes: C.
+        scores: (n,) larger for documents that are rather of class 1; None: the log-odds.
     """
     outcomes = encode_outcomes(labels, predictions, num_classes)
     matrix = confusion_matrix(outcomes, num_classes)
     metrics = {"accuracy": float(accuracy(matrix)), "f1": float(f1(matrix))}
     if log_probabilities is not None:
         metrics["loss"] = float(-log_probabilities[np.arange(len(labels)), labels].mean())
+        scores = log_probabilities[:, 1] - log_probabilities[:, 0] if scores is None else scores
+    if num_classes == 2 and scores is not None:
+        metrics["auroc"], metrics["auroc_error"] = auroc(labels == 1, scores)
     return SplitScores(metrics, matrix, outcomes)
 
 

@@ -125,6 +125,12 @@ def points_text(difference: float) -> str:
     return f"{100 * difference:+.2f} points"
 
 
+def difference_text(metric: Metric, difference: float) -> str:
+    """Format a difference of two values of a metric: `+1.25 points`, or `+0.0125` for a loss."""
+    is_percent = objective_metric(metric).style == "percent"
+    return points_text(difference) if is_percent else f"{difference:+.4f}"
+
+
 def points_range(low: float, high: float) -> str:
     """Format a range of differences in percentage points: `-1.25 to +0.50 points`."""
     return f"{100 * low:+.2f} to {points_text(high)}"
@@ -161,19 +167,21 @@ def trial_label(beats_majority: bool | None, beats_wide: bool | None) -> str:
     return "; ".join(label for label, beats in labels.items() if beats is False)
 
 
-def describe_majority(label: str | None, accuracy: float | None) -> str:
-    """Describe the accuracy of always predicting one class, as a sentence; empty if unknown.
+def describe_majority(
+    label: str | None, accuracy: float | None, scores: Mapping[Metric, float]
+) -> str:
+    """Describe the scores of always predicting one class, as a sentence; empty if unknown.
 
     Args:
         label: the class.
         accuracy: its share of the validation split.
+        scores: other metrics by name.
     """
     if label is None or accuracy is None:
         return ""
-    return (
-        f"Always predicting the majority class {quoted(label)} has a validation accuracy of "
-        f"{percent_text(accuracy)}."
-    )
+    others = [f"a {printable(name)} of {metric_text(name, scores[name])}" for name in scores]
+    known = listed([f"a validation accuracy of {percent_text(accuracy)}", *others])
+    return f"Always predicting the majority class {quoted(label)} has {known}."
 
 
 def clock_duration(seconds: float) -> str:

@@ -5,12 +5,15 @@ Shapes: n documents, B batch, C classes, S steps of an epoch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from celltune.models.class_weights import given_weights
 from celltune.models.config import TrainingConfig
 from celltune.models.errors import DivergedError
 
@@ -59,6 +62,30 @@ def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.
     return weights.astype(np.float32)
 
 
+def class_weights(
+    training: TrainingConfig, labels: NDArray[np.int64], classes: Sequence[str]
+) -> NDArray[np.float32] | None:
+    """Return the weight of each class, (C,); None if all are 1.
+
+    The mean weight of the documents is 1, so that the step sizes do not depend on the scale.
+
+    Args:
+        training: the settings of the training.
+        labels: (n,), those of the training split.
+        classes: the names of the C classes.
+
+    Raises:
+        ValueError: the training has weights of other classes.
+    """
+    if training.class_weights == "balanced":
+        return balanced_weights(labels, len(classes))
+    given = given_weights(training.class_weights, classes)
+    if given is None:
+        return None
+    weights = np.array(given)
+    return (weights / weights[labels].mean()).astype(np.float32)
+
+
 class TrainingLoss:
     """The loss that training minimizes, per document: weighted, with smoothed labels.
 
@@ -72,18 +99,21 @@ class TrainingLoss:
     """
 
     def __init__(
-        self, training: TrainingConfig, labels: NDArray[np.int64], num_classes: int
+        self, training: TrainingConfig, labels: NDArray[np.int64], classes: Sequence[str]
     ) -> None:
         """Compute the weights.
 
         Args:
             training: the settings of the training.
             labels: (n,), those of the training split.
-            num_classes: C.
+            classes: the names of the C classes.
+
+        Raises:
+            ValueError: the training has weights of other classes.
         """
         self.smoothing = training.label_smoothing
-        balanced = training.class_weights == "balanced"
-        self.weights = torch.from_numpy(balanced_weights(labels, num_classes)) if balanced else None
+        weights = class_weights(training, labels, classes)
+        self.weights = None if weights is None else torch.from_numpy(weights)
 
     @property
     def plain(self) -> bool:

@@ -118,7 +118,7 @@ class Trainer:
         self.model = self._create_model(model, data)
         self.updater = Updater(self.model, training, scaled=self._precision == "float16")
         self.optimizer = self.updater.optimizer
-        self.loss = TrainingLoss(training, data.train.labels, data.num_classes).to(self._device)
+        self.loss = TrainingLoss(training, data.train.labels, data.classes).to(self._device)
         self._configs: dict[str, BaseModel] = {"model": model, "training": training}
         self._identity: dict[str, JSON] = {
             "vocabulary_size": data.vocabulary_size,

@@ -1,6 +1,8 @@
 """Compares the best trial of a search with its linear models on the validation split.
 
-The linear models of a search are its baselines and, if its data has one, the wide part alone.
+The linear models of a search are its baselines and, if its data has one, the wide part alone. The
+comparison is by the metric of the search or, if that is the loss or is not known of the linear
+models, by accuracy.
 """
 
 from __future__ import annotations
@@ -11,17 +13,28 @@ from dataclasses import dataclass
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.metrics import difference_error
+from celltune.search.objective import BY_ACCURACY, sign
 from celltune.search.types import Metric, is_wide_only
-from celltune.search.wording import WIDE_ONLY, counted, percent_text, points_text
+from celltune.search.wording import (
+    WIDE_ONLY,
+    counted,
+    difference_text,
+    metric_text,
+    points_text,
+)
+
+_ACCURACY = "valid_accuracy"
 
 
 @dataclass(frozen=True)
 class LinearScore:
-    """A linear model of a search, and its accuracy on the validation split."""
+    """A linear model of a search, and its score on the validation split."""
 
     name: str
     """Name of a baseline, or `WIDE_ONLY`."""
-    accuracy: float
+    value: float
+    metric: Metric = _ACCURACY
+    """The metric that `value` is of."""
 
     @property
     def title(self) -> str:
@@ -33,8 +46,8 @@ class LinearScore:
 class Comparison:
     """A model and the best linear model on the same validation documents."""
 
-    accuracy: float
-    """Validation accuracy of the model."""
+    value: float
+    """Score of the model by the metric of `linear`."""
     linear: LinearScore
     """The best linear model; the best baseline if the model is itself the wide part alone."""
     documents: int | None
@@ -44,19 +57,22 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Accuracy of the model minus that of the linear model."""
-        return self.accuracy - self.linear.accuracy
+        """How much better the model is than the linear model."""
+        return sign(self.linear.metric) * (self.value - self.linear.value)
 
     @property
     def standard_error(self) -> float | None:
-        """Binomial standard error of the difference; None if the documents were not counted."""
-        if not self.documents:
+        """Binomial standard error of the difference of two accuracies.
+
+        None for other metrics, and if the documents were not counted.
+        """
+        if not self.documents or self.linear.metric != _ACCURACY:
             return None
-        return difference_error(self.accuracy, self.linear.accuracy, self.documents)
+        return difference_error(self.value, self.linear.value, self.documents)
 
     @property
     def linear_wins(self) -> bool:
-        """Whether the linear model has the higher accuracy, by however little."""
+        """Whether the linear model is better, by however little."""
         return self.difference < 0
 
     def sentence(self, subject: str) -> str:
@@ -72,12 +88,14 @@ class Comparison:
     def clause(self, subject: str) -> str:
         """Return the result as a clause, which does not say what the model is."""
         kind = "baseline" if self.is_wide_only else "linear model"
-        against = f"the best {kind} ({self.linear.name}, {percent_text(self.linear.accuracy)})"
+        metric, score = self.linear.metric, metric_text(self.linear.metric, self.linear.value)
+        named = score if metric == _ACCURACY else f"{metric} {score}"
+        against = f"the best {kind} ({self.linear.name}, {named})"
         where = f" on {counted(self.documents, 'validation document')}" if self.documents else ""
         if self.difference == 0:
             return f"{subject} is as good as {against}{where}"
         word = "worse" if self.linear_wins else "better"
-        points = points_text(abs(self.difference)).removeprefix("+")
+        points = difference_text(metric, abs(self.difference)).removeprefix("+")
         result = f"{subject} is {points} {word} than {against}{where}"
         error = self.standard_error
         return result if error is None else f"{result}; {noise_text(self.difference, error)}"
@@ -100,30 +118,47 @@ def noise_text(difference: float, error: float) -> str:
 
 
 def best_linear_model(
-    state: ExperimentState, *, baselines_only: bool = False
+    state: ExperimentState, metric: Metric, *, baselines_only: bool = False
 ) -> LinearScore | None:
-    """Return the linear model with the highest validation accuracy; None if none was measured.
+    """Return the best linear model by `compared_metric`; None if none was measured.
 
     Args:
         state: state of the experiment.
+        metric: the metric of the search.
         baselines_only: whether to leave out the wide part alone.
     """
-    scores = [LinearScore(event.name, event.valid_accuracy) for event in state.validated.values()]
-    wide = None if baselines_only else wide_accuracy(state)
+    by = compared_metric(state, metric)
+    known = {event.name: event.score(by) for event in state.validated.values()}
+    scores = [LinearScore(name, value, by) for name, value in known.items() if value is not None]
+    wide = None if baselines_only else wide_score(state, by)
     if wide is not None:
-        scores.insert(0, LinearScore(WIDE_ONLY, wide))
-    return max(scores, key=lambda score: score.accuracy, default=None)
+        scores.insert(0, LinearScore(WIDE_ONLY, wide, by))
+    return max(scores, key=lambda score: sign(by) * score.value, default=None)
 
 
-def wide_accuracy(state: ExperimentState) -> float | None:
-    """Return the validation accuracy of the wide part alone; None if there is none or unknown."""
+def compared_metric(state: ExperimentState, metric: Metric) -> Metric:
+    """Return the metric by which the trials of a search are compared with simpler models.
+
+    Args:
+        state: state of the experiment.
+        metric: the metric of the search.
+    """
+    if metric in BY_ACCURACY:
+        return _ACCURACY
+    unknown = any(event.score(metric) is None for event in state.validated.values())
+    return _ACCURACY if unknown else metric
+
+
+def wide_score(state: ExperimentState, metric: Metric) -> float | None:
+    """Return the validation score of the wide part alone; None if there is none or unknown."""
     measured = (
-        epoch.metrics.get("valid_accuracy")
+        epoch.metrics.get(metric)
         for trial in state.trials
         if is_wide_only(trial.params)
         for epoch in trial.epochs
     )
-    return next(measured, state.created.wide_accuracy if state.created else None)
+    recorded = state.created.wide_accuracy if state.created and metric == _ACCURACY else None
+    return next(measured, recorded)
 
 
 def compare_trial(
@@ -137,28 +172,29 @@ def compare_trial(
         metric: metric that chooses the epoch.
 
     Returns:
-        None if there is no epoch, its accuracy is unknown, or no other linear model was measured.
+        None if there is no epoch, its score is unknown, or no other linear model was measured.
     """
     epoch = trial.best(metric) if trial else None
-    accuracy = epoch.metrics.get("valid_accuracy") if epoch else None
-    if trial is None or accuracy is None:
+    value = epoch.metrics.get(compared_metric(state, metric)) if epoch else None
+    if trial is None or value is None:
         return None
-    return compare_accuracy(state, accuracy, is_wide=is_wide_only(trial.params))
+    return compare_score(state, value, metric, is_wide=is_wide_only(trial.params))
 
 
-def compare_accuracy(
-    state: ExperimentState, accuracy: float, *, is_wide: bool
+def compare_score(
+    state: ExperimentState, value: float, metric: Metric, *, is_wide: bool
 ) -> Comparison | None:
     """Compare a model with the best linear model other than itself; None if there is none.
 
     Args:
         state: state of the experiment.
-        accuracy: validation accuracy of the model.
+        value: score of the model by `compared_metric`.
+        metric: the metric of the search.
         is_wide: whether the model is the wide part alone.
     """
-    linear = best_linear_model(state, baselines_only=is_wide)
+    linear = best_linear_model(state, metric, baselines_only=is_wide)
     documents = state.created.valid_reviews if state.created else None
-    return Comparison(accuracy, linear, documents, is_wide) if linear else None
+    return Comparison(value, linear, documents, is_wide) if linear else None
 
 
 def verdict_sentence(state: ExperimentState, metric: Metric) -> str:
@@ -191,8 +227,13 @@ def next_step(config: SearchConfig, state: ExperimentState) -> Advice | None:
     comparison = compare_trial(state, best, config.metric)
     if best is None or comparison is None or not comparison.linear_wins:
         return None
-    wide = wide_accuracy(state)
-    can_export = wide is not None and not comparison.is_wide_only and wide > comparison.accuracy
+    by = comparison.linear.metric
+    wide = wide_score(state, by)
+    can_export = (
+        wide is not None
+        and not comparison.is_wide_only
+        and sign(by) * wide > sign(by) * comparison.value
+    )
     return Advice(" ".join(_advice(config, state, best, comparison, can_export)), can_export)
 
 
@@ -225,7 +266,7 @@ def _advice(
 
 
 def standing(state: ExperimentState, metric: Metric, width: int = 200) -> str:
-    """Return the accuracies of the best trial and of what it has to beat, in one line.
+    """Return the scores of the best trial and of what it has to beat, in one line.
 
     Args:
         state: state of the experiment.
@@ -234,22 +275,27 @@ def standing(state: ExperimentState, metric: Metric, width: int = 200) -> str:
 
     Returns:
         For example `validation accuracy: best trial 87.50 %, baseline nb_svm 86.40 %, majority
-        class 50.10 %`; what is unknown is left out. Empty if only the best trial is known.
+        class 50.10 %`; what is unknown is left out. Empty if only the best trial is known. By
+        another metric than accuracy, the line begins with its name.
     """
+    by = compared_metric(state, metric)
+    title = "validation accuracy" if by == _ACCURACY else by
     trial = _best_trial(state, metric)
     best = trial.best(metric) if trial else None
     is_wide = trial is not None and is_wide_only(trial.params)
-    linear = best_linear_model(state, baselines_only=is_wide)
+    linear = best_linear_model(state, metric, baselines_only=is_wide)
     known = {
         f"best trial ({WIDE_ONLY})" if is_wide else "best trial": (
-            best.metrics.get("valid_accuracy") if best else None
+            best.metrics.get(by) if best else None
         ),
-        linear.title if linear else "": linear.accuracy if linear else None,
-        "majority class": state.created.majority_accuracy if state.created else None,
+        linear.title if linear else "": linear.value if linear else None,
+        "majority class": state.created.majority_score(by) if state.created else None,
     }
-    parts = [f"{name} {percent_text(value)}" for name, value in known.items() if value is not None]
+    parts = [
+        f"{name} {metric_text(by, value)}" for name, value in known.items() if value is not None
+    ]
     if not parts or list(known.values())[1:] == [None, None]:
         return ""
-    sentence = f"validation accuracy: {', '.join(parts)}"
+    sentence = f"{title}: {', '.join(parts)}"
     is_short = len(sentence) <= width or len(parts) == 1
-    return sentence if is_short else f"validation accuracy: {', '.join(parts[:-1])}"
+    return sentence if is_short else f"{title}: {', '.join(parts[:-1])}"

@@ -10,18 +10,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from celltune.data_prep.sources.base import Document
 from celltune.search.baselines.ngrams import CharacterNgrams, Features, TfIdf, WordNgrams
-from celltune.search.metrics import Scores, combine_scores, score_split
+from celltune.search.metrics import Scores, SplitScores, combine_scores, score_split
 
-Predictor = Callable[[Any], tuple[NDArray[np.int64], NDArray[np.float64] | None]]
-"""A fitted model: maps (n, F) features to predictions, (n,), and to log probabilities, (n, C), or
-None if the model gives no probabilities."""
+
+class Predicted(NamedTuple):
+    """Predictions of a linear model."""
+
+    labels: NDArray[np.int64]
+    """(n,) predicted classes."""
+    log_probabilities: NDArray[np.float64] | None
+    """(n, C); None if the model gives no probabilities."""
+    scores: NDArray[np.float64]
+    """(n,) larger for documents that are rather of class 1."""
+
+
+Predictor = Callable[[Any], Predicted]
+"""A fitted model, which reads (n, F) features."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +69,31 @@ def score_baseline(
     width = features.shape[1]
     predict = baseline.fit(features, train.labels, num_classes)
     seconds = time.perf_counter() - start
-    train_scores = score_split(train.labels, *predict(features), num_classes)
+    train_scores = score_predicted(train.labels, predict(features), num_classes)
     del features  # they take as much memory as those of the test split
     start = time.perf_counter()
     predictions = predict(extractor.transform(test.texts))
-    test_scores = score_split(test.labels, *predictions, num_classes)
+    test_scores = score_predicted(test.labels, predictions, num_classes)
     other_metrics = {
         "seconds": seconds,
         "milliseconds_per_review": 1e3 * (time.perf_counter() - start) / len(test.labels),
         "parameters": float((1 if num_classes == 2 else num_classes) * (width + 1)),
     }
     return combine_scores(train_scores, test_scores, other_metrics)
+
+
+def score_predicted(
+    labels: NDArray[np.int64], predicted: Predicted, num_classes: int
+) -> SplitScores:
+    """Score the predictions of a baseline on one split.
+
+    Args:
+        labels: (n,) true classes.
+        predicted: the predictions.
+        num_classes: C.
+    """
+    logs, scores = predicted.log_probabilities, predicted.scores
+    return score_split(labels, predicted.labels, logs, num_classes, scores=scores)
 
 
 def _fit_logistic(
@@ -96,9 +121,10 @@ def _fit_logistic(
     )
     model = OneVsRestClassifier(regression).fit(features, labels)
 
-    def predict(other: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def predict(other: Any) -> Predicted:
         probabilities = model.predict_proba(other).astype(np.float64)
-        return probabilities.argmax(1), np.log(probabilities.clip(min=1e-12))
+        logs = np.log(probabilities.clip(min=1e-12))
+        return Predicted(probabilities.argmax(1), logs, logs[:, 1] - logs[:, 0])
 
     return predict
 
@@ -128,11 +154,11 @@ def _fit_nb_svm(features: Any, labels: NDArray[np.int64], num_classes: int) -> P
         biases.append(float(svm.intercept_[0]))
     weights = np.stack(columns, axis=1)
 
-    def predict(counts: Any) -> tuple[NDArray[np.int64], None]:
+    def predict(counts: Any) -> Predicted:
         values = _binarize(counts) @ weights + np.array(biases)
         if num_classes == 2:
-            return (values[:, 0] > 0).astype(np.int64), None
-        return values.argmax(1), None
+            return Predicted((values[:, 0] > 0).astype(np.int64), None, values[:, 0])
+        return Predicted(values.argmax(1), None, values[:, 1])
 
     return predict
 

@@ -14,8 +14,13 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.preparation.pipeline import read_training_documents
-from celltune.search.baselines.linear import BASELINES, LabelledTexts, labelled_texts
-from celltune.search.metrics import macro_f1, score_split
+from celltune.search.baselines.linear import (
+    BASELINES,
+    LabelledTexts,
+    labelled_texts,
+    score_predicted,
+)
+from celltune.search.metrics import balanced_accuracy, macro_f1
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class ValidationScores:
 
     valid_accuracy: float
     valid_macro_f1: float
+    valid_balanced_accuracy: float
+    valid_auroc: float | None
     valid_loss: float | None
     seconds: float
 
@@ -77,10 +84,12 @@ class ValidationMeter:
         predict = fit(extractor.fit_transform(train.texts), train.labels, self._labels.num_classes)
         seconds = time.perf_counter() - start
         predicted = predict(extractor.transform(valid.texts))
-        scores = score_split(valid.labels, *predicted, self._labels.num_classes)
+        scores = score_predicted(valid.labels, predicted, self._labels.num_classes)
         return ValidationScores(
             scores.metrics["accuracy"],
-            macro_f1(scores.confusion),
+            float(macro_f1(scores.confusion)),
+            float(balanced_accuracy(scores.confusion)),
+            scores.metrics.get("auroc"),
             scores.metrics.get("loss"),
             seconds,
         )

@@ -99,10 +99,11 @@ def _comparison(model: EnsembleModel) -> Iterator[str]:
     majority = state.created.majority_accuracy if state.created else None
     if majority is not None and selected.ensemble.estimated_accuracy <= majority:
         yield "**The ensemble is no better than the majority class; it should not be used.**"
-    decisive = selected.loss_gain if selected.metric == "valid_loss" else selected.accuracy_gain
+    by_accuracy = selected.metric == "valid_accuracy"
+    decisive = selected.accuracy_gain if by_accuracy else selected.loss_gain
     if not decisive.is_clear:
         yield "**A single model is as good, within noise.**"
-    if (linear := best_linear_model(state)) is not None:
+    if (linear := best_linear_model(state, "valid_accuracy")) is not None:
         accuracy = selected.ensemble.estimated_accuracy
         compared = Comparison(accuracy, linear, selected.documents)
         sentence = compared.sentence("By its estimate, the ensemble")

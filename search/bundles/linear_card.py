@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from celltune.search.baselines.comparison import compare_accuracy, noise_text
+from celltune.search.baselines.comparison import compare_score, noise_text
 from celltune.search.bundles.model_card import (
     majority_row,
     metrics_table,
@@ -90,7 +90,7 @@ def _rows(model: LinearModel) -> Iterator[tuple[str, str]]:
 def _sentences(model: LinearModel) -> Iterator[str]:
     if sentence := versus_best_trial(model):
         yield sentence
-    comparison = compare_accuracy(model.state, model.valid_accuracy, is_wide=True)
+    comparison = compare_score(model.state, model.valid_accuracy, "valid_accuracy", is_wide=True)
     if comparison is not None:
         yield markdown_text(f"{comparison.clause('The linear model')}.")
     yield (

@@ -21,8 +21,10 @@ from celltune.search.escaping import (
     markdown_table,
     markdown_text,
 )
-from celltune.search.ledger.events import BaselineReported, BaselineValidated, EvaluationReported
+from celltune.search.ledger.evaluations import BaselineReported, EvaluationReported
+from celltune.search.ledger.events import BaselineValidated
 from celltune.search.metrics import difference_error
+from celltune.search.objective import BY_ACCURACY
 from celltune.search.types import TRAINING_SPLITS
 from celltune.search.version import VERSION
 from celltune.search.wording import (
@@ -137,6 +139,7 @@ def _quality_table(model: TrialModel) -> str:
     if created is not None and created.majority_accuracy is not None:
         rows.insert(1, majority_row(created.majority_class, created.majority_accuracy))
     rows[1:1] = validated_rows(model.validated)
+    rows += _others_by_metric(model)
     rows += _test_rows(model.evaluations)
     rows += baseline_rows(model.baselines)
     return metrics_table(rows)
@@ -162,6 +165,21 @@ def validated_rows(baselines: Iterable[BaselineValidated]) -> list[tuple[str, st
         )
         for event in baselines
     ]
+
+
+def _others_by_metric(model: TrialModel) -> Iterator[tuple[str, str]]:
+    """Yield the scores of simpler models by the search's metric, if it is not accuracy or loss."""
+    metric = model.config.metric
+    if metric in BY_ACCURACY:
+        return
+    majority = model.created.majority_score(metric) if model.created else None
+    if model.created is not None and majority is not None:
+        label = quoted(model.created.majority_class or "")
+        yield f"{metric} of always predicting {label}", metric_text(metric, majority)
+    for event in model.validated:
+        if (value := event.score(metric)) is not None:
+            name = f"{metric} of the linear baseline {quoted(event.name)}"
+            yield name, metric_text(metric, value)
 
 
 def _test_rows(evaluations: Sequence[EvaluationReported]) -> Iterator[tuple[str, str]]:

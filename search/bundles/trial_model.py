@@ -17,11 +17,10 @@ from celltune.printable import quoted
 from celltune.search.baselines.comparison import Comparison, compare_trial
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ModelError
+from celltune.search.ledger.evaluations import BaselineReported, EvaluationReported
 from celltune.search.ledger.events import (
-    BaselineReported,
     BaselineValidated,
     EpochReported,
-    EvaluationReported,
     ExperimentCreated,
 )
 from celltune.search.ledger.state import ExperimentState, TrialRecord, beats_majority
@@ -77,11 +76,11 @@ class TrialModel:
 
     @property
     def beats_majority(self) -> bool | None:
-        """Whether the validation accuracy is above that of always predicting one class.
+        """Whether it is better than always predicting one class (see `ExperimentState`).
 
         None if the ledger does not contain the majority class.
         """
-        return beats_majority(self.created, self.epoch)
+        return beats_majority(self.created, self.epoch, self.config.metric)
 
     @property
     def text_rules(self) -> TextRules:

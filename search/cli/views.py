@@ -29,9 +29,11 @@ from celltune.search.ledger.events import (
     WorkerLost,
 )
 from celltune.search.ledger.state import ExperimentState, TrialRecord
+from celltune.search.objective import BY_ACCURACY
 from celltune.search.results.ranking import label_of, majority_sentence, passed_over_sentence
 from celltune.search.runs.view import SilentView
 from celltune.search.storage.base import Experiment
+from celltune.search.types import Metric
 from celltune.search.wording import (
     clock_duration,
     counted,
@@ -133,9 +135,15 @@ class PlainView(SilentView):
             self._write(_loss_of_trial(event))
         elif isinstance(event, BaselineValidated):
             self._write(
-                f"baseline {event.name}: validation accuracy {percent_text(event.valid_accuracy)} "
-                f"({event.seconds:.1f} s)"
+                f"baseline {event.name}: validation accuracy {percent_text(event.valid_accuracy)}"
+                f"{_other_score(event, metric)} ({event.seconds:.1f} s)"
             )
+
+
+def _other_score(event: BaselineValidated, metric: Metric) -> str:
+    """Return the score of a baseline by a metric other than accuracy and loss; empty if unknown."""
+    value = None if metric in BY_ACCURACY else event.score(metric)
+    return "" if value is None else f", {metric} {metric_text(metric, value)}"
 
 
 def _loss_of_trial(event: WorkerLost) -> str:

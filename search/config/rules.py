@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from celltune.models.class_weights import given_weights
 from celltune.search.config.space import Choice, Space, defaults
 from celltune.search.types import ParameterValue
 
@@ -48,6 +49,30 @@ def check_schedule(space: Space, first_trials: Sequence[Params]) -> None:
                 "the learning rate would have to fall to 0 before it has risen. Set decay_epochs "
                 "above warmup_epochs."
             )
+
+
+def check_class_weights(
+    space: Space, first_trials: Sequence[Params], classes: Sequence[str]
+) -> None:
+    """Check that class weights are those of the classes of the data.
+
+    Args:
+        space: the search space.
+        first_trials: hyperparameters that the config gives to the first trials.
+        classes: the names of the classes.
+
+    Raises:
+        ValueError: they are not.
+    """
+    weights = {"space": space.values("class_weights")}
+    for location, params in _by_location(first_trials).items():
+        weights[location] = (params.get("class_weights", "none"),)
+    for location, values in weights.items():
+        for value in values:
+            try:
+                given_weights(str(value), classes)
+            except ValueError as error:
+                raise ValueError(f"{location}.class_weights {error}") from error
 
 
 def _numbers(space: Space, given: Params, name: str) -> Iterator[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError, ValidationInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from celltune.models.class_weights import as_text, is_one_value
 from celltune.models.config import ModelConfig
 from celltune.search.config.problems import problem_text, shown
 from celltune.search.config.space import (
@@ -55,9 +57,10 @@ def parse_space(raw: Any) -> Space:
     fixed: dict[str, ParameterValue] = {}
     searched: dict[str, Dimension] = {}
     problems: list[_Problem] = []
-    for name, value in raw.items():
+    for name, written in raw.items():
         if len(problems) >= _MAX_PROBLEMS:
             break
+        value = _without_collections(name, written)
         own = list(islice(_problems(name, value), _MAX_PROBLEMS))
         problems += [_Problem(p.text, (str(name), *p.location)) for p in own]
         if own:
@@ -73,6 +76,21 @@ def parse_space(raw: Any) -> Space:
     if problems:
         raise _validation_error(problems)
     return Space(fixed, searched)
+
+
+def _without_collections(name: Any, value: Any) -> Any:
+    """Return a value or a choice, with class weights as single values if they are valid."""
+    if name == "class_weights" and isinstance(value, (list, tuple)) and not is_one_value(value):
+        return [_single(name, member) for member in value]
+    return _single(name, value)
+
+
+def _single(name: Any, value: Any) -> Any:
+    """Return a value of a hyperparameter, with class weights as text if they are valid."""
+    if name == "class_weights" and is_one_value(value):
+        with suppress(ValueError):
+            return as_text(value)
+    return value
 
 
 def _problems_of_whole(
@@ -122,10 +140,11 @@ def parse_first_trials(raw: Any, info: ValidationInfo) -> tuple[dict[str, Parame
         problems += [_Problem(p.text, (str(index), *p.location)) for p in own]
     if problems:
         raise _validation_error(problems)
-    return tuple({name: _typed(name, value) for name, value in e.items()} for e in raw)
+    return tuple({name: _typed(name, value) for name, value in entry.items()} for entry in raw)
 
 
-def _typed(name: str, value: ParameterValue) -> ParameterValue:
+def _typed(name: str, written: Any) -> ParameterValue:
+    value: ParameterValue = _single(name, written)
     whole = isinstance(value, int) and not isinstance(value, bool)
     return float(value) if whole and number_type(name) is float else value  # type: ignore[arg-type]
 
@@ -137,10 +156,11 @@ def _entry_problems(entry: Any) -> Iterator[_Problem]:
         return
     if not entry:
         yield _Problem("is empty. Give at least one value, or remove it.")
-    for name, value in entry.items():
+    for name, written in entry.items():
+        value = _single(name, written)
         if name not in OWNERS:
             yield _Problem(_unknown(name), (str(name),))
-        elif isinstance(value, (list, tuple, Mapping)):
+        elif isinstance(value, (list, tuple, Mapping)) and name != "class_weights":
             yield _Problem("must be a single value.", (name,))
         else:
             yield from (_Problem(text, (name,)) for text in _value_problems(name, value))
@@ -167,6 +187,8 @@ def _combination_problems(
 def _problems(name: str, value: Any) -> Iterator[_Problem]:
     if name not in OWNERS:
         yield _Problem(_unknown(name))
+    elif name == "class_weights" and is_one_value(value):
+        yield from (_Problem(text) for text in _value_problems(name, value))
     elif isinstance(value, Mapping):
         yield from _range_problems(name, value)
     elif isinstance(value, (list, tuple)):

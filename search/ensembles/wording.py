@@ -35,14 +35,14 @@ def _estimate(scores: ValidScores) -> str:
 def gain_sentence(event: EnsembleSelected) -> str:
     """Return whether an ensemble is better than the best single trial beyond noise.
 
-    The conclusion is about the accuracy or, if trials are ranked by the loss, about the loss.
+    The conclusion is about the accuracy or, if trials are ranked by another metric, about the loss.
     """
     accuracy, loss = event.accuracy_gain, event.loss_gain
     differences = (
         f"accuracy {100 * accuracy.mean:+.2f} ± {100 * accuracy.error:.2f} points, "
         f"loss {-loss.mean:+.4f} ± {loss.error:.4f} (difference ± standard error)."
     )
-    decisive = loss if event.metric == "valid_loss" else accuracy
+    decisive = accuracy if event.metric == "valid_accuracy" else loss
     if decisive.is_clear:
         return f"It is better than the best single trial: {differences}"
     advice = "Its probabilities are better" if loss.is_clear else "Prefer the single trial"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from celltune.data_prep.types import JSON
 from celltune.models.errors import CheckpointError
-from celltune.search.ledger.events import EvaluationReported
+from celltune.search.ledger.evaluations import EvaluationReported
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.base import Experiment
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from celltune.data_prep.types import JSON
-from celltune.search.ledger.events import EnsembleReported, EvaluationReported
+from celltune.search.ledger.evaluations import EnsembleReported, EvaluationReported
 from celltune.search.types import ParameterValue, TrainingSplits, is_wide_only
 
 WIDE_SECONDS = "wide_seconds"

@@ -16,7 +16,8 @@ from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ExperimentError, OptionError
 from celltune.search.evaluation.checkpoints import remove_used_checkpoints
 from celltune.search.evaluation.summaries import best_ended_trials
-from celltune.search.ledger.events import EnsembleSelected, EvaluationReported
+from celltune.search.ledger.evaluations import EvaluationReported
+from celltune.search.ledger.events import EnsembleSelected
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.runs.session import (
     check_same_data,

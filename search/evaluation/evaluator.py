@@ -24,15 +24,14 @@ from celltune.search.evaluation.retraining import (
     retrain,
     score_model,
 )
-from celltune.search.ledger.events import (
+from celltune.search.ledger.evaluations import (
     BaselineReported,
     EnsembleReported,
-    EnsembleSelected,
     EvaluationFailed,
     EvaluationReported,
-    Event,
     TestSplitRead,
 )
+from celltune.search.ledger.events import EnsembleSelected, Event
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.metrics import Scores

@@ -20,7 +20,7 @@ from celltune.search.config.published import Published
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ConfigError, OptionError
 from celltune.search.evaluation.checkpoints import LAST, curve_of, retraining_name
-from celltune.search.ledger.events import EvaluationFailed, EvaluationReported
+from celltune.search.ledger.evaluations import EvaluationFailed, EvaluationReported
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.session import resolve_for_run
 from celltune.search.storage.base import Experiment, Storage

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,20 +13,25 @@ from numpy.typing import NDArray
 from celltune.search.ensembles.wording import ensemble_title
 from celltune.search.errors import ExperimentError
 from celltune.search.evaluation.costs import without_unknown_costs
-from celltune.search.ledger.events import (
+from celltune.search.ledger.evaluations import (
     BaselineReported,
     EnsembleReported,
+    Evaluated,
     EvaluationFailed,
     EvaluationReported,
 )
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.metrics import (
+    Z95,
     ConfusionMetric,
     accuracy,
+    balanced_accuracy,
     bootstrap_interval,
     f1,
+    macro_f1,
     unpack_outcomes,
 )
+from celltune.search.objective import BY_ACCURACY, objective_metric
 from celltune.search.types import Metric, TrainingSplits
 from celltune.search.wording import (
     approximate_duration,
@@ -36,7 +43,18 @@ from celltune.search.wording import (
     varying_params,
 )
 
-_WITH_INTERVAL: Mapping[str, ConfusionMetric] = {"test_accuracy": accuracy, "test_f1": f1}
+_WITH_INTERVAL: Mapping[str, ConfusionMetric] = {
+    "test_accuracy": accuracy,
+    "test_f1": f1,
+    "test_macro_f1": macro_f1,
+    "test_balanced_accuracy": balanced_accuracy,
+}
+_OF_CONFUSION: Mapping[str, ConfusionMetric] = {
+    "f1": f1,
+    "macro_f1": macro_f1,
+    "balanced_accuracy": balanced_accuracy,
+}
+"""Scores that are computed from the confusion matrices."""
 _WITH_STD = ("test_loss", "train_accuracy", "train_f1", "train_loss")
 _MEAN_ONLY = ("seconds_per_epoch", "seconds", "milliseconds_per_review", "parameters")
 
@@ -85,6 +103,10 @@ def summaries(state: ExperimentState, metric: Metric) -> list[dict[str, Any]]:
         - `reviews`: number of documents in the test split; `classes`: their names.
         - `test_accuracy`, `test_f1`: {mean, std, low, high}; low and high are the bounds of a 95 %
           bootstrap interval over documents and seeds. F1 is defined by `metrics.f1`.
+        - `test_macro_f1`, `test_balanced_accuracy`: the same.
+        - `test_auroc`: the same, with two classes; its interval is that of a normal distribution
+          with the variance of DeLong et al. (1988), plus that of the mean over seeds. None with
+          more classes, and for results of older releases.
         - `test_loss`, `train_accuracy`, `train_f1`, `train_loss`: {mean, std}; a loss is None if
           the model gives no probabilities. Those on training documents are cross-fitted for the
           wide part alone: of models that were fitted without the document.
@@ -112,7 +134,8 @@ def verdict(state: ExperimentState, metric: Metric) -> str:
 
     The best trial is chosen by validation, the best baseline by the test split; this favours the
     baseline. Both have to be trained on the same splits. The conclusion depends on the interval of
-    the difference on the same documents.
+    the difference on the same documents, by the metric of the search if it depends on the predicted
+    classes only, otherwise by accuracy.
 
     Args:
         state: state of the experiment.
@@ -124,15 +147,29 @@ def verdict(state: ExperimentState, metric: Metric) -> str:
     sentences: list[str] = []
     if (pair := _best_trial_and_baseline(state, metric)) is not None:
         number, events, baseline = pair
-        sentences.append(_compared("best trial", f"trial {number}", events, baseline))
-    ensemble, best = state.ensemble_scores, _best_baseline(state, "train")
+        sentences.append(_compared("best trial", f"trial {number}", events, baseline, metric))
+    ensemble, best = state.ensemble_scores, _best_baseline(state, "train", metric)
     if ensemble is not None and best is not None:
         results = [_ensemble_result(ensemble)]
-        sentences.append(_compared("ensemble", "the ensemble", results, best))
+        sentences.append(_compared("ensemble", "the ensemble", results, best, metric))
     return " ".join(sentences)
 
 
-def _compared(kind: str, name: str, events: Results, baseline: BaselineReported) -> str:
+def _measure(metric: Metric) -> tuple[str, ConfusionMetric]:
+    """Return the name of a score on the test split, and its function, for a metric of a search."""
+    load = objective_metric(metric).of_confusion
+    if metric in BY_ACCURACY or load is None:
+        return "accuracy", accuracy
+    return metric.removeprefix("valid_"), load()
+
+
+def _measured(metric: Metric, event: Evaluated) -> float:
+    return float(_measure(metric)[1](np.array(event.test_confusion)))
+
+
+def _compared(
+    kind: str, name: str, events: Results, baseline: BaselineReported, metric: Metric
+) -> str:
     """Return a sentence on whether a model outperforms a baseline.
 
     Args:
@@ -140,16 +177,18 @@ def _compared(kind: str, name: str, events: Results, baseline: BaselineReported)
         name: which one it is.
         events: its results.
         baseline: the baseline.
+        metric: the metric of the search.
     """
+    score, function = _measure(metric)
     outcomes = np.stack([unpack_outcomes(event.test_outcomes) for event in events])
     low, high = bootstrap_interval(
         outcomes,
         len(baseline.classes),
-        accuracy,
+        function,
         baseline=unpack_outcomes(baseline.test_outcomes),
     )
-    own_accuracy = float(np.mean([event.metrics["test_accuracy"] for event in events]))
-    baseline_accuracy = baseline.metrics["test_accuracy"]
+    own = float(np.mean([_measured(metric, event) for event in events]))
+    others = _measured(metric, baseline)
     seconds = _over_seeds(np.mean, events, "seconds")
     times = (
         f"; training took {approximate_duration(seconds)} and "
@@ -157,17 +196,17 @@ def _compared(kind: str, name: str, events: Results, baseline: BaselineReported)
         if seconds is not None
         else ""
     )
-    difference = points_text(own_accuracy - baseline_accuracy)
+    difference = points_text(own - others)
     details = (
-        f"{name} has a test accuracy of {percent_text(own_accuracy)}, {baseline.name} "
-        f"one of {percent_text(baseline_accuracy)} (difference {difference}, 95 % interval "
+        f"{name} has a test {score} of {percent_text(own)}, {baseline.name} "
+        f"one of {percent_text(others)} (difference {difference}, 95 % interval "
         f"{points_range(low, high)}{times})."
     )
     if low > 0:
         return f"The {kind} is better than the baselines: {details}"
     if high < 0:
         return f"A baseline was better than the {kind}: {details}"
-    if own_accuracy < baseline_accuracy:
+    if own < others:
         return f"A baseline was better than the {kind}, but not clearly: {details}"
     return f"The {kind} is not clearly better than the baselines: {details}"
 
@@ -197,14 +236,16 @@ def _best_trial_and_baseline(
     state: ExperimentState, metric: Metric
 ) -> tuple[int, list[EvaluationReported], BaselineReported] | None:
     for (number, on), events in _results_by_rank(state, metric):
-        if (best := _best_baseline(state, on)) is not None:
+        if (best := _best_baseline(state, on, metric)) is not None:
             return number, events, best
     return None
 
 
-def _best_baseline(state: ExperimentState, on: TrainingSplits) -> BaselineReported | None:
+def _best_baseline(
+    state: ExperimentState, on: TrainingSplits, metric: Metric
+) -> BaselineReported | None:
     baselines = (event for event in _latest_baselines(state) if event.on == on)
-    return max(baselines, key=lambda event: event.metrics["test_accuracy"], default=None)
+    return max(baselines, key=partial(_measured, metric), default=None)
 
 
 def _trial_record(
@@ -253,11 +294,24 @@ def _score_fields(results: Results) -> dict[str, Any]:
     for name, metric in _WITH_INTERVAL.items():
         low, high = bootstrap_interval(outcomes, len(classes), metric)
         fields[name] = {**(_mean_and_std(results, name) or {}), "low": low, "high": high}
+    fields["test_auroc"] = _auroc_with_interval(results)
     fields.update({name: _mean_and_std(results, name) for name in _WITH_STD})
     fields.update({name: _over_seeds(np.mean, results, name) for name in _MEAN_ONLY})
     for name in ("train_confusion", "test_confusion"):
         fields[name] = np.sum([getattr(event, name) for event in results], axis=0).tolist()
     return fields
+
+
+def _auroc_with_interval(results: Results) -> dict[str, float | None] | None:
+    summary = _mean_and_std(results, "test_auroc")
+    if summary is None or summary["mean"] is None:
+        return None
+    # The documents are the same for all seeds, so a mean over seeds does not reduce their part.
+    variance = _over_seeds(lambda errors: np.mean(errors**2), results, "test_auroc_error") or 0.0
+    variance += (summary["std"] or 0.0) ** 2 / len(results)
+    half = Z95 * math.sqrt(variance)
+    mean = summary["mean"]
+    return {**summary, "low": max(0.0, mean - half), "high": min(1.0, mean + half)}
 
 
 def _mean_and_std(results: Results, name: str) -> dict[str, float | None] | None:
@@ -281,9 +335,9 @@ def _over_seeds(
 
 def _values(results: Results, name: str) -> list[float]:
     split, _, kind = name.partition("_")
-    if kind == "f1":
-        # Older releases stored F1 by another definition.
-        return [float(f1(np.array(getattr(event, f"{split}_confusion")))) for event in results]
+    if (metric := _OF_CONFUSION.get(kind)) is not None:
+        # Older releases stored F1 by another definition, and did not store the others.
+        return [float(metric(np.array(getattr(event, f"{split}_confusion")))) for event in results]
     return [event.metrics[name] for event in results if name in event.metrics]
 
 

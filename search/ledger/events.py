@@ -6,7 +6,7 @@ never change the meaning of a field, so that they can read every older ledger.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -14,11 +14,18 @@ from pydantic import (
     Field,
     TypeAdapter,
     field_validator,
-    model_validator,
 )
 
 from celltune.search.ledger.causes import Cause
 from celltune.search.ledger.ensembles import EnsembleMember, Gain, ValidScores, check_weights
+from celltune.search.ledger.evaluations import (
+    BaselineReported,
+    EnsembleReported,
+    EvaluationFailed,
+    EvaluationReported,
+    LedgerEvent,
+    TestSplitRead,
+)
 from celltune.search.ledger.fields import (
     Amount,
     CheckpointName,
@@ -29,24 +36,14 @@ from celltune.search.ledger.fields import (
     Metrics,
     Positive,
     Share,
-    Time,
 )
-from celltune.search.ledger.scores import check_scores
-from celltune.search.types import Finite, Metric, ParameterValue, TrainingSplits
+from celltune.search.types import Finite, Metric, ParameterValue
 
 SCHEMA_VERSION = 2
 """The format of new ledgers. 1: lines are not bound to their experiment."""
 
 
-class _Event(BaseModel):
-    # Unknown fields, written by a newer release, are ignored.
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
-
-    at: Time
-    """Time of writing: seconds since 1970 by the driver's clock. No order depends on it."""
-
-
-class ExperimentCreated(_Event):
+class ExperimentCreated(LedgerEvent):
     """The experiment was created; always the first event."""
 
     event: Literal["experiment_created"] = "experiment_created"
@@ -66,9 +63,18 @@ class ExperimentCreated(_Event):
     """Most frequent class of the train split; None in ledgers of older releases."""
     majority_accuracy: Share | None = None
     """Its share of the valid split: the accuracy of a model that always predicts it."""
+    majority_scores: Metrics = Field(default_factory=dict)
+    """Other metrics of the search, by name, for a model that knows only the class probabilities of
+    the train split."""
     wide_accuracy: Share | None = None
     """Accuracy of the wide part alone on the valid split; None if the data has no wide part, and in
     ledgers of older releases."""
+
+    def majority_score(self, metric: Metric) -> float | None:
+        """Return a metric of always predicting the majority class; None if it is unknown."""
+        if metric == "valid_accuracy":
+            return self.majority_accuracy
+        return self.majority_scores.get(metric)
 
     @field_validator("schema_version")
     @classmethod
@@ -78,7 +84,7 @@ class ExperimentCreated(_Event):
         return version
 
 
-class RunStarted(_Event):
+class RunStarted(LedgerEvent):
     """A driver started to run the experiment, at launch or resume."""
 
     event: Literal["run_started"] = "run_started"
@@ -88,11 +94,11 @@ class RunStarted(_Event):
     """Version of celltune."""
     host: str
     pid: Count
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
     """Versions of Python and of the libraries that affect the results, by name."""
 
 
-class BaselineValidated(_Event):
+class BaselineValidated(LedgerEvent):
     """A baseline was fitted to the training split and scored on the validation split."""
 
     event: Literal["baseline_validated"] = "baseline_validated"
@@ -100,13 +106,23 @@ class BaselineValidated(_Event):
     valid_accuracy: Share
     valid_macro_f1: Share
     """Mean of the F1 scores of the classes that occur in the validation split."""
+    valid_balanced_accuracy: Share | None = None
+    """Mean recall of the classes that occur in the validation split; None in ledgers of older
+    releases."""
+    valid_auroc: Share | None = None
+    """Area under the ROC curve; None with more than two classes, and in ledgers of older
+    releases."""
     valid_loss: Loss | None = None
     """Mean cross-entropy (natural logarithm); None if the model gives no probabilities."""
     seconds: Amount
     """Time for counting n-grams and fitting."""
 
+    def score(self, metric: Metric) -> float | None:
+        """Return a metric of the validation split; None if it is unknown."""
+        return getattr(self, metric, None) if metric.startswith("valid_") else None
 
-class TrialCreated(_Event):
+
+class TrialCreated(LedgerEvent):
     """A trial was proposed. Trials are numbered from 0 in the order of the ledger."""
 
     event: Literal["trial_created"] = "trial_created"
@@ -117,7 +133,7 @@ class TrialCreated(_Event):
     """Number of epochs after which the trial is completed."""
 
 
-class EpochReported(_Event):
+class EpochReported(LedgerEvent):
     """A trial finished an epoch. Its checkpoint was saved before the event."""
 
     event: Literal["epoch_reported"] = "epoch_reported"
@@ -129,7 +145,7 @@ class EpochReported(_Event):
     """Name of the checkpoint within the trial's folder; None if none was saved."""
 
 
-class TrialStopped(_Event):
+class TrialStopped(LedgerEvent):
     """A trial ended as planned: it trained all its epochs, or was stopped early (pruned)."""
 
     event: Literal["trial_stopped"] = "trial_stopped"
@@ -137,7 +153,7 @@ class TrialStopped(_Event):
     reason: Literal["completed", "pruned"]
 
 
-class TrialFailed(_Event):
+class TrialFailed(LedgerEvent):
     """A trial failed; the search continues."""
 
     event: Literal["trial_failed"] = "trial_failed"
@@ -148,7 +164,7 @@ class TrialFailed(_Event):
     """Traceback; empty if there is none."""
 
 
-class WorkerLost(_Event):
+class WorkerLost(LedgerEvent):
     """A trial lost its worker. It is unfinished and is retried from its newest checkpoint.
 
     The events of all trials of a worker have the same time, cause and error.
@@ -163,7 +179,7 @@ class WorkerLost(_Event):
     """Traceback; empty if there is none."""
 
 
-class BudgetChanged(_Event):
+class BudgetChanged(LedgerEvent):
     """The budget was changed. It replaces the one in the config for all later events."""
 
     event: Literal["budget_changed"] = "budget_changed"
@@ -171,10 +187,10 @@ class BudgetChanged(_Event):
     max_epochs: Positive
     target: Finite | None = None
     patience: Positive | None = None
-    extended: list[Count] = []
+    extended: list[Count] = Field(default_factory=list)
     """Numbers of unfinished, completed and pruned trials that continue up to the new
     `max_epochs`."""
-    retried: list[Count] = []
+    retried: list[Count] = Field(default_factory=list)
     """Numbers of failed trials that are retried from their newest checkpoints."""
 
 
@@ -192,7 +208,7 @@ class PriorTrial(BaseModel):
     """The new search's metric by epoch."""
 
 
-class WarmStarted(_Event):
+class WarmStarted(LedgerEvent):
     """The sampler received the trials of an earlier search, before its first proposal."""
 
     event: Literal["warm_started"] = "warm_started"
@@ -215,94 +231,14 @@ improve the best value, too many trials failed, the time budget was used up, or 
 (interrupted)."""
 
 
-class RunEnded(_Event):
+class RunEnded(LedgerEvent):
     """A run ended. A killed driver does not write this event."""
 
     event: Literal["run_ended"] = "run_ended"
     reason: EndReason
 
 
-class TestSplitRead(_Event):
-    """The test split is about to be read. Written beforehand, so that every read is counted."""
-
-    event: Literal["test_split_read"] = "test_split_read"
-    reader: str
-    """Description of what is evaluated on it."""
-    reviews: Count
-    """Number of documents in the test split."""
-
-
-class Evaluated(_Event):
-    """Scores of a newly trained model on the train and test splits."""
-
-    _needed: ClassVar[tuple[str, ...]] = (
-        "test_accuracy",
-        "train_accuracy",
-        "parameters",
-        "seconds",
-    )
-
-    on: TrainingSplits
-    """Splits that the model was trained on."""
-    metrics: Metrics
-    """Scores of the final model, without dropout, and costs: train_accuracy, test_loss (mean,
-    natural logarithm), test_f1 (of class 1, or macro with more than two classes; older releases
-    counted classes without a test document as 0, so readers derive it from the confusion matrix),
-    parameters, seconds_per_epoch, seconds, milliseconds_per_review (per document), wide_seconds
-    (of the fit of the wide part, if the costs contain it), vector_coverage
-    (share of the train split's tokens that have a pretrained vector), ..."""
-    classes: list[str]
-    """Names of the classes, in the order of the confusion matrices."""
-    train_confusion: list[list[int]]
-    """Confusion matrix: rows are true classes, columns are predictions."""
-    test_confusion: list[list[int]]
-    """The same for the test split."""
-    test_outcomes: str
-    """Outcome for each test document (see `celltune.search.metrics.pack_outcomes`)."""
-    test_fingerprint: Fingerprint
-    """Fingerprint of the test split."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Evaluated:
-        matrices = {"train": self.train_confusion, "test": self.test_confusion}
-        check_scores(self.classes, matrices, self.test_outcomes, self.metrics, self._needed)
-        return self
-
-    @property
-    def documents(self) -> int:
-        """Number of documents in the test split."""
-        return sum(map(sum, self.test_confusion))
-
-
-class EvaluationReported(Evaluated):
-    """A retraining was evaluated: a trial's hyperparameters, from scratch, with another seed."""
-
-    event: Literal["evaluation_reported"] = "evaluation_reported"
-    number: Count
-    seed: Count
-    epoch: Positive
-    """Epoch whose weights were evaluated."""
-
-
-class EvaluationFailed(_Event):
-    """A retraining of a trial failed. The next evaluation tries it again."""
-
-    event: Literal["evaluation_failed"] = "evaluation_failed"
-    number: Count
-    seed: Count
-    on: TrainingSplits
-    error: str
-    """Description of the error in one sentence."""
-
-
-class BaselineReported(Evaluated):
-    """A baseline was trained and evaluated on the same splits."""
-
-    event: Literal["baseline_reported"] = "baseline_reported"
-    name: str
-
-
-class EnsembleSelected(_Event):
+class EnsembleSelected(LedgerEvent):
     """An ensemble was selected: an average of the probabilities of models. The latest one counts.
 
     Documents are those of the validation split, or evenly spaced ones of a very large split.
@@ -340,7 +276,7 @@ class EnsembleSelected(_Event):
         return members
 
 
-class CheckpointsKept(_Event):
+class CheckpointsKept(LedgerEvent):
     """An ensemble of another experiment has members in this one, whose checkpoints it needs.
 
     The event replaces earlier ones of the same owner.
@@ -351,15 +287,6 @@ class CheckpointsKept(_Event):
     """Name of the experiment that the ensemble belongs to, in the same storage."""
     checkpoints: dict[Count, list[CheckpointName]]
     """Names of the checkpoints by the number of their trial; empty: none are needed any more."""
-
-
-class EnsembleReported(Evaluated):
-    """The ensemble was scored on the train and test splits, with the checkpoints of its members."""
-
-    _needed: ClassVar[tuple[str, ...]] = (*Evaluated._needed, "test_loss")
-
-    event: Literal["ensemble_reported"] = "ensemble_reported"
-    members: list[EnsembleMember]
 
 
 Event = (

@@ -52,6 +52,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     **{f"{split}_accuracy": _SHARE for split in ("train", "valid", "test")},
     **{f"{split}_loss": _LOSS for split in ("train", "valid", "test")},
     **dict.fromkeys(("train_f1", "test_f1", "vector_coverage"), _SHARE),
+    **{f"valid_{name}": _SHARE for name in ("macro_f1", "balanced_accuracy")},
+    **{f"{split}_auroc": _SHARE for split in ("train", "valid", "test")},
+    **{f"{split}_auroc_error": _SHARE for split in ("train", "test")},
     **dict.fromkeys(
         (
             "parameters",

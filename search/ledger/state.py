@@ -10,22 +10,24 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from celltune.search.ledger.ensembles import EnsembleMember
-from celltune.search.ledger.events import (
+from celltune.search.ledger.evaluations import (
     BaselineReported,
-    BaselineValidated,
-    BudgetChanged,
-    CheckpointsKept,
     EnsembleReported,
-    EnsembleSelected,
-    EpochReported,
     Evaluated,
     EvaluationFailed,
     EvaluationReported,
+    TestSplitRead,
+)
+from celltune.search.ledger.events import (
+    BaselineValidated,
+    BudgetChanged,
+    CheckpointsKept,
+    EnsembleSelected,
+    EpochReported,
     Event,
     ExperimentCreated,
     RunEnded,
     RunStarted,
-    TestSplitRead,
     TrialCreated,
     TrialFailed,
     TrialStopped,
@@ -275,12 +277,13 @@ class ExperimentState:
 
         Args:
             trial: the trial.
-            metric: metric that chooses the best epoch; its accuracy is what is compared.
+            metric: metric that chooses the best epoch, and that is compared. Searches by the loss,
+                and ledgers without this metric of the majority class, compare the accuracy.
 
         Returns:
             None if the trial has no epoch, or the ledger does not contain the majority class.
         """
-        return beats_majority(self.created, trial.best(metric))
+        return beats_majority(self.created, trial.best(metric), metric)
 
     def beats_wide(self, trial: TrialRecord, metric: Metric) -> bool | None:
         """Return whether a trial improves on the wide part alone by more than noise.
@@ -313,16 +316,21 @@ class ExperimentState:
         return [self.trials[number] for _, number in sorted(keyed)]
 
 
-def beats_majority(created: ExperimentCreated | None, epoch: EpochReported | None) -> bool | None:
-    """Return whether an epoch's validation accuracy is above that of always predicting one class.
+def beats_majority(
+    created: ExperimentCreated | None, epoch: EpochReported | None, metric: Metric
+) -> bool | None:
+    """Return whether an epoch is better than always predicting one class.
 
     Args:
         created: the event that contains the majority class.
         epoch: the epoch of a trial.
+        metric: see `ExperimentState.beats_majority`.
 
     Returns:
         None if there is no epoch, or the ledger does not contain the majority class.
     """
+    if epoch and created and metric in created.majority_scores and metric in epoch.metrics:
+        return sign(metric) * (epoch.metrics[metric] - created.majority_scores[metric]) > 0
     accuracy = epoch.metrics.get("valid_accuracy") if epoch else None
     majority = created.majority_accuracy if created else None
     return None if accuracy is None or majority is None else accuracy > majority

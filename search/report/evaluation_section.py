@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from celltune.search.evaluation.other_scores import SCORES_NOTE, other_scores_table
 from celltune.search.evaluation.summaries import summaries, verdict
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.report.markup import Section, collapsed, paragraphs, scrollable
@@ -53,8 +54,10 @@ def evaluation_section(state: ExperimentState, metric: Metric) -> Section | None
         for split in ("train", "test")
         if record[f"{split}_confusion"]
     ]
-    table = scrollable("Results on the test split", _results_table(records).html())
-    return Section("Results on the test split", [intro, table, *confusions])
+    title = "Results on the test split"
+    table = scrollable(title, _results_table(records).html())
+    others = scrollable("Other scores on the test split", other_scores_table(records).html())
+    return Section(title, [intro, table, paragraphs(SCORES_NOTE), others, *confusions])
 
 
 def _results_table(records: Sequence[Mapping[str, Any]]) -> TextTable:

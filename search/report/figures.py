@@ -66,10 +66,10 @@ def learning_curves(config: SearchConfig, state: ExperimentState) -> go.Figure:
         figure.add_annotation(
             x=epoch, y=1, yref="paper", yanchor="bottom", text="rung", showarrow=False
         )
-    linear = best_linear_model(state)
-    if linear is not None and config.metric == "valid_accuracy":
+    linear = best_linear_model(state, config.metric)
+    if linear is not None and linear.metric == config.metric:
         figure.add_hline(
-            y=linear.accuracy,
+            y=linear.value,
             line={"dash": "dot", "width": 2, "color": "#7a4fbf"},
             annotation={"text": linear.title, "xanchor": "right"},
         )

@@ -125,9 +125,12 @@ def label_of(state: ExperimentState, trial: TrialRecord, metric: Metric) -> str:
 
 
 def majority_sentence(state: ExperimentState) -> str:
-    """Return the accuracy of always predicting one class, as a sentence; empty if it is unknown."""
+    """Return the scores of always predicting one class, as a sentence; empty if it is unknown."""
     created = state.created
-    return describe_majority(created.majority_class, created.majority_accuracy) if created else ""
+    if created is None:
+        return ""
+    label, accuracy = created.majority_class, created.majority_accuracy
+    return describe_majority(label, accuracy, created.majority_scores)
 
 
 def context_sentences(state: ExperimentState, metric: Metric) -> list[str]:

@@ -19,8 +19,10 @@ from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import EndReason, Event, ExperimentCreated, WarmStarted
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState
+from celltune.search.objective import majority_scores
 from celltune.search.runs.baselines import measured_baselines
 from celltune.search.runs.session import (
+    check_classes_of,
     check_same_data,
     config_for_run,
     connected_cluster,
@@ -132,7 +134,7 @@ def launch(
         if resolved.resources.trials_per_worker > 1:
             view.message(describe_packs(resolved))
         data = _prepare(resolved, view)
-        _check_vectors(resolved, data)
+        _check_prepared(resolved, data)
         _check_gpu_memory(resolved, gpus, data)
         events: list[Event] = [_created_event(resolved, data, clock())]
         if prior is not None:
@@ -235,11 +237,11 @@ def _check_gpu_memory(config: SearchConfig, gpus: Sequence[GpuNode], data: Prepa
     check_gpu_memory(gpus, resources, models, data, trials_per_worker=packed)
 
 
-def _check_vectors(config: SearchConfig, data: PreparedData) -> None:
-    if data.vectors is None:
-        return
+def _check_prepared(config: SearchConfig, data: PreparedData) -> None:
     try:
-        check_vector_size(config.space, config.first_trials, data.vectors.shape[1])
+        check_classes_of(config, data.classes)
+        if data.vectors is not None:
+            check_vector_size(config.space, config.first_trials, data.vectors.shape[1])
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
@@ -254,6 +256,9 @@ def _created_event(config: SearchConfig, data: PreparedData, at: float) -> Exper
         valid_reviews=len(data.valid),
         majority_class=label,
         majority_accuracy=accuracy,
+        majority_scores=majority_scores(
+            config.reported_metrics, data.train.labels, data.valid.labels
+        ),
         wide_accuracy=wide.get("valid_accuracy"),
     )
 

@@ -15,10 +15,15 @@ from typing import TYPE_CHECKING, Any
 from celltune.search.config.given import check_given
 from celltune.search.config.gpu_shares import check_gpu_share
 from celltune.search.config.loading import anchored, parse_config, resolve
-from celltune.search.config.rules import check_schedule, check_vector_size
+from celltune.search.config.rules import (
+    check_class_weights,
+    check_schedule,
+    check_vector_size,
+)
 from celltune.search.config.schema import Resources, SearchConfig
 from celltune.search.errors import ConfigError, ExperimentError
 from celltune.search.ledger.state import ExperimentState
+from celltune.search.objective import check_classes
 from celltune.search.runs.view import View
 from celltune.search.storage.base import Experiment, Storage
 from celltune.search.tracking.trackers import check_installed
@@ -62,9 +67,23 @@ def resolve_for_run(
         if vectors is not None and vectors.dimensions is not None:
             check_vector_size(resolved.space, resolved.first_trials, vectors.dimensions)
         check_schedule(resolved.space, resolved.first_trials)
+        if resolved.data.classes is not None:
+            check_classes_of(resolved, resolved.data.classes)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return _checked(resolved)
+
+
+def check_classes_of(config: SearchConfig, classes: Sequence[str]) -> None:
+    """Check that the objective of a config is meant for the classes of its data.
+
+    Raises:
+        ValueError: a metric needs another number of classes, or class weights are those of others.
+    """
+    check_classes(config.metric, len(classes))
+    if config.early_stopping is not None:
+        check_classes(config.early_stopping.by, len(classes), "early_stopping.by")
+    check_class_weights(config.space, config.first_trials, classes)
 
 
 def config_for_run(experiment: Experiment, overrides: Sequence[str]) -> SearchConfig:

@@ -31,11 +31,11 @@ from tests.search.simulated_search import finished_search, make_config, make_con
 
 EXAMPLE = example("metric")
 
-exec(EXAMPLE.suite)  # noqa: S102 - defines TestMacroF1, the contract suite of the page's example
+exec(EXAMPLE.suite)  # noqa: S102 - defines TestWorstRecall, the contract suite of the page's example
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _macro_f1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _worst_recall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with EXAMPLE.installed(tmp_path_factory.mktemp("site")):
         yield
 
@@ -50,13 +50,13 @@ CHANGES = {
     },
     "budget": {"trials": 5, "max_epochs": 2, "target": 1.0},
     "baselines": False,
-    "metric": "valid_macro_f1",
-    "early_stopping": {"by": "valid_macro_f1", "reduction_factor": 2},
+    "metric": "valid_worst_recall",
+    "early_stopping": {"by": "valid_worst_recall", "reduction_factor": 2},
 }
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory, _macro_f1: None) -> Path:
+def storage(tmp_path_factory: pytest.TempPathFactory, _worst_recall: None) -> Path:
     """A storage with a search whose trials were trained, in this process."""
     root = tmp_path_factory.mktemp("storage")
     config = make_config(**CHANGES)
@@ -82,20 +82,20 @@ def storage(tmp_path_factory: pytest.TempPathFactory, _macro_f1: None) -> Path:
 
 def test_leaderboard_ranks_by_the_metric(storage: Path) -> None:
     frame = leaderboard("demo", storage=storage)
-    values = list(frame["valid_macro_f1"])
+    values = list(frame["valid_worst_recall"])
     assert values == sorted(values, reverse=True)
-    assert 0 < values[-1] < values[0] <= 1
-    assert {"last_valid_macro_f1", "valid_accuracy", "valid_loss"} <= set(frame.columns)
+    assert 0 <= values[-1] < values[0] <= 1
+    assert {"last_valid_worst_recall", "valid_accuracy", "valid_loss"} <= set(frame.columns)
 
 
 def test_metric_is_written_as_percent_everywhere(storage: Path, tmp_path: Path) -> None:
-    best = percent_text(leaderboard("demo", storage=storage)["valid_macro_f1"][0])
+    best = percent_text(leaderboard("demo", storage=storage)["valid_worst_recall"][0])
     experiment = find_experiment("demo", storage)
     rows = ranking_of(experiment.config(), experiment.state())
     table = as_csv(rows), readable_table(rows).markdown(), as_table(rows)
-    assert "valid_macro_f1" in table[0]
+    assert "valid_worst_recall" in table[0]
     assert best in table[1]
-    assert "valid_macro_f1" in [column.title for column in table[2].columns]
+    assert "valid_worst_recall" in [column.title for column in table[2].columns]
     assert best in page(experiment.snapshot())
 
 
@@ -107,9 +107,9 @@ def test_best_trial_by_the_metric_is_exported(
     model = export("demo", tmp_path / "bundle", storage=storage)
     assert model.trial.number == best["trial"]
     card = (tmp_path / "bundle" / "README.md").read_text()
-    assert f"| valid_macro_f1 | {percent_text(best['valid_macro_f1'])} |" in card
+    assert f"| valid_worst_recall | {percent_text(best['valid_worst_recall'])} |" in card
     study = mirror_study(find_experiment("demo", storage).config(), read_subject_state(storage))
-    assert study.best_value == best["valid_macro_f1"]
+    assert study.best_value == best["valid_worst_recall"]
 
 
 def read_subject_state(storage: Path) -> ExperimentState:
@@ -118,8 +118,10 @@ def read_subject_state(storage: Path) -> ExperimentState:
 
 def test_leaderboard_rejects_a_metric_that_was_not_recorded(tmp_path: Path) -> None:
     finished_search(tmp_path, make_config())
-    with pytest.raises(OptionError, match=r"`metric` is 'valid_macro_f1', which the search 'demo'"):
-        leaderboard("demo", storage=tmp_path, metric="valid_macro_f1")
+    with pytest.raises(
+        OptionError, match=r"`metric` is 'valid_worst_recall', which the search 'demo'"
+    ):
+        leaderboard("demo", storage=tmp_path, metric="valid_worst_recall")
 
 
 def test_metric_that_is_not_finite_fails_the_trial(
@@ -128,9 +130,9 @@ def test_metric_that_is_not_finite_fails_the_trial(
     config = make_config(**CHANGES)
     prepared = prepare(config.data, cache_dir=tmp_path / "cache")
     params = {"cell": "gru", "hidden_size": 4, "embedding_size": 4}
-    task = TrialTask(0, params, 1, local_checkpoints(tmp_path), metrics=("valid_macro_f1",))
-    monkeypatch.setattr("macro_f1.np.mean", lambda _: float("nan"))
-    with pytest.raises(TrialError, match="The metric valid_macro_f1 is nan after epoch 1"):
+    task = TrialTask(0, params, 1, local_checkpoints(tmp_path), metrics=("valid_worst_recall",))
+    monkeypatch.setattr("worst_recall.np.mean", lambda _: float("nan"))
+    with pytest.raises(TrialError, match="The metric valid_worst_recall is nan after epoch 1"):
         next(run_trial(task, prepared))
 
 
@@ -138,7 +140,7 @@ def test_packed_trials_report_the_metric_that_they_have_alone(tmp_path: Path) ->
     config = make_config(**CHANGES)
     prepared = prepare(config.data, cache_dir=tmp_path / "cache")
     params = {"cell": "gru", "hidden_size": 4, "embedding_size": 4}
-    wanted = ("valid_loss", "valid_macro_f1")
+    wanted = ("valid_loss", "valid_worst_recall")
     tasks = [
         TrialTask(number, params, 1, local_checkpoints(tmp_path / f"{number}"), metrics=wanted)
         for number in range(2)
@@ -151,8 +153,8 @@ def test_packed_trials_report_the_metric_that_they_have_alone(tmp_path: Path) ->
         for task in tasks:
             report, expected = reports[task.number], next(run_trial(task, prepared))
             assert isinstance(report, EpochReport)
-            value = expected.metrics["valid_macro_f1"]
-            assert report.metrics["valid_macro_f1"] == pytest.approx(value, abs=1e-6)
+            value = expected.metrics["valid_worst_recall"]
+            assert report.metrics["valid_worst_recall"] == pytest.approx(value, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +162,8 @@ def test_packed_trials_report_the_metric_that_they_have_alone(tmp_path: Path) ->
     [
         ({"metric": "valid_f1"}, "metric: 'valid_f1' is not a metric. Did you mean"),
         (
-            {"metric": "valid_macro_f1", "budget": {"target": 90}},
-            "budget.target is 90, but valid_macro_f1 is between 0 and 1. Write 0.9 for 90 %.",
+            {"metric": "valid_worst_recall", "budget": {"target": 90}},
+            "budget.target is 90, but valid_worst_recall is between 0 and 1. Write 0.9 for 90 %.",
         ),
     ],
 )

@@ -8,6 +8,8 @@ from sklearn import metrics as sklearn_metrics
 
 from celltune.search.metrics import (
     accuracy,
+    auroc,
+    balanced_accuracy,
     bootstrap_interval,
     confusion_matrix,
     difference_error,
@@ -177,6 +179,33 @@ def test_macro_f1_is_the_mean_over_the_classes_with_documents(
         labels, predicted, labels=np.unique(labels), average="macro", zero_division=0
     )
     assert macro_f1(matrix) == pytest.approx(expected)
+
+
+@settings(max_examples=40)
+@given(predictions())
+def test_balanced_accuracy_is_the_mean_recall(
+    drawn: tuple[np.ndarray, np.ndarray, int],
+) -> None:
+    labels, predicted, num_classes = drawn
+    matrix = confusion_matrix(encode_outcomes(labels, predicted, num_classes), num_classes)
+    expected = sklearn_metrics.recall_score(
+        labels, predicted, labels=np.unique(labels), average="macro"
+    )
+    assert balanced_accuracy(np.stack([matrix, matrix])) == pytest.approx([expected] * 2)
+
+
+def test_the_error_of_the_auroc_is_that_of_repeated_samples() -> None:
+    rng = np.random.default_rng(1)
+    positive = np.arange(300) % 3 == 0
+    samples = [auroc(positive, rng.normal(positive * 1.0)) for _ in range(400)]
+    areas, errors = np.array(samples).T
+    assert areas.mean() == pytest.approx(0.76, abs=0.01)  # The normal distribution at 1 / sqrt(2).
+    assert errors.mean() == pytest.approx(areas.std(ddof=1), rel=0.1)
+
+
+def test_the_auroc_is_one_half_without_information() -> None:
+    assert auroc(np.array([True, True]), np.array([1.0, 2.0])) == (0.5, 0.0)
+    assert auroc(np.array([True, False]), np.zeros(2)) == (0.5, 0.0)
 
 
 def test_difference_error_of_two_accuracies() -> None:

@@ -11,6 +11,7 @@ from celltune.search.baselines.comparison import (
     LinearScore,
     best_linear_model,
     compare_trial,
+    compared_metric,
     next_step,
     standing,
     verdict_sentence,
@@ -84,7 +85,7 @@ def test_the_standard_error_is_that_of_two_independent_shares(
 
 def test_the_best_baseline_is_compared_with_the_best_trial() -> None:
     state = ExperimentState([CREATED, *TRIAL, baseline("low", 0.7), baseline("high", 0.9)])
-    best = best_linear_model(state)
+    best = best_linear_model(state, "valid_accuracy")
     assert best == LinearScore("high", 0.9)
     comparison = compare_trial(state, state.trials[0], "valid_accuracy")
     assert comparison == Comparison(0.85, best, 400)
@@ -117,8 +118,8 @@ def trial(number: int, accuracy: float, loss: float = 0.4, **params: Any) -> lis
 def test_the_wide_part_alone_is_one_of_the_linear_models() -> None:
     events = [CREATED, *trial(0, 0.85, wide="only"), *trial(1, 0.8, 0.5, wide="add")]
     state = ExperimentState([*events, baseline("nb", 0.82)])
-    assert best_linear_model(state) == LinearScore("the wide part alone", 0.85)
-    assert best_linear_model(state, baselines_only=True) == LinearScore("nb", 0.82)
+    assert best_linear_model(state, "valid_accuracy") == LinearScore("the wide part alone", 0.85)
+    assert best_linear_model(state, "valid_loss", baselines_only=True) == LinearScore("nb", 0.82)
     assert verdict_sentence(state, "valid_loss").startswith("The best model is the wide part alone")
     better = ExperimentState([*events[:3], *trial(1, 0.9, wide="add"), baseline("nb", 0.82)])
     assert verdict_sentence(better, "valid_accuracy").startswith(
@@ -142,8 +143,45 @@ def test_the_wide_part_alone_is_compared_with_the_baselines() -> None:
 def test_without_a_trial_of_it_the_accuracy_of_the_wide_part_is_that_of_the_data() -> None:
     created = CREATED.model_copy(update={"wide_accuracy": 0.9})
     state = ExperimentState([created, *TRIAL, baseline("nb", 0.7)])
-    assert best_linear_model(state) == LinearScore("the wide part alone", 0.9)
+    assert best_linear_model(state, "valid_accuracy") == LinearScore("the wide part alone", 0.9)
     assert "the wide part alone 90.00 %" in standing(state, "valid_accuracy")
+
+
+def by_macro_f1(own: float, others: float, majority: float | None = 0.4) -> ExperimentState:
+    """Return a search by macro-F1, in which the accuracy says the opposite."""
+    scores = {} if majority is None else {"valid_macro_f1": majority}
+    created = CREATED.model_copy(update={"majority_scores": scores, "majority_accuracy": 0.9})
+    events = trial(0, 0.85, wide="none")
+    events[1] = events[1].model_copy(
+        update={"metrics": {**events[1].metrics, "valid_macro_f1": own, "valid_auroc": own}}
+    )
+    linear = baseline("nb", 0.9).model_copy(update={"valid_macro_f1": others})
+    return ExperimentState([created, *events, linear])
+
+
+def test_a_search_by_another_metric_is_compared_by_it() -> None:
+    state = by_macro_f1(0.7, 0.6)
+    assert verdict_sentence(state, "valid_macro_f1") == (
+        "The best trial is 10.00 points better than the best linear model (nb, valid_macro_f1 "
+        "60.00 %) on 400 validation documents."
+    )
+    assert standing(state, "valid_macro_f1") == (
+        "valid_macro_f1: best trial 70.00 %, baseline nb 60.00 %, majority class 40.00 %"
+    )
+    assert next_step(make_config(metric="valid_macro_f1"), state) is None
+    assert state.beats_majority(state.trials[0], "valid_macro_f1")
+    assert state.beats_majority(state.trials[0], "valid_accuracy") is False
+    worse = by_macro_f1(0.35, 0.6)
+    assert worse.beats_majority(worse.trials[0], "valid_macro_f1") is False
+    assert next_step(make_config(metric="valid_macro_f1"), worse) is not None
+
+
+def test_metrics_that_are_unknown_of_simple_models_are_compared_by_accuracy() -> None:
+    state = by_macro_f1(0.7, 0.6, majority=None)
+    # An earlier release measured the baseline without this metric.
+    assert compared_metric(state, "valid_auroc") == "valid_accuracy"
+    assert verdict_sentence(state, "valid_auroc").startswith("The best trial is 5.00 points worse")
+    assert state.beats_majority(state.trials[0], "valid_macro_f1") is False
 
 
 WITH_WIDE = make_config(

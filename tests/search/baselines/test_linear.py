@@ -34,6 +34,8 @@ def test_baseline_learns_the_words_of_a_class(name: str, num_classes: int) -> No
     assert scores.metrics["train_accuracy"] > 0.95
     assert np.array(scores.test_confusion).sum(1).tolist() == [60 // num_classes] * num_classes
     assert ("test_loss" in scores.metrics) == (name != "nb_svm")
+    assert scores.metrics.get("test_auroc", 1.0) > 0.95
+    assert ("test_auroc" in scores.metrics) == (num_classes == 2)
     assert scores.metrics["parameters"] % (1 if num_classes == 2 else num_classes) == 0
     again = score_baseline(
         name, make_texts(120, num_classes, 1), make_texts(60, num_classes, 2), num_classes

@@ -43,6 +43,8 @@ def test_the_scores_are_those_of_the_validation_split(
     expected = score_baseline(name, train, valid, 3).metrics
     assert scores.valid_accuracy == expected["test_accuracy"]
     assert scores.valid_macro_f1 == expected["test_f1"]
+    assert 0 < scores.valid_balanced_accuracy <= 1
+    assert scores.valid_auroc is None
     assert scores.valid_loss == expected.get("test_loss")
     assert scores.seconds > 0
 

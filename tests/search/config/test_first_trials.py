@@ -162,3 +162,30 @@ def test_a_schedule_that_falls_before_it_has_risen_is_rejected(
     config = make_config(space={**RAW["space"], **space}, first_trials=first)
     with pytest.raises(ConfigError, match=re.escape(message)):
         resolve_for_run(config)
+
+
+def test_class_weights_are_given_as_lists_and_mappings() -> None:
+    def weights(written: Any) -> Any:
+        return make_config(space={"cell": "gru", "class_weights": written}).space
+
+    assert weights([1, 9]).fixed["class_weights"] == "[1, 9]"
+    assert weights({"positive": 9}).fixed["class_weights"] == '{"positive": 9}'
+    several = weights(["none", "balanced", [1, 9], {"positive": 3}])
+    assert several.values("class_weights") == ("none", "balanced", "[1, 9]", '{"positive": 3}')
+    assert weights(several.to_yaml()["class_weights"]) == several
+    config = make_config(first_trials=[{"cell": "gru", "class_weights": [1, 9]}])
+    assert config.first_trials[0]["class_weights"] == "[1, 9]"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ([1, -9], "class_weights contains -9. A weight is a number from"),
+        ({"positive": "x"}, "class_weights contains 'x'. A weight is a number from"),
+        (["none", [1, 0]], "class_weights.1 contains 0. A weight is a number from"),
+        (["none", "even"], "class_weights.1 is 'even'. It must be none, balanced, a list of"),
+    ],
+)
+def test_invalid_class_weights_are_located(written: Any, expected: str) -> None:
+    text = "\n".join(errors_of(space={"cell": "gru", "class_weights": written}))
+    assert f"space.{expected}" in text

@@ -125,3 +125,21 @@ def test_changed_data_is_rejected_with_its_fingerprints(tmp_path: Path, learned:
     ) as raised:
         check_same_data(experiment, experiment.state(), changed)
     assert ("an earlier release learned with gensim" in str(raised.value)) == learned
+
+
+def test_an_objective_for_other_classes_is_rejected_before_anything_starts(tmp_path: Path) -> None:
+    data = {"source": "csv", "path": str(tmp_path / "x.csv"), "classes": ["a", "b", "c"]}
+    base = make_config(data=data).model_dump(mode="json")
+    cases = {
+        "metric=valid_auroc": "metric is valid_auroc, which needs 2 classes, but the data has 3.",
+        "early_stopping.by=valid_auroc": "early_stopping.by is valid_auroc, which needs 2 classes",
+        "space.class_weights=[1, 9]": "space.class_weights has 2 weights, but the data has 3",
+        "first_trials=[{cell: gru, class_weights: {d: 2}}]": (
+            "first_trials.0.class_weights contains 'd', which is not a class of the data."
+        ),
+    }
+    for override, message in cases.items():
+        with pytest.raises(ConfigError) as raised:
+            resolve_for_run(base, [override])
+        assert message in str(raised.value)
+    assert resolve_for_run(base, ["metric=valid_macro_f1", "space.class_weights={a: 3}"])

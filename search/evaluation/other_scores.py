@@ -1,0 +1,39 @@
+"""A table of scores on the test split that do not depend on how frequent the classes are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from celltune.search.results.tables import Column, TextTable
+from celltune.search.wording import percent_range, percent_text
+
+_TITLES = {
+    "test_macro_f1": "macro-F1",
+    "test_balanced_accuracy": "balanced accuracy",
+    "test_auroc": "AUROC",
+}
+
+SCORES_NOTE = (
+    "Macro-F1 is the mean F1 of the classes, balanced accuracy their mean recall, AUROC the area "
+    "under the ROC curve, each with its 95 % interval."
+)
+"""Explains the table."""
+
+
+def other_scores_table(records: Sequence[Mapping[str, Any]]) -> TextTable:
+    """Return a table with one row for each record of `summaries`."""
+    shown = [name for name in _TITLES if any(record[name] for record in records)]
+    columns = [Column("model"), Column("on")]
+    columns += [Column(_TITLES[name], right=True) for name in shown]
+    rows = [
+        [record["name"], record["on"], *(_score_text(record[name]) for name in shown)]
+        for record in records
+    ]
+    return TextTable(columns, rows)
+
+
+def _score_text(score: Mapping[str, float] | None) -> str:
+    if score is None:
+        return "-"
+    return f"{percent_text(score['mean'])} ({percent_range(score['low'], score['high'])})"
