@@ -147,9 +147,9 @@ class SearchConfig(BaseModel):
     """Seed of the sampler and of each trial's weights, batches and dropout."""
     metric: MetricName = "valid_accuracy"
     """Metric by which trials are ranked: valid_accuracy, valid_loss (smaller is better),
-    valid_macro_f1 (mean F1 of the classes), valid_balanced_accuracy (their mean recall), valid_auroc
-    (area under the ROC curve, for two classes), or one that an installed package adds. Equal values
-    are ordered by the validation loss."""
+    valid_macro_f1 (mean F1 of the classes), valid_balanced_accuracy (their mean recall),
+    valid_auroc (area under the ROC curve, for two classes), or one that an installed package adds.
+    Equal values are ordered by the validation loss."""
     retries: int = Field(2, ge=0)
     """Number of times that a trial is retried from its newest checkpoint after its worker died,
     hung, ran out of memory or raised an error. After that the trial has failed. A trial whose loss
