@@ -97,7 +97,9 @@ def _f1_of_classes(matrices: NDArray[Any]) -> NDArray[np.float64]:
     """Return the F1 score of each class, (..., C); 0 without documents and predictions."""
     correct = np.diagonal(matrices, axis1=-2, axis2=-1)
     total = matrices.sum(-1) + matrices.sum(-2)
-    return np.divide(2 * correct, total, out=np.zeros(correct.shape), where=total > 0)
+    scores = np.zeros(correct.shape)
+    np.divide(2 * correct, total, out=scores, where=total > 0)
+    return scores
 
 
 def _mean_over(counted: NDArray[np.bool_], scores: NDArray[np.float64]) -> NDArray[np.float64]:

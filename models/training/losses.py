@@ -83,7 +83,8 @@ def class_weights(
     if given is None:
         return None
     weights = np.array(given)
-    return (weights / weights[labels].mean()).astype(np.float32)
+    weights /= weights[labels].mean()
+    return weights.astype(np.float32)
 
 
 class TrainingLoss:
