@@ -15,7 +15,7 @@ from celltune.data_prep.preparation.pipeline import prepare
 from celltune.search.config.loading import parse_config
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ConfigError
-from celltune.search.runs.launch import _check_vectors
+from celltune.search.runs.launch import _check_prepared
 from celltune.search.runs.session import resolve_for_run
 from celltune.search.tuning.trial import TrialTask, run_trial
 from tests.search.local_checkpoints import local_checkpoints
@@ -42,9 +42,9 @@ def test_an_embedding_size_that_differs_from_the_vectors_is_rejected(
     data: PreparedData, size: Any, shown: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"embedding_size {shown}.* 7 dimensions. Remove"):
-        _check_vectors(config(embedding_size=size), data)
+        _check_prepared(config(embedding_size=size), data)
     for fits in ({}, {"embedding_size": 7}):
-        _check_vectors(config(**fits), data)
+        _check_prepared(config(**fits), data)
 
 
 @pytest.mark.parametrize(
