@@ -77,8 +77,6 @@ class Source(ABC):
     """Keys among `celltune.data_prep.config.SOURCE_KEYS` that a config must set."""
     optional_keys: ClassVar[tuple[str, ...]] = ()
     """Keys among `SOURCE_KEYS` that a config may set. It may set no other of these keys."""
-    reads_several_files: ClassVar[bool] = False
-    """True if a key that names a file may also be a list or a pattern of files."""
     has_unlabelled: ClassVar[bool] = False
     """True if the source offers the split "unlabelled"."""
 
@@ -112,6 +110,11 @@ class Source(ABC):
     def needs_download(cls, config: DataConfig, cache_dir: Path) -> bool:  # noqa: ARG003
         """Return whether `from_config` would download data that is not in the cache yet."""
         return False
+
+    @classmethod
+    def has_test(cls, config: DataConfig) -> bool:
+        """Return whether a config defines a test split; reads nothing."""
+        return config.test_path is not None or config.test_size is not None
 
     @classmethod
     def provenance(cls, config: DataConfig) -> Provenance:

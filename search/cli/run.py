@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from celltune.data_prep.extensions import SOURCES
 from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import (
     INTERRUPTED,
@@ -26,6 +27,7 @@ from celltune.search.cli.options import (
 )
 from celltune.search.cli.output import make_console, say, wrapped
 from celltune.search.config.loading import dump_config
+from celltune.search.config.schema import SearchConfig
 from celltune.search.results.formats import as_table, common_sentence
 from celltune.search.results.ranking import context_sentences, ranking_of
 from celltune.search.runs import launch as runs
@@ -208,11 +210,22 @@ def _print_result(result: RunResult) -> None:
         raise typer.Exit(1)
     if result.reason == "too_many_failed":
         raise typer.Exit(1)
-    say(
-        "Next:",
-        f"  celltune leaderboard {arguments}                all trials",
-        f"  celltune leaderboard {arguments} --format csv   all columns, every digit",
-        f"  celltune report {arguments}                     a page with figures",
-        f"  celltune status {arguments}                     progress and errors",
-        f"  celltune export {arguments} -o DIR              the best model as a folder",
-    )
+    say("Next:", *_next_commands(config, arguments))
+
+
+def _next_commands(config: SearchConfig, arguments: str) -> list[str]:
+    """Return what to do after a search, a command per line."""
+    evaluate = f"evaluate {arguments} --top 1 --seeds 2"
+    commands = {
+        f"leaderboard {arguments}": "all trials",
+        f"leaderboard {arguments} --format csv": "all columns, every digit",
+        f"report {arguments}": "a page with figures",
+        evaluate: "retrain the best trial and score it on the test split",
+        f"predict {arguments} TEXT": "the class of a text",
+        f"export {arguments} -o DIR": "the best model as a folder",
+        f"status {arguments}": "progress and errors",
+    }
+    if not SOURCES.load(config.data.source).has_test(config.data):
+        del commands[evaluate]
+    width = max(map(len, commands))
+    return [f"  celltune {command:{width}}   {purpose}" for command, purpose in commands.items()]

@@ -8,6 +8,7 @@ are texts, because YAML 1.1 would turn them into dates, 90 and 8.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -49,6 +50,8 @@ _FORMS = {
 
 _FORBIDDEN = re.compile("[\0\ud800-\udfff]")
 """Characters that neither a path nor a UTF-8 file can contain."""
+_NO_YAML = yaml.reader.Reader.NON_PRINTABLE
+"""Characters that a YAML file cannot contain, not even in a comment."""
 
 
 class YamlError(ValueError):
@@ -170,6 +173,25 @@ def parse_yaml(content: bytes | str) -> Any:
 def dump_yaml(value: Any) -> str:
     """Return plain values as YAML, in the order of their keys."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def dump_inline(value: Any) -> str:
+    """Return a plain value as YAML on one line, for use as the value of a key or in a list."""
+    text: str = yaml.dump(
+        [value],
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=True,
+        width=math.inf,
+    )
+    return text.strip()[1:-1]
+
+
+def comment(text: str) -> str:
+    """Return text of anyone as a comment of one line; characters that YAML lacks are escapes."""
+    shown = _NO_YAML.sub(lambda match: ascii(match[0])[1:-1], printable(text))
+    return f"# {' '.join(shown.split())}"
 
 
 class _Rejected(yaml.MarkedYAMLError):

@@ -1,0 +1,157 @@
+"""Configs that are proposed: what depends on the data, and that the text loads again."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from celltune.data_prep.preparation.survey import Survey
+from celltune.search.config.loading import parse_config
+from celltune.search.config.rules import check_schedule
+from celltune.search.setup.proposal import (
+    Described,
+    Machine,
+    Proposal,
+    Surveys,
+    Wishes,
+    proposal_for,
+)
+from tests.search.setup.surveys import survey
+
+MACHINE = Machine(cores=2, memory=24 * 2**30)
+CLASS_NAMES = st.text(
+    st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=20
+).map(str.strip)
+
+
+def proposed(
+    words: Survey,
+    tokens: Survey | None = None,
+    *,
+    values: dict[str, Any] | None = None,
+    reasons: dict[str, str] | None = None,
+    seconds: float | None = None,
+    memory: int = MACHINE.memory,
+) -> Proposal:
+    described = Described({"source": "csv", "path": "a.csv", **(values or {})}, reasons or {})
+    return proposal_for(
+        Surveys(words, tokens or words), described, Wishes("mine", seconds), Machine(2, memory)
+    )
+
+
+def test_the_proposal_is_the_measured_recipe() -> None:
+    values = proposed(survey()).values
+    config = parse_config(values)
+    assert config.name == "mine"
+    assert config.metric == "valid_loss"
+    assert values["space"]["wide"] == "add"
+    assert values["first_trials"][0] == {"wide": "only"}
+    assert config.space.contains({**config.space.fixed, **dict(config.first_trials[1])})
+    assert values["data"]["vectors"] == {"train": "word2vec"}
+    assert values["budget"] == {"trials": 8, "max_epochs": 6, "epoch_patience": 2}
+    assert values["early_stopping"] is None
+
+
+def test_comments_have_counts_lengths_reasons_and_the_expected_duration() -> None:
+    text = proposed(
+        survey((1_500, 500)),
+        values={"classes": ["no", "yes"], "text_column": "body", "valid_size": 0.2},
+        reasons={"text_column": "the column with the longest texts"},
+    ).yaml
+    assert "- 'no'" in text
+    assert "# 1,350 texts\n" in text
+    assert "# 450 texts\n" in text
+    assert "text_column: body" in text
+    assert "# the column with the longest texts\n" in text
+    assert "half of the texts have at most" in text
+    assert "4.0 % of the validation split's words are unknown" in text
+    assert "the training texts have 9,000 different words" in text
+    assert "400 texts rank the trials; so few show only large differences" in text
+    assert " s on 2 cores" in text
+
+
+def test_many_classes_are_summarized_and_take_few_lines() -> None:
+    names = [f"topic {index}" for index in range(300)]
+    text = proposed(survey([20] * 300), values={"classes": names}).yaml
+    assert "300 classes of 18 to 18 texts" in text
+    assert len(text.splitlines()) < 110
+
+
+@pytest.mark.parametrize(
+    ("counts", "metric", "remark"),
+    [
+        ((800, 800), "valid_loss", "it has fewer ties than the accuracy"),
+        ((2_000, 500), "valid_loss", "4 times as many texts.*valid_macro_f1 would"),
+        ((3_000, 200), "valid_macro_f1", "15 times as many texts.*macro-F1 weighs"),
+    ],
+)
+def test_the_metric_depends_on_how_uneven_the_classes_are(
+    counts: tuple[int, int], metric: str, remark: str
+) -> None:
+    proposal = proposed(survey(counts))
+    assert proposal.values["metric"] == metric
+    lines = proposal.yaml.splitlines()
+    start = lines.index("seed: 1")
+    assert re.search(remark, " ".join(lines[start : start + 4]))
+
+
+def test_subwords_are_proposed_with_the_reason() -> None:
+    words = survey(unknown_share=0.22)
+    data = proposed(words, survey(unknown_share=0.001)).values["data"]
+    assert (data["tokenizer"], data["lowercase"], data["vocabulary_size"]) == ("bpe", True, 8_000)
+    text = proposed(words, survey(unknown_share=0.001)).yaml
+    assert "22.0 % of the validation split's words are unknown, and 0.1 % of the subwords" in text
+
+
+def test_keys_that_are_given_stay_as_they_are() -> None:
+    values = {"tokenizer": "whitespace", "max_tokens": 17, "wide": False, "valid_size": 40}
+    proposal = proposed(survey(), values=values)
+    loaded = proposal.values
+    assert {key: loaded["data"][key] for key in values} == values
+    assert "wide" not in loaded["space"]
+    assert {"wide": "only"} not in loaded["first_trials"]
+    assert parse_config(loaded).data.max_tokens == 17
+
+
+def test_a_wide_part_that_exceeds_the_memory_gets_fewer_ngrams() -> None:
+    proposal = proposed(survey((20_000, 20_000)), memory=2**31)
+    assert proposal.values["data"]["wide"] == {"words": 2, "characters": 0}
+    assert "longer n-grams would take" in proposal.yaml
+
+
+def test_a_given_time_is_the_limit_of_the_search() -> None:
+    assert proposed(survey(), seconds=1_800).values["budget"]["time"] == "30m"
+    assert "time" not in proposed(survey()).values["budget"]
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(st.integers(2, 20_000), min_size=2, max_size=30),
+    st.integers(1, 1_500),
+    st.one_of(st.none(), st.floats(1, 90_000)),
+    st.data(),
+)
+def test_every_proposal_is_a_valid_config_with_the_names_of_the_data(
+    counts: list[int], length: int, seconds: float | None, data: st.DataObject
+) -> None:
+    names = data.draw(
+        st.lists(CLASS_NAMES.filter(bool), min_size=len(counts), max_size=len(counts), unique=True)
+    )
+    column, reason = data.draw(CLASS_NAMES.filter(bool)), data.draw(st.text(max_size=60))
+    values = {"classes": names, "text_column": column}
+    loaded = proposed(
+        survey(counts, length=length),
+        values=values,
+        reasons={"text_column": reason},
+        seconds=seconds,
+    ).values
+    if loaded["metric"] == "valid_macro_f1":
+        loaded = {**loaded, "metric": "valid_loss"}
+    config = parse_config(loaded)
+    assert config.data.classes == tuple(names)
+    assert config.data.text_column == column
+    check_schedule(config.space, config.first_trials)
