@@ -26,6 +26,9 @@ MAX_IMPORT_SECONDS = 0.15
 COMMANDS = REPOSITORY / "search" / "cli"
 """The parameters of its functions are the options of a command, so their number is not limited."""
 
+INTERFACE = REPOSITORY / "search" / "interactive" / "searches.py"
+"""The parameters of its functions are what a command has as options."""
+
 KERNELS = REPOSITORY / "models" / "layers" / "persistent"
 """A GPU kernel gets each tensor with its strides; `*_kernels.py` and `tiles.py` contain only such
 functions."""
@@ -84,6 +87,7 @@ def test_functions_have_few_parameters() -> None:
         f"{relative(path)}: {function.name}"
         for path in FILES
         if not path.is_relative_to(COMMANDS)
+        and path != INTERFACE
         and not path.stem.endswith("_kernels")
         and path != KERNELS / "tiles.py"
         for function in functions(path)
@@ -161,6 +165,7 @@ def test_text_for_people_passes_the_modules_that_make_it_printable() -> None:
         ("celltune.search.ensembles.ensemble", {"ray", "torch", "optuna"}),
         ("celltune.search.bundles.predictor", {"ray", "optuna"}),
         ("celltune.search.cli.app", {"ray", "torch", "optuna"}),
+        ("celltune.search.interactive.searches", {"ray", "torch", "optuna", "pandas", "plotly"}),
     ],
 )
 def test_module_does_not_import_heavy_libraries(module: str, excluded: set[str]) -> None:

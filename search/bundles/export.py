@@ -26,6 +26,7 @@ from celltune.search.bundles.ensemble_model import check_no_trial, load_ensemble
 from celltune.search.bundles.model_card import data_terms, model_card
 from celltune.search.bundles.trial_model import TrialModel, load_data, load_trial_model
 from celltune.search.errors import ModelError
+from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import find_experiment
 from celltune.search.version import VERSION, library_versions
 
@@ -63,14 +64,29 @@ def load_model(
     if ensemble:
         check_no_trial(trial)
         return load_ensemble_model(find_experiment(source, storage)).trained()
+    return load_with_data(find_experiment(source, storage), trial)[0]
+
+
+def load_with_data(
+    experiment: Experiment, trial: int | None = None
+) -> tuple[TrainedModel, PreparedData]:
+    """Load the model of a trial's best epoch, and the prepared data that it was trained on.
+
+    Args:
+        experiment: the experiment.
+        trial: number of the trial; None: the best trial.
+
+    Raises:
+        InputError: there is no such trial, or its model or its data cannot be loaded.
+    """
     from celltune.models.network.trained import WideNetwork, network_of
     from celltune.search.bundles.predictor import TrainedModel
 
-    model = load_trial_model(find_experiment(source, storage), trial)
+    model = load_trial_model(experiment, trial)
     data = load_data(model)
     network = WideNetwork() if model.classifier is None else network_of(model.classifier)
     reader = TextEncoder(model.text_rules, data.words)
-    return TrainedModel(network, reader, data.classes, _wide_part(model, data))
+    return TrainedModel(network, reader, data.classes, _wide_part(model, data)), data
 
 
 def export(

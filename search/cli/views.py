@@ -47,10 +47,12 @@ _ROWS = 12
 """Trials in the live table, if at most half of them are running."""
 _SIZE = ConsoleDimensions(width=100, height=24)
 """Size of a terminal that has no size."""
+HINT = "Ctrl-C stops cleanly; all progress shown here is saved"
+"""The last line of the drawing of a search on a terminal."""
 _OTHER_LINES = 4
 """Lines of the live view without the rows of its table and the lines below the headline."""
 
-_STAGES = {
+STAGES = {
     "download": "Downloading",
     "check": "Checking data files",
     "read": "Reading documents",
@@ -90,7 +92,7 @@ class PlainView(SilentView):
         """Write a line when a new stage starts."""
         if stage not in self._stages:
             self._stages.add(stage)
-            self.stage(_STAGES.get(stage, stage))
+            self.stage(STAGES.get(stage, stage))
 
     def running(
         self, experiment: Experiment, config: SearchConfig, state: ExperimentState
@@ -197,7 +199,7 @@ class LiveView(SilentView):
                 transient=True,
             )
             self._bars.start()
-        description = printable(_STAGES.get(stage, stage))
+        description = printable(STAGES.get(stage, stage))
         known = {task.description: task.id for task in self._bars.tasks}
         task = known.get(description)
         if task is None:
@@ -268,6 +270,7 @@ def drawing(
     seconds: float,
     *,
     size: ConsoleDimensions = _SIZE,
+    hint: str = HINT,
 ) -> Group:
     """Draw a running search: a headline, what it has to beat, its running and its best trials.
 
@@ -277,6 +280,7 @@ def drawing(
         state: of the experiment.
         seconds: since the run started.
         size: of the terminal, which limits how many running trials and accuracies are shown.
+        hint: how to stop, as the last line.
     """
     ended = len(state.trials) - state.count("unfinished")
     ranked = state.ranked(config.metric)
@@ -288,7 +292,6 @@ def drawing(
         (f"best {best}", "bold green"),
         f"  {clock_duration(seconds)}",
     )
-    hint = Text("Ctrl-C stops cleanly; all progress shown here is saved", style="dim")
     remarks = [
         passed_over_sentence(state, config.metric),
         standing(state, config.metric, size.width),
@@ -298,7 +301,8 @@ def drawing(
         for remark in remarks
         if remark
     ]
-    return Group(headline, *below, _table(config, state, ranked, size.height - len(below)), hint)
+    table = _table(config, state, ranked, size.height - len(below))
+    return Group(headline, *below, table, Text(hint, style="dim"))
 
 
 _COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 import ray
 
 from celltune.data_prep.cache import ray_store
+from celltune.errors import CelltuneError
 from celltune.search.cluster.ray_internals import (
     autoscaler_node_groups,
     isolated_job_config,
@@ -19,6 +20,7 @@ from celltune.search.cluster.ray_internals import (
     sigterm_handler_kept,
     worker_environment,
 )
+from celltune.search.cluster.shared_ray import SHARED
 from celltune.search.config.problems import shown
 from celltune.search.config.schema import Resources
 from celltune.search.errors import ResourceError
@@ -43,12 +45,21 @@ def connected(address: str | None = None) -> Iterator[None]:
     """Connect to a Ray cluster: the current connection, the cluster at `address`, or a local one.
 
     At the end, a cluster that was started here is stopped and a connection that was made here is
-    closed. An earlier connection stays open.
+    closed. An earlier connection stays open, and so does a local cluster that the searches of this
+    process share (see `shared_ray`).
 
     Raises:
         ResourceError: no cluster answers at the address, or another thread of this process is
             connected by this function.
     """
+    with _one_thread():
+        is_users_own = ray.is_initialized() and not _is_shared()
+        with nullcontext() if is_users_own else _own_connection(address):
+            yield
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
     # A process has one connection. The thread that ends first would close that of the other.
     if not _CONNECTED.acquire(blocking=False):
         raise ResourceError(
@@ -56,14 +67,60 @@ def connected(address: str | None = None) -> Iterator[None]:
             "it ends, or run this one in a process of its own."
         )
     try:
-        with nullcontext() if ray.is_initialized() else _own_connection(address):
-            yield
+        yield
     finally:
         _CONNECTED.release()
 
 
+def stop_shared() -> None:
+    """Stop the shared local cluster, if it runs.
+
+    Raises:
+        ResourceError: another thread of this process is using it.
+    """
+    with _one_thread():
+        _stop_shared()
+
+
+def _stop_shared() -> None:
+    if _is_shared():
+        ray.shutdown()
+    SHARED.forget()
+
+
+def _is_shared() -> bool:
+    """Return whether the connection is to the shared cluster, and not one that the user made."""
+    return SHARED.cluster is not None and ray.is_initialized() and SHARED.cluster == _cluster()
+
+
+def _cluster() -> str:
+    """Return what identifies the cluster and the connection of this process."""
+    context = ray.get_runtime_context()
+    return f"{context.gcs_address} {context.get_job_id()}"
+
+
 @contextmanager
 def _own_connection(address: str | None) -> Iterator[None]:
+    if not (address is None and _is_shared() and SHARED.has_current_environment()):
+        _stop_shared()
+        _connect(address)
+    remains = False
+    try:
+        yield
+        remains = True
+    except CelltuneError:
+        remains = True
+        raise
+    finally:
+        # After other errors and a second Ctrl-C, actors of the search may still run.
+        if remains and SHARED.wanted and address is None:
+            SHARED.keep(_cluster())
+        else:
+            ray.shutdown()
+            SHARED.forget()
+
+
+def _connect(address: str | None) -> None:
     _check_reachable(address)
     try:
         with worker_environment(), sigterm_handler_kept():
@@ -82,10 +139,6 @@ def _own_connection(address: str | None) -> Iterator[None]:
         # After Ctrl-C, threads of a half-started Ray would crash the process at its exit.
         ray.shutdown()
         raise
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _local_options() -> dict[str, object]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib import resources
 from itertools import count
 from string import Template
-from typing import Any
 
-import numpy as np
-
-from celltune.search.escaping import html_text, plotly_text
+from celltune.search.escaping import html_text
+from celltune.search.report.finishing import finished
 from celltune.search.report.markup import FigureBlock, Section
 from celltune.search.report.sections import SECTIONS, facts, headline
 from celltune.search.storage.snapshot import Snapshot
@@ -90,14 +88,8 @@ def _section_html(index: int, section: Section, figure_numbers: Iterator[int]) -
 def _figure_html(block: FigureBlock, number: int) -> str:
     import plotly.io
 
-    block.figure.update_layout(
-        template="plotly_white",
-        margin_t=60,
-        legend={"orientation": "h", "yref": "container", "y": 1, "yanchor": "top"},
-        font={"family": "system-ui, sans-serif", "size": 13},
-    )
     content = plotly.io.to_html(
-        _with_literal_labels(block.figure.to_plotly_json()),
+        finished(block.figure),
         full_html=False,
         include_plotlyjs=False,
         div_id=f"figure-{number}",
@@ -108,19 +100,6 @@ def _figure_html(block: FigureBlock, number: int) -> str:
         f'<figure><div role="img" aria-label="{label}">{content}</div>'
         f"<figcaption>{html_text(block.caption)}</figcaption></figure>"
     )
-
-
-def _with_literal_labels(value: Any) -> Any:
-    """Return a part of a figure whose texts plotly shows as they are, apart from newlines."""
-    if isinstance(value, str):
-        return plotly_text(value)
-    if isinstance(value, Mapping):
-        return {key: _with_literal_labels(member) for key, member in value.items()}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
-        return _with_literal_labels(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [_with_literal_labels(member) for member in value]
-    return value
 
 
 def _file(name: str) -> str:

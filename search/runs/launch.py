@@ -297,7 +297,12 @@ def _search(run: _Run, changes: Changes) -> RunResult:
                 run.workers,
                 republish_data=lambda: ray_store.acquire(run.data, limit=data_limit),
             )
-            engine.run(controller, stop, baselines.poll)
+
+            def on_iteration() -> None:
+                baselines.poll()
+                view.tick()
+
+            engine.run(controller, stop, on_iteration)
             if controller.end_reason is not None:
                 baselines.wait(stop)
         reason: EndReason = controller.end_reason or stop.reason or "interrupted"

@@ -40,6 +40,9 @@ class View(Protocol):
     def event(self, event: Event, state: ExperimentState) -> None:
         """Show an event that has been written to the ledger and applied to the state."""
 
+    def tick(self) -> None:
+        """Show the time that passed. Is called several times a second while trials run."""
+
 
 class SilentView:
     """View that shows nothing; a base class for views that show a part."""
@@ -64,3 +67,6 @@ class SilentView:
 
     def event(self, event: Event, state: ExperimentState) -> None:
         """Ignore the event."""
+
+    def tick(self) -> None:
+        """Ignore the time."""

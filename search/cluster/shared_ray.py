@@ -1,0 +1,63 @@
+"""The local Ray cluster that the searches of one Python session share.
+
+Starting Ray takes seconds. A command starts it once and ends, but in a notebook one search follows
+another. This module imports no Ray, so that a session can ask for sharing before it needs Ray.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from dataclasses import dataclass
+
+
+@dataclass
+class SharedRay:
+    """What is known about the shared cluster of this process."""
+
+    wanted: bool = False
+    """Whether a cluster that is started from now on remains for the next search."""
+    cluster: str | None = None
+    """Identifies the running cluster and its connection; None if there is none."""
+    environment: dict[str, str] | None = None
+    """The environment variables that its workers inherited."""
+
+    def keep(self, cluster: str) -> None:
+        """Record the connection that remains open."""
+        if self.cluster != cluster:
+            self.cluster, self.environment = cluster, dict(os.environ)
+            # Handlers run in reverse order: this one before Ray's own, which waits half a second.
+            atexit.unregister(stop_shared_ray)
+            atexit.register(stop_shared_ray)
+
+    def forget(self) -> None:
+        """Record that the connection is closed."""
+        self.cluster = self.environment = None
+
+    def has_current_environment(self) -> bool:
+        """Return whether workers that start now get the environment of this process.
+
+        They inherit the environment in which the cluster was started, such as the credentials of an
+        object store.
+        """
+        return self.environment == dict(os.environ)
+
+
+SHARED = SharedRay()
+
+
+def share_local_ray() -> None:
+    """Let a local cluster that this process starts remain for its next search."""
+    SHARED.wanted = True
+
+
+def stop_shared_ray() -> None:
+    """Stop the local cluster that earlier searches of this process left running, if there is one.
+
+    Raises:
+        ResourceError: another thread is using it.
+    """
+    if SHARED.cluster is not None:
+        from celltune.search.cluster.connection import stop_shared
+
+        stop_shared()

@@ -1,0 +1,1 @@
+"""The interface for Python programs, interpreters and notebooks."""

@@ -1,0 +1,240 @@
+"""Launch, resume, evaluate and open searches from Python: the public functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from celltune.data_prep.io.files import default_cache_dir
+from celltune.search.cluster.shared_ray import share_local_ray, stop_shared_ray
+from celltune.search.config.loading import read_yaml
+from celltune.search.config.schema import SearchConfig
+from celltune.search.errors import OptionError
+from celltune.search.interactive.result import Result, read_result, result_of
+from celltune.search.interactive.showing import Shown, shown
+from celltune.search.runs import launch as runs
+from celltune.search.storage.locate import find_experiment
+from celltune.search.tuning.budget_changes import Changes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from celltune.search.evaluation.evaluate import EvaluationSettings
+    from celltune.search.ledger.state import ExperimentState
+
+Config = SearchConfig | Mapping[str, Any] | Path | str
+
+
+def launch(
+    config: Config,
+    *,
+    data: pd.DataFrame | None = None,
+    test: pd.DataFrame | None = None,
+    text: str | None = None,
+    label: str | None = None,
+    name: str | None = None,
+    warm_start: str | None = None,
+    storage: Path | str | None = None,
+    address: str | None = None,
+    overrides: Sequence[str] = (),
+    view: Shown = "auto",
+) -> Result:
+    """Create an experiment and run its search until it is over, or until it is interrupted.
+
+    Ctrl-C, or interrupting the cell of a notebook, ends the search cleanly: the result says so, and
+    `resume` continues it. A local Ray cluster that is started here remains for the next search of
+    this process (see `shutdown`).
+
+    Args:
+        config: path of a YAML file, its content as a dict, or a config.
+        data: labelled texts, instead of the files that the config names. They are written into the
+            cache, where a resume or an evaluation finds them.
+        test: more of them for the test split, which no search reads.
+        text: column of `data` that contains the texts.
+        label: column of `data` that contains the labels.
+        name: name of the experiment; None: the config's name.
+        warm_start: name of an earlier experiment in the same storage, whose trials the sampler
+            learns from before it proposes the first one.
+        storage: folder or object store URI of experiments; None: $CELLTUNE_STORAGE, or
+            ~/celltune_results if that is not set.
+        address: address of a running Ray cluster; None: a local one.
+        overrides: config values as `key.path=value`.
+        view: what is shown. `auto`: a live table in a notebook and on a terminal, nothing
+            elsewhere; `lines`: a line per event; None: nothing.
+
+    Raises:
+        InputError: an argument or the data is invalid; no experiment was created.
+    """
+    if data is not None:
+        config = _with_frames(config, {"data": data, "test": test}, text, label)
+    elif test is not None or text is not None or label is not None:
+        raise OptionError(
+            "`test`, `text` and `label` describe `data`, which is missing. Give a DataFrame as "
+            "`data`, or set data.test_path, data.text_column and data.label_column in the config."
+        )
+    share_local_ray()
+    with shown(view) as display:
+        result = runs.launch(
+            config,
+            name=name,
+            warm_start=warm_start,
+            storage=storage,
+            address=address,
+            overrides=overrides,
+            view=display,
+        )
+    return result_of(result)
+
+
+def resume(
+    name: str,
+    *,
+    trials: int | str | None = None,
+    max_epochs: int | None = None,
+    target: float | str | None = None,
+    patience: int | str | None = None,
+    retry_failed: bool = False,
+    changes: Changes | None = None,
+    storage: Path | str | None = None,
+    address: str | None = None,
+    overrides: Sequence[str] = (),
+    view: Shown = "auto",
+) -> Result:
+    """Continue a search from its ledger after it was stopped, killed, or over.
+
+    Finished trials are not repeated; unfinished ones continue from their newest intact checkpoint.
+    If the search is over and nothing extends it, nothing happens.
+
+    Args:
+        name: name of the experiment.
+        trials: the new total number of trials (100), or an increment ("+4").
+        max_epochs: the new maximum number of epochs of a trial; it can only grow.
+        target: the value of the metric that ends the search, or "none".
+        patience: number of trials without improvement that ends it, or "none".
+        retry_failed: whether failed trials are retried from their newest checkpoints.
+        changes: all of these as one object, instead of the separate arguments.
+        storage: see `launch`.
+        address: see `launch`.
+        overrides: config values as `key.path=value`, for this run only: keys of `data`,
+            `resources`, and others that do not change what the metrics mean.
+        view: see `launch`.
+
+    Raises:
+        InputError: the experiment does not exist, is damaged, or is running in another process; its
+            data changed; or the changes are invalid.
+    """
+    separate = Changes(trials, max_epochs, target, patience, retry_failed)
+    if changes is not None and separate != Changes():
+        raise OptionError(
+            "`changes` is given together with `trials`, `max_epochs`, `target`, `patience` or "
+            "`retry_failed`, which it contains. Omit one of them."
+        )
+    share_local_ray()
+    with shown(view) as display:
+        result = runs.resume(
+            name,
+            changes=changes or separate,
+            storage=storage,
+            address=address,
+            overrides=overrides,
+            view=display,
+        )
+    return result_of(result)
+
+
+def experiment(name: str, *, storage: Path | str | None = None) -> Result:
+    """Return the result of a stored experiment as it is now, also while it is running.
+
+    Args:
+        name: name of the experiment.
+        storage: see `launch`.
+
+    Raises:
+        InputError: the experiment does not exist or is damaged.
+    """
+    return read_result(find_experiment(name, storage))
+
+
+def evaluate(
+    name: str,
+    settings: EvaluationSettings | None = None,
+    *,
+    storage: Path | str | None = None,
+    address: str | None = None,
+    overrides: Sequence[str] = (),
+    view: Shown = "auto",
+) -> ExperimentState:
+    """Retrain the best trials with several seeds, and score them on the test split.
+
+    Results are stored in the experiment's ledger: the same call continues an interrupted
+    evaluation, and `experiment` returns a result that contains them.
+
+    Args:
+        name: name of the experiment.
+        settings: the models to evaluate; None: the defaults of `EvaluationSettings`.
+        storage: see `launch`.
+        address: see `launch`.
+        overrides: see `resume`.
+        view: see `launch`.
+
+    Raises:
+        InputError: there is no such experiment, finished trial or test split, the experiment is
+            running, or its data changed.
+        KeyboardInterrupt: the evaluation was interrupted.
+    """
+    from celltune.search.evaluation import evaluate as evaluations
+
+    share_local_ray()
+    with shown(view) as display:
+        return evaluations.evaluate(
+            name,
+            settings,
+            storage=storage,
+            address=address,
+            overrides=overrides,
+            view=display,
+        )
+
+
+def shutdown() -> None:
+    """Stop the local Ray cluster that earlier searches of this process left for later ones.
+
+    It uses some memory while it is idle. Without this call it is stopped when the process ends.
+    Clusters that celltune did not start are not stopped.
+
+    Raises:
+        ResourceError: a search in another thread is using it.
+    """
+    stop_shared_ray()
+
+
+def _with_frames(
+    config: Config, frames: Mapping[str, pd.DataFrame | None], text: str | None, label: str | None
+) -> dict[str, Any]:
+    """Return the plain values of a config whose data are frames."""
+    from pandas import DataFrame
+
+    from celltune.search.interactive.data_frames import stored_frame
+
+    plain = _plain(config)
+    data = dict(plain.get("data") or {})
+    columns = {"text_column": text, "label_column": label}
+    data.update({key: column for key, column in columns.items() if column is not None})
+    keys = ("text_column", "label_column", "id_column", "group_column")
+    named = [data[key] for key in keys if data.get(key) is not None]
+    complete = all(data.get(key) is not None for key in columns)
+    for (argument, frame), key in zip(frames.items(), ("path", "test_path"), strict=True):
+        if frame is None:
+            continue
+        if not isinstance(frame, DataFrame):
+            raise OptionError(f"`{argument}` is a {type(frame).__name__}. Give a pandas DataFrame.")
+        path = stored_frame(argument, frame, named if complete else None, default_cache_dir())
+        data[key] = str(path)
+    return {**plain, "data": {**data, "source": "parquet"}}
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    if isinstance(config, SearchConfig):
+        return config.model_dump(mode="json")
+    return dict(config if isinstance(config, Mapping) else read_yaml(Path(config)))
