@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -15,11 +14,12 @@ from pydantic import (
     model_validator,
 )
 
+from celltune.data_prep.class_names import ClassNames
 from celltune.data_prep.extensions import SOURCES, TOKENIZERS
-from celltune.data_prep.types import LocalPath, shown
+from celltune.data_prep.format_config import Delimiter, Encoding, FormatConfig, Kind, Switch
+from celltune.data_prep.types import LocalPath, LocalPaths, absolute, shown
 from celltune.data_prep.vector_config import VectorsConfig
 from celltune.data_prep.wide_config import WideConfig
-from celltune.printable import quoted
 from celltune.registry import name_in
 
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -32,6 +32,13 @@ SOURCE_KEYS = (
     "test_path",
     "test_size",
     "unlabelled",
+    "format",
+    "delimiter",
+    "quoting",
+    "header",
+    "encoding",
+    "test_format",
+    "unlabelled_format",
     "text_column",
     "label_column",
     "id_column",
@@ -43,16 +50,14 @@ SOURCE_KEYS = (
 """Keys that only some sources read. A source declares the ones that it reads; a config that sets
 another one is rejected, because the value would have no effect."""
 
+PATHS = ("path", "test_path", "unlabelled")
+"""Keys that name data files."""
+
 _ALTERNATIVES = {
     "test_size": ("test_path", "a test split"),
     "groups": ("group_column", "groups"),
 }
 """Keys of which at most one can be set: the later field, the earlier one, and what they define."""
-
-_SHOWN_PROBLEMS = 5
-"""Number of invalid class names that a message lists."""
-
-_YAML_BOOLEANS = {True: "yes, on and true", False: "no, off and false"}
 
 
 class DataConfig(BaseModel):
@@ -65,27 +70,56 @@ class DataConfig(BaseModel):
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
     )
 
-    source: name_in(SOURCES)  # type: ignore[valid-type]
-    """Where documents come from: synthetic (generated reviews), imdb (the Large Movie Review
-    Dataset), csv, tsv, jsonl or parquet (a table), amazon (the Amazon reviews of the DLStudio
-    course), or the name of an installed extension."""
+    source: name_in(SOURCES) = "table"  # type: ignore[valid-type]
+    """Where documents come from: table (a file of any format, with a text and a label in each
+    row), csv, tsv, jsonl or parquet (a table of this format), imdb (the Large Movie Review
+    Dataset), amazon (the Amazon reviews of the DLStudio course), synthetic (generated reviews), or
+    the name of an installed extension."""
 
-    path: LocalPath | None = None
-    """Tables: the file; csv, tsv and jsonl plain or gzipped. amazon: the gzipped pickle. imdb: the
+    path: LocalPaths | None = None
+    """Tables: the file, plain or compressed (.gz, .bz2, .xz, .zst); a list or a pattern such as
+    reviews/*.csv reads several files of one format as one. amazon: the gzipped pickle. imdb: the
     archive aclImdb_v1.tar.gz or the unpacked folder aclImdb; without it, the archive is downloaded
     once. Relative to the working directory."""
 
-    test_path: LocalPath | None = None
-    """Tables and amazon: a file of the same format with the test split, which no search reads."""
+    test_path: LocalPaths | None = None
+    """Tables and amazon: the file with the test split, which no search reads. Tables: also several
+    files, as for path."""
 
     test_size: Count | Share | None = None
     """Tables, amazon and synthetic, without test_path: a share or a number of all documents that
     is held out as the test split, which no search reads."""
 
-    unlabelled: LocalPath | None = None
+    unlabelled: LocalPaths | None = None
     """Tables: a file of texts without labels, from which word vectors are learned, too: one text
-    per line (.txt), or the text column of a .csv, .tsv, .jsonl (all of them also with .gz) or
-    .parquet file."""
+    per line, or the text column of a table; also several files, as for path."""
+
+    format: Kind | None = None
+    """Tables: csv or tsv (cells with a character between them), jsonl (a JSON object per line),
+    parquet, or txt (one text per line, for texts without labels). This key and the next four are
+    inferred from the content if they are not set."""
+
+    delimiter: Delimiter | None = None
+    """csv and tsv: the character between the cells of a row, or its name: comma, semicolon, tab,
+    pipe or space."""
+
+    quoting: Switch | None = None
+    """csv and tsv: whether double quotes enclose cells, which can then contain the delimiter and
+    line breaks; if false, quotes are characters like any other."""
+
+    header: Switch | None = None
+    """csv and tsv: whether the first row names the columns; if false, their names are their
+    numbers: 1, 2 and so on."""
+
+    encoding: Encoding | None = None
+    """Text files: the encoding, such as utf-8, utf-16 or windows-1252."""
+
+    test_format: FormatConfig | None = None
+    """Tables: a mapping of format, delimiter, quoting, header and encoding for test_path, if they
+    are not those of path; inferred."""
+
+    unlabelled_format: FormatConfig | None = None
+    """Tables: the same for unlabelled. Without it, the name of the file states the format."""
 
     text_column: str = Field(default="text", min_length=1)
     """Tables: name of the column that contains the text."""
@@ -114,7 +148,7 @@ class DataConfig(BaseModel):
     """Documents whose text is in two splits: report their number, or also drop them (from training
     if they are in validation or test, from validation if they are in test)."""
 
-    classes: tuple[str, ...] | None = None
+    classes: ClassNames | None = None
     """Tables: the labels as written in the file, in class order, such as [neg, pos]. Without it,
     labels are 0 and 1."""
 
@@ -188,48 +222,6 @@ class DataConfig(BaseModel):
             )
         return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
-    @field_validator("classes", mode="before")
-    @classmethod
-    def _check_class_types(cls, value: object) -> object:
-        if value is None:
-            return value
-        if not isinstance(value, (list, tuple)):
-            raise ValueError(f"Must be a list, such as [neg, pos], but is {shown(value)}.")  # noqa: TRY004
-        invalid = [name for name in value if not isinstance(name, str)]
-        if invalid and isinstance(invalid[0], bool):
-            raise ValueError(
-                f"Contains {invalid[0]}: YAML reads {_YAML_BOOLEANS[invalid[0]]} "
-                f"without quotes as a boolean. Put the labels in quotes, such as ['no', 'yes']."
-            )
-        if invalid:
-            raise ValueError(
-                f"Contains {shown(invalid[0])}, which is not text. Put the labels in "
-                f"quotes, such as ['0', '1']."
-            )
-        return value
-
-    @field_validator("classes")
-    @classmethod
-    def _check_class_names(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value is None:
-            return value
-        if len(value) < 2:
-            raise ValueError(
-                f"Must name at least two classes, such as [neg, pos], but is {shown(list(value))}."
-            )
-        problems = []
-        for name, count in Counter(value).items():
-            if not name or name != name.strip():
-                problems.append(
-                    f"Contains {quoted(name)}. A class name must not be empty or start or end with "
-                    f"a space."
-                )
-            if count > 1:
-                problems.append(f"Contains {quoted(name)} {count} times. Name it once.")
-        if problems:
-            raise ValueError(" ".join(problems[:_SHOWN_PROBLEMS]))
-        return value
-
     # Each rule about several keys is a field validator that reads the preceding fields, so that all
     # problems are reported at once; a model validator only runs if every field is valid. A key
     # whose value is invalid is missing in `info.data`, and the rules that need it are skipped.
@@ -241,6 +233,8 @@ class DataConfig(BaseModel):
             return value
         key, name = str(info.field_name), info.data["source"]
         source = SOURCES.load(name)
+        if isinstance(value, tuple) and key in PATHS and not source.reads_several_files:
+            raise ValueError(f"data.{key} is a list, but the source '{name}' reads one path.")
         if key in source.required_keys:
             if value is None:
                 raise ValueError(f"The source '{name}' needs data.{key}. Set it.")
@@ -332,15 +326,22 @@ class DataConfig(BaseModel):
             return False
         return vectors.unlabelled or self.unlabelled is not None
 
+    @property
+    def location(self) -> str:
+        """What messages about the training data call it: its path, or else its source."""
+        if isinstance(self.path, tuple):
+            first, *others = map(str, self.path)
+            return f"{first} and {len(others):,} more" if others else first
+        return str(self.path or self.source)
+
     def anchored(self) -> DataConfig:
         """Return this config with absolute paths, which are valid in any working directory."""
         paths = {
-            key: value.expanduser().absolute()
-            for key in ("path", "test_path", "unlabelled", "groups")
+            key: absolute(value)
+            for key in (*PATHS, "groups")
             if (value := getattr(self, key)) is not None
         }
         vectors = self.vectors
         if vectors is not None and vectors.path is not None:
-            path = vectors.path.expanduser().absolute()
-            vectors = vectors.model_copy(update={"path": path})
+            vectors = vectors.model_copy(update={"path": absolute(vectors.path)})
         return self.model_copy(update={**paths, "vectors": vectors})

@@ -19,6 +19,7 @@ SOURCES: Registry[type[Source]] = Registry(
     {
         "synthetic": f"{_SOURCES}.synthetic:SyntheticSource",
         "imdb": f"{_SOURCES}.imdb:ImdbSource",
+        "table": f"{_SOURCES}.table:TableSource",
         "csv": f"{_SOURCES}.table:TableSource",
         "tsv": f"{_SOURCES}.table:TableSource",
         "jsonl": f"{_SOURCES}.table:TableSource",

@@ -50,3 +50,30 @@ def check_local_path(value: Any) -> Any:
 
 LocalPath = Annotated[Path, BeforeValidator(check_local_path)]
 """The path of a local file or folder; `~` is the home folder."""
+
+
+def check_local_paths(value: Any) -> Any:
+    """Check one path or a list of paths; see `check_local_path`.
+
+    Raises:
+        ValueError: a path is invalid, or the list is empty.
+    """
+    if not isinstance(value, (list, tuple)):
+        return Path(checked) if isinstance(checked := check_local_path(value), str) else checked
+    if not value:
+        raise ValueError("is an empty list. It must name at least one file.")
+    invalid = [each for each in value if not isinstance(each, (str, Path))]
+    if invalid:
+        raise ValueError(f"contains {shown(invalid[0])}, which is not the path of a file.")
+    return tuple(Path(check_local_path(each)) for each in value)
+
+
+LocalPaths = Annotated[Path | tuple[Path, ...], BeforeValidator(check_local_paths)]
+"""The path of a local file or folder, a pattern such as `reviews/*.csv`, or a list of both."""
+
+
+def absolute(value: Path | tuple[Path, ...]) -> Path | tuple[Path, ...]:
+    """Return one or several paths from the root of the file system; `~` is the home folder."""
+    if isinstance(value, tuple):
+        return tuple(path.expanduser().absolute() for path in value)
+    return value.expanduser().absolute()

@@ -7,17 +7,19 @@ far larger after decompression was probably made to exhaust the memory.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, Any, TextIO, cast
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.io.files import GZIP_MAGIC, file_digest, reading
+from celltune.data_prep.io.compression import Stream, decompressed
+from celltune.data_prep.io.files import file_digest, reading
 from celltune.data_prep.io.regular import open_regular
 from celltune.data_prep.types import Progress
 from celltune.printable import printable
@@ -78,20 +80,8 @@ def content_digest(path: Path, max_bytes: int | None, progress: Progress | None 
         return file_digest(path, progress=progress)
 
 
-def contents_digest(
-    paths: Iterable[Path], max_bytes: int | None, progress: Progress | None = None
-) -> str:
-    """Return the digest of one file, or the SHA-256 of the digests of several files.
-
-    Args:
-        paths: the files.
-        max_bytes: as for `content_digest`.
-        progress: as for `file_digest`.
-
-    Raises:
-        DataError: as for `content_digest`.
-    """
-    digests = [content_digest(path, max_bytes, progress) for path in paths]
+def joint_digest(digests: Sequence[str]) -> str:
+    """Return a single digest as it is, or the SHA-256 of several digests."""
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
@@ -103,50 +93,93 @@ def open_content(
     max_bytes: int | None,
     *,
     has_lines: bool = True,
-    gzipped: bool | None = None,
+    gzipped: bool = False,
+    encoding: str | None = None,
 ) -> Iterator[io.BufferedReader]:
-    """Open the content of a regular file, plain or gzipped; reading raises if it is too large.
+    """Open the content of a regular file, plain or compressed; reading raises if it is too large.
 
     Args:
         path: the file.
         max_bytes: as for `content_limit`.
         has_lines: whether no line may be longer than `MAX_DOCUMENT_BYTES`.
-        gzipped: None to detect it from the first bytes.
+        gzipped: whether it has to be gzipped; otherwise the compression is recognized.
+        encoding: of a text that is converted to UTF-8; None or utf-8 to leave the bytes as they
+            are.
 
     Raises:
         OSError: the file cannot be opened or is not a regular file.
     """
     with open_regular(path) as raw:
-        if gzipped is None:
-            gzipped = raw.read(len(GZIP_MAGIC)) == GZIP_MAGIC
-            raw.seek(0)
-        stream = gzip.GzipFile(fileobj=raw) if gzipped else raw
+        stream: Stream = gzip.GzipFile(fileobj=raw) if gzipped else decompressed(raw)
+        if encoding not in (None, "utf-8"):
+            stream = _AsUtf8(path, stream, encoding)
         limit = limit_of_file(raw, max_bytes)
         with limited(path, stream, limit, has_lines=has_lines) as content:
             yield content
 
 
 @contextmanager
-def open_text(path: Path, max_bytes: int | None = None) -> Iterator[TextIO]:
-    """Open a regular text file, plain or gzipped, for reading.
+def open_text(
+    path: Path, max_bytes: int | None = None, encoding: str | None = None
+) -> Iterator[TextIO]:
+    """Open a regular text file, plain or compressed, for reading.
 
     A byte order mark is skipped, line breaks are kept, and bytes that are not valid UTF-8 are
-    decoded to lone surrogates. Reading raises a `DataError` where the file exceeds a limit.
+    decoded to lone surrogates. Reading raises a `DataError` where the file exceeds a limit, or
+    contains bytes that are not valid in another encoding.
 
     Args:
         path: the file.
         max_bytes: as for `content_limit`.
+        encoding: of the text; None for UTF-8.
 
     Raises:
         OSError: as for `open_content`.
     """
     with (
-        open_content(path, max_bytes) as content,
+        open_content(path, max_bytes, encoding=encoding) as content,
         io.TextIOWrapper(
             content, encoding="utf-8-sig", errors="surrogateescape", newline=""
         ) as text,
     ):
         yield text
+
+
+def limited_reader(text: TextIO) -> LimitedReader:
+    """Return the reader at the bottom of a file that `open_text` opened."""
+    return cast(LimitedReader, cast(io.BufferedReader, text.buffer).raw)
+
+
+class _AsUtf8:
+    """A stream of text in another encoding, converted to UTF-8.
+
+    The limits of lines and of the content then mean the same for every encoding.
+    """
+
+    def __init__(self, path: Path, stream: Stream, encoding: str) -> None:
+        self._path, self._stream, self._encoding = path, stream, encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._position = 0
+
+    def read1(self, count: int, /) -> bytes:
+        # No byte of any encoding becomes more than four bytes of UTF-8.
+        while chunk := self._stream.read1(max(1, count // 4)):
+            if text := self._decoded(chunk):
+                return text.encode()
+        return self._decoded(b"", final=True).encode()
+
+    def _decoded(self, chunk: bytes, *, final: bool = False) -> str:
+        try:
+            text = self._decoder.decode(chunk, final)
+        except UnicodeDecodeError as error:
+            at = self._position + len(chunk) - len(error.object) + error.start
+            raise DataError(
+                f"{printable(self._path)}, byte {at:,}: 0x{error.object[error.start]:02x} is not "
+                f"valid in the encoding {self._encoding}. Set data.encoding to the encoding of the "
+                f"file, or save the file as UTF-8."
+            ) from error
+        self._position += len(chunk)
+        return text
 
 
 def too_large(path: Path, limit: int) -> DataError:
@@ -205,6 +238,8 @@ class LimitedReader(io.RawIOBase):
         self._path, self._stream = path, stream
         self._limit, self._has_lines = limit, has_lines
         self._position = self._line_start = self._lines = 0
+        self.has_nul = False
+        """Whether what was read contains a NUL byte."""
 
     def readable(self) -> bool:
         """Return True."""
@@ -223,6 +258,7 @@ class LimitedReader(io.RawIOBase):
         if self._has_lines:
             self._check_lines(chunk)
         self._position += len(chunk)
+        self.has_nul = self.has_nul or b"\0" in chunk
         buffer[: len(chunk)] = chunk
         return len(chunk)
 

@@ -21,6 +21,7 @@ from celltune.data_prep.preparation.selection import (
 )
 from celltune.data_prep.sources.base import TRAIN, Source, Split
 from celltune.data_prep.sources.factory import open_source
+from celltune.data_prep.tables.format import TableFormat
 from celltune.data_prep.text.byte_pairs import LEARNER_VERSION
 from celltune.data_prep.text.tokenizers import has_subwords, tokenizer_version
 from celltune.data_prep.types import JSON, Progress
@@ -140,12 +141,16 @@ def fingerprint(config: DataConfig, content_digest: str, vectors_digest: str | N
         "test_path": True,
         "unlabelled": True,
         "max_bytes": True,
+        # Digests of the source cover them.
+        "test_format": True,
+        "unlabelled_format": True,
     }
+    keys = config.model_dump(
+        mode="json", exclude={**without_effect, "vectors": {"path"}}, exclude_defaults=True
+    )
     inputs: dict[str, JSON] = {
         "version": PREPARATION_VERSION,
-        "config": config.model_dump(
-            mode="json", exclude={**without_effect, "vectors": {"path"}}, exclude_defaults=True
-        ),
+        "config": _with_named_source(config, keys),
         "content": content_digest,
     }
     if vectors_digest is not None:
@@ -158,6 +163,24 @@ def fingerprint(config: DataConfig, content_digest: str, vectors_digest: str | N
     if version:
         inputs["tokenizer"] = version
     return _hash(inputs)
+
+
+def _with_named_source(config: DataConfig, keys: dict[str, JSON]) -> dict[str, JSON]:
+    """Return keys that are the same for a table, whether its format is stated or the default.
+
+    Earlier releases had a source for each format, and no keys for what they assumed about it.
+    """
+    kind = TableFormat.of(config).kind
+    keys = {"source": config.source, **keys}
+    if kind is None:
+        return keys
+    usual = TableFormat(kind).stated()
+    settings = {key: getattr(usual, key) for key in ("delimiter", "quoting", "header", "encoding")}
+    omitted = {key for key, value in settings.items() if keys.get(key) == value}
+    return {
+        **{key: value for key, value in keys.items() if key not in omitted | {"format"}},
+        "source": kind,
+    }
 
 
 class _Preparation:
@@ -220,7 +243,7 @@ class _Preparation:
             return TRAIN
         if "test" not in self._source.splits:
             raise DataError(
-                f"{self._config.path or self._config.source}: the config defines no test split. "
+                f"{self._config.location}: the config defines no test split. "
                 f"Set data.test_path to a separate file, or data.test_size to hold out a share."
             )
         return ("train", "test")

@@ -87,7 +87,7 @@ def labels_of(
     if missing:
         present = [quoted(name) for name in source.classes if name not in missing]
         raise DataError(
-            f"{config.path or config.source}: none of the {len(documents)} documents is of class "
+            f"{config.location}: none of the {len(documents)} documents is of class "
             f"{quoted(missing[0])}. The classes present are: {', '.join(present) or 'none'}. A "
             f"classifier needs documents of every class."
         )
@@ -102,7 +102,7 @@ def _check_class_names(source: Source, config: DataConfig) -> None:
     for name in source.classes:
         if any(unicodedata.category(character) in _NOT_IN_A_NAME for character in name):
             raise DataError(
-                f"{config.path or config.source}: the class {quoted(name)} contains a control "
+                f"{config.location}: the class {quoted(name)} contains a control "
                 "character or a line break, as labels of damaged files do. Rename it in the data "
                 "and in data.classes."
             )
@@ -142,7 +142,7 @@ def require_tokens(documents: Iterable[Document], config: DataConfig) -> None:
 def no_tokens_error(document: Document, config: DataConfig) -> DataError:
     """Return the error for a document without tokens."""
     return DataError(
-        f"{config.path or config.source}, {printable(document.id)}: the text "
+        f"{config.location}, {printable(document.id)}: the text "
         f"'{printable(document.text, 40)}' has no tokens for the tokenizer "
         f"'{config.tokenizer}'. Remove the document."
     )

@@ -28,7 +28,7 @@ from celltune.data_prep.io.contents import (
 )
 from celltune.data_prep.io.files import reading
 from celltune.data_prep.sources.base import TRAIN, Document, Provenance, Split
-from celltune.data_prep.sources.files import FileSource
+from celltune.data_prep.sources.files import FileSource, files_of_config
 from celltune.data_prep.sources.plain_pickle import (
     PlainPickleError,
     PlainPickleTooLargeError,
@@ -65,7 +65,7 @@ class AmazonSource(FileSource):
         Raises:
             DataError: a file is missing or is a folder.
         """
-        return cls(*cls.existing_files(config), config.max_bytes, progress)
+        return cls(*files_of_config(config), config.max_bytes, progress)
 
     @classmethod
     def provenance(cls, config: DataConfig) -> Provenance:  # noqa: ARG003
@@ -89,19 +89,22 @@ class AmazonSource(FileSource):
                 structure, or a review is empty or too long.
         """
         for split in splits:
-            path = self.file_of(split)
-            with reading(path):
-                limit = content_limit(path.stat().st_size, self.max_bytes)
-            number = size = 0
-            for number, (name, label, review) in enumerate(_reviews(path, limit), start=1):
-                text = _text(path, name, review)
-                # The pickle can contain a text once and refer to it in millions of reviews.
-                size += len(text) + len(name)
-                if size > limit:
-                    raise too_large(path, limit)
-                if number > limit // BYTES_PER_DOCUMENT:
-                    raise too_many(path, limit)
-                yield Document(name, text, label, None, split)
+            for path in self.files_of(split):
+                yield from self._read(path, split)
+
+    def _read(self, path: Path, split: Split) -> Iterator[Document]:
+        with reading(path):
+            limit = content_limit(path.stat().st_size, self.max_bytes)
+        size = 0
+        for number, (name, label, review) in enumerate(_reviews(path, limit), start=1):
+            text = _text(path, name, review)
+            # The pickle can contain a text once and refer to it in millions of reviews.
+            size += len(text) + len(name)
+            if size > limit:
+                raise too_large(path, limit)
+            if number > limit // BYTES_PER_DOCUMENT:
+                raise too_many(path, limit)
+            yield Document(name, text, label, None, split)
 
 
 def _reviews(path: Path, limit: int) -> Iterator[tuple[str, int, object]]:

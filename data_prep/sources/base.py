@@ -77,6 +77,8 @@ class Source(ABC):
     """Keys among `celltune.data_prep.config.SOURCE_KEYS` that a config must set."""
     optional_keys: ClassVar[tuple[str, ...]] = ()
     """Keys among `SOURCE_KEYS` that a config may set. It may set no other of these keys."""
+    reads_several_files: ClassVar[bool] = False
+    """True if a key that names a file may also be a list or a pattern of files."""
     has_unlabelled: ClassVar[bool] = False
     """True if the source offers the split "unlabelled"."""
 

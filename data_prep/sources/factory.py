@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from celltune.data_prep.config import DataConfig
+from celltune.data_prep.config import PATHS, DataConfig
 from celltune.data_prep.extensions import SOURCES
 from celltune.data_prep.sources.base import Source
 from celltune.data_prep.sources.groups import GroupedSource
-from celltune.data_prep.sources.paths import existing_path
+from celltune.data_prep.sources.paths import existing_files
 from celltune.data_prep.types import Progress
 
 
@@ -33,8 +33,8 @@ def check_files_exist(config: DataConfig) -> None:
     Raises:
         DataError: one of them does not exist.
     """
-    for key in ("path", "test_path", "unlabelled"):
-        path = getattr(config, key)
-        if path is not None:
+    for key in PATHS:
+        paths = getattr(config, key)
+        if paths is not None:
             # Some sources read files, others folders, so the message names neither.
-            existing_path(key, path, kind="path")
+            existing_files(key, paths, kind="path")

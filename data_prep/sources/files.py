@@ -1,4 +1,4 @@
-"""Sources whose splits are files: one for training and, optionally, one for the test split."""
+"""Sources whose splits are files: for training and, optionally, for the test split."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from celltune.data_prep.io.contents import contents_digest
+from celltune.data_prep.io.contents import content_digest, joint_digest
 from celltune.data_prep.sources.base import TRAIN, Source, Split
-from celltune.data_prep.sources.paths import existing_file
+from celltune.data_prep.sources.paths import existing_files
 from celltune.data_prep.types import Progress
 
 if TYPE_CHECKING:
@@ -18,42 +18,47 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileSource(Source):
-    """Base class of sources with one file per split.
+    """Base class of sources whose splits are files of their own.
 
     Attributes:
-        path: file of the training split.
-        test_path: file of the test split, or None.
+        files: files of the training split.
+        test_files: files of the test split; none if there is no such split.
         max_bytes: largest size of a file after decompression, as `data.max_bytes`.
         progress: called while a large file is checked.
     """
 
-    path: Path
-    test_path: Path | None = None
+    files: tuple[Path, ...]
+    test_files: tuple[Path, ...] = ()
     max_bytes: int | None = None
     progress: Progress | None = field(default=None, compare=False, repr=False)
 
-    @staticmethod
-    def existing_files(config: DataConfig) -> tuple[Path, Path | None]:
-        """Return the files of a config: training and test split.
-
-        Raises:
-            DataError: a file is missing or is a folder.
-        """
-        test_path = config.test_path
-        return (
-            existing_file("path", config.path or Path()),
-            None if test_path is None else existing_file("test_path", test_path),
-        )
-
     @property
     def splits(self) -> tuple[Split, ...]:
-        """The training split, and the test split if it has a file of its own."""
-        return ("train", "test") if self.test_path else TRAIN
+        """The training split, and the test split if it has files of its own."""
+        return ("train", "test") if self.test_files else TRAIN
 
     def digest(self, splits: Sequence[Split] = TRAIN) -> str:
-        """Return the SHA-256 of the split's file, or of the digests of both files."""
-        return contents_digest(map(self.file_of, splits), self.max_bytes, self.progress)
+        """Return the SHA-256 of the split's file, or of the digests of several files."""
+        return joint_digest([self._digest_of(self.files_of(split)) for split in splits])
 
-    def file_of(self, split: Split) -> Path:
-        """Return the file that contains a split."""
-        return self.test_path if split == "test" and self.test_path else self.path
+    def _digest_of(self, files: Sequence[Path]) -> str:
+        digests = [content_digest(path, self.max_bytes, self.progress) for path in files]
+        # A split of two files is not the same as two splits of one file each.
+        return digests[0] if len(digests) == 1 else joint_digest(["files", *digests])
+
+    def files_of(self, split: Split) -> tuple[Path, ...]:
+        """Return the files that contain a split."""
+        return self.test_files if split == "test" else self.files
+
+
+def files_of_config(config: DataConfig) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Return the files of a config: training and test split.
+
+    Raises:
+        DataError: a file is missing.
+    """
+    test_path = config.test_path
+    return (
+        existing_files("path", config.path or Path()),
+        () if test_path is None else existing_files("test_path", test_path),
+    )

@@ -21,7 +21,7 @@ from celltune.data_prep.io.files import reading
 from celltune.data_prep.sources.base import TRAIN, Document, Source, Split
 from celltune.data_prep.sources.paths import existing_file
 from celltune.data_prep.tables.cells import MOST_NAMES
-from celltune.data_prep.tables.readers import csv_rows
+from celltune.data_prep.tables.separated import csv_rows
 from celltune.data_prep.types import Progress
 from celltune.printable import quoted
 

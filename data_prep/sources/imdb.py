@@ -27,7 +27,7 @@ from celltune.data_prep.sources.base import (
     Source,
     Split,
 )
-from celltune.data_prep.sources.paths import existing_path
+from celltune.data_prep.sources.paths import existing_path, single_path
 from celltune.data_prep.sources.tar_stream import read_members
 from celltune.data_prep.types import Progress
 from celltune.printable import printable, quoted
@@ -71,7 +71,7 @@ class ImdbSource(Source):
             if not target.exists():
                 fetch(_imdb_url(), target, md5=IMDB_MD5, advice=_ADVICE, progress=progress)
             return ImdbArchiveSource(target, config.max_bytes, progress)
-        path = existing_path("path", config.path)
+        path = existing_path("path", single_path(config.path))
         if path.is_dir():
             return ImdbFolderSource(path)
         return ImdbArchiveSource(path, config.max_bytes, progress)

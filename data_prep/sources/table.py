@@ -1,4 +1,4 @@
-"""Documents in tables with named columns: CSV, TSV, JSON lines or Parquet.
+"""Documents in tables: CSV and its relatives, JSON lines or Parquet.
 
 `celltune.data_prep.tables` reads the cells of each format; this module validates them in the same
 way for all formats.
@@ -6,8 +6,7 @@ way for all formats.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.format_config import KINDS
 from celltune.data_prep.io.contents import (
     BYTES_PER_DOCUMENT,
     MAX_DOCUMENT_BYTES,
-    content_digest,
     content_limit,
+    joint_digest,
     too_long,
     too_many,
 )
@@ -32,14 +32,11 @@ from celltune.data_prep.sources.base import (
     Provenance,
     Split,
 )
-from celltune.data_prep.sources.files import FileSource
-from celltune.data_prep.sources.paths import existing_file
+from celltune.data_prep.sources.files import FileSource, files_of_config
+from celltune.data_prep.sources.paths import existing_files
 from celltune.data_prep.tables.cells import Cells, Column
-from celltune.data_prep.tables.readers import (
-    FORMATS,
-    TEXT_FORMATS,
-    format_of,
-)
+from celltune.data_prep.tables.format import TableFormat, format_of
+from celltune.data_prep.tables.readers import read_cells
 from celltune.data_prep.types import Progress
 from celltune.printable import quoted
 
@@ -82,13 +79,14 @@ class TableSource(FileSource):
     """Documents of a table, and of a second one for the test split.
 
     Attributes:
-        format: name of the source, which is a key of `tables.readers.FORMATS`.
-        path: the file of the training split.
+        files: the files of the training split, which are read as one.
+        test_files: those of the test split.
+        format: how the files are written.
         columns: where text, label, id and group are found.
-        classes: the labels as written in the file, in class order.
-        test_path: the file of the test split.
-        unlabelled_path: a file of texts without labels; its suffix is a key of
-            `tables.readers.TEXT_FORMATS`.
+        classes: the labels as written in the files, in class order.
+        test_format: how the files of the test split are written; None for `format`.
+        unlabelled_files: files of texts without labels.
+        unlabelled_format: how they are written; None if their names state it.
     """
 
     required_keys = ("path",)
@@ -96,18 +94,28 @@ class TableSource(FileSource):
         "test_path",
         "test_size",
         "unlabelled",
+        "format",
+        "delimiter",
+        "quoting",
+        "header",
+        "encoding",
+        "test_format",
+        "unlabelled_format",
         "text_column",
         "label_column",
         "id_column",
         "group_column",
         "classes",
     )
+    reads_several_files = True
     has_unlabelled = True
 
-    format: str
+    format: TableFormat
     columns: Columns
     classes: tuple[str, ...] = field(default=DEFAULT_CLASSES)
-    unlabelled_path: Path | None = None
+    test_format: TableFormat | None = None
+    unlabelled_files: tuple[Path, ...] = ()
+    unlabelled_format: TableFormat | None = None
 
     @classmethod
     def from_config(
@@ -123,53 +131,61 @@ class TableSource(FileSource):
             DataError: a file is missing or is a folder.
         """
         return cls(
-            *cls.existing_files(config),
+            *files_of_config(config),
             config.max_bytes,
             progress,
-            format=config.source,
+            format=TableFormat.of(config),
             columns=Columns(
                 config.text_column, config.label_column, config.id_column, config.group_column
             ),
             classes=config.classes or DEFAULT_CLASSES,
-            unlabelled_path=(
-                existing_file("unlabelled", config.unlabelled) if config.unlabelled else None
+            test_format=TableFormat.of(config.test_format) if config.test_format else None,
+            unlabelled_files=(
+                existing_files("unlabelled", config.unlabelled) if config.unlabelled else ()
+            ),
+            unlabelled_format=(
+                TableFormat.of(config.unlabelled_format) if config.unlabelled_format else None
             ),
         )
 
     @classmethod
     def check_config(cls, config: DataConfig) -> None:
-        """Check that the format of the unlabelled texts is known.
+        """Check that source and format do not contradict each other.
 
         Raises:
-            ValueError: it is not.
+            ValueError: they do.
         """
-        path = config.unlabelled
-        if path is not None and format_of(path) not in TEXT_FORMATS:
-            known = ", ".join(f".{name}" for name in TEXT_FORMATS)
+        if config.source in KINDS and config.format not in (None, config.source):
             raise ValueError(
-                f"data.unlabelled is {path}, whose format is unknown. Its name has to end in one "
-                f"of {known}, or in one of these and .gz."
+                f"data.source is {config.source}, but data.format is {config.format}. Set "
+                f"data.source to table, or remove data.format."
             )
 
     @classmethod
     def provenance(cls, config: DataConfig) -> Provenance:
         """Return the format and name of the file; its terms are unknown."""
+        kind = TableFormat.of(config).kind or "table"
+        if isinstance(config.path, tuple):
+            return Provenance(f"{len(config.path):,} {kind} files", OWN_DATA_TERMS)
         name = f" named {quoted(config.path.name)}" if config.path else ""
-        return Provenance(f"a {config.source} file{name}", OWN_DATA_TERMS)
+        return Provenance(f"a {kind} file{name}", OWN_DATA_TERMS)
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """The splits that have a file of their own."""
-        return (*super().splits, "unlabelled") if self.unlabelled_path else super().splits
+        """The splits that have files of their own."""
+        return (*super().splits, "unlabelled") if self.unlabelled_files else super().splits
 
     def digest(self, splits: Sequence[Split] = TRAIN) -> str:
-        """Return a hash of the splits' files, and of the format of the unlabelled texts."""
-        labelled = super().digest([split for split in splits if split != "unlabelled"])
-        if self.unlabelled_path is None or "unlabelled" not in splits:
-            return labelled
-        unlabelled = content_digest(self.unlabelled_path, self.max_bytes, self.progress)
-        inputs = (labelled, unlabelled, format_of(self.unlabelled_path))
-        return hashlib.sha256("\n".join(inputs).encode()).hexdigest()
+        """Return a hash of the splits' files, and of the formats that the config does not state."""
+        inputs = [super().digest([split for split in splits if split != "unlabelled"])]
+        if self.test_format is not None and "test" in splits:
+            inputs.append(str(self.test_format))
+        if self.unlabelled_files and "unlabelled" in splits:
+            inputs.append(self._digest_of(self.unlabelled_files))
+            # Without a format, the names of the files state it.
+            names = " ".join(sorted(set(map(format_of, self.unlabelled_files))))
+            inputs.append(str(self.unlabelled_format or names))
+        return joint_digest(inputs)
 
     def documents(self, splits: Sequence[Split] = TRAIN) -> Iterator[Document]:
         """Yield the documents in the order of the rows; blank lines of a .txt file are skipped.
@@ -180,10 +196,12 @@ class TableSource(FileSource):
                 that occurred before.
         """
         for split in splits:
-            if split != "unlabelled":
-                yield from self._read(self.file_of(split), split)
-            elif self.unlabelled_path is not None:
-                yield from self._read_unlabelled(self.unlabelled_path)
+            if split == "unlabelled":
+                yield from self._read_unlabelled()
+                continue
+            ids, before = set[str](), 0
+            for path in self.files_of(split):
+                before += yield from self._read(path, split, before, ids)
 
     def cells(self, path: Path, columns: Sequence[Column]) -> Cells:
         """Read the cells of a file; a subclass for another format overrides it.
@@ -195,21 +213,36 @@ class TableSource(FileSource):
         Raises:
             DataError: the file is invalid or lacks a column.
         """
-        return FORMATS[self.format](path, columns, self.max_bytes)
+        return read_cells(path, self.format, columns, self.max_bytes)
 
-    def _read(self, path: Path, split: Split) -> Iterator[Document]:
+    def _cells(self, path: Path, split: Split, columns: Sequence[Column]) -> Cells:
+        """Read the cells of a file of a split, which can have a format of its own."""
+        if split == "test" and self.test_format is not None:
+            return read_cells(path, self.test_format, columns, self.max_bytes)
+        return self.cells(path, columns)
+
+    def _read(
+        self, path: Path, split: Split, before: int, ids: set[str]
+    ) -> Generator[Document, None, int]:
+        """Yield the documents of a file, and return their number.
+
+        Args:
+            path: one of the files of the split.
+            split: the split.
+            before: number of rows of the files before it.
+            ids: the ids in them, to which those of this file are added.
+        """
         labels = {name: index for index, name in enumerate(self.classes)}
-        ids: set[str] = set()
         number = 0
         with reading(path):
-            rows = self.cells(path, self.columns.present())
+            rows = self._cells(path, split, self.columns.present())
             for number, (line, cells) in enumerate(self._counted(path, rows), start=1):
                 where = f"{path}, row {number}{line}"
                 text = _checked_text(where, self.columns.text, cells[0])
                 label = labels.get(cells[1].strip())
                 if label is None:
-                    raise DataError(self._unknown_label(where, cells[1], path))
-                name = f"row {number}"
+                    raise DataError(self._unknown_label(where, cells[1], path, split))
+                name = f"row {before + number}"
                 if self.columns.id is not None:
                     name = _checked_id(where, self.columns.id, cells[2], ids)
                 has_group = self.columns.group is not None
@@ -217,19 +250,24 @@ class TableSource(FileSource):
                 yield Document(name, text, label, group, split)
         if not number:
             raise DataError(f"{path} has no rows. It needs labelled documents.")
+        return number
 
-    def _read_unlabelled(self, path: Path) -> Iterator[Document]:
-        form, number = format_of(path), 0
-        with reading(path):
-            columns = [Column("data.text_column", self.columns.text)]
-            rows = TEXT_FORMATS[form](path, columns, self.max_bytes)
-            if form == "txt":
-                rows = ((line, cells) for line, cells in rows if cells[0].strip())
-            for number, (line, (text,)) in enumerate(self._counted(path, rows), start=1):
-                checked = _checked_text(f"{path}, row {number}{line}", self.columns.text, text)
-                yield Document(f"unlabelled row {number}", checked, NO_LABEL, None, "unlabelled")
-        if not number:
-            raise DataError(f"{path} has no texts. Add some, or remove data.unlabelled.")
+    def _read_unlabelled(self) -> Iterator[Document]:
+        columns = [Column("data.text_column", self.columns.text)]
+        number = 0
+        for path in self.unlabelled_files:
+            form, before = (self.unlabelled_format or TableFormat()).named(path), number
+            with reading(path):
+                rows = read_cells(path, form, columns, self.max_bytes)
+                if form.kind == "txt":
+                    rows = ((line, cells) for line, cells in rows if cells[0].strip())
+                for number, (line, (text,)) in enumerate(self._counted(path, rows), before + 1):
+                    where = f"{path}, row {number - before}{line}"
+                    checked = _checked_text(where, self.columns.text, text)
+                    name = f"unlabelled row {number}"
+                    yield Document(name, checked, NO_LABEL, None, "unlabelled")
+            if number == before:
+                raise DataError(f"{path} has no texts. Add some, or remove data.unlabelled.")
 
     def _counted(self, path: Path, rows: Cells) -> Cells:
         """Yield the rows of a file.
@@ -242,11 +280,11 @@ class TableSource(FileSource):
         if next(rows, None) is not None:
             raise too_many(path, limit)
 
-    def _unknown_label(self, where: str, label: str, path: Path) -> str:
+    def _unknown_label(self, where: str, label: str, path: Path, split: Split) -> str:
         allowed = ", ".join(map(quoted, self.classes))
         return (
             f"{where}: the label in column {quoted(self.columns.label)} is {quoted(label)}. "
-            f"Allowed are {allowed}. {self._advice(self._labels(path))}"
+            f"Allowed are {allowed}. {self._advice(self._labels(path, split))}"
         )
 
     def _advice(self, found: Sequence[str]) -> str:
@@ -260,12 +298,12 @@ class TableSource(FileSource):
         fix = "S" if self.classes == DEFAULT_CLASSES else "Correct the row, or s"
         return f"{fix}et data.classes to the labels of the column, in class order: [{shown}]."
 
-    def _labels(self, path: Path) -> list[str]:
+    def _labels(self, path: Path, split: Split) -> list[str]:
         """Return the different labels of a file, sorted, but at most one more than are shown."""
         found: set[str] = set()
         # A row that cannot be read ends the list; the message is about an earlier row.
         with suppress(DataError), reading(path):
-            rows = self.cells(path, [self.columns.present()[1]])
+            rows = self._cells(path, split, [self.columns.present()[1]])
             for _, (label,) in islice(rows, SEARCHED_ROWS):
                 found.add(label.strip())
                 if len(found) > MOST_LABELS:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
+from pathlib import Path
 from typing import NamedTuple
 
 from celltune.data_prep.errors import DataError
@@ -28,6 +29,36 @@ Line = str
 Cells = Iterator[tuple[Line, list[str]]]
 """The requested cells of each row, in the order of the request. Bytes that are not valid UTF-8
 are decoded to lone surrogates, so that the caller can name their row."""
+
+
+class BadRow(NamedTuple):
+    """A row that is wrong by itself, whatever its cells should contain."""
+
+    row: int
+    """Its number, from 1."""
+    line: Line
+    """Its position in the file."""
+    kind: str
+    """What is wrong, as a plural that can be counted, such as "rows with too many cells"."""
+    message: str
+    """A sentence about this row without the file and the position, which begins in lower case."""
+    fix: str
+    """A sentence that states how to correct it."""
+
+
+OnProblem = Callable[[BadRow], None]
+"""Is told about a bad row, which is then skipped."""
+
+
+def report(path: Path, bad: BadRow, on_problem: OnProblem | None) -> None:
+    """Tell about a bad row.
+
+    Raises:
+        DataError: nobody is to be told.
+    """
+    if on_problem is None:
+        raise DataError(f"{path}, row {bad.row}{bad.line}: {bad.message}. {bad.fix}")
+    on_problem(bad)
 
 
 def position(where: str, names: list[str], column: Column) -> int:
@@ -55,15 +86,11 @@ def position(where: str, names: list[str], column: Column) -> int:
     )
 
 
-def as_text(where: str, value: object) -> str:
+def as_text(value: object) -> str:
     """Return the value of a cell as text.
 
     Args:
-        where: file and position for messages.
         value: a string, bytes in UTF-8, a number, a boolean or None.
-
-    Raises:
-        DataError: it is a list or a mapping.
     """
     if value is None:
         return ""
@@ -72,8 +99,4 @@ def as_text(where: str, value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         # Integer labels are often stored as 0.0 and 1.0 if one of them is missing.
         return str(int(value))
-    if isinstance(value, (list, dict)):
-        raise DataError(
-            f"{where}: a cell contains a {type(value).__name__}. It must be plain text."
-        )
     return str(value)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -81,6 +82,29 @@ def parquet_cells(path: Path, columns: Sequence[Column], max_bytes: int | None =
         DataError: the file is empty, damaged or too large, or a column is missing, occurs twice, or
             contains lists or mappings.
     """
+    with _opened(path) as (raw, file):
+        yield from _cells(path, file, raw, columns, limit_of_file(raw, max_bytes))
+
+
+def parquet_columns(path: Path) -> tuple[str, ...]:
+    """Return the names of the columns of a Parquet file that contain plain values.
+
+    Raises:
+        DataError: the file is empty or damaged, or has no such columns.
+    """
+    import pyarrow as pa
+
+    with _opened(path) as (_, file):
+        fields = file.schema_arrow
+        names = tuple(each.name for each in fields if not pa.types.is_nested(each.type))
+    if not names:
+        raise DataError(f"{printable(path)} has no column of plain values. It needs texts.")
+    return names
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, pq.ParquetFile]]:
+    """Open a Parquet file, and convert the errors of pyarrow while it is read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -89,7 +113,7 @@ def parquet_cells(path: Path, columns: Sequence[Column], max_bytes: int | None =
             raise DataError(f"{path} is empty. It needs labelled documents.")
         try:
             with pq.ParquetFile(raw, buffer_size=READ_BYTES) as file:
-                yield from _cells(path, file, raw, columns, limit_of_file(raw, max_bytes))
+                yield raw, file
         except (pa.ArrowException, OSError, ValueError, OverflowError, _DamagedError) as error:
             # Arrow raises an OSError without a number for damaged pages; errors of the disk have
             # one.
@@ -125,7 +149,7 @@ def _cells(
             raise too_large(path, limit)
         values = [arrays[column.name].to_pylist() for column in columns]
         for row in zip(*values, strict=True):
-            yield "", [as_text(str(path), value) for value in row]
+            yield "", [as_text(value) for value in row]
 
 
 def _check_plain(path: Path, name: str, kind: Any) -> None:

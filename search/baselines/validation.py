@@ -104,7 +104,7 @@ class ValidationMeter:
             and np.array_equal(valid.labels, expected.valid)
         ):
             raise DataError(
-                f"{self._config.path or self._config.source}: the documents changed while the "
+                f"{self._config.location}: the documents changed while the "
                 "search was running. Restore the original data, and resume the search."
             )
         return train, valid

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -295,7 +296,7 @@ def _record(model: PublishedModel, seeds: int, error: str | None) -> dict[str, A
         "name": model.config.name,
         "source": model.published.source,
         "scale": model.scale,
-        "data": data.path.name if data.path else data.source,
+        "data": Path(data.location).name,
         "stands_in": model.uses_stand_in,
         "seeds": sorted(results),
         "seeds_left": [seed for seed in wanted if seed not in results],

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from celltune.data_prep.config import DataConfig
+from celltune.data_prep.errors import DataError
+from celltune.data_prep.sources.factory import check_files_exist
 from celltune.models.errors import CheckpointError
 from celltune.search.config.published import Published
 from celltune.search.config.schema import SearchConfig
@@ -145,18 +147,21 @@ def _load_published_model(
         )
     stand_in = published.stand_in
     uses_stand_in = False
-    if stand_in is not None and not all(file.exists() for file in _data_files(config.data)):
+    if stand_in is not None and not _has_data(config.data):
         uses_stand_in = True
         config = config.model_copy(update={"data": stand_in.anchored()})
     name = f"{config.name}-{_digest(config, scale)}"
     return PublishedModel(config, published, uses_stand_in, scale, storage.experiment(name))
 
 
-def _data_files(data: DataConfig) -> list[Path]:
-    """Return the files that a config names."""
+def _has_data(data: DataConfig) -> bool:
+    """Return whether the files that a config names exist."""
     vectors = data.vectors.path if data.vectors else None
-    paths = (data.path, data.test_path, data.unlabelled, vectors)
-    return [path for path in paths if path is not None]
+    try:
+        check_files_exist(data)
+    except DataError:
+        return False
+    return vectors is None or vectors.exists()
 
 
 def _digest(config: SearchConfig, scale: float) -> str:

@@ -33,7 +33,7 @@ def load_prepared(
             raise DataError(
                 f"The vocabulary of '{experiment}' is not available: the cache does not "
                 f"contain its prepared data (fingerprint {fingerprint[:12]}), and "
-                f"{config.path or config.source} now has the fingerprint {data.fingerprint[:12]}. "
+                f"{config.location} now has the fingerprint {data.fingerprint[:12]}. "
                 "Restore the original data, or work on the machine that ran the search."
             )
     return data

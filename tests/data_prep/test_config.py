@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,7 +62,7 @@ from celltune.data_prep.wide_config import WideConfig
         ({"source": "synthetic", "sed": 1}, "Extra inputs are not permitted"),
         (
             {"source": "xml"},
-            "'xml' is not a data source.* synthetic, imdb, csv, tsv, jsonl, parquet, amazon",
+            "'xml' is not a data source.* synthetic, imdb, table, csv, tsv, jsonl, parquet, amazon",
         ),
         ({"source": "parquet"}, "The source 'parquet' needs data.path"),
         ({"source": "csv", "path": "a", "test_path": "b", "test_size": 5}, "Remove one of them"),
@@ -102,14 +103,19 @@ from celltune.data_prep.wide_config import WideConfig
             {"source": "csv", "path": "a", "vectors": {"train": "word2vec", "unlabelled": True}},
             r"data\.unlabelled is not\. Set data\.unlabelled to a file",
         ),
+        ({"path": []}, r"is an empty list\. It must name at least one file"),
+        ({"path": ["a", 1]}, r"contains 1, which is not the path of a file"),
+        ({"path": "a", "delimiter": "ab"}, r"is 'ab'\. It must be one character.* semicolon, tab"),
+        ({"path": "a", "delimiter": '"'}, r"must be one character"),
+        ({"path": "a", "encoding": "base64"}, r"'base64', which is not an encoding of text files"),
+        ({"path": "a", "encoding": "utf-9"}, r"'utf-9', which is not an encoding of text files"),
         (
-            {
-                "source": "csv",
-                "path": "a",
-                "unlabelled": "texts.doc.gz",
-                "vectors": {"train": "word2vec"},
-            },
-            r"texts\.doc\.gz, whose format is unknown.* one of \.csv, \.tsv, .*\.txt, or",
+            {"source": "csv", "path": "a", "format": "jsonl"},
+            r"data\.format is jsonl\. Set data\.so",
+        ),
+        (
+            {"source": "amazon", "path": ["a", "b"]},
+            r"a list, but the source 'amazon' reads one path",
         ),
     ],
 )
@@ -202,3 +208,28 @@ def test_invalid_settings_of_the_wide_part_are_rejected(
 ) -> None:
     with pytest.raises(ValidationError, match=message):
         WideConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("tab", "\t"), ("\\t", "\t"), ("Semicolon", ";"), ("|", "|")]
+)
+def test_delimiter_has_a_name(given: str, expected: str) -> None:
+    assert DataConfig(path="a", delimiter=given).delimiter == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("UTF8", "utf-8"), ("cp1252", "windows-1252"), ("UTF-16LE", "utf-16-le")],
+)
+def test_encoding_has_one_name(given: str, expected: str) -> None:
+    assert DataConfig(path="a", encoding=given).encoding == expected
+
+
+def test_several_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = DataConfig(path=["a.csv", "b/*.csv"], test_path="c")
+    assert config.location == "a.csv and 1 more"
+    anchored = config.anchored()
+    assert anchored.path == (tmp_path / "a.csv", tmp_path / "b/*.csv")
+    assert anchored.test_path == tmp_path / "c"
+    assert DataConfig.model_validate(anchored.model_dump(mode="json")) == anchored

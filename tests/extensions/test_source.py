@@ -23,7 +23,7 @@ exec(SUITE)  # noqa: S102 - defines TestTextFolders, the contract suite of the p
 
 TABLE_MODULE = """
 from celltune.data_prep.sources.table import TableSource
-from celltune.data_prep.tables.readers import csv_cells
+from celltune.data_prep.tables.separated import csv_cells
 
 
 class PipeSource(TableSource):

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from celltune.data_prep.format_config import KINDS
 from celltune.data_prep.io.contents import UNLIMITED, limited
 from celltune.data_prep.io.files import reading
 from celltune.data_prep.tables.cells import Column
-from celltune.data_prep.tables.readers import TEXT_FORMATS, format_of
+from celltune.data_prep.tables.format import TableFormat, format_of, kind_of_name
+from celltune.data_prep.tables.readers import read_cells
 from celltune.search.errors import OptionError
 from celltune.spelling import closest_match
 
@@ -37,21 +39,22 @@ def read_texts(path: Path, column: str) -> Iterator[str]:
     """Yield the texts of a file: a column of a table, or the lines of a .txt file.
 
     Args:
-        path: .csv, .tsv, .jsonl or .txt (also with .gz), or .parquet.
+        path: a file whose name states its format; text files plain or compressed.
         column: name of the text column of a table.
 
     Raises:
         OptionError: the format is unknown.
         DataError: the file cannot be read, is damaged or has no such column, or a text is too long.
     """
-    form = format_of(path)
-    if form not in TEXT_FORMATS:
+    kind = kind_of_name(path)
+    if kind is None:
         raise OptionError(
-            f"The format of {path} is unknown. {closest_match(form, tuple(TEXT_FORMATS))} "
+            f"The format of {path} is unknown. {closest_match(format_of(path), KINDS)} "
             f"Alternatively, send one text per line to standard input (`file` {STANDARD_INPUT})."
         )
     with reading(path):
-        cells = TEXT_FORMATS[form](path, [Column("`text_column`", column)], UNLIMITED)
+        columns = [Column("`text_column`", column)]
+        cells = read_cells(path, TableFormat(kind), columns, UNLIMITED)
         yield from (text for _, (text,) in cells)
 
 

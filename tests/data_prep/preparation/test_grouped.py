@@ -15,7 +15,7 @@ from celltune.data_prep.preparation.pipeline import prepare, prepare_test
 from celltune.data_prep.preparation.splits import stratified_split
 from celltune.data_prep.sources.base import Document
 from celltune.data_prep.sources.factory import open_source
-from celltune.data_prep.tables import readers
+from celltune.data_prep.tables import separated
 
 WriteCsv = Callable[..., Path]
 
@@ -116,7 +116,7 @@ def test_rejects_invalid_file_of_groups(
 def test_rejects_too_long_row_of_groups(
     imdb_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "MAX_DOCUMENT_BYTES", 12)
+    monkeypatch.setattr(separated, "MAX_DOCUMENT_BYTES", 12)
     path = tmp_path / "movies.csv"
     path.write_text('id,movie\n"' + "\nx" * 6 + '",m\n')
     with pytest.raises(DataError, match=r"movies\.csv, line 2: the row, .* is longer than"):

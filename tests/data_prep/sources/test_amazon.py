@@ -18,7 +18,7 @@ from tests.data_prep.formats import amazon
 
 def read(path: Path, content: bytes) -> list[Document]:
     path.write_bytes(gzip.compress(content))
-    return list(AmazonSource(path).documents())
+    return list(AmazonSource((path,)).documents())
 
 
 def test_yields_negative_reviews_first_and_sorted_categories(tmp_path: Path) -> None:
@@ -106,21 +106,21 @@ def test_texts_that_are_repeated_by_reference_are_limited(tmp_path: Path) -> Non
     review = ["word"] * 1000
     content = pickle.dumps(({"a": [review] * 100}, {"a": ["bad"]}, []))
     (path := tmp_path / "r.gz").write_bytes(gzip.compress(content))
-    assert len(list(AmazonSource(path, max_bytes=600_000).documents())) == 101
+    assert len(list(AmazonSource((path,), max_bytes=600_000).documents())) == 101
     with pytest.raises(DataError, match=r"more than 400,000 bytes .* set data\.max_bytes"):
-        list(AmazonSource(path, max_bytes=400_000).documents())
+        list(AmazonSource((path,), max_bytes=400_000).documents())
     (path := tmp_path / "r.gz").write_bytes(
         gzip.compress(pickle.dumps(({"a": ["fine"] * 500}, {}, [])))
     )
     with pytest.raises(DataError, match=r"more than 390 documents"):
-        list(AmazonSource(path, max_bytes=100_000).documents())
+        list(AmazonSource((path,), max_bytes=100_000).documents())
 
 
 def test_memory_of_a_pickle_is_limited(tmp_path: Path) -> None:
     (path := tmp_path / "r.gz").write_bytes(gzip.compress(b"]" * 5_000))
     message = r"r\.gz needs more than 1,000,000 bytes of memory .*set data\.max_bytes"
     with pytest.raises(DataError, match=message):
-        list(AmazonSource(path, max_bytes=1_000_000).documents())
+        list(AmazonSource((path,), max_bytes=1_000_000).documents())
 
 
 def test_review_is_not_joined_if_it_is_too_long(tmp_path: Path) -> None:

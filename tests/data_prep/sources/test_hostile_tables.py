@@ -20,7 +20,8 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.sources import table
 from celltune.data_prep.sources.factory import open_source
-from celltune.data_prep.tables import parquet, readers
+from celltune.data_prep.tables import parquet
+from celltune.data_prep.tables import separated as readers
 
 Rows = list[tuple[str, str]]
 texts = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(

@@ -65,7 +65,7 @@ def test_ignores_byte_order_mark_and_blank_lines(tmp_path: Path) -> None:
         (b"text,label\nfine,1\nawful,2\n", r"row 2 \(line 3\): the label .* is '2'\. .*'0', '1'"),
         (b"text,label\nfine,\n", r"row 1 .* label in column 'label' is ''"),
         (b'text,label\nfine,1\n"  ",0\n', r"row 2 \(line 3\): the text .* is empty"),
-        (b"text,label\nfine\n", r"row 1 \(line 2\) has too few cells: 1, .* names 2"),
+        (b"text,label\nfine\n", r"row 1 \(line 2\): the row has too few cells: 1, .* names 2"),
         (b"text,label\na,b,1\n", "row 1 .* has too many cells: 3"),
         (
             b"text,label\nfine,1\nsch\xf6n,1\n",

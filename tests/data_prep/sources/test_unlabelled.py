@@ -163,3 +163,14 @@ def test_test_split_is_prepared_next_to_unlabelled_texts(
     config = config_of(b"fine\ntexts", test_size=2)
     assert len(prepare_test(config, cache_dir=tmp_path).split) == 2
     assert prepare(config, cache_dir=tmp_path).info["reviews"] == 20
+
+
+def test_format_that_no_name_states_has_to_be_set(config_of: Callable[..., DataConfig]) -> None:
+    config = config_of(b"so-so\n", "more.doc.gz")
+    with pytest.raises(
+        DataError, match=r"more\.doc\.gz does not state its format\. Set data\.format"
+    ):
+        list(open_source(config, cache_dir=Path()).documents(["unlabelled"]))
+    config = config_of(b"so-so\n", "more.doc", unlabelled_format={"format": "txt"})
+    documents = list(open_source(config, cache_dir=Path()).documents(["unlabelled"]))
+    assert [document.text for document in documents] == ["so-so"]
