@@ -271,31 +271,35 @@ def standing(state: ExperimentState, metric: Metric, width: int = 200) -> str:
     Args:
         state: state of the experiment.
         metric: metric that chooses the best trial.
-        width: available characters; the majority class is left out if there are too few.
+        width: available characters; the kind of linear model is left out if there are too few.
 
     Returns:
-        For example `validation accuracy: best trial 87.50 %, baseline nb_svm 86.40 %, majority
-        class 50.10 %`; what is unknown is left out. Empty if only the best trial is known. By
-        another metric than accuracy, the line begins with its name.
+        For example `accuracy: best trial 87.50 %, baseline nb_svm 86.40 %, majority 50.10 %`; what
+        is unknown is left out. Empty if only the best trial is known. By another metric than
+        accuracy, the line begins with its name.
     """
     by = compared_metric(state, metric)
-    title = "validation accuracy" if by == _ACCURACY else by
+    title = "accuracy" if by == _ACCURACY else by
     trial = _best_trial(state, metric)
     best = trial.best(metric) if trial else None
     is_wide = trial is not None and is_wide_only(trial.params)
     linear = best_linear_model(state, metric, baselines_only=is_wide)
-    known = {
-        f"best trial ({WIDE_ONLY})" if is_wide else "best trial": (
-            best.metrics.get(by) if best else None
-        ),
-        linear.title if linear else "": linear.value if linear else None,
-        "majority class": state.created.majority_score(by) if state.created else None,
-    }
-    parts = [
-        f"{name} {metric_text(by, value)}" for name, value in known.items() if value is not None
-    ]
-    if not parts or list(known.values())[1:] == [None, None]:
+    values = (
+        best.metrics.get(by) if best else None,
+        linear.value if linear else None,
+        state.created.majority_score(by) if state.created else None,
+    )
+    if values[1:] == (None, None):
         return ""
-    sentence = f"{title}: {', '.join(parts)}"
-    is_short = len(sentence) <= width or len(parts) == 1
-    return sentence if is_short else f"{title}: {', '.join(parts[:-1])}"
+    best_name = WIDE_ONLY.removeprefix("the ") if is_wide else "best trial"
+    kind = linear.title if linear else ""
+    for names in ((best_name, kind), (best_name, "baseline"), ("best", "linear")):
+        parts = (
+            f"{name} {metric_text(by, value)}"
+            for name, value in zip((*names, "majority"), values, strict=True)
+            if value is not None
+        )
+        sentence = f"{title}: {', '.join(parts)}"
+        if len(sentence) <= width:
+            break
+    return sentence

@@ -7,16 +7,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Literal
+from typing import Any
 
-from rich.console import Console, ConsoleDimensions, Group
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from celltune.printable import printable
-from celltune.search.baselines.comparison import standing
+from celltune.search.cli.live_table import drawing
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.causes import CAUSES, WORKER_CAUSES
 from celltune.search.ledger.events import (
@@ -28,29 +27,19 @@ from celltune.search.ledger.events import (
     TrialStopped,
     WorkerLost,
 )
-from celltune.search.ledger.state import ExperimentState, TrialRecord
+from celltune.search.ledger.state import ExperimentState
 from celltune.search.objective import BY_ACCURACY
-from celltune.search.results.ranking import label_of, majority_sentence, passed_over_sentence
+from celltune.search.results.ranking import label_of, majority_sentence
 from celltune.search.runs.view import SilentView
 from celltune.search.storage.base import Experiment
 from celltune.search.types import Metric
 from celltune.search.wording import (
-    clock_duration,
     counted,
     describe_params,
     distinguishing_params,
     metric_text,
     percent_text,
 )
-
-_ROWS = 12
-"""Trials in the live table, if at most half of them are running."""
-_SIZE = ConsoleDimensions(width=100, height=24)
-"""Size of a terminal that has no size."""
-HINT = "Ctrl-C stops cleanly; all progress shown here is saved"
-"""The last line of the drawing of a search on a terminal."""
-_OTHER_LINES = 4
-"""Lines of the live view without the rows of its table and the lines below the headline."""
 
 STAGES = {
     "download": "Downloading",
@@ -233,7 +222,12 @@ class LiveView(SilentView):
         start = self._clock()
         return self._live(
             lambda: drawing(
-                experiment, config, state, self._clock() - start, size=self._console.size
+                experiment,
+                config,
+                state,
+                self._clock() - start,
+                size=self._console.size,
+                ascii_only=self._console.options.ascii_only,
             )
         )
 
@@ -261,88 +255,3 @@ def _restored_handlers() -> Iterator[list[logging.StreamHandler[Any]]]:
     finally:
         for handler, stream in handlers.items():
             handler.setStream(stream)
-
-
-def drawing(
-    folder: Experiment,
-    config: SearchConfig,
-    state: ExperimentState,
-    seconds: float,
-    *,
-    size: ConsoleDimensions = _SIZE,
-    hint: str = HINT,
-) -> Group:
-    """Draw a running search: a headline, what it has to beat, its running and its best trials.
-
-    Args:
-        folder: the experiment.
-        config: with the budget in force.
-        state: of the experiment.
-        seconds: since the run started.
-        size: of the terminal, which limits how many running trials and accuracies are shown.
-        hint: how to stop, as the last line.
-    """
-    ended = len(state.trials) - state.count("unfinished")
-    ranked = state.ranked(config.metric)
-    best = metric_text(config.metric, ranked[0].best_value(config.metric) if ranked else None)
-    headline = Text.assemble(
-        (folder.name, "bold"),
-        f"  {ended} of {counted(config.budget.trials, 'trial')} done, ",
-        f"{state.count('pruned')} pruned, {state.count('failed')} failed  ",
-        (f"best {best}", "bold green"),
-        f"  {clock_duration(seconds)}",
-    )
-    remarks = [
-        passed_over_sentence(state, config.metric),
-        standing(state, config.metric, size.width),
-    ]
-    below = [
-        Text(printable(remark), style="dim", no_wrap=True, overflow="ellipsis")
-        for remark in remarks
-        if remark
-    ]
-    table = _table(config, state, ranked, size.height - len(below))
-    return Group(headline, *below, table, Text(hint, style="dim"))
-
-
-_COLUMNS: tuple[tuple[str, Literal["left", "right"], int], ...] = (
-    ("trial", "right", 5),
-    ("status", "left", 9),
-    ("epochs", "right", 6),
-    ("best", "right", 8),
-)
-
-
-def _table(
-    config: SearchConfig, state: ExperimentState, ranked: list[TrialRecord], lines: int
-) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for name, justify, width in _COLUMNS:
-        table.add_column(name, justify=justify, width=width, no_wrap=True)
-    # The cells do not wrap, but the column may: rich shrinks only columns that may wrap.
-    table.add_column("parameters")
-    half = _ROWS // 2
-    unfinished = [trial for trial in state.trials if trial.status == "unfinished"]
-    running = unfinished[-max(half, lines - _OTHER_LINES - half) :]
-    leading = [trial for trial in ranked if trial.status != "unfinished"]
-    for trial in [*running, *leading[: max(half, _ROWS - len(running))]]:
-        table.add_row(*_cells(config, trial), style=_style(trial, ranked))
-    return table
-
-
-def _cells(config: SearchConfig, trial: TrialRecord) -> tuple[Any, ...]:
-    params = describe_params(distinguishing_params(trial.params, config.varied))
-    status = "running" if trial.status == "unfinished" else trial.status
-    return (
-        str(trial.number),
-        status,
-        f"{trial.epochs_done}/{trial.max_epochs}",
-        metric_text(config.metric, trial.best_value(config.metric)),
-        Text(params, no_wrap=True, overflow="ellipsis"),
-    )
-
-
-def _style(trial: TrialRecord, ranked: list[TrialRecord]) -> str:
-    if ranked and trial is ranked[0]:
-        return "bold green"
-    return "" if trial.status == "unfinished" else "dim"

@@ -10,8 +10,9 @@ from typing import Any
 
 from rich.console import ConsoleDimensions, Group
 
+from celltune.search.cli.live_table import drawing
 from celltune.search.cli.output import TextConsole
-from celltune.search.cli.views import STAGES, drawing
+from celltune.search.cli.views import STAGES
 from celltune.search.config.schema import SearchConfig
 from celltune.search.escaping import html_text
 from celltune.search.ledger.state import ExperimentState

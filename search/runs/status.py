@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from celltune.search.config.schema import SearchConfig
+from celltune.search.ledger.events import EpochReported
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.storage.base import Experiment
 from celltune.search.tuning.stopping import SearchEnd, end_reason
+from celltune.search.types import is_wide_only
 
 Status = Literal["running", "finished", "stopped", "killed"]
 """`finished`: the search is over. `stopped`: the last run ended cleanly before that. `killed`: the
@@ -57,6 +59,32 @@ class ExperimentSummary:
         """Best value of the metric."""
         trial = self.best_trial
         return None if trial is None else trial.best_value(self.config.metric)
+
+
+def seconds_left(config: SearchConfig, state: ExperimentState) -> float | None:
+    """Estimate how long a running search still takes, in seconds; None before the first epoch.
+
+    A trial that has not ended is expected to take as long as those that ended did on average, or,
+    if none has, all its epochs. Trials without a network, which take no time, are left out.
+    """
+    trained = [trial for trial in state.trials if not is_wide_only(trial.params)]
+    running = [trial for trial in trained if trial.status == "unfinished"]
+    ended = [trial for trial in trained if trial.status != "unfinished" and trial.epochs]
+    epochs = [epoch for trial in trained for epoch in trial.epochs]
+    if not epochs:
+        return None
+    per_epoch = sum(map(_seconds, epochs)) / len(epochs)
+    if ended:
+        expected = sum(_seconds(epoch) for trial in ended for epoch in trial.epochs) / len(ended)
+    else:
+        expected = per_epoch * config.budget.max_epochs
+    started = sum(max(expected - per_epoch * trial.epochs_done, 0.0) for trial in running)
+    missing = max(0, config.budget.trials - len(state.trials))
+    return (started + missing * expected) / max(1, len(running))
+
+
+def _seconds(epoch: EpochReported) -> float:
+    return epoch.metrics.get("seconds", 0.0)
 
 
 def summarize(experiment: Experiment) -> ExperimentSummary:

@@ -136,7 +136,7 @@ def test_the_wide_part_alone_is_compared_with_the_baselines() -> None:
         f"{expected}; it is 5.00 points worse than the best baseline (nb, 90.00 %) on 400 valid"
     )
     assert standing(state, "valid_accuracy").startswith(
-        "validation accuracy: best trial (the wide part alone) 85.00 %, baseline nb 90.00 %, "
+        "accuracy: wide part alone 85.00 %, baseline nb 90.00 %, "
     )
 
 
@@ -246,10 +246,16 @@ def test_the_line_of_accuracies_omits_what_is_unknown() -> None:
         return standing(ExperimentState(events), "valid_accuracy")
 
     assert line(CREATED, *TRIAL, baseline("nb", 0.8)) == (
-        "validation accuracy: best trial 85.00 %, baseline nb 80.00 %, majority class 50.00 %"
+        "accuracy: best trial 85.00 %, baseline nb 80.00 %, majority 50.00 %"
     )
-    assert line(CREATED) == "validation accuracy: majority class 50.00 %"
+    assert line(CREATED) == "accuracy: majority 50.00 %"
     assert standing(ExperimentState([CREATED]), "valid_accuracy", 10) == line(CREATED)
+    scores = [CREATED, *TRIAL, baseline("a_long_name", 0.8)]
+    narrow = [standing(ExperimentState(scores), "valid_accuracy", width) for width in (65, 40)]
+    assert narrow == [
+        "accuracy: best trial 85.00 %, baseline 80.00 %, majority 50.00 %",
+        "accuracy: best 85.00 %, linear 80.00 %, majority 50.00 %",
+    ]
     older = CREATED.model_copy(update={"majority_accuracy": None})
     assert line(older, *TRIAL) == ""
-    assert line(older, baseline("nb", 0.8)) == "validation accuracy: baseline nb 80.00 %"
+    assert line(older, baseline("nb", 0.8)) == "accuracy: baseline nb 80.00 %"

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import typer
-from rich.console import Console, ConsoleDimensions
+from rich.console import Console
 
 from celltune.printable import printable, printable_lines
 from celltune.search.cli.commands import add_command
+from celltune.search.cli.live_table import drawing
 from celltune.search.cli.options import make_view
 from celltune.search.cli.output import TextConsole, protect_streams
-from celltune.search.cli.views import LiveView, PlainView, drawing
+from celltune.search.cli.views import LiveView, PlainView
 from celltune.search.errors import OptionError
 from celltune.search.ledger.events import (
     BaselineValidated,
@@ -94,72 +95,12 @@ def test_live_view_draws_and_restores_the_terminal(tmp_path: Path) -> None:
     assert text.endswith("\x1b[2K") or text.count("\x1b[?25l") == text.count("\x1b[?25h")
 
 
-@pytest.mark.parametrize("width", [50, 80, 200])
-def test_live_view_fits_the_terminal(width: int, tmp_path: Path) -> None:
-    with start_ledger(tmp_path / "ledger.jsonl") as ledger:
-        controller = make_controller(make_config(budget={"trials": 40, "max_epochs": 4}), ledger)
-        list(steps(controller, workers=3))
-        state = controller.state
-    state.apply(TrialCreated(at=1.0, number=40, params={"cell": "gru"}, max_epochs=4))
-    state.apply(TrialCreated(at=1.0, number=41, params={"cell": "gru"}, max_epochs=4))
-    state.apply(TrialFailed(at=1.0, number=41, error="no"))
-    console = Console(file=io.StringIO(), width=width)
-    config = make_config(budget={"trials": 42, "max_epochs": 4})
-    console.print(drawing(LocalExperiment(tmp_path / "demo"), config, state, 754.0))
-    assert isinstance(console.file, io.StringIO)
-    lines = console.file.getvalue().splitlines()
-    assert max(map(len, lines)) <= width
-    assert len(lines) <= 17
-    shown = " ".join(" ".join(lines).split())
-    assert "demo 41 of 42 trials done" in shown
-    assert "1 failed" in shown
-    assert "12:34" in shown
-    assert "40 running 0/4" in shown
-
-
-@pytest.mark.parametrize(("lines", "shown"), [(24, 14), (30, 20), (60, 30)])
-def test_live_view_shows_the_running_trials_that_fit_the_terminal(
-    lines: int, shown: int, tmp_path: Path
-) -> None:
-    state, config = ExperimentState(), make_config()
-    for number in range(40):
-        params = {"cell": "gru", "hidden_size": 8}
-        state.apply(TrialCreated(at=1.0, number=number, params=params, max_epochs=4))
-        if number < 10:
-            metrics = {config.metric: 0.5, "valid_loss": 0.5}
-            state.apply(
-                EpochReported(at=1.0, number=number, epoch=1, metrics=metrics, checkpoint=None)
-            )
-            state.apply(TrialStopped(at=1.0, number=number, reason="pruned"))
-    console = Console(file=io.StringIO(), width=100)
-    folder = LocalExperiment(tmp_path / "demo")
-    size = ConsoleDimensions(width=100, height=lines)
-    console.print(drawing(folder, config, state, 1.0, size=size))
-    assert isinstance(console.file, io.StringIO)
-    text = console.file.getvalue()
-    assert text.count("running") == shown
-    assert text.count(" pruned ") == 6
-    assert len(text.splitlines()) <= lines
-
-
 def test_plain_view_names_each_stage_once() -> None:
     lines: list[str] = []
     view = PlainView(lines.append)
     for stage in ("Evaluating models", "read", "Evaluating models", "other", "read"):
         view.progress(stage, 1, None)
     assert lines == ["Evaluating models ...", "Reading documents ...", "other ..."]
-
-
-def test_live_view_omits_fixed_hyperparameters(tmp_path: Path) -> None:
-    config = make_config(space={"cell": ["gru", "rnn"], "embedding_size": 16})
-    state = ExperimentState()
-    params = {"cell": "gru", "hidden_size": 8, "embedding_size": 16}
-    state.apply(TrialCreated(at=1.0, number=0, params=params, max_epochs=4))
-    console = Console(file=io.StringIO(), width=100)
-    console.print(drawing(LocalExperiment(tmp_path / "demo"), config, state, 1.0))
-    assert isinstance(console.file, io.StringIO)
-    assert "gru 8" in console.file.getvalue()
-    assert "embedding_size" not in console.file.getvalue()
 
 
 def test_views_show_the_majority_class_and_label_trials_that_are_no_better(tmp_path: Path) -> None:
@@ -186,7 +127,7 @@ def test_views_show_the_majority_class_and_label_trials_that_are_no_better(tmp_p
     console.print(drawing(folder, make_config(), state, 0.0))
     drawn = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert "best 80.00 %" in drawn[0]
-    assert drawn[1].rstrip() == ("validation accuracy: best trial 80.00 %, majority class 70.00 %")
+    assert drawn[1].rstrip() == ("accuracy: best trial 80.00 %, majority 70.00 %")
 
 
 def test_views_show_the_baselines(tmp_path: Path) -> None:
@@ -209,7 +150,7 @@ def test_views_show_the_baselines(tmp_path: Path) -> None:
     console.print(drawing(folder, make_config(), state, 0.0))
     drawn = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert drawn[1].rstrip() == (
-        "validation accuracy: best trial 80.00 %, baseline nb_svm 86.00 %, majority class 70.00 %"
+        "accuracy: best trial 80.00 %, baseline nb_svm 86.00 %, majority 70.00 %"
     )
 
 
@@ -294,32 +235,6 @@ def test_live_view_says_why_a_better_value_is_not_the_best(tmp_path: Path) -> No
     text = console.file.getvalue()
     assert "best 0.9753" in text
     assert "Trial 1 (0.9691) has a better value, but is not better than the wide part" in text
-
-
-@pytest.mark.parametrize(("width", "is_complete"), [(88, True), (87, False), (80, False)])
-def test_live_view_leaves_out_the_majority_class_before_it_cuts_the_line(
-    width: int, is_complete: bool, tmp_path: Path
-) -> None:
-    state, config = ExperimentState(), make_config()
-    state.apply(
-        ExperimentCreated(at=0.0, fingerprint="f", majority_class="a", majority_accuracy=0.51)
-    )
-    state.apply(TrialCreated(at=1.0, number=0, params={"cell": "gru"}, max_epochs=4))
-    metrics = {"valid_accuracy": 0.875, "valid_loss": 0.5}
-    state.apply(EpochReported(at=1.0, number=0, epoch=1, metrics=metrics, checkpoint=None))
-    state.apply(
-        BaselineValidated(
-            at=1.0, name="nb_svm", valid_accuracy=0.864, valid_macro_f1=0.8, seconds=1.0
-        )
-    )
-    console = Console(file=io.StringIO(), width=width)
-    folder = LocalExperiment(tmp_path / "demo")
-    console.print(drawing(folder, config, state, 1.0, size=console.size))
-    assert isinstance(console.file, io.StringIO)
-    (line,) = (row for row in console.file.getvalue().splitlines() if "accuracy:" in row)
-    last = ", majority class 51.00 %" if is_complete else ""
-    full = f"validation accuracy: best trial 87.50 %, baseline nb_svm 86.40 %{last}"
-    assert line.rstrip() == full
 
 
 def test_the_end_of_a_command_removes_the_progress_bars(monkeypatch: pytest.MonkeyPatch) -> None:
