@@ -166,7 +166,7 @@ def test_a_search_by_another_metric_is_compared_by_it() -> None:
         "60.00 %) on 400 validation documents."
     )
     assert standing(state, "valid_macro_f1") == (
-        "valid_macro_f1: best trial 70.00 %, baseline nb 60.00 %, majority class 40.00 %"
+        "valid_macro_f1: best trial 70.00 %, baseline nb 60.00 %, majority 40.00 %"
     )
     assert next_step(make_config(metric="valid_macro_f1"), state) is None
     assert state.beats_majority(state.trials[0], "valid_macro_f1")
