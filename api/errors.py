@@ -57,3 +57,20 @@ class InputError(CelltuneError):
 
     The message says what is wrong and where, and lists the allowed values or the fix.
     """
+
+    def __init__(self, message: str, *problems: str) -> None:
+        """Create an error.
+
+        Args:
+            message: what is invalid.
+            problems: all problems, if the message announces a list of them.
+        """
+        super().__init__(message, *problems)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def lines(self) -> list[str]:
+        """The message, and a line for each problem."""
+        return [self.args[0], *(f"  {problem}" for problem in self.args[1:])]

@@ -30,6 +30,7 @@ Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
 SOURCE_KEYS = (
     "path",
     "test_path",
+    "valid_path",
     "test_size",
     "unlabelled",
     "format",
@@ -38,26 +39,33 @@ SOURCE_KEYS = (
     "header",
     "encoding",
     "test_format",
+    "valid_format",
     "unlabelled_format",
     "text_column",
     "label_column",
     "id_column",
     "group_column",
     "classes",
+    "missing",
     "reviews",
     "label_noise",
 )
 """Keys that only some sources read. A source declares the ones that it reads; a config that sets
 another one is rejected, because the value would have no effect."""
 
-PATHS = ("path", "test_path", "unlabelled")
+PATHS = ("path", "test_path", "valid_path", "unlabelled")
 """Keys that name data files."""
 
 _ALTERNATIVES = {
     "test_size": ("test_path", "a test split"),
     "groups": ("group_column", "groups"),
+    "valid_size": ("valid_path", "the validation split"),
 }
 """Keys of which at most one can be set: the later field, the earlier one, and what they define."""
+
+EARLIER_DEFAULTS = {"text_column": "text", "label_column": "label"}
+"""Values that configs of earlier releases state, whatever their source reads; a table without these
+keys still has these columns."""
 
 
 class DataConfig(BaseModel):
@@ -85,6 +93,10 @@ class DataConfig(BaseModel):
     test_path: LocalPaths | None = None
     """Tables and amazon: the file with the test split, which no search reads. Tables: also several
     files, as for path."""
+
+    valid_path: LocalPaths | None = None
+    """Tables: the file with the validation split, also several files, as for path. Without it,
+    valid_size of the documents validate."""
 
     test_size: Count | Share | None = None
     """Tables, amazon and synthetic, without test_path: a share or a number of all documents that
@@ -118,14 +130,19 @@ class DataConfig(BaseModel):
     """Tables: a mapping of format, delimiter, quoting, header and encoding for test_path, if they
     are not those of path; inferred."""
 
+    valid_format: FormatConfig | None = None
+    """Tables: the same for valid_path."""
+
     unlabelled_format: FormatConfig | None = None
     """Tables: the same for unlabelled. Without it, the name of the file states the format."""
 
-    text_column: str = Field(default="text", min_length=1)
-    """Tables: name of the column that contains the text."""
+    text_column: str | None = Field(default=None, min_length=1)
+    """Tables: name of the column that contains the text. Without it, a launch recognizes the column
+    by its name or its content."""
 
-    label_column: str = Field(default="label", min_length=1)
-    """Tables: name of the column that contains the label."""
+    label_column: str | None = Field(default=None, min_length=1)
+    """Tables: name of the column that contains the label. Without it, a launch recognizes the
+    column by its name or its content."""
 
     id_column: str | None = Field(default=None, min_length=1)
     """Tables: name of the column that contains a unique id; without it, the row number is the
@@ -149,8 +166,14 @@ class DataConfig(BaseModel):
     if they are in validation or test, from validation if they are in test)."""
 
     classes: ClassNames | None = None
-    """Tables: the labels as written in the file, in class order, such as [neg, pos]. Without it,
-    labels are 0 and 1."""
+    """Tables: the labels as written in the file, in class order, such as [neg, pos]. Without it, a
+    launch takes the labels of the training file: numbers in numeric order, known pairs such as neg
+    and pos in their order, others sorted. Decimals that are zero do not count: 1.0 is 1."""
+
+    missing: Literal["error", "drop", "keep"] | None = None
+    """Tables: what happens to rows without a text or label (an empty cell, null, or NaN): error
+    reports them, drop leaves them out. With keep, the words nan and null are texts like any other,
+    and only empty cells are reported. Without it, a launch uses error."""
 
     reviews: Annotated[int, Field(strict=True, ge=10, le=1_000_000)] | None = None
     """synthetic: number of generated reviews (default 3,000)."""
@@ -163,6 +186,11 @@ class DataConfig(BaseModel):
 
     valid_size: Count | Share = 0.2
     """Size of the validation split: a share of all documents between 0 and 1, or a number."""
+
+    min_per_class: Annotated[int, Field(strict=True, ge=0, le=1000)] | None = None
+    """Least number of documents that each class has in the validation split and in a held-out test
+    split, as far as the class has enough; one remains to train on. Without it, classes have their
+    proportions, and a launch uses 1 if a split would otherwise lack a class."""
 
     seed: Annotated[int, Field(strict=True, ge=0)] = 1
     """Determines the splits, and the documents if they are generated."""
@@ -241,7 +269,8 @@ class DataConfig(BaseModel):
             return value
         # A value that equals its default is allowed, so that a config that was written with all
         # defaults can be loaded again.
-        if key not in source.optional_keys and value != cls.model_fields[key].default:
+        unset = (cls.model_fields[key].default, EARLIER_DEFAULTS.get(key))
+        if key not in source.optional_keys and value not in unset:
             readable = (*source.required_keys, *source.optional_keys)
             raise ValueError(
                 f"data.{key} is {shown(value)}, but the source '{name}' does not read it (it "
@@ -249,12 +278,12 @@ class DataConfig(BaseModel):
             )
         return value
 
-    @field_validator("test_size", "groups")
+    @field_validator("test_size", "groups", "valid_size")
     @classmethod
     def _check_alternative(cls, value: Any, info: ValidationInfo) -> Any:
         key = str(info.field_name)
         other, purpose = _ALTERNATIVES[key]
-        if value is not None and info.data.get(other) is not None:
+        if value != cls.model_fields[key].default and info.data.get(other) is not None:
             raise ValueError(
                 f"data.{other} and data.{key} both define {purpose}. Remove one of them."
             )
@@ -329,10 +358,16 @@ class DataConfig(BaseModel):
     @property
     def location(self) -> str:
         """What messages about the training data call it: its path, or else its source."""
-        if isinstance(self.path, tuple):
-            first, *others = map(str, self.path)
+        return self.location_of("train")
+
+    def location_of(self, split: str) -> str:
+        """Return what messages about a split call it: its path, or that of the training data."""
+        own = {"valid": self.valid_path, "test": self.test_path, "unlabelled": self.unlabelled}
+        path = own.get(split) or self.path
+        if isinstance(path, tuple):
+            first, *others = map(str, path)
             return f"{first} and {len(others):,} more" if others else first
-        return str(self.path or self.source)
+        return str(path or self.source)
 
     def anchored(self) -> DataConfig:
         """Return this config with absolute paths, which are valid in any working directory."""

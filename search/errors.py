@@ -8,23 +8,6 @@ from celltune.errors import CelltuneError, InputError
 class ConfigError(InputError):
     """Raised if a config or an override is invalid; the message lists all errors in it."""
 
-    def __init__(self, message: str, *problems: str) -> None:
-        """Create an error.
-
-        Args:
-            message: what is invalid.
-            problems: all problems, if the message announces a list of them.
-        """
-        super().__init__(message, *problems)
-
-    def __str__(self) -> str:
-        return "\n".join(self.lines)
-
-    @property
-    def lines(self) -> list[str]:
-        """The message, and a line for each problem."""
-        return [self.args[0], *(f"  {problem}" for problem in self.args[1:])]
-
 
 class OptionError(InputError):
     """Raised if an argument is invalid, such as a filter, a column, a format or an output file."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from celltune.data_prep.cache.disk import PREPARED, codec_of_test, find, load_or_build
-from celltune.data_prep.config import DataConfig
+from celltune.data_prep.config import EARLIER_DEFAULTS, DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.files import default_cache_dir
@@ -118,7 +118,7 @@ def read_training_documents(
         DataError: the data is invalid or cannot be read.
     """
     source = open_source(config, cache_dir=cache_dir or default_cache_dir(), progress=progress)
-    splits = _with_duplicates(TRAIN, config, source)
+    splits = _with_duplicates(_with_valid(TRAIN, source), config, source)
     documents = with_normalized_texts(load_documents(source, splits, progress))
     return replace(select_documents(documents, source, config), test=())
 
@@ -128,7 +128,7 @@ def fingerprint(config: DataConfig, content_digest: str, vectors_digest: str | N
 
     Paths and the largest size of files are not part of it, but the content of the files is, as a
     digest. Keys at their default are not part of it either, so that a key added in a later release
-    keeps fingerprints valid.
+    keeps fingerprints valid; nor are values that mean the same as a default.
 
     Args:
         config: what to load and how.
@@ -139,12 +139,19 @@ def fingerprint(config: DataConfig, content_digest: str, vectors_digest: str | N
         "path": True,
         "groups": True,
         "test_path": True,
+        "valid_path": True,
         "unlabelled": True,
         "max_bytes": True,
+        **{key: True for key, value in EARLIER_DEFAULTS.items() if getattr(config, key) == value},
         # Digests of the source cover them.
         "test_format": True,
+        "valid_format": True,
         "unlabelled_format": True,
     }
+    if config.missing != "drop":
+        without_effect["missing"] = True
+    if not config.min_per_class:
+        without_effect["min_per_class"] = True
     keys = config.model_dump(
         mode="json", exclude={**without_effect, "vectors": {"path"}}, exclude_defaults=True
     )
@@ -153,6 +160,9 @@ def fingerprint(config: DataConfig, content_digest: str, vectors_digest: str | N
         "config": _with_named_source(config, keys),
         "content": content_digest,
     }
+    if config.valid_path is not None:
+        # The content of the file alone does not tell what it is used for.
+        inputs["valid"] = "file"
     if vectors_digest is not None:
         inputs["vectors"] = vectors_digest
     if config.wide is not None:
@@ -240,20 +250,29 @@ class _Preparation:
             DataError: the config defines no test split.
         """
         if self._config.test_size is not None:
-            return TRAIN
+            return _with_valid(TRAIN, self._source)
         if "test" not in self._source.splits:
             raise DataError(
                 f"{self._config.location}: the config defines no test split. "
                 f"Set data.test_path to a separate file, or data.test_size to hold out a share."
             )
-        return ("train", "test")
+        return (*_with_valid(TRAIN, self._source), "test")
 
     def _splits_to_read(self, splits: tuple[Split, ...]) -> tuple[Split, ...]:
         """Add the splits that duplicates and word vectors need, in the source's order."""
-        needed = set(_with_duplicates(splits, self._config, self._source))
+        needed = set(
+            _with_duplicates(_with_valid(splits, self._source), self._config, self._source)
+        )
         if self._config.reads_unlabelled:
             needed.add("unlabelled")
         return tuple(split for split in self._source.splits if split in needed)
+
+
+def _with_valid(splits: tuple[Split, ...], source: Source) -> tuple[Split, ...]:
+    """Add the source's validation split if it has one."""
+    if "valid" in source.splits and "valid" not in splits:
+        return (*splits, "valid")
+    return splits
 
 
 def _with_duplicates(

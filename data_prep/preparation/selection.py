@@ -13,6 +13,7 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.preparation.duplicates import SplitDocuments, compare_splits
 from celltune.data_prep.preparation.splits import SplitIndices, stratified_split
 from celltune.data_prep.sources.base import Document, Source, Split
+from celltune.data_prep.sources.problems import SHOWN_PLACES
 from celltune.data_prep.text.normalization import normalized
 from celltune.data_prep.text.tokenizers import open_tokenizer
 from celltune.data_prep.types import Progress
@@ -20,6 +21,11 @@ from celltune.printable import printable, quoted
 
 _NOT_IN_A_NAME = ("Cc", "Zl", "Zp")
 """Unicode categories of control characters and of line separators."""
+
+_SHOWN_CLASSES = 20
+"""Classes that an error lists."""
+_SHOWN_CHARACTERS = 40
+"""Characters of a text that an error shows."""
 
 PROGRESS_INTERVAL = 500
 """Number of documents between two progress reports."""
@@ -47,7 +53,8 @@ def select_documents(
     """Assign the documents of a source to the splits that a config defines.
 
     Args:
-        documents: documents of the source's train split, and of its test split if it was read.
+        documents: documents of the source's train split, of its validation split if it has one,
+            and of its test split if it was read.
         source: the source of the documents.
         config: sizes of the splits, seed, groups, and treatment of duplicates.
 
@@ -55,12 +62,13 @@ def select_documents(
         DataError: the documents cannot be split, or a split without its duplicates is empty.
     """
     pool = [document for document in documents if document.split == "train"]
-    indices = split_documents(pool, labels_of(pool, source, config), config)
-    separate_test = [document for document in documents if document.split == "test"]
+    indices = _split_documents(pool, source, config)
+    own_valid = [document for document in documents if document.split == "valid"]
+    own_test = [document for document in documents if document.split == "test"]
     selected = compare_splits(
         [pool[index] for index in indices.train],
-        [pool[index] for index in indices.valid],
-        separate_test + [pool[index] for index in indices.test],
+        own_valid + [pool[index] for index in indices.valid],
+        own_test + [pool[index] for index in indices.test],
         drop=config.duplicates == "drop",
     )
     for remaining, purpose in ((selected.train, "train on"), (selected.valid, "validate on")):
@@ -72,7 +80,7 @@ def select_documents(
     return selected
 
 
-def labels_of(
+def _labels_of(
     documents: Sequence[Document], source: Source, config: DataConfig
 ) -> NDArray[np.int64]:
     """Return the labels of documents, `(len(documents),)`.
@@ -80,26 +88,36 @@ def labels_of(
     Raises:
         DataError: a class has no documents, or a name that does not fit on one line.
     """
-    _check_class_names(source, config)
     labels = np.array([document.label for document in documents], dtype=np.int64)
-    counts = np.bincount(labels, minlength=len(source.classes))
-    missing = [name for name, count in zip(source.classes, counts, strict=True) if not count]
-    if missing:
-        present = [quoted(name) for name in source.classes if name not in missing]
-        raise DataError(
-            f"{config.location}: none of the {len(documents)} documents is of class "
-            f"{quoted(missing[0])}. The classes present are: {', '.join(present) or 'none'}. A "
-            f"classifier needs documents of every class."
-        )
+    check_classes(source.classes, np.bincount(labels, minlength=len(source.classes)), config)
     return labels
 
 
-def _check_class_names(source: Source, config: DataConfig) -> None:
-    """Check that the names of the classes are text on one line.
+def check_classes(classes: Sequence[str], counts: NDArray[np.int64], config: DataConfig) -> None:
+    """Check that every class has documents, and a name that is text on one line.
 
     Only new data is checked, so that data and models of earlier releases remain usable.
+
+    Args:
+        classes: names of the classes.
+        counts: `(c,)` number of documents of each class.
+        config: the data set, for messages.
+
+    Raises:
+        DataError: a class has no documents, or a name that does not fit on one line.
     """
-    for name in source.classes:
+    missing = [name for name, count in zip(classes, counts, strict=True) if not count]
+    if missing:
+        present = [quoted(name) for name in classes if name not in missing]
+        shown = ", ".join(present[:_SHOWN_CLASSES]) or "none"
+        if len(present) > _SHOWN_CLASSES:
+            shown += f" and {len(present) - _SHOWN_CLASSES:,} others"
+        raise DataError(
+            f"{config.location}: none of the {counts.sum()} documents is of class "
+            f"{quoted(missing[0])}. The classes present are: {shown}. A classifier needs documents "
+            f"of every class."
+        )
+    for name in classes:
         if any(unicodedata.category(character) in _NOT_IN_A_NAME for character in name):
             raise DataError(
                 f"{config.location}: the class {quoted(name)} contains a control "
@@ -108,22 +126,25 @@ def _check_class_names(source: Source, config: DataConfig) -> None:
             )
 
 
-def split_documents(
-    documents: Sequence[Document], labels: NDArray[np.int64], config: DataConfig
+def _split_documents(
+    documents: Sequence[Document], source: Source, config: DataConfig
 ) -> SplitIndices:
     """Return the indices of the documents in each split that a config defines.
 
     Raises:
-        DataError: the documents cannot be split (see `stratified_split`).
+        DataError: a class has no documents, or they cannot be split (see `stratified_split`).
     """
+    labels = _labels_of(documents, source, config)
     has_groups = config.groups is not None or config.group_column is not None
     return stratified_split(
         labels,
         config.train_size,
-        config.valid_size,
+        0 if config.valid_path is not None else config.valid_size,
         config.seed,
         test_size=config.test_size or 0,
         groups=[document.group for document in documents] if has_groups else None,
+        min_per_class=config.min_per_class or 0,
+        names=source.classes,
     )
 
 
@@ -131,21 +152,31 @@ def require_tokens(documents: Iterable[Document], config: DataConfig) -> None:
     """Check that every document has a token.
 
     Raises:
-        DataError: a document has none.
+        DataError: documents have none.
     """
     tokenizer = open_tokenizer(config.tokenizer, lowercase=bool(config.lowercase))
-    for document in documents:
-        if not tokenizer.has_token(document.text):
-            raise no_tokens_error(document, config)
+    without = [document for document in documents if not tokenizer.has_token(document.text)]
+    if without:
+        raise no_tokens_error(without, config)
 
 
-def no_tokens_error(document: Document, config: DataConfig) -> DataError:
-    """Return the error for a document without tokens."""
-    return DataError(
-        f"{config.location}, {printable(document.id)}: the text "
-        f"'{printable(document.text, 40)}' has no tokens for the tokenizer "
-        f"'{config.tokenizer}'. Remove the document."
+def no_tokens_error(documents: Sequence[Document], config: DataConfig) -> DataError:
+    """Return the error for documents without tokens."""
+    first = documents[0]
+    where = config.location_of(first.split)
+    suffix = f"no tokens for the tokenizer '{config.tokenizer}'. Remove"
+    if len(documents) == 1:
+        text = printable(first.text, _SHOWN_CHARACTERS)
+        return DataError(
+            f"{where}, {printable(first.id)}: the text '{text}' has {suffix} the document."
+        )
+    shown = ", ".join(
+        f"{printable(document.id)} '{printable(document.text, _SHOWN_CHARACTERS)}'"
+        for document in documents[:SHOWN_PLACES]
     )
+    if len(documents) > SHOWN_PLACES:
+        shown += f" and {len(documents) - SHOWN_PLACES:,} more"
+    return DataError(f"{where}: {len(documents):,} texts have {suffix} them: {shown}.")
 
 
 def _report_progress(

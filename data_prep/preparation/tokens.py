@@ -51,7 +51,7 @@ def index_splits(
     )
     empty = np.flatnonzero(np.diff(indexed.offsets) == 0)
     if len(empty):
-        raise no_tokens_error(documents[empty[0]], config)
+        raise no_tokens_error([documents[index] for index in empty], config)
     tensorized, begin = [], 0
     for split in splits:
         offsets = indexed.offsets[begin : begin + len(split) + 1]

@@ -13,9 +13,9 @@ from celltune.data_prep.types import Progress
 if TYPE_CHECKING:
     from celltune.data_prep.config import DataConfig
 
-Split = Literal["train", "test", "unlabelled"]
-"""A split that a source may offer. The validation split is taken from "train" later; documents of
-"unlabelled" only serve to learn word vectors."""
+Split = Literal["train", "valid", "test", "unlabelled"]
+"""A split that a source may offer. If it offers no "valid", the validation split is taken from
+"train" later; documents of "unlabelled" only serve to learn word vectors."""
 
 TRAIN: tuple[Split, ...] = ("train",)
 

@@ -1,4 +1,4 @@
-"""Sources whose splits are files: for training and, optionally, for the test split."""
+"""Sources whose splits are files: for training and, optionally, for each other split."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from celltune.data_prep.types import Progress
 if TYPE_CHECKING:
     from celltune.data_prep.config import DataConfig
 
+_SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+
 
 @dataclass(frozen=True)
 class FileSource(Source):
@@ -25,17 +27,19 @@ class FileSource(Source):
         test_files: files of the test split; none if there is no such split.
         max_bytes: largest size of a file after decompression, as `data.max_bytes`.
         progress: called while a large file is checked.
+        valid_files: files of the validation split; none if it is taken from the training split.
     """
 
     files: tuple[Path, ...]
     test_files: tuple[Path, ...] = ()
     max_bytes: int | None = None
     progress: Progress | None = field(default=None, compare=False, repr=False)
+    valid_files: tuple[Path, ...] = ()
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """The training split, and the test split if it has files of its own."""
-        return ("train", "test") if self.test_files else TRAIN
+        """The training split, and the other splits that have files of their own."""
+        return tuple(split for split in _SPLITS if self.files_of(split))
 
     def digest(self, splits: Sequence[Split] = TRAIN) -> str:
         """Return the SHA-256 of the split's file, or of the digests of several files."""
@@ -48,7 +52,8 @@ class FileSource(Source):
 
     def files_of(self, split: Split) -> tuple[Path, ...]:
         """Return the files that contain a split."""
-        return self.test_files if split == "test" else self.files
+        own = {"valid": self.valid_files, "test": self.test_files}
+        return own.get(split, self.files)
 
 
 def files_of_config(config: DataConfig) -> tuple[tuple[Path, ...], tuple[Path, ...]]:

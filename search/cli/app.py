@@ -22,6 +22,7 @@ from celltune.search.cli.options import (
     describe_end,
     describe_next_step,
     describe_plan,
+    make_view,
 )
 from celltune.search.cli.output import make_console, protect_streams, say
 from celltune.search.cli.prediction import commands as prediction
@@ -146,7 +147,7 @@ def status(name: Name, storage: Storage = None) -> None:
 
 def validate(config: ConfigPath, overrides: Overrides = None) -> None:
     """Check a config and its data without starting anything."""
-    resolved = resolve_for_run(config, overrides or ())
+    resolved = resolve_for_run(config, overrides or (), view=make_view())
     say(*describe_plan(resolved), describe_data(resolved), f"{config} is valid.")
 
 

@@ -1,12 +1,14 @@
 """Registration of commands, and translation of domain messages to command-line options.
 
 Domain code is also called from Python, so its messages name arguments: "`trials` is 'x'". A command
-shows the option in place of the argument: "--trials is 'x'".
+shows the option in place of the argument: "--trials is 'x'". In the same way, "`data.seed: 3`", a
+line of a config, becomes "--set data.seed=3" if the command has that option.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -21,6 +23,8 @@ from celltune.search.config.problems import problem_text, with_subject
 from celltune.search.errors import OptionError
 
 _ARGUMENT = re.compile(r"`(\w+)`")
+_SETTING = re.compile(r"`([a-z_]+(?:\.\w+)+): ([^`]*)`")
+_NOT_IN_DOUBLE_QUOTES = re.compile(r'["$\\!`]')
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 """The base class of typer's usage errors, which typer does not export."""
 _ELSEWHERE = {"overrides": "--set", "warm_start": "--from"}
@@ -97,7 +101,20 @@ def name_options(message: str, parameters: Sequence[Any]) -> str:
     """
     shown: dict[str, str] = {p.name: _shown(p) for p in parameters}
     options = {**_ELSEWHERE, **shown}
+    has_set = "overrides" in shown
+    message = _SETTING.sub(lambda match: _setting(match[1], match[2], has_set), message)
     return _ARGUMENT.sub(lambda match: options.get(match[1], match[1]), message)
+
+
+def _setting(key: str, value: str, has_option: bool) -> str:
+    """Return a key of a config and its value, ready to paste into a shell if there is an option."""
+    if not has_option:
+        return f"{key}: {value}"
+    text = f"{key}={value}"
+    # What contains single quotes, as lists of classes do, is easier to read in double quotes.
+    if "'" in text and not _NOT_IN_DOUBLE_QUOTES.search(text):
+        return f'--set "{text}"'
+    return f"--set {shlex.quote(text)}"
 
 
 def _invalid_value(error: typer.BadParameter) -> str:

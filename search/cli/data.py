@@ -47,8 +47,9 @@ def prepare(
     """Prepare the data of a config in advance; a launch then uses the cached data."""
     from celltune.data_prep.preparation import pipeline
 
-    resolved = resolve_for_run(config, overrides or ())
-    progress = make_view().progress
+    view = make_view()
+    resolved = resolve_for_run(config, overrides or (), view=view)
+    progress = view.progress
     data = pipeline.prepare(resolved.data, progress=progress)
     say(
         f"Prepared {len(data.train):,} training and {len(data.valid):,} validation documents, "

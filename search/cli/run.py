@@ -70,7 +70,7 @@ def launch(
     """Start a new search."""
     settings = _with_time(overrides, time_budget)
     if dry_run:
-        resolved = resolve_for_run(config, settings, name)
+        resolved = resolve_for_run(config, settings, name, view=make_view())
         folder = new_experiment(resolved.name, storage)
         data = describe_data(resolved)
         say(*dump_config(resolved).split("\n"), *describe_plan(resolved), data)

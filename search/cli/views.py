@@ -44,6 +44,7 @@ from celltune.search.wording import (
 STAGES = {
     "download": "Downloading",
     "check": "Checking data files",
+    "labels": "Checking texts and labels",
     "read": "Reading documents",
     "tokenize": "Tokenizing documents",
     "vector file": "Reading word vectors",

@@ -22,7 +22,7 @@ from celltune.search.errors import ConfigError, OptionError
 from celltune.search.evaluation.checkpoints import LAST, curve_of, retraining_name
 from celltune.search.ledger.evaluations import EvaluationFailed, EvaluationReported
 from celltune.search.ledger.state import ExperimentState
-from celltune.search.runs.session import resolve_for_run
+from celltune.search.runs.session import checked_config
 from celltune.search.storage.base import Experiment, Storage
 from celltune.search.storage.locate import open_storage
 from celltune.spelling import closest_match
@@ -133,7 +133,7 @@ def load_published_models(
 def _load_published_model(
     file: Path, scale: float, overrides: Sequence[str], storage: Storage
 ) -> PublishedModel:
-    config = resolve_for_run(file, overrides)
+    config = checked_config(file, overrides)
     published = config.published
     if published is None:
         raise ConfigError(

@@ -116,7 +116,7 @@ def launch(
         InputError: an argument or the data is invalid; no experiment was created.
     """
     view = view or SilentView()
-    resolved = resolve_for_run(config, overrides, name)
+    resolved = resolve_for_run(config, overrides, name, view=view)
     root = open_storage(storage)
     experiment = new_experiment(resolved.name, root)
     if note := outside_note(resolved):

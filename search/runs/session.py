@@ -52,12 +52,48 @@ def resolve_for_run(
     config: SearchConfig | Mapping[str, Any] | Path | str,
     overrides: Sequence[str] = (),
     name: str | None = None,
+    *,
+    view: View,
 ) -> SearchConfig:
-    """Resolve a config and check what its own models do not: libraries, packs and rules.
+    """Resolve a config, check what its own models do not, and infer what it does not say of data.
+
+    Args:
+        config: a config, its plain values, or the path of a YAML file.
+        overrides: config values as `key.path=value`.
+        name: the experiment's name, instead of the one in the config.
+        view: shows what was inferred.
 
     Raises:
         ConfigError: the config is invalid or contradicts itself, a tracker's library is missing, or
             the sampler cannot propose the packed trials that the config requests.
+        DataError: the data is invalid, or does not tell what the config omits.
+    """
+    return with_inferred_data(checked_config(config, overrides, name), view)
+
+
+def with_inferred_data(config: SearchConfig, view: View) -> SearchConfig:
+    """Return a config whose section `data` is complete, and show what was inferred.
+
+    Raises:
+        DataError: the data is invalid, or does not tell what the config omits.
+    """
+    from celltune.data_prep.inference.infer import infer
+
+    inferred = infer(config.data, progress=view.progress)
+    for line in inferred.lines():
+        view.message(line)
+    return config.model_copy(update={"data": inferred.config})
+
+
+def checked_config(
+    config: SearchConfig | Mapping[str, Any] | Path | str,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+) -> SearchConfig:
+    """Resolve a config and check what its own models do not: libraries, packs and rules.
+
+    Raises:
+        ConfigError: as for `resolve_for_run`.
     """
     resolved = resolve(config, overrides, name)
     check_given(resolved)

@@ -123,9 +123,14 @@ def test_fingerprint_depends_on_settings_and_content_but_not_on_path() -> None:
             r"none of the 2 .* class '0'\. .* present are: '1'",
         ),
         (
-            [("fine", 1), ('"";:', 0)] * 3,
+            [("fine", 1), ('"";:', 0), ("bad", 0), ("good", 1)],
             2,
-            "row .: the text .* has no tokens",
+            r"row 2: the text .* has no tokens .* Remove the document\.$",
+        ),
+        (
+            [("fine", 1), ('"";:', 0)] * 5,
+            2,
+            r"5 texts have no tokens .* Remove them: row . '\"\";:', .* and 2 more\.$",
         ),
         ([("fine", 1), ("bad", 0)], 5, "There are 2 documents, but data.valid_size takes 5"),
     ],

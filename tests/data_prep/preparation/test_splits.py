@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.preparation import splits
 from celltune.data_prep.preparation.splits import stratified_split
 
 LABELS = st.lists(st.integers(2, 60), min_size=2, max_size=6).flatmap(
@@ -107,3 +108,74 @@ def test_too_few_documents_names_the_sizes_that_can_be_reduced(
 ) -> None:
     with pytest.raises(DataError, match=f"Reduce {keys}.$"):
         stratified_split(labels_of(5, 5), train_size, valid_size, 1, test_size=test_size)
+
+
+def reference_turns(counts: list[int]) -> list[int]:
+    """The algorithm as Tijdeman describes it, which looks at every class in every turn."""
+    total, slack = sum(counts), 2 * len(counts) - 2
+    assigned, turns = [0] * len(counts), []
+    for turn in range(1, total + 1):
+        due = [turn * count - total * done for count, done in zip(counts, assigned, strict=True)]
+        eligible = [index for index, debt in enumerate(due) if slack * debt >= total]
+        chosen = min(eligible, key=lambda i: ((slack - 1) * total - slack * due[i]) / counts[i])
+        assigned[chosen] += 1
+        turns.append(chosen)
+    return turns
+
+
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=8))
+def test_order_of_classes_is_that_of_the_reference(counts: list[int]) -> None:
+    assert splits._class_turns(counts).tolist() == reference_turns(counts)
+
+
+@given(
+    st.lists(st.integers(1, 30), min_size=2, max_size=8),
+    st.floats(0.1, 0.5),
+    st.sampled_from([0, 0.2]),
+    st.integers(1, 3),
+)
+def test_each_class_has_its_least_number(
+    counts: list[int], valid_size: float, test_size: float, least: int
+) -> None:
+    labels, classes = labels_of(*counts), len(counts)
+    try:
+        parts = stratified_split(
+            labels, None, valid_size, 1, test_size=test_size, min_per_class=least
+        )
+    except DataError:
+        sizes = [max(1, round(size * len(labels))) for size in (valid_size, test_size) if size]
+        assert len(labels) - sum(sizes) < classes
+        return
+    train, valid, test = (np.bincount(labels[part], minlength=classes) for part in parts)
+    assert sum(map(len, parts)) == len(labels) == len(set(np.concatenate(parts).tolist()))
+    assert (train >= 1).all()
+    needed = np.minimum(least, np.array(counts) - 1)
+    if valid.sum() >= least * classes:
+        assert (valid >= needed).all()
+    if test.sum() >= least * classes:
+        assert (test >= np.minimum(least, np.array(counts) - 1 - needed)).all()
+
+
+def test_rare_classes_are_in_training_and_validation() -> None:
+    labels = labels_of(500, 300, 2, 1)
+    without = stratified_split(labels, None, 0.02, 1)
+    assert np.bincount(labels[without.valid], minlength=4).tolist()[2:] == [0, 0]
+    parts = stratified_split(labels, None, 0.02, 1, min_per_class=1)
+    counts = [np.bincount(labels[part], minlength=4).tolist() for part in parts[:2]]
+    assert counts[0][2:] == [1, 1]
+    assert counts[1][2:] == [1, 0]
+    assert len(parts.valid) == len(without.valid)
+
+
+def test_a_thousand_classes_are_split_quickly() -> None:
+    labels = np.arange(20_000) % 1_000
+    parts = stratified_split(labels, None, 0.2, 1, min_per_class=1)
+    assert (np.bincount(labels[parts.valid], minlength=1_000) == 4).all()
+
+
+def test_own_validation_split_needs_none_of_the_documents() -> None:
+    train, valid, test = stratified_split(labels_of(9, 9), None, 0, 1, test_size=4)
+    assert (len(train), len(valid), len(test)) == (14, 0, 4)
+    message = r"data\.test_size takes 18, which leaves none .* Reduce data\.test_size\.$"
+    with pytest.raises(DataError, match=message):
+        stratified_split(labels_of(9, 9), None, 0, 1, test_size=18)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.sources import table
+from celltune.data_prep.sources import rows as checked_rows
 from celltune.data_prep.sources.factory import open_source
 from celltune.data_prep.tables import parquet
 from celltune.data_prep.tables import separated as readers
@@ -208,10 +208,10 @@ def test_number_of_pages_of_a_parquet_file_is_limited(tmp_path: Path) -> None:
 def test_long_text_of_a_parquet_file_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr(checked_rows, "MAX_DOCUMENT_BYTES", 1000)
     (path := tmp_path / "r.parquet").write_bytes(arrow([("x" * 1001, "1")]))
     with pytest.raises(
-        DataError, match=r"row 1: the text in column 'text' is longer than 16,777,2"
+        DataError, match=r"row 1: the text in column 'text' is longer than 1,000 bytes"
     ):
         read(path)
 

@@ -63,7 +63,7 @@ def test_ignores_byte_order_mark_and_blank_lines(tmp_path: Path) -> None:
             r"line 1: byte 0xff in the header is not valid UTF-8. Save",
         ),
         (b"text,label\nfine,1\nawful,2\n", r"row 2 \(line 3\): the label .* is '2'\. .*'0', '1'"),
-        (b"text,label\nfine,\n", r"row 1 .* label in column 'label' is ''"),
+        (b"text,label\nfine,\n", r"row 1 .* label in column 'label' is empty. Remove the row or"),
         (b'text,label\nfine,1\n"  ",0\n', r"row 2 \(line 3\): the text .* is empty"),
         (b"text,label\nfine\n", r"row 1 \(line 2\): the row has too few cells: 1, .* names 2"),
         (b"text,label\na,b,1\n", "row 1 .* has too many cells: 3"),
@@ -86,7 +86,7 @@ def test_error_of_invalid_file_names_row_and_fix(
 
 def test_rejects_label_that_is_no_class(write_csv: WriteCsv) -> None:
     with pytest.raises(
-        DataError, match=r"is 'Pos'\. Allowed are 'neg', 'pos'.*or set data\.classes"
+        DataError, match=r"is 'Pos'\. Allowed are 'neg', 'pos'\. .*: `data\.classes: \[Pos\]`"
     ):
         read(write_csv([("fine", "Pos")]), classes=["neg", "pos"])
 
@@ -95,14 +95,16 @@ def test_error_of_a_label_lists_all_labels_of_the_column(write_csv: WriteCsv) ->
     path = write_csv([("a", "差"), ("b", " 3-4"), ("c", "3-4"), ("d", "1-2")])
     with pytest.raises(DataError) as error:
         read(path)
-    assert str(error.value).endswith(
-        "is '差'. Allowed are '0', '1'. Set data.classes to the labels of the column, in class "
-        "order: ['1-2', '3-4', '差']."
-    )
+    assert error.value.lines == [
+        f"{path} has 4 problems:",
+        "  4 labels are no classes: row 1 (line 2) '差', row 2 (line 3) '3-4', row 3 (line 4) "
+        "'3-4' and 1 more. Correct the labels, or set data.classes to the labels of the column, "
+        "in class order: `data.classes: ['1-2', '3-4', '差']`.",
+    ]
     with pytest.raises(DataError, match=rf"is '{'x' * 77}…'\. Allowed"):
         read(write_csv([("a", "x" * 99)]))
     path = write_csv([("a", f"label {number}") for number in range(30)])
-    with pytest.raises(DataError, match=r"is 'label 0'\..* more than 20 labels\. .*label_column"):
+    with pytest.raises(DataError, match=r"30 labels .* more than 20 labels\. .*label_column"):
         read(path)
 
 

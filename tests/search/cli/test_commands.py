@@ -20,6 +20,10 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
         ("predict", "`source` has no `vocabulary`.", "NAME|DIR has no vocabulary."),
         ("export-study", "Set `storage` to a folder.", "Set --from to a folder."),
         ("export-study", "Set `study_storage`.", "Set --storage."),
+        ("validate", "Use `data.missing: drop`.", "Use --set data.missing=drop."),
+        ("validate", "`data.classes: [a, 'b c']`.", "--set \"data.classes=[a, 'b c']\"."),
+        ("validate", "`data.classes: ['$', b]`", """--set 'data.classes=['"'"'$'"'"', b]'"""),
+        ("stop", "Use `data.missing: drop`.", "Use data.missing: drop."),
         ("resume", "Launch with `warm_start` 'a'.", "Launch with --from 'a'."),
     ],
 )

@@ -10,7 +10,7 @@ from celltune.models.config import ModelConfig
 from celltune.search.config.loading import dump_config, parse_config
 from celltune.search.config.space import is_active, model_and_training
 from celltune.search.errors import ConfigError
-from celltune.search.runs.session import resolve_for_run
+from celltune.search.runs.session import checked_config
 from tests.search.simulated_search import RAW, make_config
 
 WIDE = {"source": "synthetic", "reviews": 40, "wide": True}
@@ -161,7 +161,7 @@ def test_a_schedule_that_falls_before_it_has_risen_is_rejected(
 ) -> None:
     config = make_config(space={**RAW["space"], **space}, first_trials=first)
     with pytest.raises(ConfigError, match=re.escape(message)):
-        resolve_for_run(config)
+        checked_config(config)
 
 
 def test_class_weights_are_given_as_lists_and_mappings() -> None:

@@ -10,7 +10,7 @@ from celltune.search.config.given import check_given
 from celltune.search.config.loading import resolve
 from celltune.search.errors import ConfigError
 from celltune.search.ledger.events import ExperimentCreated
-from celltune.search.runs.session import config_for_run, resolve_for_run
+from celltune.search.runs.session import checked_config, config_for_run
 from celltune.search.storage.locate import new_experiment
 from tests.search.simulated_search import RAW, make_config
 
@@ -99,7 +99,7 @@ def test_absurd_spaces_are_rejected(space: dict[str, Any], problem: str) -> None
 def test_all_absurd_values_are_listed() -> None:
     assert len(problems_of(retries=10**9, budget={"trials": 10**9, "max_epochs": 10**9})) == 3
     with pytest.raises(ConfigError, match=r"budget\.trials is 1e\+12"):
-        resolve_for_run(RAW, ["budget.trials=1000000000000"])
+        checked_config(RAW, ["budget.trials=1000000000000"])
 
 
 def test_a_stored_config_has_no_limits_but_its_overrides_do(tmp_path: Any) -> None:

@@ -16,7 +16,7 @@ from celltune.search.config.loading import parse_config
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ConfigError
 from celltune.search.runs.launch import _check_prepared
-from celltune.search.runs.session import resolve_for_run
+from celltune.search.runs.session import checked_config
 from celltune.search.tuning.trial import TrialTask, run_trial
 from tests.search.local_checkpoints import local_checkpoints
 
@@ -56,18 +56,16 @@ def test_a_known_size_of_the_vectors_is_checked_with_the_config(
 ) -> None:
     raw = {"name": "x", "data": {"source": "synthetic", "vectors": vectors}}
     with pytest.raises(ConfigError, match=f"space.embedding_size is 100, .* have {length} dimen"):
-        resolve_for_run({**raw, "space": {"cell": "gru", "embedding_size": 100}})
+        checked_config({**raw, "space": {"cell": "gru", "embedding_size": 100}})
     with pytest.raises(ConfigError, match=r"first_trials\.0\.embedding_size is 100, but the word"):
-        resolve_for_run(
-            {**raw, "space": {"cell": "gru"}, "first_trials": [{"embedding_size": 100}]}
-        )
-    resolve_for_run({**raw, "space": {"cell": "gru", "embedding_size": length}})
+        checked_config({**raw, "space": {"cell": "gru"}, "first_trials": [{"embedding_size": 100}]})
+    checked_config({**raw, "space": {"cell": "gru", "embedding_size": length}})
 
 
 def test_the_size_of_vectors_in_a_file_is_unknown_before_they_are_read() -> None:
     vectors = {"path": "vectors.100d.txt"}
     raw = {"name": "x", "data": {"source": "synthetic", "vectors": vectors}}
-    resolve_for_run({**raw, "space": {"cell": "gru", "embedding_size": 50}})
+    checked_config({**raw, "space": {"cell": "gru", "embedding_size": 50}})
 
 
 def test_a_trial_uses_the_vectors_and_their_size(data: PreparedData, tmp_path: Path) -> None:

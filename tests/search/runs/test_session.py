@@ -15,8 +15,8 @@ from celltune.search.ledger.events import ExperimentCreated
 from celltune.search.runs.session import (
     CHANGEABLE_KEYS,
     check_same_data,
+    checked_config,
     config_for_run,
-    resolve_for_run,
     usable_gpus,
 )
 from celltune.search.runs.view import SilentView
@@ -73,7 +73,7 @@ def test_packed_trials_need_a_sampler_that_proposes_them(
     with pytest.raises(ConfigError, match=r"sampler.name is 'tpe', a sampler that cannot propose"):
         config_for_run(experiment, changes)
     with pytest.raises(ConfigError, match=r"Set resources.trials_per_worker to 1, or use"):
-        resolve_for_run(experiment.config(), changes)
+        checked_config(experiment.config(), changes)
 
 
 def test_a_fraction_that_does_not_divide_a_gpu_is_rejected_in_given_configs_only(
@@ -81,7 +81,7 @@ def test_a_fraction_that_does_not_divide_a_gpu_is_rejected_in_given_configs_only
 ) -> None:
     changes = ["resources.gpus_per_trial=0.3"]
     for resolve in (
-        lambda: resolve_for_run(experiment.config(), changes),
+        lambda: checked_config(experiment.config(), changes),
         lambda: config_for_run(experiment, changes),
     ):
         with pytest.raises(ConfigError, match="which leaves 10 % of each GPU unused"):
@@ -140,6 +140,6 @@ def test_an_objective_for_other_classes_is_rejected_before_anything_starts(tmp_p
     }
     for override, message in cases.items():
         with pytest.raises(ConfigError) as raised:
-            resolve_for_run(base, [override])
+            checked_config(base, [override])
         assert message in str(raised.value)
-    assert resolve_for_run(base, ["metric=valid_macro_f1", "space.class_weights={a: 3}"])
+    assert checked_config(base, ["metric=valid_macro_f1", "space.class_weights={a: 3}"])

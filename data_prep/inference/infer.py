@@ -1,0 +1,102 @@
+"""Completes a data config from the content of its files (decision 57)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from celltune.data_prep.config import DataConfig
+from celltune.data_prep.extensions import SOURCES
+from celltune.data_prep.inference.classes import counts_text
+from celltune.data_prep.inference.labels import read_labels
+from celltune.data_prep.inference.splits import report_splits
+from celltune.data_prep.sources.base import Split
+from celltune.data_prep.sources.table import DEFAULT_CLASSES, TableSource
+from celltune.data_prep.types import Progress
+
+_NAMES: Mapping[Split, str] = {"train": "training", "valid": "validation", "test": "test"}
+
+
+class Note(NamedTuple):
+    """A key of the data section that was inferred."""
+
+    key: str
+    """The key, such as `text_column`."""
+    value: object
+    """Its value."""
+    reason: str
+    """Why it has this value, in a few words."""
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """A completed data config."""
+
+    config: DataConfig
+    """The config, with all keys that describe its files. Classes 0 and 1 remain None, which has
+    always stood for them, so that the fingerprint of such data remains the same."""
+    notes: tuple[Note, ...] = ()
+    """The keys that were inferred."""
+    warnings: tuple[str, ...] = ()
+    """What a user should know about the data, as sentences."""
+    counts: Mapping[Split, Mapping[str, int]] = field(default_factory=dict)
+    """Number of documents of each class, in class order, for the file of each split."""
+
+    def lines(self) -> list[str]:
+        """Return what was inferred, and the warnings, as lines to show."""
+        if not self.notes:
+            return list(self.warnings)
+        width = max(len(note.key) for note in self.notes)
+        return [
+            f"Inferred from {self.config.path} (set a key of data to override it):",
+            *(
+                f"  {note.key:<{width}}  {self._shown(note)}  ({note.reason})"
+                for note in self.notes
+            ),
+            *self.warnings,
+        ]
+
+    def _shown(self, note: Note) -> str:
+        if note.key == "classes":
+            return counts_text(self.counts["train"])
+        return str(note.value)
+
+
+def infer(config: DataConfig, *, progress: Progress | None = None) -> Inferred:
+    """Complete a data config, and check the rows of all of its files.
+
+    Explicit values are never changed. Sources other than tables describe themselves.
+
+    Args:
+        config: what to load.
+        progress: called as `progress("labels", done, None)` with the number of documents.
+
+    Raises:
+        DataError: a file is missing or invalid, what is missing in the config cannot be inferred,
+            or the documents cannot be split.
+    """
+    if not issubclass(SOURCES.load(config.source), TableSource):
+        return Inferred(config)
+    notes: list[Note] = []
+    config = config.model_copy(update={"missing": config.missing or "error"})
+    found = read_labels(config, progress)
+    if config.classes is None:
+        notes.append(Note("classes", found.classes, found.reason))
+        recorded = None if found.classes == DEFAULT_CLASSES else found.classes
+        config = config.model_copy(update={"classes": recorded})
+    own = {_NAMES[split]: each for split, each in found.counts.items() if split != "train"}
+    report = report_splits(config, found.classes, found.train, own)
+    if report.min_per_class is not None:
+        notes.append(Note("min_per_class", report.min_per_class, report.reason))
+        config = config.model_copy(update={"min_per_class": report.min_per_class})
+    dropped = [
+        f"{count:,} rows of the {_NAMES[split]} file lack a text or label and are left out."
+        for split, count in found.dropped.items()
+        if count
+    ]
+    counts = {
+        split: dict(zip(found.classes, each.tolist(), strict=True))
+        for split, each in found.counts.items()
+    }
+    return Inferred(config, tuple(notes), (*dropped, *report.warnings), counts)

@@ -1,0 +1,135 @@
+"""Reads the labels of the files of a table, and finds its classes."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from celltune.data_prep.config import DataConfig
+from celltune.data_prep.errors import DataError
+from celltune.data_prep.inference.classes import check_distinct, class_names, ordered_classes
+from celltune.data_prep.inference.splits import TrainingLabels
+from celltune.data_prep.io.files import default_cache_dir
+from celltune.data_prep.preparation.selection import check_classes
+from celltune.data_prep.sources.base import Source, Split
+from celltune.data_prep.sources.factory import open_source
+from celltune.data_prep.sources.groups import GroupedSource
+from celltune.data_prep.sources.labels import CountedLabels
+from celltune.data_prep.sources.rows import missing_words
+from celltune.data_prep.sources.table import TableSource, columns_of
+from celltune.data_prep.types import Progress
+from celltune.printable import quoted
+
+REPORTED_ROWS = 5_000
+"""Documents between two progress reports."""
+_MANY_CLASSES = 20
+"""With more classes, at least every second document must have the label of an earlier one."""
+
+
+class FoundLabels(NamedTuple):
+    """The labels of the files of a table."""
+
+    classes: tuple[str, ...]
+    """Names of the classes, in class order."""
+    reason: str
+    """What their order is, and which labels were taken for the same class."""
+    train: TrainingLabels
+    """The documents of the training file."""
+    counts: Mapping[Split, NDArray[np.int64]]
+    """`(c,)` number of documents of each class in the file of each labelled split."""
+    dropped: Mapping[Split, int]
+    """Number of rows that were left out because they lack a text or label."""
+
+
+def read_labels(config: DataConfig, progress: Progress | None) -> FoundLabels:
+    """Read and check the rows of the labelled files, and find classes that the config omits.
+
+    Args:
+        config: a table with its columns.
+        progress: see `celltune.data_prep.inference.infer.infer`.
+
+    Raises:
+        DataError: a file is missing or invalid, a class has no documents, or labels look like
+            different spellings of one class.
+    """
+    opened = open_source(config, cache_dir=default_cache_dir())
+    table = opened.inner if isinstance(opened, GroupedSource) else opened
+    if not isinstance(table, TableSource):
+        raise TypeError(f"The source '{config.source}' is no table.")
+
+    def as_opened(inner: TableSource) -> Source:
+        return replace(opened, inner=inner) if isinstance(opened, GroupedSource) else inner
+
+    reader = _Reader(config, progress)
+    counted = CountedLabels(missing_words(config.missing))
+    given = config.classes
+    train = reader.read(as_opened(table if given else replace(table, labels=counted)), "train")
+    classes, reason = given or (), ""
+    if given is None:
+        classes, reason, train = _named(config, counted, train)
+    counts: dict[Split, NDArray[np.int64]] = {
+        "train": np.bincount(train.labels, minlength=len(classes))
+    }
+    check_classes(classes, counts["train"], config)
+    named = as_opened(replace(table, classes=classes))
+    for split in named.splits:
+        if split in ("valid", "test"):
+            labels = reader.read(named, split).labels
+            counts[split] = np.bincount(labels, minlength=len(classes))
+    return FoundLabels(classes, reason, train, counts, table.dropped)
+
+
+class _Reader:
+    """Reads splits one after the other and reports the number of all documents."""
+
+    def __init__(self, config: DataConfig, progress: Progress | None) -> None:
+        self._has_groups = config.groups is not None or config.group_column is not None
+        self._progress, self._done = progress, 0
+
+    def read(self, source: Source, split: Split) -> TrainingLabels:
+        labels, groups = array("q"), []
+        for document in source.documents((split,)):
+            labels.append(document.label)
+            if self._has_groups:
+                groups.append(document.group)
+            self._done += 1
+            if self._progress and self._done % REPORTED_ROWS == 0:
+                self._progress("labels", self._done, None)
+        return TrainingLabels(
+            np.array(labels, dtype=np.int64), groups if self._has_groups else None
+        )
+
+
+def _named(
+    config: DataConfig, counted: CountedLabels, train: TrainingLabels
+) -> tuple[tuple[str, ...], str, TrainingLabels]:
+    """Return the classes of the counted labels, what is to say about them, and the documents."""
+    names = class_names(counted.spellings)
+    sizes = [sum(spellings.values()) for spellings in counted.spellings]
+    where = f"{config.path}, column {quoted(columns_of(config).label)}"
+    if len(names) < 2:
+        raise DataError(
+            f"{where}: all {len(train.labels):,} documents have the label {quoted(names[0])}. A "
+            "classifier needs documents of at least two classes. Set data.label_column to the "
+            "column of the labels, or add documents."
+        )
+    if len(names) > max(_MANY_CLASSES, len(train.labels) // 2):
+        raise DataError(
+            f"{where}: {len(train.labels):,} documents have {len(names):,} different labels, too "
+            "many for classes. Set data.label_column to the column of the labels, or data.classes "
+            "to all labels."
+        )
+    check_distinct(where, dict(zip(names, sizes, strict=True)))
+    classes, reason = ordered_classes(names)
+    merged = [name for name, each in zip(names, counted.spellings, strict=True) if len(each) > 1]
+    if merged:
+        shown = ", ".join(f"{name}.0 is {name}" for name in merged[:3])
+        reason += f"; {shown}{' and so on' if len(merged) > 3 else ''}"
+    position = {name: index for index, name in enumerate(classes)}
+    renumbered = np.array([position[name] for name in names], dtype=np.int64)
+    return classes, reason, train._replace(labels=renumbered[train.labels])

@@ -1,0 +1,153 @@
+"""Which classes the splits of a table will lack, and how much a small one can tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from celltune.data_prep.config import DataConfig
+from celltune.data_prep.errors import DataError
+from celltune.data_prep.preparation.splits import stratified_split
+from celltune.printable import quoted
+
+FEW_DOCUMENTS = 100
+"""Below this size of the validation split, its accuracies are uncertain by 10 points or more."""
+_SHOWN = 3
+"""Classes that a message names."""
+_Z95 = 1.96
+
+
+class TrainingLabels(NamedTuple):
+    """Labels and groups of the documents of the training file."""
+
+    labels: NDArray[np.int64]
+    """`(n,)` index of each document's class."""
+    groups: Sequence[str | None] | None
+    """`(n,)` group of each document; None if there are no groups."""
+
+
+class SplitReport(NamedTuple):
+    """What is known about the splits before they are made."""
+
+    min_per_class: int | None
+    """The value that the setting needs, so that no split lacks a class; None if it stays."""
+    reason: str
+    """Why it needs the value."""
+    warnings: tuple[str, ...]
+    """What a user should know, as sentences."""
+
+
+def report_splits(
+    config: DataConfig,
+    classes: Sequence[str],
+    train: TrainingLabels,
+    own: Mapping[str, NDArray[np.int64]],
+) -> SplitReport:
+    """Find the classes that validation or test will lack, and what can be done about it.
+
+    Args:
+        config: sizes of the splits.
+        classes: names of the classes.
+        train: the documents of the training file.
+        own: `(c,)` number of documents of each class in the files of the other splits.
+
+    Raises:
+        DataError: the documents cannot be split.
+    """
+    parts, least, reason = _parts(config, classes, train)
+    total = np.bincount(train.labels, minlength=len(classes))
+    warnings = [
+        f"The {name} split contains no document of {_named(classes, lacking, total)}. No metric of "
+        f"this split shows how well {'it is' if len(lacking) == 1 else 'they are'} recognized."
+        for name, counts in {**parts, **own}.items()
+        if len(lacking := np.flatnonzero(counts == 0).tolist())
+    ]
+    valid = int({**parts, **own}["validation"].sum())
+    if valid < FEW_DOCUMENTS:
+        warnings.append(_uncertainty(valid, config))
+    return SplitReport(least, reason, tuple(warnings))
+
+
+def _parts(
+    config: DataConfig, classes: Sequence[str], train: TrainingLabels
+) -> tuple[dict[str, NDArray[np.int64]], int | None, str]:
+    """Return the class counts of the splits that are taken from the training file."""
+    try:
+        parts = _split(config, classes, train, config.min_per_class or 0)
+    except DataError:
+        if config.min_per_class is not None:
+            raise
+        parts = None
+    lacking = _lacking(parts)
+    if config.min_per_class is not None or (parts is not None and not lacking):
+        return parts or {}, None, ""
+    try:
+        better = _split(config, classes, train, 1)
+    except DataError:
+        if parts is None:
+            raise
+        return parts, None, ""
+    if parts is not None and len(_lacking(better)) >= len(lacking):
+        return parts, None, ""
+    total = np.bincount(train.labels, minlength=len(classes))
+    saved = sorted({label for _, label in lacking - _lacking(better)})
+    what = _named(classes, saved, total) if parts is not None else "a rare class"
+    return better, 1, f"a split would otherwise contain no document of {what}"
+
+
+def _lacking(parts: Mapping[str, NDArray[np.int64]] | None) -> set[tuple[str, int]]:
+    """Return the splits and the classes that they lack."""
+    return {
+        (name, int(label))
+        for name, counts in (parts or {}).items()
+        for label in np.flatnonzero(counts == 0)
+    }
+
+
+def _split(
+    config: DataConfig, classes: Sequence[str], train: TrainingLabels, least: int
+) -> dict[str, NDArray[np.int64]]:
+    """Return the number of documents of each class in validation and held-out test split."""
+    parts = stratified_split(
+        train.labels,
+        config.train_size,
+        0 if config.valid_path is not None else config.valid_size,
+        config.seed,
+        test_size=config.test_size or 0,
+        groups=train.groups,
+        min_per_class=least,
+        names=classes,
+    )
+    counts = {
+        "validation": np.bincount(train.labels[parts.valid], minlength=len(classes)),
+        "test": np.bincount(train.labels[parts.test], minlength=len(classes)),
+    }
+    return {name: each for name, each in counts.items() if each.any()}
+
+
+def _named(classes: Sequence[str], labels: Sequence[int], total: NDArray[np.int64]) -> str:
+    """Return the names of some classes with the number of their documents in the training file."""
+    rarest = sorted(labels, key=lambda label: total[label])
+    shown = ", ".join(
+        f"{quoted(classes[label])} ({total[label]:,} in all)" for label in rarest[:_SHOWN]
+    )
+    more = len(rarest) - _SHOWN
+    return shown if more <= 0 else f"{shown} and {more:,} other classes"
+
+
+def _uncertainty(valid: int, config: DataConfig) -> str:
+    points = 100 * _Z95 * 0.5 / math.sqrt(valid)
+    fix = (
+        "data.valid_path to a larger file"
+        if config.valid_path
+        else "data.valid_size to a larger one"
+    )
+    return (
+        f"The validation split has {valid} document{'' if valid == 1 else 's'}: its accuracies are "
+        f"uncertain by up to ±{points:.0f} percentage points (95 % confidence), and smaller "
+        f"differences between trials are chance. Set {fix}, or provide more documents."
+    )

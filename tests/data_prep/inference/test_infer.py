@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celltune.data_prep.config import DataConfig
+from celltune.data_prep.errors import DataError
+from celltune.data_prep.inference import labels as reading
+from celltune.data_prep.inference.infer import Inferred, infer
+from celltune.data_prep.preparation.pipeline import fingerprint, prepare
+from celltune.data_prep.preparation.survey import survey
+
+WriteCsv = Callable[..., Path]
+Rows = list[tuple[str, object]]
+
+
+def rows_of(*labels: object, start: int = 0) -> Rows:
+    return [(f"text {number}", label) for number, label in enumerate(labels, start=start)]
+
+
+@pytest.fixture
+def inferred(write_csv: WriteCsv) -> Callable[..., Inferred]:
+    def run(rows: Rows, others: dict[str, Rows] | None = None, **fields: Any) -> Inferred:
+        paths: dict[str, Any] = {"path": write_csv(rows)}
+        for key, content in (others or {}).items():
+            paths[key] = write_csv(content, name=f"{key}.csv")
+        return infer(DataConfig(**{"source": "csv", **paths, **fields}))
+
+    return run
+
+
+def test_classes_are_inferred_in_order_and_counted(inferred: Callable[..., Inferred]) -> None:
+    result = inferred(rows_of(*["pos", "neg", "pos"] * 50), valid_size=100)
+    assert result.config.classes == ("neg", "pos")
+    assert result.notes[-1] == ("classes", ("neg", "pos"), "in their usual order")
+    assert result.counts == {"train": {"neg": 50, "pos": 100}}
+    assert result.lines()[1].endswith("classes  neg: 50, pos: 100  (in their usual order)")
+    assert prepare(result.config).classes == ("neg", "pos")
+
+
+def test_labels_0_and_1_keep_the_fingerprint_of_earlier_releases(
+    inferred: Callable[..., Inferred],
+) -> None:
+    result = inferred(rows_of(*["1.0", " 1", "0", "1"] * 50))
+    assert result.config.classes is None
+    assert result.notes[-1] == ("classes", ("0", "1"), "in numeric order; 1.0 is 1")
+    assert result.counts["train"] == {"0": 50, "1": 150}
+    before = DataConfig(source="csv", path=result.config.path)
+    assert fingerprint(result.config, "digest") == fingerprint(before, "digest")
+
+
+def test_explicit_values_are_never_changed(inferred: Callable[..., Inferred]) -> None:
+    given = {"classes": ("pos", "neg"), "missing": "keep", "min_per_class": 0}
+    given |= {"text_column": "text", "label_column": "label"}
+    result = inferred(rows_of(*["neg", "pos"] * 250), **given)
+    assert {key: getattr(result.config, key) for key in given} == given
+    assert (result.notes, result.warnings, result.lines()) == ((), (), [])
+
+
+def test_other_sources_are_left_as_they_are() -> None:
+    config = DataConfig(source="synthetic")
+    assert infer(config) == Inferred(config)
+
+
+def test_missing_values_are_errors_unless_told_otherwise(
+    inferred: Callable[..., Inferred],
+) -> None:
+    rows = [*rows_of(*["a", "b"] * 250), ("nan", "a"), ("fine", "null"), ("", "only here")]
+    with pytest.raises(DataError, match=r"has 3 problems:"):
+        inferred(rows)
+    result = inferred(rows, missing="drop")
+    assert result.counts == {"train": {"a": 250, "b": 250}}
+    assert result.warnings == (
+        "3 rows of the training file lack a text or label and are left out.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["x"] * 9, r"column 'label': all 9 documents have the label 'x'\. A classifier"),
+        (list(range(50)), r"50 documents have 50 different labels, too many for classes\. Set"),
+        (["a", "A", "b"] * 9, r"some labels look like one class.*\n.*'a' \(9 .* and 'A' \(9"),
+        (["1", "True", "0"] * 9, r"'1' \(9 documents\) and 'True' \(9 documents\)"),
+    ],
+)
+def test_labels_that_are_no_classes_are_rejected(
+    inferred: Callable[..., Inferred], labels: list[object], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        inferred(rows_of(*labels))
+
+
+@pytest.mark.parametrize("key", ["test_path", "valid_path"])
+def test_labels_of_other_files_are_checked(inferred: Callable[..., Inferred], key: str) -> None:
+    train = rows_of(*["a", "b"] * 60)
+    result = inferred(train, {key: rows_of("b", "a", start=500)})
+    assert result.counts[key[:-5]] == {"a": 1, "b": 1}  # type: ignore[index]
+    with pytest.raises(DataError, match=rf"{key}\.csv, row 2 .* is 'c'.* training documents have"):
+        inferred(train, {key: rows_of("a", "c")})
+    with pytest.raises(DataError, match=r"  2 labels are empty: row 1 \(line 2\), row 2"):
+        inferred(train, {key: rows_of("", "")})
+
+
+def test_classes_that_a_split_lacks_are_reported(inferred: Callable[..., Inferred]) -> None:
+    labels = [*["a", "b"] * 1000, "rare", "rare", "single"]
+    test = {"test_path": rows_of("a", "b", "rare")}
+    result = inferred(rows_of(*labels), test, valid_size=100)
+    assert result.config.min_per_class == 1
+    assert result.notes[-1][:2] == ("min_per_class", 1)
+    assert "no document of 'rare' (2 in all)" in result.notes[-1].reason
+    assert [warning.split(". ")[0] for warning in result.warnings] == [
+        "The validation split contains no document of 'single' (1 in all)",
+        "The test split contains no document of 'single' (1 in all)",
+    ]
+    data = prepare(result.config)
+    assert set(data.train.labels) == {0, 1, 2, 3}
+    assert set(data.valid.labels) == {0, 1, 2}
+
+
+def test_split_without_rare_classes_stays_as_it_is(inferred: Callable[..., Inferred]) -> None:
+    assert inferred(rows_of(*["a", "b", "c"] * 100)).config.min_per_class is None
+
+
+def test_documents_that_cannot_be_split_are_rejected(inferred: Callable[..., Inferred]) -> None:
+    with pytest.raises(DataError, match=r"There are 8 documents, but data\.valid_size takes 9"):
+        inferred(rows_of(*["a", "b"] * 4), valid_size=9)
+
+
+def test_groups_may_prevent_that_a_rare_class_is_everywhere(
+    write_csv: WriteCsv,
+) -> None:
+    rows = [(f"t{n}", "ab"[n % 2], n // 4) for n in range(400)]
+    rows += [("r", "rare", 1000)]
+    path = write_csv([*rows, ("s", "rare", 1000)], ["text", "label", "film"])
+    result = infer(DataConfig(source="csv", path=path, group_column="film"))
+    assert result.config.min_per_class is None
+    assert result.warnings[0].startswith("The validation split contains no document of 'rare' (2")
+    message = r"would contain none of class 'rare', which has 3 of 403"
+    path = write_csv([*rows, *rows[-1:] * 2], ["text", "label", "film"])
+    with pytest.raises(DataError, match=message):
+        infer(DataConfig(source="csv", path=path, group_column="film"))
+
+
+def test_small_validation_split_is_reported_with_its_uncertainty(
+    inferred: Callable[..., Inferred],
+) -> None:
+    (warning,) = inferred(rows_of(*["a", "b"] * 20)).warnings
+    assert warning.startswith(
+        "The validation split has 8 documents: its accuracies are uncertain by up to ±35 percentage"
+    )
+    (warning,) = inferred(rows_of(*["a", "b"] * 99), {"valid_path": rows_of("a", "b")}).warnings
+    assert "Set data.valid_path to a larger file" in warning
+
+
+def test_a_thousand_classes_take_three_lines(inferred: Callable[..., Inferred]) -> None:
+    result = inferred(rows_of(*[f"class {n % 1000}" for n in range(6000)]))
+    assert len(result.lines()) <= 3 + 2
+    assert all(len(line) < 300 for line in result.lines())
+    assert (survey(result.config).counts["valid"] > 0).all()
+
+
+def test_progress_counts_the_documents_of_all_files(
+    inferred: Callable[..., Inferred], write_csv: WriteCsv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "REPORTED_ROWS", 50)
+    calls: list[tuple[str, int, int | None]] = []
+    path = write_csv(rows_of(*["a", "b"] * 60))
+    config = DataConfig(source="csv", path=path, test_path=path)
+    infer(config, progress=lambda *event: calls.append(event))
+    assert calls == [("labels", done, None) for done in (50, 100, 150, 200)]
