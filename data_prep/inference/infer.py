@@ -49,7 +49,7 @@ class Inferred:
             return list(self.warnings)
         width = max(len(note.key) for note in self.notes)
         return [
-            f"Inferred from {self.config.path} (set a key of data to override it):",
+            f"Inferred from {self.config.location} (set a key of data to override it):",
             *(
                 f"  {note.key:<{width}}  {self._shown(note)}  ({note.reason})"
                 for note in self.notes

@@ -111,7 +111,7 @@ def _named(
     """Return the classes of the counted labels, what is to say about them, and the documents."""
     names = class_names(counted.spellings)
     sizes = [sum(spellings.values()) for spellings in counted.spellings]
-    where = f"{config.path}, column {quoted(columns_of(config).label)}"
+    where = f"{config.location}, column {quoted(columns_of(config).label)}"
     if len(names) < 2:
         raise DataError(
             f"{where}: all {len(train.labels):,} documents have the label {quoted(names[0])}. A "

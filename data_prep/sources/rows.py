@@ -82,7 +82,8 @@ class RowChecks:
         self._drops = missing == "drop"
         self._missing = missing_words(missing)
         self._ids: set[str] = set() if earlier is None else earlier._ids
-        self._row, self._before = 0, 0 if earlier is None else earlier._before + earlier._row
+        self._row = 0
+        self._before: int = 0 if earlier is None else earlier._before + earlier._row
         self._seen: set[int] = set()
         self._unknown: dict[str, None] = {}
         self._bad_kinds: dict[str, Kind] = {}
