@@ -104,7 +104,7 @@ def test_lengths_have_exact_quantiles() -> None:
 @pytest.mark.parametrize(
     ("rows", "test", "message"),
     [
-        ([("a", "0"), ('"', "1")] * 5, (), "the text '\"' has no tokens"),
+        ([("a", "0"), ('"', "1")] * 5, (), "5 texts have no tokens"),
         ([("a", "0"), ("b", "1")] * 5, [("c", "0"), ('"', "1")], "the text '\"' has no tokens"),
         ([("a", "0"), ("b", "1")] * 5, [("c", "2")], r"test\.csv.*'2'"),
     ],
