@@ -15,7 +15,8 @@ config cannot name a module, so only installed code is executed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -120,7 +121,19 @@ def name_in(registry: Registry[Any]) -> Any:
         except ExtensionError as error:
             raise ValueError(str(error)) from error
 
-    return Annotated[str, AfterValidator(check)]
+    return Annotated[str, AfterValidator(check), _NamesInSchema(registry)]
+
+
+@dataclass(frozen=True)
+class _NamesInSchema:
+    """Lists the names of a registry in the JSON schema of a field."""
+
+    registry: Registry[Any]
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: Any, handler: Callable[[Any], dict[str, Any]]
+    ) -> dict[str, Any]:
+        return {**handler(core_schema), "enum": list(self.registry.names())}
 
 
 @cache

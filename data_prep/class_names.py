@@ -7,13 +7,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
 
-from celltune.data_prep.types import shown
+from celltune.data_prep.types import quotes_hint, shown
 from celltune.printable import quoted
 
 _SHOWN_PROBLEMS = 5
 """Number of invalid class names that a message lists."""
-
-_YAML_BOOLEANS = {True: "yes, on and true", False: "no, off and false"}
 
 
 def check_types(value: object) -> object:
@@ -25,16 +23,9 @@ def check_types(value: object) -> object:
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"Must be a list, such as [neg, pos], but is {shown(value)}.")  # noqa: TRY004
     invalid = [name for name in value if not isinstance(name, str)]
-    if invalid and isinstance(invalid[0], bool):
-        raise ValueError(
-            f"Contains {invalid[0]}: YAML reads {_YAML_BOOLEANS[invalid[0]]} "
-            f"without quotes as a boolean. Put the labels in quotes, such as ['no', 'yes']."
-        )
     if invalid:
-        raise ValueError(
-            f"Contains {shown(invalid[0])}, which is not text. Put the labels in "
-            f"quotes, such as ['0', '1']."
-        )
+        hint = quotes_hint(invalid[0])
+        raise ValueError(f"Contains {shown(invalid[0])}, which is not text. {hint}".strip())
     return value
 
 

@@ -68,6 +68,10 @@ EARLIER_DEFAULTS = {"text_column": "text", "label_column": "label"}
 keys still has these columns."""
 
 
+def _or_flag(schema: dict[str, Any]) -> None:
+    schema["anyOf"] = [{"type": "boolean"}, *schema["anyOf"]]
+
+
 class DataConfig(BaseModel):
     """A data set, from the raw texts to token ids.
 
@@ -178,7 +182,7 @@ class DataConfig(BaseModel):
     reviews: Annotated[int, Field(strict=True, ge=10, le=1_000_000)] | None = None
     """synthetic: number of generated reviews (default 3,000)."""
 
-    label_noise: Annotated[float, Field(ge=0, lt=0.5)] | None = None
+    label_noise: Annotated[float, Field(strict=True, ge=0, lt=0.5)] | None = None
     """synthetic: share of labels that are inverted on purpose (default 0.02)."""
 
     train_size: Count | None = None
@@ -222,7 +226,7 @@ class DataConfig(BaseModel):
     vectors: VectorsConfig | None = None
     """Pretrained word vectors that initialize the embedding; without them it starts randomly."""
 
-    wide: WideConfig | None = None
+    wide: WideConfig | None = Field(default=None, json_schema_extra=_or_flag)
     """A linear model on n-grams of words and characters, whose outputs a recurrent model can add to
     its own (space.wide). true for the default settings; without it there is none."""
 

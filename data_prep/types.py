@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, Union
 
@@ -23,6 +24,21 @@ _MAX_PATH = 4096
 def shown(value: object) -> str:
     """Return an invalid value for a message: a text in quotes, everything shortened."""
     return quoted(value) if isinstance(value, str) else printable(value, QUOTED_CHARACTERS)
+
+
+def quotes_hint(value: object) -> str:
+    """Return how to make a value of YAML a text: a sentence; empty if quotes cannot do it."""
+    if isinstance(value, bool):
+        words = "yes, on and true" if value else "no, off and false"
+        return (
+            f"YAML reads {words} without quotes as {str(value).lower()}. Put the text in quotes, "
+            f"such as '{'yes' if value else 'no'}'."
+        )
+    if value is None:
+        return "YAML reads null, ~ and nothing as no value. Put a text in quotes, such as 'null'."
+    if isinstance(value, (int, float, date)):
+        return f"Put it in quotes: '{printable(value, QUOTED_CHARACTERS)}'."
+    return ""
 
 
 def check_local_path(value: Any) -> Any:

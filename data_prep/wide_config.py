@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from celltune.data_prep.types import shown
 
-Penalty = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Penalty = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 
 
 LONGEST_WORDS, LONGEST_CHARACTERS = 5, 10

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from celltune.models.class_weights import as_text
 from celltune.models.extensions import CELLS, READOUTS
-from celltune.registry import ExtensionError, Registry
+from celltune.registry import name_in
 
 Nonlinearity = Literal["tanh", "relu"]
 Precision = Literal["float32", "tf32", "bfloat16", "float16"]
@@ -25,7 +25,7 @@ class ModelConfig(_Config):
     wide: Wide = "none"
     """Use of the wide part, the n-gram linear model that data.wide fits: not at all (none), its
     outputs are added to those of the network (add; Cheng et al. 2016), or no network (only)."""
-    cell: str | None = None
+    cell: name_in(CELLS) | None = None  # type: ignore[valid-type]
     """Recurrent cell: rnn, lstm, gru, gru_reset_before, mgu, or an installed extension. Required,
     except with wide: only."""
     hidden_size: int = Field(default=64, ge=1)
@@ -48,7 +48,7 @@ class ModelConfig(_Config):
     """Size of a word vector."""
     embedding_std: float = Field(default=0.05, gt=0.0, allow_inf_nan=False)
     """Standard deviation of the initial word vectors. The default of PyTorch is 1."""
-    readout: str = "final"
+    readout: name_in(READOUTS) = "final"  # type: ignore[valid-type]
     """Input of the output layer: the final state of each direction (final), the mean or maximum of
     all states of the document (mean, max) or both (max_mean), the mean weighted by additive
     attention (attention; Yang et al. 2016), the final states of the last two layers
@@ -60,16 +60,6 @@ class ModelConfig(_Config):
     output_scale: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
     """Factor of the initial weights and biases of the output layer. With 0.1, a model with wide:
     add starts close to its wide part."""
-
-    @field_validator("cell")
-    @classmethod
-    def _check_cell(cls, name: str | None) -> str | None:
-        return None if name is None else _check_name(CELLS, name)
-
-    @field_validator("readout")
-    @classmethod
-    def _check_readout(cls, name: str) -> str:
-        return _check_name(READOUTS, name)
 
     @model_validator(mode="after")
     def _check_network(self) -> ModelConfig:
@@ -91,13 +81,6 @@ class ModelConfig(_Config):
         if self.num_layers == 1:
             return 0.0
         return self.dropout if self.layer_dropout is None else self.layer_dropout
-
-
-def _check_name(registry: Registry[Any], name: str) -> str:
-    try:
-        return registry.check(name)
-    except ExtensionError as error:
-        raise ValueError(str(error)) from error
 
 
 class TrainingConfig(_Config):

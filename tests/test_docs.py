@@ -10,7 +10,12 @@ from types import ModuleType
 import pytest
 import typer
 
+from celltune.data_prep.config import DataConfig
+from celltune.models.config import ModelConfig, TrainingConfig
 from celltune.search.cli.app import app
+from celltune.search.config.schema import SearchConfig
+from celltune.search.tuning.asha import AshaSettings
+from celltune.search.tuning.tpe import TPESettings
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -45,15 +50,29 @@ def test_every_command_has_a_page_with_all_its_options(maker: ModuleType) -> Non
             assert f"]({file})" in made["README.md"]
 
 
+def test_the_page_of_config_keys_is_what_the_code_says_now(maker: ModuleType) -> None:
+    assert maker.CONFIG.read_text() == maker.config_page(), "run: make docs"
+
+
+def test_the_page_of_config_keys_has_every_key(maker: ModuleType) -> None:
+    page = maker.config_page()
+    models = [SearchConfig, DataConfig, ModelConfig, TrainingConfig, AshaSettings, TPESettings]
+    names = [name for model in models for name in model.model_fields]
+    assert len(names) > 70
+    assert [name for name in names if f"\n| `{name}`" not in page] == []
+
+
 def test_the_maker_writes_every_page_and_removes_old_ones(
     maker: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maker, "COMMANDS", tmp_path / "commands")
+    monkeypatch.setattr(maker, "CONFIG", tmp_path / "config.md")
     (tmp_path / "commands").mkdir()
     (tmp_path / "commands" / "gone.md").write_text("old")
     maker.main()
     made = maker.pages()
     assert {path.name: path.read_text() for path in (tmp_path / "commands").iterdir()} == made
+    assert maker.CONFIG.read_text() == maker.config_page()
 
 
 def test_links_between_our_pages_lead_somewhere() -> None:

@@ -175,7 +175,7 @@ def diagram(
     Args:
         source: path of a config (.yaml or .yml) or of a bundle, or name of an experiment.
         trial: number of the experiment's trial; None: the best trial.
-        overrides: changes of the config, each `key.path=value`.
+        overrides: changes of the config, each `key.path=value` or `~key.path`.
         storage: folder or URI of the experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
 
     Raises:

@@ -10,14 +10,17 @@ from typing import Annotated
 import typer
 
 from celltune.errors import CelltuneError, InputError
-from celltune.search.cli import data, ensembles, model, results, run
+from celltune.search.cli import config, data, ensembles, model, results, run
 from celltune.search.cli.commands import Group, add_command, name_options
+from celltune.search.cli.completion import join_words
 from celltune.search.cli.options import (
     ConfigPath,
     Name,
     Overrides,
     Storage,
+    Unset,
     arguments_for,
+    config_changes,
     describe_data,
     describe_end,
     describe_next_step,
@@ -48,7 +51,6 @@ app = typer.Typer(
     help="Find the best small recurrent text classifier for labelled text, on a laptop or on a Ray "
     "cluster. Every search can be resumed.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -145,9 +147,9 @@ def status(name: Name, storage: Storage = None) -> None:
         say(f"Resume it with: celltune resume {arguments_for(folder)}")
 
 
-def validate(config: ConfigPath, overrides: Overrides = None) -> None:
+def validate(config: ConfigPath, overrides: Overrides = None, unset: Unset = None) -> None:
     """Check a config and its data without starting anything."""
-    resolved = resolve_for_run(config, overrides or (), view=make_view())
+    resolved = resolve_for_run(config, config_changes(overrides, unset), view=make_view())
     say(*describe_plan(resolved), describe_data(resolved), f"{config} is valid.")
 
 
@@ -155,6 +157,7 @@ run.register(app)
 add_command(app, list_experiments, "list")
 add_command(app, status)
 add_command(app, validate)
+config.register(app)
 data.register(app)
 ensembles.register(app)
 scores.register(app)
@@ -166,8 +169,9 @@ prediction.register(app)
 def main() -> None:
     """Run the command line; an error is one message and exit code 2 (invalid input) or 1."""
     protect_streams()
+    join_words()
     try:
-        app()
+        app(prog_name="celltune")
     except CelltuneError as error:
         first, *others = error.lines
         say(f"celltune: {first}", *others, error=True)

@@ -12,7 +12,7 @@ from celltune.data_prep.cache.inventory import cached_datasets, clear
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.io.files import default_cache_dir
 from celltune.search.cli.commands import Group, add_command
-from celltune.search.cli.options import ConfigPath, Overrides, make_view
+from celltune.search.cli.options import ConfigPath, Overrides, Unset, config_changes, make_view
 from celltune.search.cli.output import make_console, say
 from celltune.search.errors import OptionError
 from celltune.search.results.tables import Column, TextTable
@@ -39,6 +39,7 @@ ClusterAddress = Annotated[
 def prepare(
     config: ConfigPath,
     overrides: Overrides = None,
+    unset: Unset = None,
     test: Annotated[
         bool,
         typer.Option("--test", help="Also prepare the test split, which a search never reads."),
@@ -48,7 +49,7 @@ def prepare(
     from celltune.data_prep.preparation import pipeline
 
     view = make_view()
-    resolved = resolve_for_run(config, overrides or (), view=view)
+    resolved = resolve_for_run(config, config_changes(overrides, unset), view=view)
     progress = view.progress
     data = pipeline.prepare(resolved.data, progress=progress)
     say(

@@ -17,6 +17,8 @@ from celltune.search.cli.options import (
     Overwrite,
     Storage,
     Trial,
+    Unset,
+    config_changes,
     make_view,
 )
 from celltune.search.cli.output import say
@@ -147,6 +149,7 @@ def graph(
     ],
     trial: Trial = None,
     overrides: Overrides = None,
+    unset: Unset = None,
     overwrite: Overwrite = False,
     storage: Storage = None,
 ) -> None:
@@ -160,7 +163,9 @@ def graph(
     outputs.check_output_free(output, overwrite)
     picture_format = output.suffix.removeprefix(".").lower()
     check_picture_format(picture_format)
-    drawing = diagram(source, trial=trial, overrides=overrides or (), storage=storage)
+    drawing = diagram(
+        source, trial=trial, overrides=config_changes(overrides, unset), storage=storage
+    )
     outputs.write(output, drawing.render(picture_format), overwrite)
     say(f"Wrote a diagram of {drawing.title} to {output}.")
 

@@ -14,8 +14,14 @@ from celltune.data_prep.io.files import default_cache_dir
 from celltune.printable import printable
 from celltune.search.baselines.comparison import next_step
 from celltune.search.cli.commands import at_end
+from celltune.search.cli.completion import (
+    complete_experiments,
+    complete_keys,
+    complete_overrides,
+)
 from celltune.search.cli.output import make_console, say
 from celltune.search.cli.views import LiveView, PlainView
+from celltune.search.config.overrides import REMOVE
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.view import View
@@ -35,11 +41,28 @@ ConfigPath = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY.PATH=VALUE", help="Override a config value. Can be repeated."
+        "--set",
+        metavar="KEY.PATH=VALUE",
+        help="Override a config value; see celltune config explain. Can be repeated.",
+        autocompletion=complete_overrides,
+    ),
+]
+Unset = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unset",
+        metavar="KEY.PATH",
+        help="Remove a key of the config, before values are set. Can be repeated.",
+        autocompletion=complete_keys,
     ),
 ]
 Name = Annotated[
-    str, typer.Argument(metavar="NAME", help="Name of the experiment; see celltune list.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="Name of the experiment; see celltune list.",
+        autocompletion=complete_experiments,
+    ),
 ]
 Storage = Annotated[
     str | None,
@@ -67,6 +90,11 @@ Ensemble = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
+
+
+def config_changes(overrides: list[str] | None, unset: list[str] | None) -> list[str]:
+    """Return the changes of a config that --set and --unset request, as the Python API has them."""
+    return [*(f"{REMOVE}{key}" for key in unset or ()), *(overrides or ())]
 
 
 def arguments_for(experiment: Experiment) -> str:

@@ -18,7 +18,9 @@ from celltune.search.cli.options import (
     Name,
     Overrides,
     Storage,
+    Unset,
     arguments_for,
+    config_changes,
     describe_data,
     describe_end,
     describe_next_step,
@@ -61,6 +63,7 @@ def launch(
     ] = None,
     time_budget: TimeBudget = None,
     overrides: Overrides = None,
+    unset: Unset = None,
     address: Address = None,
     storage: Storage = None,
     dry_run: Annotated[
@@ -68,7 +71,7 @@ def launch(
     ] = False,
 ) -> None:
     """Start a new search."""
-    settings = _with_time(overrides, time_budget)
+    settings = _with_time(config_changes(overrides, unset), time_budget)
     if dry_run:
         resolved = resolve_for_run(config, settings, name, view=make_view())
         folder = new_experiment(resolved.name, storage)
@@ -118,6 +121,7 @@ def resume(
         typer.Option(metavar="N", help="End after N trials without improvement, or none."),
     ] = None,
     overrides: Overrides = None,
+    unset: Unset = None,
     address: Address = None,
     storage: Storage = None,
 ) -> None:
@@ -135,7 +139,7 @@ def resume(
             changes=changes,
             storage=storage,
             address=address,
-            overrides=_with_time(overrides, time_budget),
+            overrides=_with_time(config_changes(overrides, unset), time_budget),
             view=make_view(),
         )
     _print_result(result)
@@ -161,8 +165,7 @@ def register(app: typer.Typer) -> None:
         add_command(app, command)
 
 
-def _with_time(overrides: list[str] | None, time_budget: str | None) -> list[str]:
-    given = list(overrides or ())
+def _with_time(given: list[str], time_budget: str | None) -> list[str]:
     return given if time_budget is None else [*given, f"budget.time={time_budget}"]
 
 

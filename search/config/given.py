@@ -63,6 +63,11 @@ MAX_WEIGHTS = 10**9
 """Largest number of weights of the recurrent layers, counted for a cell with a single gate."""
 
 
+def largest_allowed() -> dict[str, int]:
+    """Return the largest values that users may give, by key."""
+    return {**_COUNTS, **{f"space.{name}": limit for name, limit in _SIZES.items()}}
+
+
 def check_given(config: SearchConfig, keys: Sequence[str] | None = None) -> None:
     """Check a config that a user gives, before anything is allocated or stored.
 

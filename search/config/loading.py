@@ -11,11 +11,13 @@ from pydantic import BaseModel, ValidationError
 
 from celltune.data_prep.io.regular import FileTooLargeError, NotRegularFileError, read_regular
 from celltune.printable import printable
+from celltune.search.config.cut_paths import cut_path_problems
+from celltune.search.config.overrides import apply_overrides
 from celltune.search.config.problems import problem_text, shown, shown_path, with_subject
 from celltune.search.config.schema import SearchConfig
 from celltune.search.config.settings import SELECTORS
 from celltune.search.config.space import hyperparameters
-from celltune.search.config.yaml_text import MAX_BYTES, MAX_DEPTH, YamlError, dump_yaml, parse_yaml
+from celltune.search.config.yaml_text import MAX_BYTES, YamlError, dump_yaml, parse_yaml
 from celltune.search.errors import ConfigError
 from celltune.search.ledger.fields import NAME, NAME_RULE
 from celltune.spelling import closest_match
@@ -41,7 +43,8 @@ def load_config(path: Readable, overrides: Sequence[str] = ()) -> SearchConfig:
 
     Args:
         path: a YAML file.
-        overrides: Assignments of the form `key.path=value`, with the value written as in YAML.
+        overrides: changes of the form `key.path=value`, with the value written as in YAML, or
+            `~key.path`, which removes a key.
 
     Raises:
         ConfigError: the config is invalid; the message lists every problem.
@@ -68,8 +71,7 @@ def parse_config(
         ConfigError: the config is invalid; the message lists every problem.
     """
     content = _copy_mappings(raw)
-    for override in overrides:
-        _apply_override(content, override)
+    apply_overrides(content, overrides)
     if name is not None:
         if not NAME.fullmatch(name):
             raise ConfigError(f"`name` is {shown(name)}. {NAME_RULE}")
@@ -96,17 +98,12 @@ def read_yaml(path: Readable) -> Mapping[str, Any]:
     Raises:
         ConfigError: the file cannot be read, or does not contain a mapping.
     """
-    origin = _origin(path)
+    return _parsed(_content(path), _origin(path))
+
+
+def _parsed(text: bytes | str, origin: str) -> Mapping[str, Any]:
     try:
-        content = parse_yaml(_content(path))
-    except OSError as error:
-        raise ConfigError(
-            f"{origin} cannot be read: {error.strerror or error}. {_fix(error)}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{origin} is not UTF-8 text: {error.reason}. Save it as UTF-8."
-        ) from error
+        content = parse_yaml(text)
     except YamlError as error:
         raise ConfigError(f"{origin} {error}") from error
     if not isinstance(content, dict):
@@ -128,10 +125,20 @@ def _origin(path: Readable) -> str:
 
 
 def _content(path: Readable) -> bytes | str:
-    # The path of a user's file may be a link; a stored config is opened by its storage.
-    if isinstance(path, Path):
-        return read_regular(path, limit=MAX_BYTES)
-    return path.read_text("utf-8")
+    origin = _origin(path)
+    try:
+        # The path of a user's file may be a link; a stored config is opened by its storage.
+        if isinstance(path, Path):
+            return read_regular(path, limit=MAX_BYTES)
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{origin} cannot be read: {error.strerror or error}. {_fix(error)}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{origin} is not UTF-8 text: {error.reason}. Save it as UTF-8."
+        ) from error
 
 
 def _fix(error: OSError) -> str:
@@ -146,26 +153,6 @@ def _copy_mappings(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _copy_mappings(member) for key, member in value.items()}
     return value
-
-
-def _apply_override(content: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys) or len(keys) > MAX_DEPTH:
-        raise ConfigError(
-            f"`overrides` contains {shown(override)}, which is not of the form key.path=value, "
-            "such as budget.trials=40."
-        )
-    try:
-        value = parse_yaml(text)
-    except YamlError as error:
-        raise ConfigError(f"`overrides` contains {shown(override)}, whose value {error}") from error
-    section = content
-    for key in keys[:-1]:
-        if not isinstance(section.get(key), dict):
-            section[key] = {}
-        section = section[key]
-    section[keys[-1]] = value
 
 
 def _describe(error: Any, content: Mapping[str, Any]) -> str:
@@ -210,8 +197,14 @@ def resolve(
     """
     if isinstance(config, SearchConfig):
         config = config.model_dump(mode="json")
-    origin = "The config" if isinstance(config, Mapping) else _origin(Path(config))
-    raw = config if isinstance(config, Mapping) else read_yaml(Path(config))
+    if isinstance(config, Mapping):
+        return anchored(parse_config(config, overrides=overrides, name=name))
+    origin, content = _origin(Path(config)), _content(Path(config))
+    raw = _parsed(content, origin)
+    text = content.decode() if isinstance(content, bytes) else content
+    if problems := cut_path_problems(text, overrides):
+        count = "an error" if len(problems) == 1 else f"{len(problems)} errors"
+        raise ConfigError(f"{origin} has {count}:", *problems)
     return anchored(parse_config(raw, origin=origin, overrides=overrides, name=name))
 
 

@@ -7,11 +7,12 @@ A text is a sentence of its own, or a predicate whose subject is the key: "is 0.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
+from celltune.data_prep.types import quotes_hint
 from celltune.printable import QUOTED_CHARACTERS, printable, quoted
 from celltune.search.uris import without_secrets
 
@@ -62,8 +63,9 @@ def problem_text(error: Mapping[str, Any]) -> str:
     if kind == "missing":
         return "is missing."
     if kind in _CLAUSES:
-        clause = _CLAUSES[kind].format_map(context)
-        return f"is {shown(error['input'])}. It must be {clause}."
+        clause, value = _CLAUSES[kind].format_map(context), error["input"]
+        hint = _TYPE_HINTS[kind](value) if kind in _TYPE_HINTS else ""
+        return f"is {shown(value)}. It must be {clause}. {hint}".rstrip()
     message = printable(error["msg"].removeprefix(_VALUE_ERROR), _LONGEST)
     if message.startswith("Input should "):
         clause = message.removeprefix("Input should ")
@@ -83,6 +85,24 @@ def with_subject(path: str, text: str) -> str:
         return f"{path or 'The config'} {verb.lower()}{space}{rest}"
     named = path in text if "." in path else re.search(rf"\b{re.escape(path)}\.\w", text)
     return text if named or not path else f"{path}: {text}"
+
+
+def _number_hint(value: object) -> str:
+    """Return how to write a text that looks like a number; empty for other values."""
+    if not isinstance(value, str) or (match := _NUMBER.fullmatch(value)) is None:
+        return ""
+    if match["zeros"]:
+        number = match["sign"] + match["number"]
+        return f"Omit the leading zero, with which some read it as octal: {number}."
+    return f"Remove the quotes, which make {value} a text."
+
+
+_NUMBER = re.compile(r"(?P<sign>[-+]?)(?P<zeros>0*)(?P<number>\d{1,20})")
+_TYPE_HINTS: Mapping[str, Callable[[Any], str]] = {
+    "string_type": quotes_hint,
+    **dict.fromkeys(("int_type", "float_type", "int_parsing", "float_parsing"), _number_hint),
+}
+"""Advice for values of a wrong type, which YAML may have read differently than their author."""
 
 
 def shown(value: Any) -> str:

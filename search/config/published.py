@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from celltune.data_prep.config import DataConfig
 from celltune.search.types import KeptEpoch, TrainingSplits
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A number from 0 to 1."""

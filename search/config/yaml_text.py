@@ -170,6 +170,58 @@ def parse_yaml(content: bytes | str) -> Any:
         raise YamlError(_sentence(error)) from error
 
 
+def comment_of(text: str) -> str:
+    """Return the comment at the end of a YAML value, with its #; empty if there is none.
+
+    Raises:
+        YamlError: the text is not such a value (see `parse_yaml`).
+    """
+    node = _composed(text)
+    rest = text[node.end_mark.index if node else 0 :].strip()
+    return rest if rest.startswith("#") else ""
+
+
+def texts_before_comments(text: str) -> dict[tuple[str, ...], tuple[str, str]]:
+    """Return the texts without quotes that a comment follows on the same line.
+
+    Some of them may have been meant to contain the comment, such as the path of `file #1.csv`.
+
+    Returns:
+        The text and all of the line from its beginning on, by the keys and indices that lead to it.
+
+    Raises:
+        YamlError: the text is not a YAML document (see `parse_yaml`).
+    """
+    found: dict[tuple[str, ...], tuple[str, str]] = {}
+    root = _composed(text)
+    pending: list[tuple[tuple[str, ...], yaml.Node]] = [((), root)] if root else []
+    while pending:
+        location, node = pending.pop()
+        if isinstance(node, yaml.MappingNode):
+            pending += [((*location, key.value), value) for key, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            pending += [((*location, str(i)), value) for i, value in enumerate(node.value)]
+        elif (
+            isinstance(node, yaml.ScalarNode) and node.style is None and node.tag == f"{_PREFIX}str"
+        ):
+            start = node.start_mark.index
+            line = text[start : (text + "\n").index("\n", start)].rstrip()
+            if line[len(node.value) :].lstrip(" \t").startswith("#"):
+                found[location] = (node.value, line)
+    return found
+
+
+def _composed(text: str) -> yaml.Node | None:
+    loader = _Loader(text)
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        raise YamlError(_sentence(error)) from error
+    finally:
+        loader.dispose()
+    return node
+
+
 def dump_yaml(value: Any) -> str:
     """Return plain values as YAML, in the order of their keys."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

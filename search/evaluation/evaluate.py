@@ -146,8 +146,8 @@ def evaluate(
         settings: the models to evaluate; None: the defaults of `EvaluationSettings`.
         storage: folder or URI of the experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
         address: address of a running Ray cluster; None: a local one is started.
-        overrides: changes of the config for this run, each `key.path=value`; as for `resume`, only
-            keys that do not affect the results, such as data.test_path.
+        overrides: changes of the config for this run, each `key.path=value` or `~key.path`; as for
+            `resume`, only keys that do not affect the results, such as data.test_path.
         view: shows the progress; None: nothing is shown.
 
     Returns:

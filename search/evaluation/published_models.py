@@ -105,7 +105,7 @@ def load_published_models(
         path: a config, or a folder of configs.
         scale: share of the documents that is used, above 0 and at most 1.
         only: names of the configs to load; empty: all of the folder.
-        overrides: changes of every config, each `key.path=value`.
+        overrides: changes of every config, each `key.path=value` or `~key.path`.
         storage: folder or URI of the experiments; None: $CELLTUNE_STORAGE or ~/celltune_results.
 
     Raises:

@@ -108,7 +108,7 @@ def launch(
         storage: folder or object store URI of experiments; `None` for $CELLTUNE_STORAGE, or
             ~/celltune_results if that is not set.
         address: address of a running Ray cluster; `None` starts a local one.
-        overrides: config values as `key.path=value`.
+        overrides: config values as `key.path=value`, or `~key.path` to remove a key.
         view: shows the progress; `None` shows nothing.
         clock: returns the seconds since 1970.
 
@@ -169,8 +169,8 @@ def resume(
         storage: folder or object store URI of experiments; `None` for $CELLTUNE_STORAGE, or
             ~/celltune_results if that is not set.
         address: address of a running Ray cluster; `None` starts a local one.
-        overrides: config values as `key.path=value`, for this run only. Only the keys in
-            `CHANGEABLE_KEYS` can be set.
+        overrides: config values as `key.path=value`, or `~key.path` to remove a key, for this run
+            only. Only the keys in `CHANGEABLE_KEYS` can be set.
         view: shows the progress; `None` shows nothing.
         clock: returns the seconds since 1970.
 

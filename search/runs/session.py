@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from celltune.search.config.given import check_given
 from celltune.search.config.gpu_shares import check_gpu_share
 from celltune.search.config.loading import anchored, parse_config, resolve
+from celltune.search.config.overrides import check_changeable, key_of
 from celltune.search.config.rules import (
     check_class_weights,
     check_schedule,
@@ -34,18 +35,6 @@ from celltune.search.uris import without_secrets
 if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData
     from celltune.search.cluster.gpu_checks import GpuNode
-
-CHANGEABLE_KEYS = (
-    "data",
-    "resources",
-    "baselines",
-    "retries",
-    "trial_timeout",
-    "max_failed",
-    "budget.time",
-)
-"""Config keys that a later run may set. The others define what the metrics mean, or were used when
-the experiment was created."""
 
 
 def resolve_for_run(
@@ -130,26 +119,13 @@ def config_for_run(experiment: Experiment, overrides: Sequence[str]) -> SearchCo
     """
     config = experiment.config(restore=True)
     for override in overrides:
-        _check_changeable(override.partition("=")[0].strip())
+        check_changeable(override)
     if not overrides:
         return config
     plain = config.model_dump(mode="json")
     changed = parse_config(plain, origin=f"'{experiment.name}'", overrides=overrides)
-    check_given(changed, [override.partition("=")[0].strip() for override in overrides])
+    check_given(changed, [key_of(override) for override in overrides])
     return _checked(anchored(changed))
-
-
-def _check_changeable(key: str) -> None:
-    if any(f"{key}.".startswith(f"{allowed}.") for allowed in CHANGEABLE_KEYS):
-        return
-    message = (
-        f"`overrides` sets {key}, which cannot be changed after the launch. Keys that can: "
-        f"{', '.join(CHANGEABLE_KEYS)}."
-    )
-    if key.partition(".")[0] == "budget":
-        # In plain words: only a resume has these arguments, but an evaluation can fail here too.
-        message += " A resume has its own arguments for trials, max_epochs, target and patience."
-    raise ConfigError(message)
 
 
 def _checked(config: SearchConfig) -> SearchConfig:

@@ -35,7 +35,7 @@ from celltune.data_prep.wide_config import WideConfig
         ),
         (
             {"source": "csv", "path": "x", "classes": [False, True]},
-            "reads no, off and false without quotes .* Put .* such as .'no', 'yes'.",
+            "Contains False, which is not text. YAML reads no, off and false without quotes as f",
         ),
         ({"source": "csv", "path": "x", "classes": ["no", True]}, "reads yes, on and true without"),
         ({"source": "csv", "path": "x", "classes": [0, 1]}, "Contains 0, which is not text. Put"),

@@ -16,6 +16,8 @@ from celltune.search.cli.options import (
     Name,
     Overrides,
     Storage,
+    Unset,
+    config_changes,
     make_view,
 )
 from celltune.search.cli.output import emit, make_console, say, wrapped
@@ -68,6 +70,7 @@ def evaluate(
     ] = False,
     form: Annotated[str, typer.Option("--format", help="Output format: table or json.")] = "table",
     overrides: Overrides = None,
+    unset: Unset = None,
     address: Address = None,
     storage: Storage = None,
 ) -> None:
@@ -85,7 +88,7 @@ def evaluate(
             ),
             storage=storage,
             address=address,
-            overrides=overrides or (),
+            overrides=config_changes(overrides, unset),
             view=make_view() if form == "table" else None,
         )
     except KeyboardInterrupt:
@@ -150,6 +153,7 @@ def compare(
         typer.Option(metavar="DURATION", help="Stop cleanly after this time: 90s, 30m or 2h."),
     ] = None,
     overrides: Overrides = None,
+    unset: Unset = None,
     form: Annotated[
         str, typer.Option("--format", help=f"Output format: {', '.join(FORMATS)}.")
     ] = "table",
@@ -163,7 +167,11 @@ def compare(
     """
     check_format(form, FORMATS)
     models = load_published_models(
-        path, scale=scale, only=only or (), overrides=overrides or (), storage=storage
+        path,
+        scale=scale,
+        only=only or (),
+        overrides=config_changes(overrides, unset),
+        storage=storage,
     )
     comparison = run_comparison(
         models,

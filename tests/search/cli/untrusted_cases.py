@@ -133,6 +133,11 @@ def cache(place: Place) -> None:
     place.text("cache", "clear", HOSTILE[0], code=2)
 
 
+def config(place: Place) -> None:
+    assert "is not a key of a config" in place.text("config", "explain", EVERYTHING, code=2)
+    assert json.loads(place.content("config", "schema"))["type"] == "object"
+
+
 def leaderboard(form: str) -> Callable[[Place], None]:
     def case(place: Place) -> None:
         arguments = ("leaderboard", "hostile", "--format", form)
@@ -321,6 +326,8 @@ CASES: dict[tuple[str, str], Callable[[Place], None]] = {
     ("status", "text"): status,
     ("validate", "text"): dry_run,
     ("prepare", "text"): dry_run,
+    ("config explain", "text"): config,
+    ("config schema", "text"): config,
     ("cache list", "text"): cache,
     ("cache clear", "text"): cache,
     ("ensemble", "text"): ensemble,

@@ -28,7 +28,11 @@ def test_durations_are_parsed(value: object, seconds: float) -> None:
     [
         ("soon", "a number with the unit s, m, h or d"),
         ("-5m", "a number with the unit s, m, h or d"),
-        ("5 weeks", "a number with the unit s, m, h or d"),
+        ("5 weeks", "a number with the unit s, m, h or d, such as 90s, 30m or 2h."),
+        ("1:30", "^is '1:30', which can mean 90s or 90m. It must be a number of seconds, or"),
+        ("0:45", "^is '0:45', which can mean 45s or 45m. It must"),
+        ("1:30:00", "^is '1:30:00'. It must be a number of seconds, or a number with the unit"),
+        ("010", "^is '010'. It must be a number of seconds"),
         (0, "above 0 seconds"),
         (-1.0, "above 0 seconds"),
         (float("inf"), "above 0 seconds"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any, Literal
 
 import pytest
@@ -25,14 +26,49 @@ class Model(BaseModel, strict=True):
     [
         ("count", 0, "s.count is 0. It must be at least 1."),
         ("count", 9, "s.count is 9. It must be below 9."),
-        ("count", "1", "s.count is '1'. It must be a whole number."),
+        (
+            "count",
+            "1",
+            "s.count is '1'. It must be a whole number. Remove the quotes, which make 1 a text.",
+        ),
+        (
+            "count",
+            "-010",
+            "s.count is '-010'. It must be a whole number. Omit the leading zero, with which some "
+            "read it as octal: -10.",
+        ),
+        ("count", "one", "s.count is 'one'. It must be a whole number."),
         ("count", None, "s.count is null. It must be a whole number."),
         ("share", 0, "s.share is 0. It must be above 0."),
         ("share", 1.5, "s.share is 1.5. It must be at most 1."),
         ("share", float("inf"), "s.share is inf. It must be a finite number."),
         ("share", {}, "s.share is a mapping. It must be a number."),
         ("flag", "yes", "s.flag is 'yes'. It must be true or false."),
-        ("text", True, "s.text is true. It must be text."),
+        (
+            "text",
+            True,
+            "s.text is true. It must be text. YAML reads yes, on and true without quotes as true. "
+            "Put the text in quotes, such as 'yes'.",
+        ),
+        (
+            "text",
+            False,
+            "s.text is false. It must be text. YAML reads no, off and false without quotes as "
+            "false. Put the text in quotes, such as 'no'.",
+        ),
+        (
+            "text",
+            date(2024, 1, 31),
+            "s.text is 2024-01-31. It must be text. Put it in quotes: '2024-01-31'.",
+        ),
+        ("text", 12, "s.text is 12. It must be text. Put it in quotes: '12'."),
+        (
+            "text",
+            None,
+            "s.text is null. It must be text. YAML reads null, ~ and nothing as no value. Put a "
+            "text in quotes, such as 'null'.",
+        ),
+        ("text", [1], "s.text is [1]. It must be text."),
         ("text", "a", "s.text is 'a'. It must be text whose length is at least 2."),
         ("text", "ba", "s.text is 'ba'. It must be text that matches ^a."),
         ("kind", "z", "s.kind is 'z'. It must be 'x' or 'y'."),

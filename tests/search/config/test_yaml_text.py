@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from celltune.search.config.yaml_text import YamlError, dump_yaml, parse_yaml
+from celltune.search.config.yaml_text import (
+    YamlError,
+    comment_of,
+    dump_yaml,
+    parse_yaml,
+    texts_before_comments,
+)
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(9 * ['*' + previous])}]\n"
@@ -104,3 +110,32 @@ def test_any_text_is_a_value_or_one_sentence(text: str) -> None:
     except YamlError as error:
         assert "\n" not in str(error)  # noqa: PT017 (not every text is rejected)
         assert len(str(error)) < 350  # noqa: PT017
+
+
+def test_comments_after_texts_are_found() -> None:
+    text = """# first
+a: b c #d
+e: 'f' #g
+h: 1 # i
+j:
+  - k
+  - l  # m
+n: # o
+  p
+q: {r: s, t: u#v} # w
+"""
+    assert texts_before_comments(text) == {
+        ("a",): ("b c", "b c #d"),
+        ("j", "1"): ("l", "l  # m"),
+    }
+    assert texts_before_comments("") == {}
+    with pytest.raises(YamlError, match="is not valid YAML"):
+        texts_before_comments("a: [")
+
+
+@pytest.mark.parametrize(
+    ("text", "comment"),
+    [("a#b", ""), ("a #b", "#b"), ("#a", "#a"), ("'a #b'", ""), ("[a] # b", "# b"), ("", "")],
+)
+def test_the_comment_of_a_value_is_found(text: str, comment: str) -> None:
+    assert comment_of(text) == comment

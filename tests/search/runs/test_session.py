@@ -9,11 +9,11 @@ import pytest
 
 from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.search.cluster import gpu_checks
+from celltune.search.config.overrides import CHANGEABLE_KEYS
 from celltune.search.config.schema import Resources
 from celltune.search.errors import ConfigError, ExperimentError
 from celltune.search.ledger.events import ExperimentCreated
 from celltune.search.runs.session import (
-    CHANGEABLE_KEYS,
     check_same_data,
     checked_config,
     config_for_run,

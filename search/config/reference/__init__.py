@@ -1,0 +1,1 @@
+"""What a config may contain: its JSON schema, and a description of each key."""
