@@ -109,7 +109,8 @@ def _table(keys: list[Key]) -> str:
     for key in keys:
         mark = " †" if key.changeable else ""
         names = ", ".join(f"`{name}`" for name in key.names)
-        values = names or (f"as [{key.same_as}](#{key.same_as})" if key.same_as else key.kind)
+        values = key.kind.replace("one of the names", names)
+        values = f"as [{key.same_as}](#{key.same_as})" if key.same_as else values
         default = "required" if key.required else key.default or ""
         default = default if key.required or key.is_section else f"`{default}`"
         condition = f" (Read {key.condition}.)" if key.condition else ""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from celltune.models.class_weights import as_text
+from celltune.models.class_weights import NAMED, as_text
 from celltune.models.extensions import CELLS, READOUTS
 from celltune.registry import name_in
 
@@ -83,6 +83,18 @@ class ModelConfig(_Config):
         return self.dropout if self.layer_dropout is None else self.layer_dropout
 
 
+def _or_weights(schema: dict[str, Any]) -> None:
+    """Describe what `class_weights.as_text` accepts in a JSON schema."""
+    del schema["type"]
+    weight = {"type": "number", "exclusiveMinimum": 0}
+    schema["anyOf"] = [
+        {"type": "string", "enum": list(NAMED)},
+        {"type": "array", "items": weight, "minItems": 1},
+        {"type": "object", "additionalProperties": weight, "minProperties": 1},
+        {"type": "string", "pattern": r"^\s*[\[{]"},
+    ]
+
+
 class TrainingConfig(_Config):
     """The settings of a training."""
 
@@ -118,7 +130,7 @@ class TrainingConfig(_Config):
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the probability of a label that training spreads over all classes (Szegedy et al.
     2016)."""
-    class_weights: str = "none"
+    class_weights: str = Field(default="none", json_schema_extra=_or_weights)
     """Weights of the classes in the training loss: none, inversely proportional to the number of
     training documents of the class (balanced; King & Zeng 2001), a number for each class in the
     order of data.classes, such as [1, 9], or for some classes, such as {spam: 9}; the others have
