@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from celltune.errors import CelltuneError, InputError
-from celltune.search.cli import config, data, ensembles, model, results, run
+from celltune.search.cli import config, data, ensembles, init, model, results, run
 from celltune.search.cli.commands import Group, add_command, name_options
 from celltune.search.cli.completion import join_words
+from celltune.search.cli.init import config_for
 from celltune.search.cli.options import (
     ConfigPath,
     Name,
@@ -149,7 +150,9 @@ def status(name: Name, storage: Storage = None) -> None:
 
 def validate(config: ConfigPath, overrides: Overrides = None, unset: Unset = None) -> None:
     """Check a config and its data without starting anything."""
-    resolved = resolve_for_run(config, config_changes(overrides, unset), view=make_view())
+    changes = config_changes(overrides, unset)
+    source = config_for(config, changes)
+    resolved = resolve_for_run(source, changes, view=make_view())
     say(*describe_plan(resolved), describe_data(resolved), f"{config} is valid.")
 
 
@@ -158,6 +161,7 @@ add_command(app, list_experiments, "list")
 add_command(app, status)
 add_command(app, validate)
 config.register(app)
+init.register(app)
 data.register(app)
 ensembles.register(app)
 scores.register(app)

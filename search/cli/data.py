@@ -12,6 +12,7 @@ from celltune.data_prep.cache.inventory import cached_datasets, clear
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.io.files import default_cache_dir
 from celltune.search.cli.commands import Group, add_command
+from celltune.search.cli.init import config_for
 from celltune.search.cli.options import ConfigPath, Overrides, Unset, config_changes, make_view
 from celltune.search.cli.output import make_console, say
 from celltune.search.errors import OptionError
@@ -49,7 +50,8 @@ def prepare(
     from celltune.data_prep.preparation import pipeline
 
     view = make_view()
-    resolved = resolve_for_run(config, config_changes(overrides, unset), view=view)
+    changes = config_changes(overrides, unset)
+    resolved = resolve_for_run(config_for(config, changes), changes, view=view)
     progress = view.progress
     data = pipeline.prepare(resolved.data, progress=progress)
     say(

@@ -36,7 +36,12 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells report it."""
 
 ConfigPath = Annotated[
-    Path, typer.Argument(metavar="CONFIG", help="The YAML file of the search; see configs/.")
+    Path,
+    typer.Argument(
+        metavar="CONFIG",
+        help="The YAML file of the search; see configs/. A file of labelled texts in its place is "
+        "searched with the config that celltune init would write.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,

@@ -11,6 +11,7 @@ import typer
 
 from celltune.data_prep.extensions import SOURCES
 from celltune.search.cli.commands import add_command
+from celltune.search.cli.init import config_for
 from celltune.search.cli.options import (
     INTERRUPTED,
     Address,
@@ -72,8 +73,9 @@ def launch(
 ) -> None:
     """Start a new search."""
     settings = _with_time(config_changes(overrides, unset), time_budget)
+    source = config_for(config, settings, name=name, time=time_budget)
     if dry_run:
-        resolved = resolve_for_run(config, settings, name, view=make_view())
+        resolved = resolve_for_run(source, settings, name, view=make_view())
         folder = new_experiment(resolved.name, storage)
         data = describe_data(resolved)
         say(*dump_config(resolved).split("\n"), *describe_plan(resolved), data)
@@ -81,7 +83,7 @@ def launch(
         return
     with _hint_after_interrupt("celltune list", storage):
         result = runs.launch(
-            config,
+            source,
             name=name,
             warm_start=warm_start,
             storage=storage,

@@ -228,7 +228,7 @@ def dump_yaml(value: Any) -> str:
 
 
 def dump_inline(value: Any) -> str:
-    """Return a plain value as YAML on one line, for use as the value of a key or in a list."""
+    """Return a plain value as printable YAML on one line: the value of a key or within a list."""
     text: str = yaml.dump(
         [value],
         Dumper=_Dumper,
@@ -237,7 +237,8 @@ def dump_inline(value: Any) -> str:
         default_flow_style=True,
         width=math.inf,
     )
-    return text.strip()[1:-1]
+    # A text that is not printable is in double quotes, where its escapes stand for it.
+    return printable(text.strip()[1:-1])
 
 
 def comment(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,9 +91,12 @@ def token_choices(
     }
 
 
-def metric_choice(survey: Survey) -> Choice:
-    """Return the metric that ranks the trials."""
-    counts = _labelled(survey)
+def metric_choice(counts: Sequence[int]) -> Choice:
+    """Return the metric that ranks the trials.
+
+    Args:
+        counts: labelled texts of each class.
+    """
     ratio = max(counts) / max(1, min(counts))
     if ratio < UNEVEN:
         return Choice("valid_loss", "it has fewer ties than the accuracy")
@@ -103,19 +106,13 @@ def metric_choice(survey: Survey) -> Choice:
     return Choice("valid_macro_f1", f"{uneven}, and macro-F1 weighs all classes equally")
 
 
-def class_comments(survey: Survey) -> Mapping[str, str]:
+def class_comments(counts: Sequence[int]) -> Mapping[str, str]:
     """Return the number of texts per class, by the dotted path of the class; of many a summary."""
-    counts = _labelled(survey)
     if len(counts) <= MOST_LISTED:
         return {
             f"data.classes.{index}": counted(count, "text") for index, count in enumerate(counts)
         }
     return {"data.classes": f"{len(counts):,} classes of {min(counts):,} to {max(counts):,} texts"}
-
-
-def _labelled(survey: Survey) -> list[int]:
-    """Return the number of training and validation documents of each class."""
-    return [int(count) for count in survey.counts["train"] + survey.counts["valid"]]
 
 
 def _lengths(survey: Survey, max_tokens: int) -> str:

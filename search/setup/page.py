@@ -60,31 +60,39 @@ def _lines(key: str, value: Any, path: str, comments: Mapping[str, str]) -> Iter
     if any(of_elements) or (of_elements and isinstance(value[0], Mapping)):
         yield _Line(f"{key}:", about)
         for element, text in zip(value, of_elements, strict=True):
-            yield _Line(f"{_INDENT}- {dump_inline(element)}", text)
+            first, *rest = _wrapped(element, 2 * len(_INDENT) + 2)
+            yield _Line(f"{_INDENT}- {first}", text)
+            yield from (_Line(f"{_INDENT}  {line}", "") for line in rest)
         return
-    whole = f"{key}: {dump_inline(value)}"
-    if len(whole) <= WIDTH - len(_INDENT) or not of_elements:
-        yield _Line(whole, about)
-        return
-    yield _Line(f"{key}:", about)
-    for line in _filled([dump_inline(element) for element in value]):
-        yield _Line(f"{_INDENT}{line}", "")
+    first, *rest = _wrapped(value, len(_INDENT) + len(key) + 2)
+    if rest:
+        yield _Line(f"{key}:", about)
+        yield from (_Line(f"{_INDENT}{line}", "") for line in (first, *rest))
+    else:
+        yield _Line(f"{key}: {first}", about)
 
 
 def _length(value: Any) -> int:
     return len(value) if isinstance(value, (list, tuple)) else 0
 
 
-def _filled(values: Sequence[str]) -> Iterator[str]:
-    """Yield the lines of a list in brackets, each with as many values as fit."""
-    line = "["
-    for index, value in enumerate(values):
-        text = f"{value}," if index + 1 < len(values) else f"{value}]"
-        if len(line) > 1 and len(line) + len(text) > WIDTH - 3 * len(_INDENT):
-            yield line.rstrip()
-            line = " "
-        line += f"{text} "
-    yield line.rstrip()
+def _wrapped(value: Any, indent: int) -> list[str]:
+    """Return a value as YAML: on one line or, if it is a longer list or mapping, on several."""
+    whole = dump_inline(value)
+    if indent + len(whole) <= WIDTH or not isinstance(value, (list, tuple, Mapping)):
+        return [whole]
+    if isinstance(value, Mapping):
+        members, ends = [f"{key}: {dump_inline(each)}" for key, each in value.items()], "{}"
+    else:
+        members, ends = [dump_inline(each) for each in value], "[]"
+    lines = [ends[0]]
+    for index, member in enumerate(members):
+        text = f"{member}{',' if index + 1 < len(members) else ends[1]}"
+        if indent + len(lines[-1]) + len(text) > WIDTH and lines[-1].strip(ends):
+            lines[-1] = lines[-1].rstrip()
+            lines.append(" ")
+        lines[-1] += f"{text} "
+    return [line.rstrip() for line in lines]
 
 
 def _aligned(lines: Sequence[_Line]) -> list[str]:

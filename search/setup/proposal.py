@@ -6,7 +6,7 @@ and on the time is chosen here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,8 @@ class Described:
     """Keys of the section `data` that were given or inferred, as plain values."""
     reasons: Mapping[str, str]
     """Why an inferred key has its value."""
+    counts: Sequence[int]
+    """Labelled texts of each class, without those of the files of other splits."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def proposal_for(
         **{key: choice.reason for key, choice in choices.items()},
         **described.reasons,
     }
-    metric = metric_choice(tokens)
+    metric = metric_choice(described.counts)
     data = {**described.values, **_values(choices)}
     has_wide = effort.has_wide
     config = {
@@ -121,7 +123,7 @@ def proposal_for(
     comments = {
         "metric": metric.reason,
         **{f"data.{key}": text for key, text in reasons.items()},
-        **class_comments(tokens),
+        **class_comments(described.counts),
         **_SPACE_COMMENTS,
         "first_trials": "first the linear model alone" if has_wide else "",
         **_budget_comments(chosen, wishes, machine),

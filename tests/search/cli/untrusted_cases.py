@@ -19,6 +19,7 @@ import yaml
 from celltune.search.bundles.diagram import FORMATS as PICTURES
 from celltune.search.cli import run as runs
 from celltune.search.cli.scores import commands as scores
+from celltune.search.config.loading import load_config
 from celltune.search.evaluation.comparison import compare
 from celltune.search.runs.launch import RunResult
 from celltune.search.storage.local import LocalExperiment
@@ -105,6 +106,22 @@ def dry_run(place: Place) -> None:
     Path("x.yaml").write_text(yaml.safe_dump(content))
     out = place.text("validate", "x.yaml", "--set", override, code=2)
     assert "contains a control character or a line break" in out
+
+
+def init(place: Place) -> None:
+    labels = ["\u202egnp.exe\u202c #x", "- [a](javascript:b): {c}"]
+    rows = [(f"film {number % 5} is {number % 2}", labels[number % 2]) for number in range(60)]
+    path = place.folder / "x\x1b]0;y\x07 # \u2028 z.csv"
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(path, index=False)
+    out = place.text("init", path, "-o", place.folder / "mine.yaml")
+    assert shown(labels[0]) in out
+    written = (place.folder / "mine.yaml").read_text()
+    assert_printable(written)
+    data = load_config(place.folder / "mine.yaml").data
+    assert sorted(data.classes or ()) == sorted(labels)
+    assert data.path == path
+    place.text("init", HOSTILE[0], code=2)
+    place.text("init", path, "--set", f"data.label_column={json.dumps(HOSTILE[0])}", code=2)
 
 
 def listing(place: Place) -> None:
@@ -324,6 +341,7 @@ CASES: dict[tuple[str, str], Callable[[Place], None]] = {
     ("stop", "text"): stop,
     ("list", "text"): listing,
     ("status", "text"): status,
+    ("init", "text"): init,
     ("validate", "text"): dry_run,
     ("prepare", "text"): dry_run,
     ("config explain", "text"): config,

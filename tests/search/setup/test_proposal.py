@@ -37,7 +37,8 @@ def proposed(
     seconds: float | None = None,
     memory: int = MACHINE.memory,
 ) -> Proposal:
-    described = Described({"source": "csv", "path": "a.csv", **(values or {})}, reasons or {})
+    counts = [int(count) for count in sum(words.counts.values())]
+    described = Described({"path": "a.csv", **(values or {})}, reasons or {}, counts)
     return proposal_for(
         Surveys(words, tokens or words), described, Wishes("mine", seconds), Machine(2, memory)
     )
@@ -63,8 +64,8 @@ def test_comments_have_counts_lengths_reasons_and_the_expected_duration() -> Non
         reasons={"text_column": "the column with the longest texts"},
     ).yaml
     assert "- 'no'" in text
-    assert "# 1,350 texts\n" in text
-    assert "# 450 texts\n" in text
+    assert "# 1,500 texts\n" in text
+    assert "# 500 texts\n" in text
     assert "text_column: body" in text
     assert "# the column with the longest texts\n" in text
     assert "half of the texts have at most" in text
@@ -77,7 +78,7 @@ def test_comments_have_counts_lengths_reasons_and_the_expected_duration() -> Non
 def test_many_classes_are_summarized_and_take_few_lines() -> None:
     names = [f"topic {index}" for index in range(300)]
     text = proposed(survey([20] * 300), values={"classes": names}).yaml
-    assert "300 classes of 18 to 18 texts" in text
+    assert "300 classes of 20 to 20 texts" in text
     assert len(text.splitlines()) < 110
 
 

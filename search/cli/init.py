@@ -1,0 +1,143 @@
+"""The command `celltune init`, and data sets in place of configs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from celltune.search.cli.commands import add_command
+from celltune.search.cli.options import Overrides, Overwrite, make_view
+from celltune.search.cli.output import check_output_free, say, write
+from celltune.search.config.overrides import REMOVE, apply_overrides, key_of
+from celltune.search.errors import OptionError
+from celltune.search.wording import approximate_duration, counted
+
+if TYPE_CHECKING:
+    from celltune.search.setup.inspection import Inspection
+
+
+DataFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="The labelled texts: a file, a folder or, in quotes, a pattern of several files.",
+    ),
+]
+Time = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION",
+        help="Time for the search, which stops then: 90s, 30m or 2h. Default: a search of the "
+        "usual size, if it takes at most about 10m, and no limit.",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE.yaml", help="The config. Default: named after FILE."
+    ),
+]
+
+
+def init(
+    file: DataFile,
+    test: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The test split. Default: a tenth of the texts."),
+    ] = None,
+    valid: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="The validation split. Default: a fifth or a tenth of the texts."
+        ),
+    ] = None,
+    unlabelled: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Texts without labels, to learn word vectors from."),
+    ] = None,
+    time: Time = None,
+    output: Output = None,
+    overwrite: Overwrite = False,
+    overrides: Overrides = None,
+) -> None:
+    """Read labelled texts and write a config for them, with the reason of each choice."""
+    from celltune.search.setup.inspection import experiment_name
+
+    name = experiment_name(str(output or file))
+    target = output or Path(f"{name}.yaml")
+    check_output_free(target, overwrite)
+    for override in overrides or ():
+        if not _is_about_data(override):
+            raise OptionError(
+                f"`overrides` sets {key_of(override)}, but only keys of data say how the file is "
+                f"read. Change the others in {target}."
+            )
+    files = {"path": file, "test_path": test, "valid_path": valid, "unlabelled": unlabelled}
+    given = {key: path for key, path in files.items() if path is not None}
+    inspection = _inspected(given, overrides or (), name=name, time=time)
+    write(target, inspection.proposal.yaml, overwrite)
+    shown = shlex.quote(str(target))
+    say(
+        f"Wrote {target}: the config, with the reason of each choice.",
+        "Next:",
+        f"  celltune launch {shown}     run the search",
+        f"  celltune validate {shown}   show what it trains on, such as after a change",
+    )
+
+
+def config_for(
+    path: Path, overrides: Sequence[str], *, name: str | None = None, time: str | None = None
+) -> Path | Mapping[str, Any]:
+    """Return the config that a command's argument names, or the proposal for a data set.
+
+    Args:
+        path: a YAML file, or a data set.
+        overrides: of the command; for a data set, those of `data` are given and not proposed.
+        name: of the experiment; None for a name after the file.
+        time: for the search.
+
+    Raises:
+        InputError: an override or the data is invalid.
+    """
+    from celltune.search.setup.inspection import is_data
+
+    if not is_data(path):
+        return path
+    # What is removed may be a key of the proposal, and is removed from it later.
+    of_data = [each for each in overrides if _is_about_data(each) and not each.startswith(REMOVE)]
+    return _inspected({"path": str(path)}, of_data, name=name, time=time).proposal.values
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command table."""
+    add_command(app, init)
+
+
+def _is_about_data(override: str) -> bool:
+    return f"{key_of(override)}.".startswith("data.")
+
+
+def _inspected(
+    files: Mapping[str, str], overrides: Sequence[str], *, name: str | None, time: str | None
+) -> Inspection:
+    """Inspect a data set and say what was inferred and proposed."""
+    from celltune.search.setup.inspection import propose, this_machine
+
+    content: dict[str, Any] = {"data": dict(files)}
+    apply_overrides(content, overrides)
+    view = make_view()
+    inspection = propose(content["data"], name=name, time=time, progress=view.progress)
+    for line in inspection.inferred.lines():
+        view.message(line)
+    budget = inspection.proposal.values["budget"]
+    view.message(
+        f"Proposed: {counted(budget['trials'], 'trial')} of up to "
+        f"{counted(budget['max_epochs'], 'epoch')}, about "
+        f"{approximate_duration(inspection.proposal.seconds)} on "
+        f"{counted(this_machine().cores, 'core')}."
+    )
+    return inspection
