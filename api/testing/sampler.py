@@ -84,6 +84,25 @@ class SamplerContract:
                 assert all(params[n] == value for n, value in given.items() if n in params)
                 assert params == second.propose_given(number, given)
 
+    def test_withdrawn_proposals_have_no_effect(self) -> None:
+        given = {"learning_rate": 0.01, "dropout": 0.25}
+        first, second = self.make(), self.make()
+        if not first.withdraws():
+            return
+        for number in range(TRIALS):
+            if number % 3 == 0:
+                withdrawn = []
+                for _ in range(4):
+                    withdrawn.append(first.propose(number))
+                    first.withdraw(number)
+                assert len({tuple(params.items()) for params in withdrawn}) > 1
+                proposed = first.propose_given(number, given), second.propose_given(number, given)
+                assert proposed[0].items() >= given.items()
+            else:
+                proposed = first.propose(number), second.propose(number)
+                assert proposed[0] == proposed[1]
+            check_within(self.config().space, proposed[0])
+
     def test_proposals_are_reproducible(self) -> None:
         random.seed(1)
         np.random.seed(1)  # noqa: NPY002 - the global state must not matter

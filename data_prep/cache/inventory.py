@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,14 @@ class CachedDataset:
     Attributes:
         fingerprint: name of its folder.
         description: source and number of documents by split, or that it is damaged.
+        documents: number of documents by split; empty if the data set is damaged.
         nbytes: size of its files.
         modified: time of its last change in seconds since 1970.
     """
 
     fingerprint: str
     description: str
+    documents: Mapping[str, int]
     nbytes: int
     modified: float
 
@@ -109,14 +111,18 @@ def _describe(folder: Path) -> CachedDataset:
     files = [path.stat() for path in folder.rglob("*") if path.is_file()]
     modified = max((stat.st_mtime for stat in files), default=0.0)
     try:
-        description = _summary(read_manifest(folder)["info"])
+        description, documents = _summary(read_manifest(folder)["info"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        description = "damaged (will be prepared again when needed)"
-    return CachedDataset(folder.name, description, sum(stat.st_size for stat in files), modified)
+        description, documents = "damaged (will be prepared again when needed)", {}
+    nbytes = sum(stat.st_size for stat in files)
+    return CachedDataset(folder.name, description, documents, nbytes, modified)
 
 
-def _summary(info: Any) -> str:
+def _summary(info: Any) -> tuple[str, dict[str, int]]:
+    """Return a description and the number of documents by split."""
     if "source" not in info:
-        return f"test split, {info['reviews']:,} documents"
-    sizes = ", ".join(f"{info[split]['reviews']:,} {split}" for split in ("train", "valid"))
-    return f"{printable(info['source'], 80)}, {sizes}"
+        documents = {"test": int(info["reviews"])}
+        return f"test split, {documents['test']:,} documents", documents
+    documents = {split: int(info[split]["reviews"]) for split in ("train", "valid")}
+    sizes = ", ".join(f"{count:,} {split}" for split, count in documents.items())
+    return f"{printable(info['source'], 80)}, {sizes}", documents

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,24 +13,18 @@ from celltune.errors import CelltuneError, InputError
 from celltune.search.cli import config, data, ensembles, init, model, results, run
 from celltune.search.cli.commands import Group, add_command, name_options
 from celltune.search.cli.completion import join_words
-from celltune.search.cli.init import config_for
 from celltune.search.cli.options import (
-    ConfigPath,
+    AsJson,
     Name,
-    Overrides,
     Storage,
-    Unset,
     arguments_for,
-    config_changes,
-    describe_data,
     describe_end,
     describe_next_step,
-    describe_plan,
-    make_view,
 )
-from celltune.search.cli.output import make_console, protect_streams, say
+from celltune.search.cli.output import emit_json, make_console, protect_streams, say
 from celltune.search.cli.prediction import commands as prediction
 from celltune.search.cli.scores import commands as scores
+from celltune.search.cli.validation import commands as validation
 from celltune.search.ensembles.wording import gain_sentence, scores_sentence
 from celltune.search.results.ranking import (
     context_sentences,
@@ -39,8 +33,8 @@ from celltune.search.results.ranking import (
     passed_over_sentence,
 )
 from celltune.search.results.tables import Column, TextTable
-from celltune.search.runs.session import resolve_for_run
-from celltune.search.runs.status import ExperimentSummary, summarize
+from celltune.search.runs.status import ExperimentSummary, as_plain, summarize
+from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import find_experiment, open_storage
 from celltune.search.version import VERSION
 from celltune.search.wording import metric_text
@@ -75,10 +69,13 @@ def _options(
     """Options of `celltune` itself."""
 
 
-def list_experiments(storage: Storage = None) -> None:
+def list_experiments(storage: Storage = None, as_json: AsJson = False) -> None:
     """List the experiments of a storage."""
     root = open_storage(storage)
     experiments = [root.experiment(name) for name in root.names()]
+    if as_json:
+        emit_json({"storage": str(root), "experiments": list(map(_listed, experiments))})
+        return
     if not experiments:
         say(f"{root} contains no experiments. Start one with: celltune launch CONFIG")
         return
@@ -93,27 +90,40 @@ def list_experiments(storage: Storage = None) -> None:
             rows.append((folder.name, *_summary(summarize(folder))))
         except InputError as error:
             rows.append((folder.name, "damaged", "", "", ""))
-            reason = " ".join(name_options(str(error), ()).split())
-            problems.append(f"{folder.name} is damaged: {reason}")
+            problems.append(f"{folder.name} is damaged: {_reason(error)}")
     make_console().print(TextTable(columns, rows))
     for problem in problems:
         say(problem)
+
+
+def _listed(folder: Experiment) -> dict[str, Any]:
+    try:
+        return as_plain(folder.name, summarize(folder))
+    except InputError as error:
+        return {"name": folder.name, "status": "damaged", "problem": _reason(error)}
+
+
+def _reason(error: InputError) -> str:
+    return " ".join(name_options(str(error), ()).split())
 
 
 def _summary(summary: ExperimentSummary) -> tuple[str, str, str, str]:
     updated = datetime.fromtimestamp(summary.state.updated_at).astimezone()
     return (
         summary.status,
-        f"{summary.trials_ended}/{summary.config.budget.trials}",
+        f"{summary.trials_ended}/{summary.trials_planned}",
         metric_text(summary.config.metric, summary.best_value),
         f"{updated:%Y-%m-%d %H:%M:%S}",
     )
 
 
-def status(name: Name, storage: Storage = None) -> None:
+def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None:
     """Show the progress of an experiment and how to continue it."""
     folder = find_experiment(name, storage)
     summary = summarize(folder)
+    if as_json:
+        emit_json(_status_as_json(folder, summary))
+        return
     state, metric = summary.state, summary.config.metric
     say(f"{folder.name}: {summary.status}, stored in {folder.location}")
     counts = {
@@ -148,18 +158,37 @@ def status(name: Name, storage: Storage = None) -> None:
         say(f"Resume it with: celltune resume {arguments_for(folder)}")
 
 
-def validate(config: ConfigPath, overrides: Overrides = None, unset: Unset = None) -> None:
-    """Check a config and its data without starting anything."""
-    changes = config_changes(overrides, unset)
-    source = config_for(config, changes)
-    resolved = resolve_for_run(source, changes, view=make_view())
-    say(*describe_plan(resolved), describe_data(resolved), f"{config} is valid.")
+def _status_as_json(folder: Experiment, summary: ExperimentSummary) -> dict[str, Any]:
+    state, best = summary.state, summary.best_trial
+    created = state.created
+    return {
+        **as_plain(folder.name, summary),
+        "location": str(folder.location),
+        "best_params": None if best is None else dict(best.params),
+        "majority_class": created.majority_class if created else None,
+        "majority_accuracy": created.majority_accuracy if created else None,
+        "baselines": {
+            name: {
+                "valid_accuracy": score.valid_accuracy,
+                "valid_macro_f1": score.valid_macro_f1,
+                "valid_loss": score.valid_loss,
+            }
+            for name, score in state.validated.items()
+        },
+        "failures": [
+            {"trial": trial.number, "error": trial.error}
+            for trial in state.trials
+            if trial.status == "failed"
+        ],
+        "workers_lost": state.workers_lost,
+        "test_split_reads": state.test_reads,
+    }
 
 
 run.register(app)
 add_command(app, list_experiments, "list")
 add_command(app, status)
-add_command(app, validate)
+validation.register(app)
 config.register(app)
 init.register(app)
 data.register(app)

@@ -13,11 +13,19 @@ from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.io.files import default_cache_dir
 from celltune.search.cli.commands import Group, add_command
 from celltune.search.cli.init import config_for
-from celltune.search.cli.options import ConfigPath, Overrides, Unset, config_changes, make_view
-from celltune.search.cli.output import make_console, say
+from celltune.search.cli.options import (
+    AsJson,
+    ConfigPath,
+    Overrides,
+    Unset,
+    config_changes,
+    make_view,
+)
+from celltune.search.cli.output import emit_json, make_console, say
 from celltune.search.errors import OptionError
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs.session import resolve_for_run
+from celltune.search.uris import without_secrets
 from celltune.search.wording import counted, percent_text
 
 cache_app = typer.Typer(
@@ -78,13 +86,26 @@ def prepare(
         )
 
 
-def list_cache(address: ClusterAddress = None) -> None:
+def list_cache(address: ClusterAddress = None, as_json: AsJson = False) -> None:
     """List the prepared data sets."""
     if address is not None:
-        _list_memory(address)
+        _list_memory(address, as_json)
         return
     folder = default_cache_dir()
     datasets = cached_datasets(folder)
+    if as_json:
+        values = [
+            {
+                "fingerprint": dataset.fingerprint,
+                "documents": dict(dataset.documents),
+                "damaged": not dataset.documents,
+                "bytes": dataset.nbytes,
+                "written_at": dataset.modified,
+            }
+            for dataset in datasets
+        ]
+        emit_json({"folder": str(folder), "data_sets": values})
+        return
     if not datasets:
         say(f"{folder} contains no prepared data. Prepare some with: celltune prepare CONFIG")
         return
@@ -100,10 +121,22 @@ def list_cache(address: ClusterAddress = None) -> None:
     _show(("fingerprint", "content", "MB", "written"), rows)
 
 
-def _list_memory(address: str) -> None:
+def _list_memory(address: str, as_json: bool) -> None:
     from celltune.search.cluster.shared_data import list_shared_data
 
     datasets = list_shared_data(address)
+    if as_json:
+        values = [
+            {
+                "fingerprint": dataset.fingerprint,
+                "documents": dataset.documents,
+                "bytes": dataset.nbytes,
+                "searches": dataset.users,
+            }
+            for dataset in datasets
+        ]
+        emit_json({"address": without_secrets(address), "data_sets": values})
+        return
     if not datasets:
         say(f"The cluster at {address} holds no prepared data.")
         return

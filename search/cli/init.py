@@ -14,6 +14,7 @@ from celltune.search.cli.options import Overrides, Overwrite, make_view
 from celltune.search.cli.output import check_output_free, say, write
 from celltune.search.config.overrides import REMOVE, apply_overrides, key_of
 from celltune.search.errors import OptionError
+from celltune.search.runs.view import View
 from celltune.search.wording import approximate_duration, counted
 
 if TYPE_CHECKING:
@@ -90,7 +91,12 @@ def init(
 
 
 def config_for(
-    path: Path, overrides: Sequence[str], *, name: str | None = None, time: str | None = None
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    name: str | None = None,
+    time: str | None = None,
+    view: View | None = None,
 ) -> Path | Mapping[str, Any]:
     """Return the config that a command's argument names, or the proposal for a data set.
 
@@ -99,6 +105,7 @@ def config_for(
         overrides: of the command; for a data set, those of `data` are given and not proposed.
         name: of the experiment; None for a name after the file.
         time: for the search.
+        view: shows what was inferred; None for the terminal.
 
     Raises:
         InputError: an override or the data is invalid.
@@ -109,7 +116,8 @@ def config_for(
         return path
     # What is removed may be a key of the proposal, and is removed from it later.
     of_data = [each for each in overrides if _is_about_data(each) and not each.startswith(REMOVE)]
-    return _inspected({"path": str(path)}, of_data, name=name, time=time).proposal.values
+    given = {"path": str(path)}
+    return _inspected(given, of_data, name=name, time=time, view=view).proposal.values
 
 
 def register(app: typer.Typer) -> None:
@@ -122,14 +130,19 @@ def _is_about_data(override: str) -> bool:
 
 
 def _inspected(
-    files: Mapping[str, str], overrides: Sequence[str], *, name: str | None, time: str | None
+    files: Mapping[str, str],
+    overrides: Sequence[str],
+    *,
+    name: str | None,
+    time: str | None,
+    view: View | None = None,
 ) -> Inspection:
     """Inspect a data set and say what was inferred and proposed."""
     from celltune.search.setup.inspection import propose, this_machine
 
     content: dict[str, Any] = {"data": dict(files)}
     apply_overrides(content, overrides)
-    view = make_view()
+    view = view or make_view()
     inspection = propose(content["data"], name=name, time=time, progress=view.progress)
     for line in inspection.inferred.lines():
         view.message(line)

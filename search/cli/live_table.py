@@ -16,6 +16,7 @@ from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.results.ranking import passed_over_sentence
 from celltune.search.runs.status import seconds_left
 from celltune.search.storage.base import Experiment
+from celltune.search.tuning.untried import planned_trials
 from celltune.search.types import Metric, is_wide_only
 from celltune.search.wording import (
     approximate_duration,
@@ -68,7 +69,7 @@ def drawing(
     )
     headline = Text.assemble(
         (folder.name, "bold"),
-        f"  {ended} of {counted(config.budget.trials, 'trial')} done{counts}  ",
+        f"  {ended} of {counted(planned_trials(config, state), 'trial')} done{counts}  ",
         (f"best {best}", "bold green"),
         f"  {_time(config, state, seconds)}",
     )

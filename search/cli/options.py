@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from celltune.data_prep.extensions import SOURCES
-from celltune.data_prep.io.files import default_cache_dir
-from celltune.printable import printable
 from celltune.search.baselines.comparison import next_step
 from celltune.search.cli.commands import at_end
 from celltune.search.cli.completion import (
@@ -30,6 +29,7 @@ from celltune.search.storage.locate import open_storage
 from celltune.search.tuning.first_trials import outside_note
 from celltune.search.tuning.packing import describe_packs
 from celltune.search.tuning.stopping import SearchEnd, explain_end
+from celltune.search.tuning.untried import all_tried, describe_configurations
 from celltune.search.wording import counted, describe_params
 
 INTERRUPTED = 130
@@ -94,6 +94,9 @@ Ensemble = Annotated[
         "--ensemble", help="Use the ensemble of the experiment instead; see celltune ensemble."
     ),
 ]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object for programs; see docs/results.md.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 
 
@@ -111,6 +114,7 @@ def arguments_for(experiment: Experiment) -> str:
 
 _EXTENDING_OPTIONS: dict[SearchEnd, str] = {
     "finished": "--trials +20",
+    "exhausted": "--trials +20 --repeat",
     "target": "--target none",
     "no_improvement": "--patience none",
     "too_many_failed": "--retry-failed",
@@ -121,6 +125,8 @@ def describe_end(
     experiment: Experiment, config: SearchConfig, state: ExperimentState, reason: SearchEnd
 ) -> list[str]:
     """Return why a search ended, and the command that extends it, as lines."""
+    if reason == "finished" and all_tried(config, state):
+        reason = "exhausted"
     command = f"celltune resume {arguments_for(experiment)} {_EXTENDING_OPTIONS[reason]}"
     return [explain_end(config, state, reason), f"Example: {command}"]
 
@@ -145,20 +151,15 @@ def make_view() -> View:
     return PlainView(say)
 
 
-def describe_data(config: SearchConfig) -> str:
-    """Read the documents of a config and return their number per class, as a sentence."""
-    if SOURCES.load(config.data.source).needs_download(config.data, default_cache_dir()):
-        return (
-            f"Data: the source '{config.data.source}' is downloaded at the first launch; it was "
-            "not checked."
-        )
-    from celltune.data_prep.preparation.survey import survey
-
-    found = survey(config.data, progress=make_view().progress)
-    totals = [sum(map(int, counts)) for counts in zip(*found.counts.values(), strict=True)]
-    named = zip(found.classes, totals, strict=True)
-    classes = ", ".join(f"{printable(name, 80)}: {count:,}" for name, count in named)
-    return f"Data: {counted(sum(totals), 'document')} ({classes})."
+@contextmanager
+def shown_progress() -> Iterator[View]:
+    """Return a view whose progress bars are removed afterwards, so that lines can be printed."""
+    view = make_view()
+    try:
+        yield view
+    finally:
+        if isinstance(view, LiveView):
+            view.close()
 
 
 def describe_plan(config: SearchConfig) -> list[str]:
@@ -178,6 +179,8 @@ def describe_plan(config: SearchConfig) -> list[str]:
         f"Searched: {', '.join(config.space.searched) or 'nothing'}. "
         f"Fixed: {', '.join(config.space.fixed) or 'nothing'}.",
     ]
+    if line := describe_configurations(config):
+        lines.append(line)
     if config.first_trials:
         first = "; ".join(describe_params(trial) for trial in config.first_trials)
         lines.append(f"First trials: {first}.")

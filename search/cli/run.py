@@ -22,13 +22,14 @@ from celltune.search.cli.options import (
     Unset,
     arguments_for,
     config_changes,
-    describe_data,
     describe_end,
     describe_next_step,
     describe_plan,
     make_view,
+    shown_progress,
 )
 from celltune.search.cli.output import make_console, say, wrapped
+from celltune.search.cli.validation.commands import read_data, show_data
 from celltune.search.config.loading import dump_config
 from celltune.search.config.schema import SearchConfig
 from celltune.search.results.formats import as_table, common_sentence
@@ -75,10 +76,12 @@ def launch(
     settings = _with_time(config_changes(overrides, unset), time_budget)
     source = config_for(config, settings, name=name, time=time_budget)
     if dry_run:
-        resolved = resolve_for_run(source, settings, name, view=make_view())
-        folder = new_experiment(resolved.name, storage)
-        data = describe_data(resolved)
-        say(*dump_config(resolved).split("\n"), *describe_plan(resolved), data)
+        with shown_progress() as view:
+            resolved = resolve_for_run(source, settings, name, view=view)
+            folder = new_experiment(resolved.name, storage)
+            data = read_data(resolved, view)
+        say(*dump_config(resolved).split("\n"), *describe_plan(resolved))
+        show_data(data, resolved)
         say(f"Dry run: nothing was started. The experiment would be stored in {folder.location}.")
         return
     with _hint_after_interrupt("celltune list", storage):
@@ -109,6 +112,13 @@ def resume(
             "that ended because they no longer improved (budget.epoch_patience) stay as they are.",
         ),
     ] = None,
+    repeat: Annotated[
+        bool,
+        typer.Option(
+            "--repeat",
+            help="Let further trials repeat configurations that were tried, with other seeds.",
+        ),
+    ] = False,
     retry_failed: Annotated[
         bool,
         typer.Option("--retry-failed", help="Retry failed trials from their latest checkpoints."),
@@ -133,6 +143,7 @@ def resume(
         max_epochs=max_epochs,
         target=target,
         patience=patience,
+        repeat=repeat,
         retry_failed=retry_failed,
     )
     with _hint_after_interrupt(f"celltune status {name}", storage):

@@ -32,6 +32,7 @@ from celltune.search.objective import BY_ACCURACY
 from celltune.search.results.ranking import label_of, majority_sentence
 from celltune.search.runs.view import SilentView
 from celltune.search.storage.base import Experiment
+from celltune.search.tuning.untried import planned_trials
 from celltune.search.types import Metric
 from celltune.search.wording import (
     counted,
@@ -91,7 +92,7 @@ class PlainView(SilentView):
         self._config = config
         done = len(state.trials) - state.count("unfinished")
         self._write(
-            f"Searching: {counted(config.budget.trials, 'trial')} of up to "
+            f"Searching: {counted(planned_trials(config, state), 'trial')} of up to "
             f"{counted(config.budget.max_epochs, 'epoch')}, {done} done; "
             f"results in {experiment.location}"
         )

@@ -52,6 +52,9 @@ class Budget(BaseModel):
     patience: int | None = Field(None, ge=1)
     """No new trials are started after this many trials in a row have ended without improving on the
     best one. null: never."""
+    repeat: bool = False
+    """Whether trials may repeat a configuration, which differs only by its seed. If not, the search
+    ends when every configuration of the space was tried, even if trials are left."""
     epoch_patience: int | None = Field(None, ge=1)
     """A trial is completed after this many epochs in a row without improving the metric on its own
     best epoch, although it has epochs left. null: it trains all of them, unless it is pruned."""

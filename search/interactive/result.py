@@ -17,6 +17,7 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs import launch as runs
 from celltune.search.runs.status import Status, summarize
 from celltune.search.storage.base import Experiment
+from celltune.search.tuning.untried import planned_trials
 from celltune.search.types import Metric, ParameterValue
 from celltune.search.wording import (
     counted,
@@ -328,7 +329,7 @@ class Result:
     def _headline(self) -> str:
         state, metric = self.state, self.config.metric
         ended = len(state.trials) - state.count("unfinished")
-        counts = [f"{ended} of {counted(self.config.budget.trials, 'trial')} done"]
+        counts = [f"{ended} of {counted(planned_trials(self.config, state), 'trial')} done"]
         counts += [f"{n} {kind}" for kind in ("pruned", "failed") if (n := state.count(kind))]
         ranked = state.ranked(metric)
         if ranked:

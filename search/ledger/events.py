@@ -187,6 +187,8 @@ class BudgetChanged(LedgerEvent):
     max_epochs: Positive
     target: Finite | None = None
     patience: Positive | None = None
+    repeat: bool | None = None
+    """Whether trials may repeat configurations; None: unchanged, as in older ledgers."""
     extended: list[Count] = Field(default_factory=list)
     """Numbers of unfinished, completed and pruned trials that continue up to the new
     `max_epochs`."""
@@ -224,9 +226,10 @@ class WarmStarted(LedgerEvent):
 
 
 EndReason = Literal[
-    "finished", "target", "no_improvement", "too_many_failed", "time", "interrupted"
+    "finished", "exhausted", "target", "no_improvement", "too_many_failed", "time", "interrupted"
 ]
-"""Why a run ended: all trials ended (finished), the target was reached, the last trials did not
+"""Why a run ended: all trials ended (finished), every configuration of the space was tried
+(exhausted), the target was reached, the last trials did not
 improve the best value, too many trials failed, the time budget was used up, or a stop was requested
 (interrupted)."""
 

@@ -35,6 +35,7 @@ from celltune.search.results.ranking import (
 )
 from celltune.search.storage.snapshot import Snapshot
 from celltune.search.tuning.base import make_rule
+from celltune.search.tuning.untried import planned_trials
 from celltune.search.types import Metric, is_wide_only
 from celltune.search.wording import (
     approximate_duration,
@@ -130,7 +131,10 @@ def facts(snapshot: Snapshot) -> str:
     """Return the number of trials by status, as HTML."""
     state = snapshot.state
     counts = [
-        (len(state.trials), f"of {counted(snapshot.config.budget.trials, 'trial')} started"),
+        (
+            len(state.trials),
+            f"of {counted(planned_trials(snapshot.config, state), 'trial')} started",
+        ),
         (state.count("completed"), "completed"),
         (state.count("pruned"), "pruned"),
         (state.count("failed"), "failed"),

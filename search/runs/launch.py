@@ -45,6 +45,7 @@ from celltune.search.tuning.budget_changes import (
 from celltune.search.tuning.first_trials import outside_note
 from celltune.search.tuning.packing import describe_packs
 from celltune.search.tuning.stopping import end_reason
+from celltune.search.tuning.untried import describe_configurations, planned_trials
 from celltune.search.tuning.warm_start import describe_warm_start, warm_start_event
 from celltune.search.version import VERSION, library_versions
 
@@ -119,7 +120,7 @@ def launch(
     resolved = resolve_for_run(config, overrides, name, view=view)
     root = open_storage(storage)
     experiment = new_experiment(resolved.name, root)
-    if note := outside_note(resolved):
+    for note in filter(None, [outside_note(resolved), _end_note(resolved)]):
         view.message(note)
     prior, prior_fingerprint = _prior_trials(resolved, warm_start, root, clock)
     _check_data_files(resolved)
@@ -203,6 +204,12 @@ def resume(
             _check_gpu_memory(changed, gpus, data)
             run = _Run(experiment, config, data, workers, view, clock)
             return _search(run, changes)
+
+
+def _end_note(config: SearchConfig) -> str:
+    """Return that the search will try every configuration before its budget is used, if it will."""
+    early = planned_trials(config, ExperimentState()) < config.budget.trials
+    return describe_configurations(config) if early else ""
 
 
 def _prior_trials(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.events import EpochReported
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.storage.base import Experiment
 from celltune.search.tuning.stopping import SearchEnd, end_reason
+from celltune.search.tuning.untried import planned_trials
 from celltune.search.types import is_wide_only
 
 Status = Literal["running", "finished", "stopped", "killed"]
@@ -34,9 +35,14 @@ class ExperimentSummary:
         return len(self.state.trials) - self.state.count("unfinished")
 
     @property
+    def trials_planned(self) -> int:
+        """Number of trials of the complete search; see `planned_trials`."""
+        return planned_trials(self.config, self.state)
+
+    @property
     def trials_remaining(self) -> int:
         """Number of trials that are not created yet."""
-        return max(0, self.config.budget.trials - len(self.state.trials))
+        return self.trials_planned - len(self.state.trials)
 
     @property
     def epochs(self) -> int:
@@ -79,12 +85,42 @@ def seconds_left(config: SearchConfig, state: ExperimentState) -> float | None:
     else:
         expected = per_epoch * config.budget.max_epochs
     started = sum(max(expected - per_epoch * trial.epochs_done, 0.0) for trial in running)
-    missing = max(0, config.budget.trials - len(state.trials))
+    missing = planned_trials(config, state) - len(state.trials)
     return (started + missing * expected) / max(1, len(running))
 
 
 def _seconds(epoch: EpochReported) -> float:
     return epoch.metrics.get("seconds", 0.0)
+
+
+def as_plain(name: str, summary: ExperimentSummary) -> dict[str, Any]:
+    """Return a summary as an object of JSON (docs/results.md lists its fields).
+
+    Args:
+        name: the experiment's name.
+        summary: its summary.
+    """
+    state, metric, best = summary.state, summary.config.metric, summary.best_trial
+    counts = {
+        "completed": state.count("completed"),
+        "pruned": state.count("pruned"),
+        "failed": state.count("failed"),
+        "unfinished": state.count("unfinished"),
+    }
+    created = state.created
+    return {
+        "name": name,
+        "status": summary.status,
+        "end_reason": summary.end_reason,
+        "metric": metric,
+        "best_value": summary.best_value,
+        "best_trial": None if best is None else best.number,
+        "trials": {**counts, "not_started": summary.trials_remaining},
+        "epochs": summary.epochs,
+        "max_epochs": summary.max_epochs,
+        "fingerprint": created.fingerprint if created else None,
+        "updated_at": state.updated_at,
+    }
 
 
 def summarize(experiment: Experiment) -> ExperimentSummary:

@@ -92,7 +92,7 @@ def launched_config(
         LedgerError: the config in the ledger is invalid.
     """
     if created.config is None:
-        return load_config(file)
+        return _as_launched(load_config(file))
     launched = _recorded(created.config, name)
     try:
         if _digest(file.read_text("utf-8").encode()) == created.config_sha256:
@@ -121,9 +121,21 @@ def _restore(file: ConfigFile, config: SearchConfig) -> None:
 
 def _recorded(config: Mapping[str, Any], name: str) -> SearchConfig:
     try:
-        return parse_config(config, origin=f"The config in the ledger of '{name}'")
+        recorded = parse_config(config, origin=f"The config in the ledger of '{name}'")
     except ConfigError as error:
         raise LedgerError(" ".join(str(error).split())) from error
+    return _as_launched(recorded)
+
+
+def _as_launched(config: SearchConfig) -> SearchConfig:
+    """Return a recorded config with the meaning that its missing keys had when it was recorded.
+
+    Releases that did not record `budget.repeat` repeated configurations.
+    """
+    if "repeat" in config.budget.model_fields_set:
+        return config
+    budget = config.budget.model_copy(update={"repeat": True})
+    return config.model_copy(update={"budget": budget})
 
 
 def _damage(file: ConfigFile, error: OSError | UnicodeDecodeError | ConfigError) -> str:
@@ -137,9 +149,10 @@ def _damage(file: ConfigFile, error: OSError | UnicodeDecodeError | ConfigError)
 def _same(content: Mapping[str, Any], launched: SearchConfig) -> bool:
     """Return whether a file's content means the launched config, however it is written."""
     try:
-        return parse_config(content) == launched
+        config = parse_config(content)
     except ConfigError:
         return False
+    return launched in (config, _as_launched(config))
 
 
 def _edited_error(

@@ -31,6 +31,8 @@ def with_budget(config: SearchConfig, state: ExperimentState) -> SearchConfig:
     if state.budget is None:
         return config
     changes = state.budget.model_dump(include={"trials", "max_epochs", "target", "patience"})
+    if state.budget.repeat is not None:
+        changes["repeat"] = state.budget.repeat
     return config.model_copy(update={"budget": config.budget.model_copy(update=changes)})
 
 

@@ -60,6 +60,8 @@ class Sampler(ABC):
         - Packed trials (several in one worker) and the `first_trials` of a config need
           `propose_given`; its values count as any other proposal. The state of a search does not
           contain by which method a trial was proposed.
+        - A search that does not repeat configurations needs `withdraw` and `propose_given`; with
+          other samplers it may repeat some.
         - A first trial outside of the space is reported as failed right after its proposal, and
           replayed as failed, with those of its values that are within the space.
     """
@@ -111,6 +113,26 @@ class Sampler(ABC):
     def proposes_given(cls) -> bool:
         """Return whether the sampler defines `propose_given`."""
         return cls.propose_given is not Sampler.propose_given
+
+    def withdraw(self, number: int) -> None:
+        """Forget the last proposal, because an earlier trial has the same hyperparameters.
+
+        The next call proposes the trial with this number again, and should give other values. After
+        some attempts it is a call of `propose_given` with all of them. Nothing else may depend on
+        withdrawn proposals, which the state of a search does not contain.
+
+        Args:
+            number: the number of the last proposal.
+
+        Raises:
+            NotImplementedError: the sampler does not implement this.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot withdraw proposals.")
+
+    @classmethod
+    def withdraws(cls) -> bool:
+        """Return whether the sampler defines `withdraw` and `propose_given`, which it needs."""
+        return cls.withdraw is not Sampler.withdraw and cls.proposes_given()
 
     def report(self, number: int, epoch: int, value: float) -> None:  # noqa: B027 (optional)
         """Receive the metric of an unfinished trial after an epoch; ignored by default.

@@ -41,6 +41,8 @@ class Changes:
     """A value of the metric, or `none` for no target."""
     patience: int | str | None = None
     """A number of trials, or `none` for no limit."""
+    repeat: bool = False
+    """Whether further trials may repeat configurations that were tried, with other seeds."""
     retry_failed: bool = False
     """Whether failed trials are retried from their newest checkpoints."""
 
@@ -62,6 +64,7 @@ def config_after(config: SearchConfig, state: ExperimentState, changes: Changes)
         "max_epochs": changes.max_epochs,
         "target": _parse_number(changes.target, "target", float),
         "patience": _parse_number(changes.patience, "patience", int),
+        "repeat": changes.repeat or None,
     }
     updates = {name: value for name, value in requested.items() if value is not None}
     cleared = {name: None for name in ("target", "patience") if getattr(changes, name) in _NONE}
@@ -148,7 +151,9 @@ def budget_event(
     retried = failed if changes.retry_failed else []
     if new.budget == old.budget and not retried:
         return None
-    recorded = new.budget.model_dump(include={"trials", "max_epochs", "target", "patience"})
+    recorded = new.budget.model_dump(
+        include={"trials", "max_epochs", "target", "patience", "repeat"}
+    )
     return BudgetChanged(at=at, **recorded, extended=extended, retried=retried)
 
 

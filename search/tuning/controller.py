@@ -45,6 +45,7 @@ from celltune.search.tuning.stopping import (
     no_new_trials_reason,
     stagnates,
 )
+from celltune.search.tuning.untried import Untried, planned_trials
 from celltune.search.types import EpochReport, ParameterValue, is_wide_only, max_epochs_of
 
 Observer = Callable[[Event, ExperimentState], None]
@@ -105,6 +106,7 @@ class SearchController:
         self._end_interrupted(self._replay_rule())
         self.sampler.replay(seen_by_sampler(config, self.state))
         self._planner = ShapePlanner(config, self.state, trials_per_worker)
+        self._untried = Untried(config, self.state)
         self._waiting = deque(t.number for t in self.state.trials if t.status == "unfinished")
 
     def observe(self, observer: Observer) -> None:
@@ -166,11 +168,14 @@ class SearchController:
         first = given_by_config(self._config, number)
         if shape is not None and not self._planner.continues(shape, first):
             return None
-        if first is None and shape is None and not self._packed:
-            params = self.sampler.propose(number)
-        else:
-            params = self.sampler.propose_given(number, self._planner.given(shape, first))
-        self._create(number, params)
+        given = None
+        if first is not None or shape is not None or self._packed:
+            given = self._planner.given(shape, first)
+        if given and first is None and not self._untried.allows(given):
+            if shape is not None:
+                return None
+            given = {}  # The shape was drawn at random.
+        self._create(number, self._untried.propose(self.sampler, number, given))
         return self._assignment(self.state.trials[number])
 
     def _create(self, number: int, params: dict[str, ParameterValue]) -> None:
@@ -185,7 +190,8 @@ class SearchController:
     @property
     def trials_to_start(self) -> int:
         """Number of trials that wait for a worker, or that the budget allows to create."""
-        return len(self._waiting) + max(0, self._config.budget.trials - len(self.state.trials))
+        planned = planned_trials(self._config, self.state)
+        return len(self._waiting) + planned - len(self.state.trials)
 
     def report(self, number: int, reports: Sequence[EpochReport]) -> bool:
         """Record finished epochs of one trial; see `report_together`.

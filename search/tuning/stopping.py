@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from celltune.search.config.configurations import Configurations
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.objective import sign
+from celltune.search.tuning.untried import all_tried
 from celltune.search.types import Metric
-from celltune.search.wording import metric_text
+from celltune.search.wording import counted, metric_text
 
-SearchEnd = Literal["finished", "target", "no_improvement", "too_many_failed"]
+SearchEnd = Literal["finished", "exhausted", "target", "no_improvement", "too_many_failed"]
 """The reasons in `ledger.events.EndReason` for which a search itself ends, not only a run."""
 
 
@@ -23,6 +25,8 @@ def no_new_trials_reason(config: SearchConfig, state: ExperimentState) -> Search
         return "target"
     if len(state.trials) >= config.budget.trials:
         return "finished"
+    if all_tried(config, state):
+        return "exhausted"
     return "no_improvement" if _patience_is_exhausted(config, state) else None
 
 
@@ -33,7 +37,7 @@ def end_reason(config: SearchConfig, state: ExperimentState) -> SearchEnd | None
     ends when all trials that were started have ended.
     """
     reason = no_new_trials_reason(config, state)
-    if reason in ("finished", "no_improvement") and state.count("unfinished"):
+    if reason in ("finished", "exhausted", "no_improvement") and state.count("unfinished"):
         return None
     return reason
 
@@ -94,5 +98,11 @@ def explain_end(config: SearchConfig, state: ExperimentState, reason: SearchEnd)
             f"{state.count('failed')} of {budget.trials} trials failed, more than max_failed "
             f"({config.max_failed:g}) allows. Fix the cause, then resume the search and retry the "
             "failed trials."
+        )
+    if all_tried(config, state):
+        tried = counted(Configurations(config.space).total, "configuration")
+        return (
+            f"The space has {tried}, and all were tried. To continue, resume the search with more "
+            "epochs, or with more trials that repeat configurations with other seeds."
         )
     return "All trials have ended. To continue, resume the search with more trials or more epochs."

@@ -2,7 +2,8 @@
 
 Trial numbers are those of the ledger (after the trials of a warm start), every finished epoch is an
 intermediate value, a completed trial is COMPLETE with its best value, a pruned one is PRUNED, a
-failed one is FAIL, and an unfinished one is RUNNING.
+failed one is FAIL, and an unfinished one is RUNNING. A withdrawn proposal is an additional FAIL,
+which no Optuna sampler learns from; the numbers of later trials are higher by one.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class StudyMirror:
         self._space = space
         self._metric = metric
         self._running: dict[int, optuna.Trial] = {}
+        self._num_withdrawn = 0
         self._storage = optuna.storages.InMemoryStorage()
         self.study = optuna.create_study(
             storage=self._storage,
@@ -113,12 +115,16 @@ class StudyMirror:
         if given is not None:
             self.study.sampler = _partly_fixed(self._inside(given), self.study.sampler)
         trial = self.study.ask()
-        if trial.number != self._num_prior + number:
-            raise RuntimeError(
-                f"The study is at trial {trial.number - self._num_prior}, the ledger at {number}."
-            )
+        next_number = trial.number - self._num_prior - self._num_withdrawn
+        if next_number != number:
+            raise RuntimeError(f"The study is at trial {next_number}, the ledger at {number}.")
         self._running[number] = trial
         return self._space.suggest(trial, self._outside(given or {}))
+
+    def withdraw(self, number: int) -> None:
+        """End a running trial that the search does not use."""
+        self.study.tell(self._running.pop(number), state=TrialState.FAIL)
+        self._num_withdrawn += 1
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Add an intermediate value to a running trial."""
@@ -129,8 +135,7 @@ class StudyMirror:
         state = _STATES[trial.status]
         # Optuna gives a PRUNED trial its last intermediate value itself and rejects another one.
         value = self._value(trial) if state == TrialState.COMPLETE else None
-        self.study.tell(self._num_prior + trial.number, value, state=state)
-        del self._running[trial.number]
+        self.study.tell(self._running.pop(trial.number), value, state=state)
 
     def _forget_hidden_values(self) -> None:
         """Remove the values that TPE stores for inactive hyperparameters of running trials.
@@ -138,9 +143,9 @@ class StudyMirror:
         They depend on the trials that had ended when the running one was proposed, so they cannot
         be restored from a ledger.
         """
-        for number in self._running:
+        for trial in self._running.values():
             trial_id = self._storage.get_trial_id_from_study_id_trial_number(
-                self._study_id, self._num_prior + number
+                self._study_id, trial.number
             )
             for key in list(self._storage.get_trial_system_attrs(trial_id)):
                 if key.startswith(_HIDDEN_VALUES):

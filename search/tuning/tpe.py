@@ -31,8 +31,9 @@ class TPESettings(SamplerSettings):
 class TPESampler(Sampler):
     """Optuna's TPE over a study that mirrors the ledger.
 
-    A new Optuna sampler is created for each proposal, seeded by (experiment seed, trial number), so
-    that a proposal does not depend on how many proposals this process has made before.
+    A new Optuna sampler is created for each proposal, seeded by (experiment seed, trial number) and
+    the number of withdrawn proposals of the trial, so that a proposal does not depend on how many
+    proposals this process has made before.
     """
 
     Settings = TPESettings
@@ -43,6 +44,7 @@ class TPESampler(Sampler):
         from celltune.search.tuning.study_mirror import StudyMirror
 
         self._seed = problem.seed
+        self._withdrawn = (0, 0)  # The number of a trial, and how many proposals were withdrawn.
         self._startup_trials = settings.startup_trials
         self._mirror = StudyMirror(
             problem.space, problem.metric, problem.prior, self._optuna_sampler
@@ -71,6 +73,12 @@ class TPESampler(Sampler):
         """
         return self._mirror.ask(number, given)
 
+    def withdraw(self, number: int) -> None:
+        """Forget the last proposal; the next one for this trial uses other random numbers."""
+        self._mirror.withdraw(number)
+        last, count = self._withdrawn
+        self._withdrawn = (number, count + 1 if last == number else 1)
+
     def report(self, number: int, epoch: int, value: float) -> None:
         """Add an intermediate value to a running trial."""
         self._mirror.report(number, epoch, value)
@@ -83,7 +91,9 @@ class TPESampler(Sampler):
         import numpy as np
         import optuna
 
-        seed = np.random.SeedSequence([self._seed, number]).generate_state(1)[0]
+        last, withdrawn = self._withdrawn
+        attempt = [withdrawn] if withdrawn and last == number else []
+        seed = np.random.SeedSequence([self._seed, number, *attempt]).generate_state(1)[0]
         with warnings.catch_warnings():
             # `group` is experimental, but `multivariate` needs it for conditional hyperparameters.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

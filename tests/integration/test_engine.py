@@ -84,7 +84,7 @@ def test_a_name_can_be_launched_only_once(demo: RunResult) -> None:
 
 def test_failed_trials_are_recorded_and_do_not_end_the_search(tmp_path: Path) -> None:
     space = {**CONFIG["space"], "learning_rate": [1e-3, 1e30], "gradient_clip": None}
-    budget = {"trials": 6, "max_epochs": 2}
+    budget = {"trials": 6, "max_epochs": 2, "repeat": True}
     state = launch({**CONFIG, "space": space, "budget": budget}, storage=tmp_path).state
     failed = [trial for trial in state.trials if trial.status == "failed"]
     assert_all_ended(state, 6)

@@ -71,7 +71,8 @@ def test_first_trials_of_a_packed_search_may_be_the_wide_part_alone(tmp_path: Pa
 
 @pytest.mark.faults
 def test_packed_trials_equal_unpacked_ones(tmp_path: Path) -> None:
-    changes = {"space": FIXED, "budget": {"trials": 6, "max_epochs": 3}, "early_stopping": None}
+    budget = {"trials": 6, "max_epochs": 3, "repeat": True}
+    changes = {"space": FIXED, "budget": budget, "early_stopping": None}
     packed = search(tmp_path / "packed", 4, **changes)
     alone = search(tmp_path / "alone", 1, **changes)
     assert_all_ended(packed, 6)
@@ -121,7 +122,8 @@ def test_a_diverging_trial_fails_alone(tmp_path: Path) -> None:
 def test_checkpoints_are_interchangeable(
     before: int, after: int, env: dict[str, str], address: str, tmp_path: Path
 ) -> None:
-    search_config = {**CONFIG, "space": FIXED, "early_stopping": None, "budget": {"trials": 4}}
+    budget = {"trials": 4, "repeat": True}
+    search_config = {**CONFIG, "space": FIXED, "early_stopping": None, "budget": budget}
     resources = {"trials_per_worker": before, "concurrent_trials": 4}
     config = write_config(
         tmp_path / "c.yaml", **{**search_config, "name": "cut", "resources": resources}

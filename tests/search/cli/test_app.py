@@ -119,7 +119,7 @@ def test_validate_reads_the_data(
 ) -> None:
     code, out, _ = run(capsys, monkeypatch, "validate", "demo.yaml")
     assert code == 0
-    assert "Data: 40 documents (" in out
+    assert re.search(r"^all +32 +8$", out, re.MULTILINE)
     assert "demo.yaml is valid." in out
 
 
@@ -232,3 +232,49 @@ def test_the_version_is_shown(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(capsys, monkeypatch, "--version") == (0, f"celltune {VERSION}\n", "")
+
+
+@pytest.mark.usefixtures("storage", "config")
+def test_validate_shows_what_is_trained_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ("space={cell: [gru, lstm], hidden_size: 8}", "data.max_tokens=4", "data.reviews=100")
+    sets = [part for change in changes for part in ("--set", change)]
+    code, out, _ = run(capsys, monkeypatch, "validate", "demo.yaml", *sets)
+    assert code == 0
+    assert (
+        "Space: 2 configurations, 12 trials: no configuration is repeated, so the search ends "
+        "after 2 trials. To repeat them with other seeds, set budget.repeat to true.\n"
+    ) in out
+    table = out.partition("class ")[2]
+    for pattern in (
+        r"negative +\d+ +\d+\npositive +\d+ +\d+\nall +80 +20\n\n",
+        r"majority +'\w+', \d\d\.\d % of valid: the accuracy of always",
+        r"tokens +median \d+, 90 % up to \d+, longest \d+ per document",
+        r"cut +\d+ of 100 documents \(\d+\.\d %\) to data.max_tokens 4; ",
+        r"vocabulary +[\d,]+ ids, of [\d,]+ distinct words in train; ",
+        r"duplicates +",
+    ):
+        assert re.search(f"^{pattern}", table, re.MULTILINE), pattern
+    assert max(map(len, table.splitlines())) < 80
+    _, out, _ = run(capsys, monkeypatch, "validate", "demo.yaml", *sets, "--set=budget.repeat=true")
+    assert "12 trials; trials may repeat configurations with other seeds (budget.repeat).\n" in out
+    _, out, _ = run(capsys, monkeypatch, "validate", "demo.yaml", *sets, "--set=budget.trials=2")
+    assert "Space: 2 configurations, 2 trials; no configuration is repeated.\n" in out
+
+
+@pytest.mark.usefixtures("storage")
+def test_a_thousand_classes_take_three_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"good film {index} a,c{index % 1000}" for index in range(6_000)]
+    Path("many.csv").write_text("\n".join(["text,label", *rows, "only one,c7"]))
+    names = [f"c{index}" for index in range(1_000)]
+    data = {"source": "csv", "path": "many.csv", "classes": names, "test_size": 0.2}
+    Path("many.yaml").write_text(yaml.safe_dump({**RAW, "data": data}))
+    _, out, _ = run(capsys, monkeypatch, "validate", "many.yaml")
+    train, valid, test = (line for line in out.splitlines() if " classes: " in line)
+    assert re.fullmatch(r"train +3,60\d documents of 1,000 classes: \d to \d, median \d", train)
+    assert re.fullmatch(r"valid +1,200 documents of 1,000 classes: 1 to 2, median 1", valid)
+    assert re.fullmatch(r"test +1,200 documents of 1,000 classes: 1 to 2, median 1", test)
+    assert "c999" not in out

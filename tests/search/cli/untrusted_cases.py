@@ -139,6 +139,28 @@ def status(place: Place) -> None:
     place.text("status", HOSTILE[0], code=2)
 
 
+def listing_as_json(place: Place) -> None:
+    listing(place)
+    content = place.content("list", "--json")
+    assert content.isascii()
+    names = {each["name"] for each in json.loads(content)["experiments"]}
+    assert {"hostile", "small"} <= names
+
+
+def status_as_json(place: Place) -> None:
+    content = place.content("status", "hostile", "--json")
+    assert content.isascii()
+    assert {each["error"] for each in json.loads(content)["failures"]} >= set(HOSTILE)
+
+
+def validate_as_json(place: Place) -> None:
+    path = "x\x1b]0;\u202e<b>.yaml"
+    Path(path).write_text(yaml.safe_dump({**RAW, "data": {"source": "synthetic", "reviews": 40}}))
+    content = place.content("validate", path, "--json")
+    assert content.isascii()
+    assert json.loads(content)["config"] == path
+
+
 def stop(place: Place) -> None:
     place.patch.setattr(runs, "request_stop", lambda folder: None)
     place.patch.setattr(runs, "wait_until_stopped", lambda folder: None)
@@ -153,6 +175,13 @@ def cache(place: Place) -> None:
 def config(place: Place) -> None:
     assert "is not a key of a config" in place.text("config", "explain", EVERYTHING, code=2)
     assert json.loads(place.content("config", "schema"))["type"] == "object"
+
+
+def cache_as_json(place: Place) -> None:
+    content = place.content("cache", "list", "--json")
+    assert content.isascii()
+    documents = [each["documents"] for each in json.loads(content)["data_sets"]]
+    assert {"train": 96, "valid": 24} in documents
 
 
 def leaderboard(form: str) -> Callable[[Place], None]:
@@ -340,13 +369,17 @@ CASES: dict[tuple[str, str], Callable[[Place], None]] = {
     ("resume", "text"): launch,
     ("stop", "text"): stop,
     ("list", "text"): listing,
+    ("list", "json"): listing_as_json,
     ("status", "text"): status,
     ("init", "text"): init,
+    ("status", "json"): status_as_json,
+    ("validate", "json"): validate_as_json,
     ("validate", "text"): dry_run,
     ("prepare", "text"): dry_run,
     ("config explain", "text"): config,
     ("config schema", "text"): config,
     ("cache list", "text"): cache,
+    ("cache list", "json"): cache_as_json,
     ("cache clear", "text"): cache,
     ("ensemble", "text"): ensemble,
     ("report", "text"): report,

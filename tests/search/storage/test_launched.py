@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from celltune.search.config.loading import dump_config
 from celltune.search.errors import ConfigError, ExperimentError, LedgerError
@@ -112,3 +113,19 @@ def test_experiments_of_older_releases_have_the_file_only(file: Path) -> None:
     file.unlink()
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         launched_config(file, older, "demo")
+
+
+def test_searches_that_could_repeat_configurations_still_can(file: Path) -> None:
+    """Older releases repeated them, and recorded no key about it."""
+    config = CONFIG.model_dump(mode="json")
+    del config["budget"]["repeat"]
+    older = created(config=config)
+    assert launched_config(file, older, "demo").budget.repeat
+    file.unlink()
+    assert launched_config(file, older, "demo", restore=True).budget.repeat
+    assert launched_config(file, older, "demo").budget.repeat
+    without_config = ExperimentCreated(at=1.0, fingerprint="f")
+    file.write_text(yaml.safe_dump(config), "utf-8")
+    assert launched_config(file, older, "demo").budget.repeat
+    assert launched_config(file, without_config, "demo").budget.repeat
+    assert not launched_config(file, created(), "demo").budget.repeat

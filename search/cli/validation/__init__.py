@@ -1,0 +1,1 @@
+"""The command `celltune validate`: the plan of a search, and what it trains on."""
