@@ -26,6 +26,7 @@ KNOWN_ORDERS = (
 one that a user looks for."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?", re.IGNORECASE | re.ASCII)
+_DIGITS = re.compile(r"([0-9]+)")
 _TRUTHS = {"false": 0.0, "true": 1.0}
 _SHOWN = 20
 """Classes that are listed with their counts; of more, only a summary is shown."""
@@ -35,7 +36,7 @@ def ordered_classes(names: Collection[str]) -> tuple[tuple[str, ...], str]:
     """Return classes in their order, and what the order is, as a short reason.
 
     Numbers have their numeric order, the classes of `KNOWN_ORDERS` the order there; others are
-    sorted by their characters, upper and lower case alike.
+    sorted by their characters, upper and lower case alike, and numbers in them by value.
     """
     if all(_NUMBER.fullmatch(name) for name in names):
         return tuple(sorted(names, key=lambda name: (float(name), name))), "in numeric order"
@@ -43,7 +44,17 @@ def ordered_classes(names: Collection[str]) -> tuple[tuple[str, ...], str]:
     for order in KNOWN_ORDERS:
         if len(by_word) == len(names) and set(order) == by_word.keys():
             return tuple(by_word[word] for word in order), "in their usual order"
-    return tuple(sorted(names, key=lambda name: (name.casefold(), name))), "sorted"
+    return tuple(sorted(names, key=lambda name: (_sort_key(name), name))), "sorted"
+
+
+def _sort_key(name: str) -> list[tuple[int, str]]:
+    """Return a key by which numbers in names are ordered by value."""
+    # Texts and digits alternate. Of two numbers without leading zeros, the longer is larger.
+    parts = _DIGITS.split(name.casefold())
+    numbers = [part.lstrip("0") for part in parts[1::2]]
+    keys = [(0, part) for part in parts]
+    keys[1::2] = [(len(number), number) for number in numbers]
+    return keys
 
 
 def class_names(spellings: Sequence[Mapping[str, int]]) -> list[str]:

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.extensions import SOURCES
 from celltune.data_prep.inference.classes import counts_text
+from celltune.data_prep.inference.formats import with_formats
 from celltune.data_prep.inference.labels import read_labels
+from celltune.data_prep.inference.notes import Note, shown_notes
 from celltune.data_prep.inference.splits import report_splits
 from celltune.data_prep.sources.base import Split
 from celltune.data_prep.sources.table import DEFAULT_CLASSES, TableSource
+from celltune.data_prep.tables.format import TableFormat
 from celltune.data_prep.types import Progress
 
 _NAMES: Mapping[Split, str] = {"train": "training", "valid": "validation", "test": "test"}
-
-
-class Note(NamedTuple):
-    """A key of the data section that was inferred."""
-
-    key: str
-    """The key, such as `text_column`."""
-    value: object
-    """Its value."""
-    reason: str
-    """Why it has this value, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -45,22 +36,11 @@ class Inferred:
 
     def lines(self) -> list[str]:
         """Return what was inferred, and the warnings, as lines to show."""
-        if not self.notes:
-            return list(self.warnings)
-        width = max(len(note.key) for note in self.notes)
-        return [
-            f"Inferred from {self.config.location} (set a key of data to override it):",
-            *(
-                f"  {note.key:<{width}}  {self._shown(note)}  ({note.reason})"
-                for note in self.notes
-            ),
-            *self.warnings,
-        ]
-
-    def _shown(self, note: Note) -> str:
-        if note.key == "classes":
-            return counts_text(self.counts["train"])
-        return str(note.value)
+        kind = TableFormat.of(self.config).kind
+        classes = counts_text(self.counts.get("train", {}))
+        shown = shown_notes(self.notes, kind, classes)
+        title = f"Inferred from {self.config.location} (set a key of data to override it):"
+        return [*([title] if shown else []), *shown, *self.warnings]
 
 
 def infer(config: DataConfig, *, progress: Progress | None = None) -> Inferred:
@@ -78,7 +58,8 @@ def infer(config: DataConfig, *, progress: Progress | None = None) -> Inferred:
     """
     if not issubclass(SOURCES.load(config.source), TableSource):
         return Inferred(config)
-    notes: list[Note] = []
+    config, described = with_formats(config)
+    notes = [*described]
     config = config.model_copy(update={"missing": config.missing or "error"})
     found = read_labels(config, progress)
     if config.classes is None:

@@ -126,7 +126,9 @@ def _named(
         )
     check_distinct(where, dict(zip(names, sizes, strict=True)))
     classes, reason = ordered_classes(names)
-    merged = [name for name, each in zip(names, counted.spellings, strict=True) if len(each) > 1]
+    merged = [
+        name for name, each in zip(names, counted.spellings, strict=True) if {name} != {*each}
+    ]
     if merged:
         shown = ", ".join(f"{name}.0 is {name}" for name in merged[:3])
         reason += f"; {shown}{' and so on' if len(merged) > 3 else ''}"

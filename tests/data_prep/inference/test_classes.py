@@ -25,7 +25,8 @@ from celltune.data_prep.inference.classes import (
         (["spam", "ham"], ("ham", "spam")),
         (["b", "C", "a"], ("a", "b", "C")),
         (["pos", "neg", "other"], ("neg", "other", "pos")),
-        (["2", "10", "x"], ("10", "2", "x")),
+        (["2", "10", "x"], ("2", "10", "x")),
+        (["topic 10", "Topic 2", "topic 02b", "2nd"], ("2nd", "Topic 2", "topic 02b", "topic 10")),
     ],
 )
 def test_classes_have_a_documented_order(names: list[str], expected: tuple[str, ...]) -> None:

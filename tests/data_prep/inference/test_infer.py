@@ -37,7 +37,12 @@ def test_classes_are_inferred_in_order_and_counted(inferred: Callable[..., Infer
     assert result.config.classes == ("neg", "pos")
     assert result.notes[-1] == ("classes", ("neg", "pos"), "in their usual order")
     assert result.counts == {"train": {"neg": 50, "pos": 100}}
-    assert result.lines()[1].endswith("classes  neg: 50, pos: 100  (in their usual order)")
+    assert result.lines() == [
+        f"Inferred from {result.config.path} (set a key of data to override it):",
+        "  text_column   text  (its name)",
+        "  label_column  label  (its name)",
+        "  classes       neg: 50, pos: 100  (in their usual order)",
+    ]
     assert prepare(result.config).classes == ("neg", "pos")
 
 
@@ -55,6 +60,7 @@ def test_labels_0_and_1_keep_the_fingerprint_of_earlier_releases(
 def test_explicit_values_are_never_changed(inferred: Callable[..., Inferred]) -> None:
     given = {"classes": ("pos", "neg"), "missing": "keep", "min_per_class": 0}
     given |= {"text_column": "text", "label_column": "label"}
+    given |= {"delimiter": ",", "quoting": True, "header": True, "encoding": "utf-8"}
     result = inferred(rows_of(*["neg", "pos"] * 250), **given)
     assert {key: getattr(result.config, key) for key in given} == given
     assert (result.notes, result.warnings, result.lines()) == ((), (), [])
