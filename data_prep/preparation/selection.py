@@ -96,8 +96,6 @@ def _labels_of(
 def check_classes(classes: Sequence[str], counts: NDArray[np.int64], config: DataConfig) -> None:
     """Check that every class has documents, and a name that is text on one line.
 
-    Only new data is checked, so that data and models of earlier releases remain usable.
-
     Args:
         classes: names of the classes.
         counts: `(c,)` number of documents of each class.
@@ -117,6 +115,14 @@ def check_classes(classes: Sequence[str], counts: NDArray[np.int64], config: Dat
             f"{quoted(missing[0])}. The classes present are: {shown}. A classifier needs documents "
             f"of every class."
         )
+    _check_class_names(classes, config)
+
+
+def _check_class_names(classes: Sequence[str], config: DataConfig) -> None:
+    """Check that the names of the classes are text on one line.
+
+    Only new data is checked, so that data and models of earlier releases remain usable.
+    """
     for name in classes:
         if any(unicodedata.category(character) in _NOT_IN_A_NAME for character in name):
             raise DataError(
