@@ -88,7 +88,7 @@ def _settings(
 
 
 def _with_columns(config: DataConfig, found: Detected) -> tuple[DataConfig, list[Note]]:
-    others = {config.id_column, config.group_column} - {None}
+    others = [name for name in (config.id_column, config.group_column) if name is not None]
     text, label = choose_columns(
         config.location, found.columns, found.rows, config.text_column, config.label_column, others
     )
