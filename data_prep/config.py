@@ -38,6 +38,7 @@ SOURCE_KEYS = (
     "quoting",
     "header",
     "encoding",
+    "sheet",
     "test_format",
     "valid_format",
     "unlabelled_format",
@@ -112,8 +113,9 @@ class DataConfig(BaseModel):
 
     format: Kind | None = None
     """Tables: csv or tsv (cells with a character between them), jsonl (a JSON object per line),
-    parquet, or txt (one text per line, for texts without labels). This key and the next four are
-    inferred from the content if they are not set."""
+    json (an array of objects), parquet, xlsx (Excel), dataset (a folder that Hugging Face datasets
+    saved, or one of its .arrow files), or txt (one text per line, for texts without labels). This
+    key and the next five are inferred from the content if they are not set."""
 
     delimiter: Delimiter | None = None
     """csv and tsv: the character between the cells of a row, or its name: comma, semicolon, tab,
@@ -124,15 +126,18 @@ class DataConfig(BaseModel):
     line breaks; if false, quotes are characters like any other."""
 
     header: Switch | None = None
-    """csv and tsv: whether the first row names the columns; if false, their names are their
+    """csv, tsv and xlsx: whether the first row names the columns; if false, their names are their
     numbers: 1, 2 and so on."""
 
     encoding: Encoding | None = None
     """Text files: the encoding, such as utf-8, utf-16 or windows-1252."""
 
+    sheet: str | None = Field(default=None, min_length=1)
+    """xlsx: the name of the sheet."""
+
     test_format: FormatConfig | None = None
-    """Tables: a mapping of format, delimiter, quoting, header and encoding for test_path, if they
-    are not those of path; inferred."""
+    """Tables: a mapping of format, delimiter, quoting, header, encoding and sheet for test_path, if
+    they are not those of path; inferred."""
 
     valid_format: FormatConfig | None = None
     """Tables: the same for valid_path."""

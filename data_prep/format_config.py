@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from celltune.data_prep.types import shown
 
-Kind = Literal["csv", "tsv", "jsonl", "parquet", "txt"]
+Kind = Literal["csv", "tsv", "jsonl", "json", "parquet", "xlsx", "dataset", "txt"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "space": " "}
@@ -83,3 +83,6 @@ class FormatConfig(BaseModel):
 
     encoding: Encoding | None = None
     """As data.encoding."""
+
+    sheet: str | None = Field(default=None, min_length=1)
+    """As data.sheet."""

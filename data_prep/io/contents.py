@@ -120,7 +120,11 @@ def open_content(
 
 @contextmanager
 def open_text(
-    path: Path, max_bytes: int | None = None, encoding: str | None = None
+    path: Path,
+    max_bytes: int | None = None,
+    encoding: str | None = None,
+    *,
+    has_lines: bool = True,
 ) -> Iterator[TextIO]:
     """Open a regular text file, plain or compressed, for reading.
 
@@ -132,12 +136,13 @@ def open_text(
         path: the file.
         max_bytes: as for `content_limit`.
         encoding: of the text; None for UTF-8.
+        has_lines: as for `open_content`.
 
     Raises:
         OSError: as for `open_content`.
     """
     with (
-        open_content(path, max_bytes, encoding=encoding) as content,
+        open_content(path, max_bytes, has_lines=has_lines, encoding=encoding) as content,
         io.TextIOWrapper(
             content, encoding="utf-8-sig", errors="surrogateescape", newline=""
         ) as text,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from celltune.data_prep.io.contents import content_digest, joint_digest
 from celltune.data_prep.sources.base import TRAIN, Source, Split
 from celltune.data_prep.sources.paths import existing_files
+from celltune.data_prep.tables.arrow import stored_files
 from celltune.data_prep.types import Progress
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class FileSource(Source):
         return joint_digest([self._digest_of(self.files_of(split)) for split in splits])
 
     def _digest_of(self, files: Sequence[Path]) -> str:
-        digests = [content_digest(path, self.max_bytes, self.progress) for path in files]
+        stored = [part for path in files for part in stored_files(path)]
+        digests = [content_digest(path, self.max_bytes, self.progress) for path in stored]
         # A split of two files is not the same as two splits of one file each.
         return digests[0] if len(digests) == 1 else joint_digest(["files", *digests])
 
@@ -56,14 +58,20 @@ class FileSource(Source):
         return own.get(split, self.files)
 
 
-def files_of_config(config: DataConfig) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+def files_of_config(
+    config: DataConfig, *, kind: str = "file"
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """Return the files of a config: training and test split.
 
+    Args:
+        config: names them.
+        kind: as for `existing_files`.
+
     Raises:
-        DataError: a file is missing.
+        DataError: a file is missing or is of another kind.
     """
     test_path = config.test_path
     return (
-        existing_files("path", config.path or Path()),
-        () if test_path is None else existing_files("test_path", test_path),
+        existing_files("path", config.path or Path(), kind=kind),
+        () if test_path is None else existing_files("test_path", test_path, kind=kind),
     )

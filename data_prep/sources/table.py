@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.format_config import KINDS
 from celltune.data_prep.io.contents import (
     BYTES_PER_DOCUMENT,
     content_limit,
@@ -32,8 +31,9 @@ from celltune.data_prep.sources.files import FileSource, files_of_config
 from celltune.data_prep.sources.labels import Labels
 from celltune.data_prep.sources.paths import existing_files
 from celltune.data_prep.sources.rows import Columns, RowChecks
+from celltune.data_prep.tables.arrow import stored_size
 from celltune.data_prep.tables.cells import Cells, Column
-from celltune.data_prep.tables.format import TableFormat, format_of
+from celltune.data_prep.tables.format import NAMED_SOURCES, TableFormat, format_of
 from celltune.data_prep.tables.readers import read_cells
 from celltune.data_prep.types import Progress
 from celltune.printable import quoted
@@ -76,6 +76,7 @@ class TableSource(FileSource):
         "quoting",
         "header",
         "encoding",
+        "sheet",
         "test_format",
         "valid_format",
         "unlabelled_format",
@@ -113,17 +114,20 @@ class TableSource(FileSource):
         Raises:
             DataError: a file is missing or is a folder.
         """
+        # Only data sets that are saved on disk are folders.
+        is_file = TableFormat.of(config).kind not in (None, "dataset")
+        kind = "file" if is_file else "file or folder"
 
         def files(key: str) -> tuple[Path, ...]:
             paths = getattr(config, key)
-            return () if paths is None else existing_files(key, paths)
+            return () if paths is None else existing_files(key, paths, kind=kind)
 
         def own_format(key: str) -> TableFormat | None:
             form = getattr(config, key)
             return None if form is None else TableFormat.of(form)
 
         return cls(
-            *files_of_config(config),
+            *files_of_config(config, kind=kind),
             config.max_bytes,
             progress,
             files("valid_path"),
@@ -144,7 +148,7 @@ class TableSource(FileSource):
         Raises:
             ValueError: they do.
         """
-        if config.source in KINDS and config.format not in (None, config.source):
+        if config.source in NAMED_SOURCES and config.format not in (None, config.source):
             raise ValueError(
                 f"data.source is {config.source}, but data.format is {config.format}. Set "
                 f"data.source to table, or remove data.format."
@@ -246,7 +250,7 @@ class TableSource(FileSource):
         Raises:
             DataError: there are too many for the file's limit.
         """
-        limit = content_limit(path.stat().st_size, self.max_bytes)
+        limit = content_limit(stored_size(path), self.max_bytes)
         yield from islice(rows, limit // BYTES_PER_DOCUMENT)
         if next(rows, None) is not None:
             raise too_many(path, limit)

@@ -7,6 +7,7 @@ names the setting that decides. Every setting can be given instead.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.contents import open_text
 from celltune.data_prep.io.files import reading
 from celltune.data_prep.io.regular import open_regular
+from celltune.data_prep.tables.arrow import dataset_columns
 from celltune.data_prep.tables.cells import Column, as_text
 from celltune.data_prep.tables.dialect import (
     MOST_ROWS,
@@ -27,17 +29,21 @@ from celltune.data_prep.tables.dialect import (
     read_rows,
 )
 from celltune.data_prep.tables.encodings import guess_encoding
+from celltune.data_prep.tables.excel import excel_rows, is_workbook
 from celltune.data_prep.tables.format import SEPARATED, TableFormat, kind_of_name
+from celltune.data_prep.tables.json_rows import json_elements
 from celltune.data_prep.tables.parquet import parquet_columns
 from celltune.data_prep.tables.quoting import guess_quoting
 from celltune.data_prep.tables.readers import read_cells
 from celltune.data_prep.tables.separated import delimiter_name, stated_delimiter
 from celltune.printable import printable, quoted
 
-_PARQUET_MAGIC = b"PAR1"
+_PARQUET_MAGIC, _ZIP_MAGIC = b"PAR1", b"PK\x03\x04"
+_HEAD_CHARACTERS = 1 << 16
+_ARRAY, _OBJECT = re.compile(r"\s*\[\s*[{\]]"), re.compile(r"\s*\{\s*[\r\n]")
 _OTHER_FILES = {
-    b"PK\x03\x04": "a zip archive. Unpack it",
-    b"\xd0\xcf\x11\xe0": "an Excel file of 2003 or earlier. Save it as .csv",
+    _ZIP_MAGIC: "a zip archive. Unpack it",
+    b"\xd0\xcf\x11\xe0": "an Excel file with a password or of 2003. Save it as .xlsx without one",
     b"%PDF": "a PDF document. Extract its table to a .csv file",
 }
 """First bytes of files that are no tables, and what to do with them."""
@@ -101,28 +107,93 @@ def detect(
     """
     found = _Found(path, given or TableFormat(), like, max_bytes)
     with reading(path):
+        if found.given.kind is None and path.is_dir():
+            found.set("kind", "dataset", "it is a folder")
+        if found.given.kind == "dataset":
+            return _with_rows(found, dataset_columns(path, max_bytes))
         with open_regular(path) as raw:
             head = raw.read(len(_PARQUET_MAGIC))
         if not head:
             raise DataError(f"{printable(path)} is empty. It needs a table of texts.")
         if found.given.kind is None and head == _PARQUET_MAGIC:
             found.set("kind", "parquet", "its first bytes")
+        if found.given.kind is None and path.suffix == ".arrow":
+            found.set("kind", "dataset", "its name")
+            return _with_rows(found, dataset_columns(path, max_bytes))
+        if found.given.kind is None and head == _ZIP_MAGIC and is_workbook(path):
+            found.set("kind", "xlsx", "it is an Excel workbook")
         if found.given.kind == "parquet":
             return _with_rows(found, parquet_columns(path))
+        if found.given.kind == "xlsx":
+            return _of_workbook(found)
         return _of_text(found)
+
+
+def detect_files(
+    paths: Sequence[Path],
+    given: TableFormat | None = None,
+    max_bytes: int | None = None,
+    *,
+    like: Detected | None = None,
+) -> Detected:
+    """Return how files that are read as one are written; the rows are those of the first one.
+
+    Args:
+        paths: the files of a split.
+        given: as for `detect`.
+        max_bytes: as for `detect`.
+        like: as for `detect`.
+
+    Raises:
+        DataError: as for `detect`, or the files are written in different ways.
+    """
+    first = detect(paths[0], given, max_bytes, like=like)
+    for path in paths[1:]:
+        other = detect(path, given, max_bytes, like=first)
+        if (other.format, other.columns) == (first.format, first.columns):
+            continue
+        raise DataError(
+            f"{printable(paths[0])} and {printable(path)} are read as one, but differ: "
+            f"{_difference(first, other)}. Save them in the same format, or name one of them."
+        )
+    return first
+
+
+def _difference(first: Detected, other: Detected) -> str:
+    if first.format != other.format:
+        return f"the first is {printable(first.format)}; the second is {printable(other.format)}"
+    names = (", ".join(map(quoted, each.columns[:8])) for each in (first, other))
+    return "the columns are {} and {}".format(*names)
+
+
+def _of_workbook(found: _Found) -> Detected:
+    sheet, cells = excel_rows(found.path, found.max_bytes, found.given.sheet)
+    rows = list(islice(cells, MOST_ROWS + 1))
+    if not rows:
+        raise DataError(f"{printable(found.path)} has a sheet without rows. It needs texts.")
+    if found.given.sheet is None:
+        found.set("sheet", sheet, "the only sheet with texts")
+    width = len(rows[0])
+    padded = [[*row[:width], *[""] * (width - len(row))] for row in rows]
+    return _with_header(found, padded)
 
 
 def _of_text(found: _Found) -> Detected:
     if found.given.encoding is None:
         _reject_other_files(found.path)
         found.set("encoding", *guess_encoding(found.path, found.max_bytes))
+    if found.given.kind is None and (reason := _is_array(found)):
+        found.set("kind", "json", reason)
+    if found.given.kind == "json":
+        elements = json_elements(found.path, found.max_bytes, found.given.encoding)
+        return _of_objects(found, list(islice(elements, MOST_ROWS)))
     lines, complete = _first_lines(found)
     if not any(line.strip() for line in lines):
         raise DataError(f"{printable(found.path)} is empty. It needs a table of texts.")
     if found.given.kind is None and (reason := _is_json(lines)):
         found.set("kind", "jsonl", reason)
     if found.given.kind == "jsonl":
-        return _of_objects(found, lines)
+        return _of_objects(found, _objects_of(lines))
     if found.given.kind != "txt":
         _find_delimiter(found, lines, complete=complete)
     if found.given.kind == "txt":
@@ -160,15 +231,27 @@ def _is_json(lines: Sequence[str]) -> str:
     return "its first line is a JSON object" if isinstance(record, dict) else ""
 
 
-def _of_objects(found: _Found, lines: Sequence[str]) -> Detected:
-    """Return the first objects; their columns are the keys with plain values."""
-    records = list[dict[str, object]]()
+def _is_array(found: _Found) -> str:
+    """Return why a text is a JSON array or a single object; an empty text if it is neither."""
+    with open_text(found.path, found.max_bytes, found.given.encoding, has_lines=False) as file:
+        head = file.read(_HEAD_CHARACTERS)
+    if _ARRAY.match(head):
+        return "it begins with [ and {"
+    return "it begins with { on a line of its own" if _OBJECT.match(head) else ""
+
+
+def _objects_of(lines: Sequence[str]) -> list[object]:
+    """Return what the first lines contain; one that is not JSON is reported by the reader."""
+    records = list[object]()
     for line in islice(filter(str.strip, lines), MOST_ROWS):
-        # A line that is not JSON is reported by the reader.
         with suppress(ValueError, RecursionError):
-            record = json.loads(line)
-            if isinstance(record, dict):
-                records.append(record)
+            records.append(json.loads(line))
+    return records
+
+
+def _of_objects(found: _Found, elements: Sequence[object]) -> Detected:
+    """Return the first objects; their columns are the keys with plain values."""
+    records = [element for element in elements if isinstance(element, dict)]
     nested = {
         key
         for record in records
@@ -178,8 +261,8 @@ def _of_objects(found: _Found, lines: Sequence[str]) -> Detected:
     names = tuple(key for key in dict.fromkeys(chain(*records)) if key not in nested)
     if not names:
         raise DataError(
-            f"{printable(found.path)} has no line with a JSON object of plain values. It needs "
-            f'lines such as {{"text": "...", "label": "..."}}.'
+            f"{printable(found.path)} contains no JSON object of plain values. It needs objects "
+            f'such as {{"text": "...", "label": "..."}}.'
         )
     rows = [[as_text(record.get(name)) for name in names] for record in records]
     return Detected(found.given, found.reasons, names, rows)
@@ -248,14 +331,18 @@ def _of_separated(found: _Found, lines: Sequence[str], *, complete: bool) -> Det
             encloses = found.prior.quoting is not False
         found.set("quoting", encloses, reason)
     quoting = found.given.quoting is not False
-    rows = read_rows(lines, delimiter, quoting=quoting, complete=complete)
+    return _with_header(found, read_rows(lines, delimiter, quoting=quoting, complete=complete))
+
+
+def _with_header(found: _Found, rows: Sequence[Sequence[str]]) -> Detected:
+    """Decide whether the first row names the columns."""
     if found.given.header is None:
         _find_header(found, rows)
     names = [name.strip() for name in rows[0]]
     if found.given.header is False:
         names = [str(number) for number in range(1, len(names) + 1)]
     start = 0 if found.given.header is False else 1
-    first = [row for row in rows[start:] if len(row) == len(names)][:MOST_ROWS]
+    first = [list(row) for row in rows[start:] if len(row) == len(names)][:MOST_ROWS]
     return Detected(found.given, found.reasons, tuple(names), first)
 
 

@@ -60,7 +60,8 @@ class _Reading:
     @property
     def has_labels(self) -> bool:
         """Whether values of a column repeat, as labels do."""
-        rows = [row for row in self.rows[1:] if len(row) == self.width]
+        width = self.width
+        rows = [row for row in self.rows[1:] if len(row) == width]
         columns = zip(*rows, strict=True)
         return any(len(set(column)) * 2 <= len(column) for column in columns)
 
@@ -98,6 +99,7 @@ def guess_delimiter(
         No delimiter if no reading gives most rows the same number of cells.
     """
     styles = (True, False) if quoting is None else (quoting,)
+    lines, complete = lines[:MOST_ROWS], complete and len(lines) <= MOST_ROWS
     readings = [
         max(
             (

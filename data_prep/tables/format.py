@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,10 +14,18 @@ if TYPE_CHECKING:
     from celltune.data_prep.config import DataConfig
     from celltune.data_prep.format_config import FormatConfig
 
+NAMED_SOURCES = ("csv", "tsv", "jsonl", "parquet")
+"""Sources that are tables of the kind that they are named after."""
 SEPARATED = ("csv", "tsv")
 """Kinds of files in which a character separates the cells of a row."""
 
-_KIND_OF_SUFFIX = {"tab": "tsv", "ndjson": "jsonl", "pq": "parquet"}
+_KIND_OF_SUFFIX = {
+    "tab": "tsv",
+    "ndjson": "jsonl",
+    "pq": "parquet",
+    "xlsm": "xlsx",
+    "arrow": "dataset",
+}
 
 
 @dataclass(frozen=True)
@@ -36,13 +44,20 @@ class TableFormat:
     and so on. True by default."""
     encoding: str | None = None
     """Of a text file: a name that Python knows; UTF-8 by default."""
+    sheet: str | None = None
+    """xlsx: the name of the sheet; by default the only one with texts."""
 
     @classmethod
     def of(cls, config: DataConfig | FormatConfig) -> TableFormat:
         """Return what the keys of a config state; a source that is named after a kind states it."""
         source = getattr(config, "source", None)
-        kind = source if source in KINDS else config.format
-        return cls(kind, config.delimiter, config.quoting, config.header, config.encoding)
+        kind = source if source in NAMED_SOURCES else config.format
+        settings = (config.delimiter, config.quoting, config.header, config.encoding, config.sheet)
+        return cls(kind, *settings)
+
+    def __str__(self) -> str:
+        stated = (each.name for each in fields(self) if getattr(self, each.name) is not None)
+        return ", ".join(f"{name} {getattr(self, name)!r}" for name in stated)
 
     @property
     def separator(self) -> str:
@@ -51,7 +66,7 @@ class TableFormat:
 
     def stated(self) -> TableFormat:
         """Return this format with the default of every setting that its kind has."""
-        if self.kind in ("parquet", None):
+        if self.kind not in (*SEPARATED, "jsonl", "json", "txt"):
             return self
         encoding = self.encoding or "utf-8"
         if self.kind not in SEPARATED:

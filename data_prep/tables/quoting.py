@@ -139,16 +139,12 @@ def guess_quoting(
     if not (quoted or plain):
         return _of_consistent(path, traces, delimiter)
     if quoted * 2 <= plain:
-        return True, _reason_of_widths("enclosed by quotes", plain)
+        return True, f"without it, {plain:,} lines would have another number of cells"
     enclosed = traces.escaped + traces.enclosed.total()
     if plain * 2 <= quoted and (traces.bare or enclosed < 10 * quoted):
-        return False, _reason_of_widths("split at every delimiter", quoted)
+        return False, f"with it, {quoted:,} rows would not be valid"
     # Both readings reject rows, so that nothing is read wrongly without an error.
     return True, f"{enclosed:,} cells are enclosed by quotes, although some rows are not valid"
-
-
-def _reason_of_widths(reading: str, faults: int) -> str:
-    return f"only cells {reading} give every row the same number of cells ({faults:,} do not else)"
 
 
 def _of_consistent(path: Path, traces: _Traces, delimiter: str) -> tuple[bool | None, str]:

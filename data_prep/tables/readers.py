@@ -11,9 +11,11 @@ from pathlib import Path
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.contents import open_text
+from celltune.data_prep.tables.arrow import dataset_cells
 from celltune.data_prep.tables.cells import Cells, Column, OnProblem
+from celltune.data_prep.tables.excel import excel_cells
 from celltune.data_prep.tables.format import SEPARATED, TableFormat
-from celltune.data_prep.tables.json_rows import jsonl_cells
+from celltune.data_prep.tables.json_rows import json_cells, jsonl_cells
 from celltune.data_prep.tables.parquet import parquet_cells
 from celltune.data_prep.tables.separated import csv_cells
 
@@ -29,7 +31,7 @@ def read_cells(
     """Yield the requested cells of each row of a file.
 
     Args:
-        path: the file; text files plain or compressed.
+        path: the file; text files plain or compressed; a folder for a data set saved on disk.
         form: how it is written; without a kind, the file's name states it.
         columns: the columns to read. A file of one text per line (txt) has a single one, whatever
             its name.
@@ -46,8 +48,15 @@ def read_cells(
         return csv_cells(path, columns, max_bytes, form=form, on_problem=on_problem)
     if form.kind == "jsonl":
         return jsonl_cells(path, columns, max_bytes, form.encoding, on_problem=on_problem)
+    if form.kind == "json":
+        return json_cells(path, columns, max_bytes, form.encoding, on_problem=on_problem)
     if form.kind == "parquet":
         return parquet_cells(path, columns, max_bytes)
+    if form.kind == "dataset":
+        return dataset_cells(path, columns, max_bytes)
+    if form.kind == "xlsx":
+        has_header = form.header is not False
+        return excel_cells(path, columns, max_bytes, form.sheet, header=has_header)
     return text_lines(path, columns, max_bytes, form.encoding)
 
 
