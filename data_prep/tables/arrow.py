@@ -108,8 +108,7 @@ def dataset_columns(path: Path, max_bytes: int | None) -> tuple[str, ...]:
         start = _start(raw)
         _count_rows(raw, start, 0)
         raw.seek(start)
-        schema = _reader(raw).schema
-    names = tuple(field.name for field in schema if _is_plain(field.type))
+        names = tuple(field.name for field in _reader(raw).schema if _is_plain(field.type))
     if not names:
         raise DataError(f"{printable(path)} has no column of plain values. It needs texts.")
     return names

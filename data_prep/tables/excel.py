@@ -8,6 +8,7 @@ Source of the layout: ECMA-376, Office Open XML, parts 1 (SpreadsheetML) and 2 (
 
 from __future__ import annotations
 
+import errno
 import posixpath
 import re
 import struct
@@ -41,6 +42,11 @@ _WORKBOOK, _STRINGS = "xl/workbook.xml", "xl/sharedStrings.xml"
 _RELATIONS = "xl/_rels/workbook.xml.rels"
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """Compression methods of Excel. Others can ask for gigabytes of memory."""
+_DAMAGES = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, OverflowError,
+    NotImplementedError, RuntimeError, OSError,
+)  # fmt: skip
+"""What `zipfile` raises for damaged and encrypted archives."""
 _REFERENCE = re.compile(r"([A-Z]{1,3})[0-9]+")
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 """A character that XML cannot contain, such as _x000D_ for a carriage return."""
@@ -122,8 +128,8 @@ def excel_rows(
 def is_workbook(path: Path) -> bool:
     """Return whether a zip archive is an Excel workbook."""
     with (
-        suppress(zipfile.BadZipFile, struct.error, ValueError),
         open_regular(path) as raw,
+        suppress(*_DAMAGES),
         zipfile.ZipFile(raw) as archive,
     ):
         return _WORKBOOK in archive.namelist()
@@ -151,11 +157,9 @@ def _opened(path: Path, max_bytes: int | None) -> Iterator[_Workbook]:
         try:
             with zipfile.ZipFile(raw) as archive:
                 yield _Workbook(path, archive, limit)
-        except (
-            zipfile.BadZipFile, zlib.error, expat.ExpatError, EOFError, ValueError, OverflowError,
-            NotImplementedError, RuntimeError, OSError, struct.error, _DamagedError,
-        ) as error:  # fmt: skip
-            if isinstance(error, OSError) and error.errno is not None:
+        except (*_DAMAGES, expat.ExpatError, _DamagedError) as error:
+            # A damaged archive states invalid positions; errors of the disk have other numbers.
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
                 raise
             raise DataError(
                 f"{printable(path)} is not a complete Excel workbook ({printable(error, 200)}). "

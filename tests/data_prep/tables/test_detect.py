@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.tables.cells import Column
-from celltune.data_prep.tables.detect import Detected, detect
+from celltune.data_prep.tables.detect import Detected, detect, detect_files
 from celltune.data_prep.tables.format import TableFormat
 from celltune.data_prep.tables.readers import read_cells
 
@@ -266,11 +266,11 @@ def test_like_decides_what_the_content_leaves_open(tmp_path: Path) -> None:
         (b"\n \n", "is empty"),
         (b"PK\x03\x04....", "is a zip archive. Unpack it"),
         (b"%PDF-1.7", "is a PDF document. Extract"),
-        (b"\xd0\xcf\x11\xe0....", "is an Excel file of 2003 or earlier"),
+        (b"\xd0\xcf\x11\xe0....", "is an Excel file with a password or of 2003"),
         (b"a\0\0\0b\0\0\0c\0", r"is not a text file: 7 of its first 10 bytes are NUL"),
         ("пример,1\n".encode("cp1251") * 9, r"is not UTF-8 .*Set data\.encoding"),
         ("pi\u0142ka,1\n".encode("cp1250") * 9, r"is not UTF-8 .*Set data\.encoding"),
-        (b"{}\n", "has no line with a JSON object of plain values"),
+        (b"{}\n", "contains no JSON object of plain values"),
     ],
 )
 def test_other_files_are_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -298,3 +298,16 @@ def test_nul_characters_are_reported(tmp_path: Path) -> None:
     assert problems == ["rows with NUL characters"]
     old = read_cells(path, TableFormat("csv"), columns)
     assert next(islice(old, 100, None))[1] == ["a\0b"]
+
+
+def test_files_that_are_read_as_one_have_to_agree(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.csv", separated(";"))
+    second = write(tmp_path / "b.csv", "text;label\nfoo;pos\n")
+    found = detect_files([first, second])
+    assert found == detect(first)
+    write(second, "text,label\nfoo,pos\n" * 2)
+    with pytest.raises(DataError, match=r"a\.csv and .*b\.csv .* delimiter ';'.* delimiter ','"):
+        detect_files([first, second])
+    write(second, "text;stars\nfoo;pos\n")
+    with pytest.raises(DataError, match=r"the columns are 'text', 'label' and 'text', 'stars'\."):
+        detect_files([first, second])
