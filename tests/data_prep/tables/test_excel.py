@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.tables import excel
+from celltune.data_prep.tables import excel, excel_parts
 from celltune.data_prep.tables.cells import Column
 from celltune.data_prep.tables.detect import detect
 from celltune.data_prep.tables.format import TableFormat
@@ -150,8 +150,8 @@ def test_invalid_part_is_an_error(write: Any, changes: dict[str, str], message: 
 
 
 def test_limits_of_texts_and_elements(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(excel, "MAX_DOCUMENT_BYTES", 1000)
-    monkeypatch.setattr(excel, "_CHUNK_BYTES", 100)
+    monkeypatch.setattr(excel_parts, "MAX_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr(excel_parts, "_CHUNK_BYTES", 100)
     with pytest.raises(DataError, match="a text is longer than 1,000 bytes"):
         read(write(S=[["text"], ["x" * 1001]]), "text")
     with pytest.raises(DataError, match="an element is too long"):
