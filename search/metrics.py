@@ -93,6 +93,21 @@ def balanced_accuracy(matrices: NDArray[Any]) -> NDArray[np.float64]:
     return _mean_over(documents > 0, correct / np.maximum(documents, 1))
 
 
+def class_scores(matrix: NDArray[Any]) -> NDArray[np.float64]:
+    """Return precision, recall and F1 score of each class; 0 where there is nothing to divide by.
+
+    Args:
+        matrix: (C, C) confusion matrix.
+
+    Returns:
+        (C, 3).
+    """
+    correct = np.diagonal(matrix)
+    precision = correct / np.maximum(matrix.sum(0), 1)
+    recall = correct / np.maximum(matrix.sum(1), 1)
+    return np.stack([precision, recall, _f1_of_classes(matrix)], axis=1)
+
+
 def _f1_of_classes(matrices: NDArray[Any]) -> NDArray[np.float64]:
     """Return the F1 score of each class, (..., C); 0 without documents and predictions."""
     correct = np.diagonal(matrices, axis1=-2, axis2=-1)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
+from rich.console import Console
 
 from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import (
@@ -22,7 +24,14 @@ from celltune.search.cli.options import (
 )
 from celltune.search.cli.output import emit, make_console, say, wrapped
 from celltune.search.cli.scores.comparison import FORMATS, describe_rest, render
-from celltune.search.cli.scores.evaluation import as_table, confusion_table, notes_below
+from celltune.search.cli.scores.evaluation import (
+    LISTED_CLASSES,
+    MATRIX_CLASSES,
+    as_table,
+    class_table,
+    confusion_table,
+    notes_below,
+)
 from celltune.search.config.durations import parse_duration
 from celltune.search.errors import OptionError
 from celltune.search.evaluation.comparison import compare as run_comparison
@@ -102,12 +111,32 @@ def evaluate(
         _show(state, metric)
 
 
+def _show_classes(console: Console, record: Mapping[str, Any]) -> None:
+    """Print the scores of each class, and the confusion matrices if there are few classes."""
+    count, classes = len(record["seeds"]), len(record["classes"])
+    summed = f", sums over {count} seeds" if count > 1 else ""
+    name = record["name"].partition(":")[0]
+    hidden = classes - LISTED_CLASSES
+    listed = f", the {LISTED_CLASSES} of {classes:,} with the lowest F1" if hidden > 0 else ""
+    wrapped(console, "", f"Classes of {name} on the test split{listed}:")
+    console.print(class_table(record))
+    if classes <= MATRIX_CLASSES:
+        wrapped(console, "", f"Confusion matrices of {name} (counts{summed}):")
+        for split in ("train", "test"):
+            console.print(confusion_table(record, split))
+    else:
+        wrapped(
+            console,
+            "--format json and the report contain the confusion matrices of all classes.",
+        )
+
+
 def _show(state: ExperimentState, metric: Metric) -> None:
     console, records = make_console(), summaries(state, metric)
-    console.print(as_table(records))
+    console.print(as_table(records, console.width))
     wrapped(
         console,
-        *notes_below(records),
+        *notes_below(records, console.width),
         f"± is the standard deviation over seeds. The interval is a percentile bootstrap over "
         f"documents and seeds with {RESAMPLES:,} resamples.",
     )
@@ -116,12 +145,7 @@ def _show(state: ExperimentState, metric: Metric) -> None:
     trials = [record for record in records if record["kind"] == "trial"]
     ensembles = [record for record in records if record["kind"] == "ensemble"]
     for record in [*trials[:1], *ensembles]:
-        count = len(record["seeds"])
-        summed = f", sums over {count} seeds" if count > 1 else ""
-        name = record["name"].partition(":")[0]
-        wrapped(console, "", f"Confusion matrices of {name} (counts{summed}):")
-        for split in ("train", "test"):
-            console.print(confusion_table(record, split))
+        _show_classes(console, record)
     if conclusion := verdict(state, metric):
         wrapped(console, conclusion)
     wrapped(

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from celltune.search.metrics import row_shares
+from celltune.search.metrics import class_scores, row_shares
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.types import is_wide_only
 from celltune.search.wording import (
@@ -37,17 +38,31 @@ COLUMNS = (
 CROSS_FITTED_MARK = "*"
 """Marks the training accuracy of the wide part alone."""
 
+WIDE_COLUMNS = ("train", "parameters", "s per epoch", "ms per document")
+"""Columns that a terminal of fewer than `WIDE` columns does not show."""
+WIDE = 120
+MATRIX_CLASSES = 4
+"""Largest number of classes whose confusion matrix is printed."""
+LISTED_CLASSES = 30
+"""Largest number of classes whose scores are printed."""
+
 UNBROKEN = ("test accuracy", "95 % interval")
 """Columns that do not wrap in a narrow terminal."""
 
 
-def as_table(records: Sequence[Record]) -> TextTable:
-    """Return a table with one row for each record of `celltune.search.evaluation.summaries`."""
+def as_table(records: Sequence[Record], width: int = WIDE) -> TextTable:
+    """Return a table with one row for each record of `celltune.search.evaluation.summaries`.
+
+    Args:
+        records: the models.
+        width: of the terminal; a narrow one does not show `WIDE_COLUMNS`.
+    """
+    shown = [name for name in COLUMNS if width >= WIDE or name not in WIDE_COLUMNS]
     columns = [
-        Column(name, right=name not in ("model", "on"), wrap=name not in UNBROKEN)
-        for name in COLUMNS
+        Column(name, right=name not in ("model", "on"), wrap=name not in UNBROKEN) for name in shown
     ]
-    return TextTable(columns, [cells(record) for record in records])
+    values = [dict(zip(COLUMNS, cells(record), strict=True)) for record in records]
+    return TextTable(columns, [[row[name] for name in shown] for row in values])
 
 
 def cells(record: Record) -> list[str]:
@@ -77,9 +92,22 @@ def is_cross_fitted(record: Record) -> bool:
     return is_wide_only(record["params"])
 
 
-def notes_below(records: Sequence[Record]) -> list[str]:
-    """Return the sentences that explain the marks in the table."""
-    return [f"{CROSS_FITTED_MARK} {CROSS_FITTED}."] if any(map(is_cross_fitted, records)) else []
+def notes_below(records: Sequence[Record], width: int = WIDE) -> list[str]:
+    """Return the sentences that explain the marks in the table, and what it does not show.
+
+    Args:
+        records: the models in the table.
+        width: of the terminal.
+    """
+    notes = []
+    if width < WIDE:
+        notes.append(
+            f"A terminal of {WIDE} columns also shows the training accuracy, the number of "
+            "parameters and the speed."
+        )
+    elif any(map(is_cross_fitted, records)):
+        notes.append(f"{CROSS_FITTED_MARK} {CROSS_FITTED}.")
+    return notes
 
 
 def confusion_table(record: Record, split: str) -> TextTable:
@@ -97,3 +125,47 @@ def confusion_table(record: Record, split: str) -> TextTable:
         for name, counts, shares in zip(names, matrix, row_shares(matrix), strict=True)
     ]
     return TextTable(columns, rows)
+
+
+def class_table(record: Record) -> TextTable:
+    """Return precision, recall and F1 of each class on the test split, and its usual mistake.
+
+    Of more than `LISTED_CLASSES` classes, those with the lowest F1 are shown, the lowest first.
+
+    Args:
+        record: from `celltune.search.evaluation.summaries`.
+    """
+    matrix = np.array(record["test_confusion"])
+    names = [str(name) for name in record["classes"]]
+    scores = class_scores(matrix)
+    order = list(range(len(names)))
+    if len(order) > LISTED_CLASSES:
+        order = np.argsort(scores[:, 2], kind="stable")[:LISTED_CLASSES].tolist()
+    seeds = max(1, len(record["seeds"]))
+    rows = [
+        [
+            names[index],
+            f"{matrix[index].sum() // seeds:,}",
+            *(percent_text(float(score), digits=1) for score in scores[index]),
+            _usual_mistake(matrix[index], index, names),
+        ]
+        for index in order
+    ]
+    return TextTable(
+        [
+            Column("class"),
+            *(Column(name, right=True) for name in ("documents", "precision", "recall", "F1")),
+            Column("most often taken for"),
+        ],
+        rows,
+    )
+
+
+def _usual_mistake(counts: NDArray[Any], own: int, names: Sequence[str]) -> str:
+    """Return the other class that the documents of a class are assigned to most often."""
+    others = counts.copy()
+    others[own] = 0
+    if not others.any():
+        return "-"
+    other = int(others.argmax())
+    return f"{names[other]} ({percent_text(float(others[other] / counts.sum()), digits=1)})"
