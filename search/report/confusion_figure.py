@@ -45,7 +45,7 @@ def confusion_heatmap(counts: NDArray[Any], classes: Sequence[str]) -> go.Figure
             colorscale="Blues",
             zmin=0,
             zmax=1,
-            colorbar={"tickformat": ".0%", "title": {"text": "share of the true class"}},
+            showscale=False,  # the caption says what the colors mean
         )
     )
     axis = {"tickvals": positions, "ticktext": names}

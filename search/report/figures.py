@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import optuna
@@ -14,7 +14,7 @@ from plotly import graph_objects as go
 from plotly.subplots import make_subplots
 
 from celltune.printable import printable
-from celltune.search.baselines.comparison import best_linear_model
+from celltune.search.baselines.comparison import best_linear_model, compared_metric
 from celltune.search.config.schema import SearchConfig
 from celltune.search.config.space import Choice, Dimension
 from celltune.search.ledger.state import ExperimentState, TrialRecord
@@ -22,7 +22,7 @@ from celltune.search.objective import objective_metric, sign
 from celltune.search.tuning.base import make_rule
 from celltune.search.tuning.first_trials import is_withheld
 from celltune.search.tuning.study_mirror import distribution
-from celltune.search.types import ParameterValue
+from celltune.search.types import Metric, ParameterValue
 from celltune.search.wording import describe_params, distinguishing_params, metric_text
 
 MIN_TRIALS = 4
@@ -40,14 +40,24 @@ _STYLES = {
 """Color and line style by status."""
 
 
-def learning_curves(config: SearchConfig, state: ExperimentState) -> go.Figure:
-    """Return the metric of every trial over its epochs, and the rungs."""
+def learning_curves(
+    config: SearchConfig, state: ExperimentState, metric: Metric | None = None
+) -> go.Figure:
+    """Return a metric of every trial over its epochs, the rungs, and what a trial has to beat.
+
+    Args:
+        config: with the budget in force.
+        state: has a trial with an epoch.
+        metric: None for that of the config. Linear models and the majority class have a line in the
+            figure of the metric by which they are compared (see `compared_metric`).
+    """
+    metric = metric or config.metric
     figure = go.Figure()
     for status, (color, dash) in _STYLES.items():
         trials = [trial for trial in state.trials if trial.status == status and trial.epochs]
         if trials:
             figure.add_scatter(
-                **_curve_points(config, trials),
+                **_curve_points(config, trials, metric),
                 mode="lines+markers",
                 marker={"size": 4},
                 line={"color": color, "dash": dash, "width": 1},
@@ -56,7 +66,7 @@ def learning_curves(config: SearchConfig, state: ExperimentState) -> go.Figure:
             )
     best = state.ranked(config.metric)[0]
     figure.add_scatter(
-        **_curve_points(config, [best]),
+        **_curve_points(config, [best], metric),
         mode="lines+markers",
         line={"color": "#1a9850", "width": 4},
         name=f"best (trial {best.number})",
@@ -66,19 +76,36 @@ def learning_curves(config: SearchConfig, state: ExperimentState) -> go.Figure:
         figure.add_annotation(
             x=epoch, y=1, yref="paper", yanchor="bottom", text="rung", showarrow=False
         )
-    linear = best_linear_model(state, config.metric)
-    if linear is not None and linear.metric == config.metric:
-        figure.add_hline(
-            y=linear.value,
-            line={"dash": "dot", "width": 2, "color": "#7a4fbf"},
-            annotation={"text": linear.title, "xanchor": "right"},
+    for name, value, color in _references(state, metric):
+        last = max(trial.epochs_done for trial in state.trials)
+        figure.add_scatter(
+            x=[1, max(2, last)],
+            y=[value, value],
+            mode="lines",
+            line={"color": color, "dash": "dot", "width": 2},
+            name=f"{name} ({metric_text(metric, value)})",
+            hoverinfo="name",
         )
     figure.update_xaxes(title="epoch", dtick=max(1, config.budget.max_epochs // 12))
-    figure.update_yaxes(title=config.metric, tickformat=_tick_format(config))
+    figure.update_yaxes(title=metric, tickformat=_tick_format(metric))
     return figure
 
 
-def _curve_points(config: SearchConfig, trials: Sequence[TrialRecord]) -> dict[str, Any]:
+def _references(state: ExperimentState, metric: Metric) -> Iterator[tuple[str, float, str]]:
+    """Yield name, value and color of what the trials are compared with by a metric."""
+    if compared_metric(state, metric) != metric:
+        return
+    linear = best_linear_model(state, metric)
+    if linear is not None and linear.metric == metric:
+        yield linear.title, linear.value, "#7a4fbf"
+    majority = state.created.majority_score(metric) if state.created else None
+    if majority is not None:
+        yield "majority class", majority, "#8a8a8a"
+
+
+def _curve_points(
+    config: SearchConfig, trials: Sequence[TrialRecord], metric: Metric
+) -> dict[str, Any]:
     """Return the points of several curves for one plotly trace; None separates the curves."""
     x: list[int | None] = []
     y: list[float | None] = []
@@ -89,17 +116,17 @@ def _curve_points(config: SearchConfig, trials: Sequence[TrialRecord]) -> dict[s
             y.append(None)
             texts.append("")
         x += [epoch.epoch for epoch in trial.epochs]
-        y += [epoch.metrics[config.metric] for epoch in trial.epochs]
-        texts += _hover_texts(config, trial)
+        y += [epoch.metrics.get(metric) for epoch in trial.epochs]
+        texts += _hover_texts(config, trial, metric)
     return {"x": x, "y": y, "hovertext": texts, "hoverinfo": "text"}
 
 
-def _hover_texts(config: SearchConfig, trial: TrialRecord) -> list[str]:
+def _hover_texts(config: SearchConfig, trial: TrialRecord, metric: Metric) -> list[str]:
     """Return the text that is shown for each epoch of a trial."""
     params = describe_params(distinguishing_params(trial.params, config.varied))
     return [
         f"trial {trial.number}, epoch {epoch.epoch}: "
-        f"{metric_text(config.metric, epoch.metrics[config.metric])}\n{params}"
+        f"{metric_text(metric, epoch.metrics.get(metric))}\n{params}"
         for epoch in trial.epochs
     ]
 
@@ -110,8 +137,8 @@ def rungs(config: SearchConfig) -> tuple[int, ...]:
     return (rule.rungs or ()) if rule is not None else ()
 
 
-def _tick_format(config: SearchConfig) -> str | None:
-    return ".0%" if objective_metric(config.metric).style == "percent" else None
+def _tick_format(metric: Metric) -> str | None:
+    return ".0%" if objective_metric(metric).style == "percent" else None
 
 
 # ---------------------------------------------------------------------------------------------
@@ -229,10 +256,13 @@ def parallel_coordinates(config: SearchConfig, state: ExperimentState) -> go.Fig
         _parallel_axis(name, dimension, [trial.params.get(name) for trial in trials])
         for name, dimension in config.space.searched.items()
     ]
-    axes.append({"label": config.metric, "values": values, "tickformat": _tick_format(config)})
+    axes.append(
+        {"label": config.metric, "values": values, "tickformat": _tick_format(config.metric)}
+    )
     color = {"color": values, "colorscale": "Viridis", "reversescale": sign(config.metric) < 0}
     figure = go.Figure(go.Parcoords(dimensions=axes, line=color))
-    figure.update_layout(height=460, margin={"l": 120, "r": 90, "t": 60, "b": 30})
+    figure.update_traces(labelangle=-20, labelfont={"size": 13}, tickfont={"size": 12})
+    figure.update_layout(height=480, margin={"l": 90, "r": 90, "t": 90, "b": 30})
     return figure
 
 
@@ -253,6 +283,9 @@ def _parallel_axis(name: str, dimension: Dimension, values: Sequence[Any]) -> di
         ticks[lowest - span / 8] = "not active"
     return {
         "label": name,
+        # Without a range, the axis ends at the trials' values, and the ticks beyond it are drawn
+        # over the labels.
+        "range": [min(ticks), max(ticks)] if len(ticks) > 1 else None,
         "values": [lowest - span / 8 if place is None else place for place in positions],
         "tickvals": list(ticks),
         "ticktext": list(ticks.values()),
@@ -285,7 +318,7 @@ def slices(config: SearchConfig, state: ExperimentState) -> go.Figure:
                 y=[trial.best_value(config.metric) for trial in trials],
                 mode="markers",
                 marker={"color": color, "size": 5, "opacity": 0.6},
-                hovertext=[_hover_texts(config, trial)[0] for trial in trials],
+                hovertext=[_hover_texts(config, trial, config.metric)[0] for trial in trials],
                 hoverinfo="text",
                 name=status,
                 legendgroup=status,
@@ -293,8 +326,8 @@ def slices(config: SearchConfig, state: ExperimentState) -> go.Figure:
                 **panel,
             )
         figure.update_xaxes(title=name, **_slice_axis(dimension), **panel)
-    figure.update_yaxes(title=config.metric, tickformat=_tick_format(config), col=1)
-    figure.update_yaxes(tickformat=_tick_format(config))
+    figure.update_yaxes(title=config.metric, tickformat=_tick_format(config.metric), col=1)
+    figure.update_yaxes(tickformat=_tick_format(config.metric))
     figure.update_layout(height=60 + 260 * panel_rows)
     return figure
 

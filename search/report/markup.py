@@ -20,6 +20,8 @@ class FigureBlock:
     title: str
     caption: str
     """A description of the figure, also for readers who cannot see it."""
+    min_width: int = 0
+    """Pixels below which the figure scrolls instead of becoming narrower."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from string import Template
 
 from celltune.search.escaping import html_text
 from celltune.search.report.finishing import finished
-from celltune.search.report.markup import FigureBlock, Section
-from celltune.search.report.sections import SECTIONS, facts, headline
+from celltune.search.report.markup import FigureBlock, Section, scrollable
+from celltune.search.report.sections import SECTIONS
+from celltune.search.report.top import top
 from celltune.search.storage.snapshot import Snapshot
 
 _PAGE = Template("""<!DOCTYPE html>
@@ -32,8 +33,7 @@ $css
 <p class="soft">$subtitle</p>
 </header>
 <main>
-$headline
-$facts
+$top
 <nav aria-label="Sections">$links</nav>
 $sections
 </main>
@@ -64,9 +64,8 @@ def page(snapshot: Snapshot) -> str:
         css=_file("report.css"),
         js=_file("report.js") if has_figures else "",
         plotly=_plotly() if has_figures else "",
-        headline=headline(snapshot),
-        facts=facts(snapshot),
-        links="".join(
+        top=top(snapshot),
+        links=" ".join(
             f'<a href="#s{index}">{html_text(section.title)}</a>'
             for index, section in enumerate(sections)
         ),
@@ -96,10 +95,11 @@ def _figure_html(block: FigureBlock, number: int) -> str:
         config={"displaylogo": False, "responsive": True, "displayModeBar": False},
     )
     label = html_text(f"{block.title}. {block.caption}")
-    return (
-        f'<figure><div role="img" aria-label="{label}">{content}</div>'
-        f"<figcaption>{html_text(block.caption)}</figcaption></figure>"
-    )
+    picture = f'<div role="img" aria-label="{label}">{content}</div>'
+    if block.min_width:
+        picture = f'<div style="min-width:{block.min_width}px">{picture}</div>'
+        picture = scrollable(block.title, picture)
+    return f"<figure>{picture}<figcaption>{html_text(block.caption)}</figcaption></figure>"
 
 
 def _file(name: str) -> str:

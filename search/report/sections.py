@@ -1,4 +1,4 @@
-"""The sections of the report: the result and its uncertainty, figures, cost and reproduction.
+"""The sections of the report: results, figures, cost and reproduction.
 
 A section is a function of the experiment. It returns None if it has nothing to show. To add one,
 write the function and list it in `SECTIONS`.
@@ -6,17 +6,15 @@ write the function and list it in `SECTIONS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
+from celltune.search.baselines.comparison import compared_metric
 from celltune.search.config.loading import dump_config
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ensembles.wording import ensemble_sentences
 from celltune.search.escaping import html_lines
-from celltune.search.ledger.state import ExperimentState
-from celltune.search.metrics import wilson
 from celltune.search.report.cost import cost
-from celltune.search.report.evaluation_section import evaluation_section, evaluation_sentence
+from celltune.search.report.evaluation_section import evaluation_section
 from celltune.search.report.markup import (
     FigureBlock,
     Section,
@@ -26,127 +24,18 @@ from celltune.search.report.markup import (
 )
 from celltune.search.results.ensemble_table import members_table
 from celltune.search.results.formats import readable_table
-from celltune.search.results.ranking import (
-    Row,
-    context_sentences,
-    losses_sentence,
-    passed_over_sentence,
-    ranking_of,
-)
+from celltune.search.results.ranking import ranking_of
 from celltune.search.storage.snapshot import Snapshot
 from celltune.search.tuning.base import make_rule
-from celltune.search.tuning.untried import planned_trials
-from celltune.search.types import Metric, is_wide_only
+from celltune.search.types import is_wide_only
 from celltune.search.wording import (
     approximate_duration,
     counted,
-    describe_params,
-    distinguishing_params,
-    metric_text,
-    percent_range,
     percent_text,
 )
 
 VISIBLE_ROWS = 25
 """Rows of the leaderboard that are visible before the reader expands it."""
-
-
-# ---------------------------------------------------------------------------------------------
-# The top of the page
-
-
-def headline(snapshot: Snapshot) -> str:
-    """Return the best trial and the uncertainty of its result, as HTML."""
-    state, metric = snapshot.state, snapshot.config.metric
-    ranked = state.ranked(metric)
-    if not ranked:
-        failed = state.count("failed")
-        note = f"{counted(failed, 'trial')} failed." if failed else ""
-        return paragraphs(f"No trial has finished an epoch yet, so there is no result. {note}")
-    best = ranked[0]
-    best_epoch = best.best(metric)
-    trials = len(state.trials)
-    params = describe_params(distinguishing_params(best.params, snapshot.config.varied))
-    lead = (
-        f"The best of {counted(trials, 'trial')} is trial {best.number}: "
-        f"{_metric_name(metric)} {metric_text(metric, best.best_value(metric))} after epoch "
-        f"{best_epoch.epoch if best_epoch else 0} ({params})."
-    )
-    return paragraphs(lead, *_uncertainty(snapshot, _rows(snapshot)), lead=True)
-
-
-def _metric_name(metric: Metric) -> str:
-    return metric.replace("valid_", "validation ", 1).replace("_", " ")
-
-
-def _rows(snapshot: Snapshot) -> list[dict[str, Any]]:
-    return ranking_of(snapshot.config, snapshot.state, running=snapshot.running)
-
-
-def _uncertainty(snapshot: Snapshot, rows: Sequence[Row]) -> list[str]:
-    """Return sentences about the uncertainty of the best trial's result."""
-    state, metric = snapshot.state, snapshot.config.metric
-    ranked = len(state.ranked(metric))
-    sentences = []
-    tied = sum(row["rank"] == 1 for row in rows) - 1
-    if tied:
-        others = "Another trial" if tied == 1 else f"{tied} other trials"
-        sentences.append(f"{others} reached the same value; the first of them is listed first.")
-    if rows[0]["note"]:
-        sentences.append(f"The trial is {rows[0]['note']}.")
-    sentences += [passed_over_sentence(state, metric), *context_sentences(state, metric)]
-    sentences.append(_confidence(snapshot.state, rows))
-    if ranked > 1:
-        sentences.append(
-            f"The trial was selected as the best of {ranked:,} trials and of all their epochs on "
-            "the same validation split, so this value is biased upwards. Expect a lower one on new "
-            "documents. Only an evaluation on the test split gives an unbiased estimate."
-        )
-    sentences.append(evaluation_sentence(state, metric))
-    return [sentence for sentence in sentences if sentence]
-
-
-def _confidence(state: ExperimentState, rows: Sequence[Row]) -> str:
-    """Return the confidence interval of the best trial's accuracy as a sentence."""
-    accuracy = rows[0]["valid_accuracy"]
-    documents = state.created.valid_reviews if state.created else None
-    if accuracy is None:
-        return ""
-    if not documents:
-        return (
-            "The accuracy has no confidence interval, because the ledger of this experiment does "
-            "not contain the size of the validation split."
-        )
-    low, high = wilson(accuracy, documents)
-    others = [row["valid_accuracy"] for row in rows[1:] if row["rank"] is not None]
-    inside = sum(low <= value <= high for value in others)
-    return (
-        f"The accuracy of {percent_text(accuracy)} was measured on {documents:,} validation "
-        f"documents. Its 95 % confidence interval (Wilson) is {percent_range(low, high, 1)}. "
-        f"{inside or 'No'} other {'trial lies' if inside <= 1 else 'trials lie'} in this interval."
-    )
-
-
-def facts(snapshot: Snapshot) -> str:
-    """Return the number of trials by status, as HTML."""
-    state = snapshot.state
-    counts = [
-        (
-            len(state.trials),
-            f"of {counted(planned_trials(snapshot.config, state), 'trial')} started",
-        ),
-        (state.count("completed"), "completed"),
-        (state.count("pruned"), "pruned"),
-        (state.count("failed"), "failed"),
-        (state.count("unfinished"), "running" if snapshot.running else "unfinished"),
-    ]
-    items = "".join(f"<li><strong>{number:,}</strong> {label}</li>" for number, label in counts)
-    lost = losses_sentence(state)
-    return f'<ul class="facts">{items}</ul>' + (paragraphs(lost) if lost else "")
-
-
-# ---------------------------------------------------------------------------------------------
-# Sections
 
 
 def evaluation(snapshot: Snapshot) -> Section | None:
@@ -169,11 +58,16 @@ def curves(snapshot: Snapshot) -> Section | None:
         return None
     from celltune.search.report.figures import learning_curves
 
-    title = "Learning curves"
-    figure = learning_curves(snapshot.config, snapshot.state)
-    early_stopping = _early_stopping(snapshot.config)
-    caption = f"{snapshot.config.metric} of every trial after each epoch. {early_stopping}"
-    return Section(title, [FigureBlock(figure, title, caption)])
+    title, metric = "Learning curves", snapshot.config.metric
+    blocks = []
+    # Linear models have no loss, so a search by loss also shows the metric that compares them.
+    for name in dict.fromkeys((metric, compared_metric(snapshot.state, metric))):
+        caption = f"{name} of every trial after each epoch."
+        if name == metric:
+            caption += f" {_early_stopping(snapshot.config)}"
+        figure = learning_curves(snapshot.config, snapshot.state, name)
+        blocks.append(FigureBlock(figure, f"{title}: {name}", caption))
+    return Section(title, blocks)
 
 
 def _early_stopping(config: SearchConfig) -> str:
@@ -235,7 +129,8 @@ def _parallel_coordinates(snapshot: Snapshot) -> FigureBlock:
         "an axis to select a range. Pruned trials are shown with the best value before they were "
         "stopped."
     )
-    return FigureBlock(figure, "Parallel coordinates", caption)
+    axes = len(snapshot.config.space.searched) + 1
+    return FigureBlock(figure, "Parallel coordinates", caption, min_width=180 + 90 * axes)
 
 
 def _slices(snapshot: Snapshot) -> FigureBlock:
@@ -246,7 +141,7 @@ def _slices(snapshot: Snapshot) -> FigureBlock:
         f"Best {snapshot.config.metric} of each trial by hyperparameter. Pruned trials are shown "
         "with the best value before they were stopped."
     )
-    return FigureBlock(figure, "Slices", caption)
+    return FigureBlock(figure, "Slices", caption, min_width=700)
 
 
 def costs(snapshot: Snapshot) -> Section | None:
@@ -278,7 +173,7 @@ _DETAILS = ("parameters", "seconds", "last_valid_accuracy", "train_accuracy", "s
 
 def leaderboard(snapshot: Snapshot) -> Section | None:
     """Return the leaderboard."""
-    rows = _rows(snapshot)
+    rows = ranking_of(snapshot.config, snapshot.state, running=snapshot.running)
     if not rows:
         return None
     varied = (*snapshot.config.space.searched, *sorted(snapshot.config.varied))

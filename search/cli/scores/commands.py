@@ -25,15 +25,14 @@ from celltune.search.cli.options import (
 from celltune.search.cli.output import emit, make_console, say, wrapped
 from celltune.search.cli.scores.comparison import FORMATS, describe_rest, render
 from celltune.search.cli.scores.evaluation import (
-    LISTED_CLASSES,
     MATRIX_CLASSES,
     as_table,
-    class_table,
     confusion_table,
     notes_below,
 )
 from celltune.search.config.durations import parse_duration
 from celltune.search.errors import OptionError
+from celltune.search.evaluation.class_table import LISTED_CLASSES, class_table
 from celltune.search.evaluation.comparison import compare as run_comparison
 from celltune.search.evaluation.comparison import notes
 from celltune.search.evaluation.evaluate import EvaluationSettings

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from celltune.search.metrics import class_scores, row_shares
+from celltune.search.metrics import row_shares
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.types import is_wide_only
 from celltune.search.wording import (
@@ -43,8 +42,6 @@ WIDE_COLUMNS = ("train", "parameters", "s per epoch", "ms per document")
 WIDE = 120
 MATRIX_CLASSES = 4
 """Largest number of classes whose confusion matrix is printed."""
-LISTED_CLASSES = 30
-"""Largest number of classes whose scores are printed."""
 
 UNBROKEN = ("test accuracy", "95 % interval")
 """Columns that do not wrap in a narrow terminal."""
@@ -125,47 +122,3 @@ def confusion_table(record: Record, split: str) -> TextTable:
         for name, counts, shares in zip(names, matrix, row_shares(matrix), strict=True)
     ]
     return TextTable(columns, rows)
-
-
-def class_table(record: Record) -> TextTable:
-    """Return precision, recall and F1 of each class on the test split, and its usual mistake.
-
-    Of more than `LISTED_CLASSES` classes, those with the lowest F1 are shown, the lowest first.
-
-    Args:
-        record: from `celltune.search.evaluation.summaries`.
-    """
-    matrix = np.array(record["test_confusion"])
-    names = [str(name) for name in record["classes"]]
-    scores = class_scores(matrix)
-    order = list(range(len(names)))
-    if len(order) > LISTED_CLASSES:
-        order = np.argsort(scores[:, 2], kind="stable")[:LISTED_CLASSES].tolist()
-    seeds = max(1, len(record["seeds"]))
-    rows = [
-        [
-            names[index],
-            f"{matrix[index].sum() // seeds:,}",
-            *(percent_text(float(score), digits=1) for score in scores[index]),
-            _usual_mistake(matrix[index], index, names),
-        ]
-        for index in order
-    ]
-    return TextTable(
-        [
-            Column("class"),
-            *(Column(name, right=True) for name in ("documents", "precision", "recall", "F1")),
-            Column("most often taken for"),
-        ],
-        rows,
-    )
-
-
-def _usual_mistake(counts: NDArray[Any], own: int, names: Sequence[str]) -> str:
-    """Return the other class that the documents of a class are assigned to most often."""
-    others = counts.copy()
-    others[own] = 0
-    if not others.any():
-        return "-"
-    other = int(others.argmax())
-    return f"{names[other]} ({percent_text(float(others[other] / counts.sum()), digits=1)})"

@@ -27,6 +27,7 @@ from celltune.search.report.figures import (
     slices,
 )
 from celltune.search.report.page import page
+from celltune.search.report.top import tiles
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.snapshot import Snapshot
 from tests.search.ensemble_events import member, selected
@@ -98,7 +99,7 @@ def test_long_leaderboard_is_collapsed_and_complete() -> None:
     outline, visible = read(text)
     assert "Show 5 more trials" in visible
     assert visible.count("after all 3 epochs") == 30
-    assert [tag for tag, _ in outline.tags].count("details") == 1
+    assert [tag for tag, _ in outline.tags].count("details") == 2  # and the uncertainty
 
 
 def test_leaderboard_shows_the_wide_part_alone_and_what_first_trials_vary() -> None:
@@ -153,7 +154,6 @@ def test_headline_states_the_uncertainty(demo: LocalExperiment) -> None:
 
 def test_the_report_compares_with_the_best_baseline() -> None:
     state = with_majority(state_of(({"cell": "gru"}, [0.6], "completed")), 0.5)
-    rungs = len(learning_curves(make_config(), state).layout.shapes)
     state.apply(
         BaselineValidated(
             at=9.0, name="nb_svm", valid_accuracy=0.7, valid_macro_f1=0.7, seconds=1.0
@@ -161,11 +161,37 @@ def test_the_report_compares_with_the_best_baseline() -> None:
     )
     _, visible = read(page(snapshot(make_config(), state)))
     assert "The best trial is 10.00 points worse than the best linear model (nb_svm" in visible
-    figure = learning_curves(make_config(), state)
-    assert 0.7 in [shape.y0 for shape in figure.layout.shapes]
-    assert "baseline nb_svm" in [note.text for note in figure.layout.annotations]
-    by_loss = learning_curves(make_config(metric="valid_loss"), state)
-    assert len(by_loss.layout.shapes) == rungs
+
+    def lines(metric: str) -> dict[str, float]:
+        figure = learning_curves(make_config(), state, metric)
+        return {trace.name: trace.y[0] for trace in figure.data if trace.mode == "lines"}
+
+    expected = {"baseline nb_svm (70.00 %)": 0.7, "majority class (50.00 %)": 0.5}
+    assert lines("valid_accuracy") == expected
+    assert lines("valid_loss") == {}
+    _, visible = read(page(snapshot(make_config(metric="valid_loss"), state)))
+    assert "valid_loss of every trial" in visible
+    assert "valid_accuracy of every trial" in visible
+
+
+def test_the_test_accuracy_comes_first() -> None:
+    state = with_majority(state_of(({"cell": "gru"}, [0.6], "completed")), 0.5)
+    before = tiles(snapshot(make_config(), state))
+    assert [tile.label for tile in before] == [
+        "test accuracy", "validation accuracy", "majority class", "trials",
+    ]  # fmt: skip
+    assert before[0].value == "-"
+    assert "celltune evaluate" in before[0].note
+    for event in (retrained(0, 1, 352), baseline("nb_svm", 340)):
+        state.apply(event)
+    after = tiles(snapshot(make_config(), state))
+    assert [(tile.label, tile.value) for tile in after[:2]] == [
+        ("test accuracy", "88.00 %"),
+        ("best baseline", "85.00 %"),
+    ]
+    _, visible = read(page(snapshot(make_config(), state)))
+    assert "Classes of trial 0 on the test split" in visible
+    assert tiles(snapshot(make_config(), ExperimentState()))[0].label == "trials"
 
 
 @pytest.mark.parametrize(("accuracy", "labelled"), [(0.3, False), (0.9, True)])
