@@ -94,6 +94,7 @@ def resume(
     max_epochs: int | None = None,
     target: float | str | None = None,
     patience: int | str | None = None,
+    repeat: bool = False,
     retry_failed: bool = False,
     changes: Changes | None = None,
     storage: Path | str | None = None,
@@ -112,6 +113,7 @@ def resume(
         max_epochs: the new maximum number of epochs of a trial; it can only grow.
         target: the value of the metric that ends the search, or "none".
         patience: number of trials without improvement that ends it, or "none".
+        repeat: whether further trials may repeat configurations that were tried.
         retry_failed: whether failed trials are retried from their newest checkpoints.
         changes: all of these as one object, instead of the separate arguments.
         storage: see `launch`.
@@ -124,11 +126,11 @@ def resume(
         InputError: the experiment does not exist, is damaged, or is running in another process; its
             data changed; or the changes are invalid.
     """
-    separate = Changes(trials, max_epochs, target, patience, retry_failed)
+    separate = Changes(trials, max_epochs, target, patience, repeat, retry_failed)
     if changes is not None and separate != Changes():
         raise OptionError(
-            "`changes` is given together with `trials`, `max_epochs`, `target`, `patience` or "
-            "`retry_failed`, which it contains. Omit one of them."
+            "`changes` is given together with `trials`, `max_epochs`, `target`, `patience`, "
+            "`repeat` or `retry_failed`, which it contains. Omit one of them."
         )
     share_local_ray()
     with shown(view) as display:
