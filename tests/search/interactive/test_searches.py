@@ -112,7 +112,9 @@ def test_a_resume_takes_its_changes_separately_or_as_one_object(calls: list[Any]
         Changes(),
     ]
     assert [settings["changes"] for _, settings in calls] == expected
-    message = "`changes` is given together with `trials`, `max_epochs`, `target`, `patience` or"
+    message = (
+        "`changes` is given together with `trials`, `max_epochs`, `target`, `patience`, `repeat` or"
+    )
     with pytest.raises(OptionError, match=message):
         celltune.resume("small", trials=5, changes=Changes(), view=None)
 
