@@ -67,7 +67,7 @@ class TextTable:
         titles = [column.title for column in self.columns]
         # The last column of a cut table is usually cut, so a rule over its width would be as well.
         rule_widths = [*widths[:-1], cell_len(titles[-1])] if self.cut else widths
-        rules = ["─" * width for width in rule_widths]
+        rules = [("-" if options.ascii_only else "─") * width for width in rule_widths]
         styles = self.styles or [""] * len(self.rows)
         lines: list[tuple[Sequence[Cell], str]] = [(titles, "bold"), (rules, "dim")]
         lines += zip(self.rows, styles, strict=True)

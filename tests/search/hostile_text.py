@@ -163,8 +163,8 @@ def assert_safe_markdown(text: str) -> None:
 
 
 ALLOWED_TAGS = re.compile(
-    "html|head|meta|title|style|script|body|header|h1|h2|p|main|ul|li|strong|span|nav|a|section|figure|"
-    "div|figcaption|table|thead|tbody|tr|th|td|details|summary|pre"
+    "html|head|meta|title|style|script|body|header|h1|h2|h3|p|main|ul|li|strong|span|nav|a|section|"
+    "figure|div|figcaption|table|thead|tbody|tr|th|td|details|summary|pre"
 )
 
 

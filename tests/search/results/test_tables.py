@@ -34,6 +34,14 @@ def test_columns_are_aligned() -> None:
     ]
 
 
+def test_rules_are_ascii_where_the_terminal_shows_nothing_else() -> None:
+    buffer = io.BytesIO()
+    console = Console(width=40, file=io.TextIOWrapper(buffer, encoding="ascii"))
+    console.print(TextTable(COLUMNS[:2], [row[:2] for row in ROWS]))
+    console.file.flush()
+    assert buffer.getvalue().splitlines()[1] == b"-" * 22 + b"  " + b"-" * 8
+
+
 def test_cells_are_wrapped_on_a_narrow_terminal() -> None:
     assert lines(TextTable(COLUMNS, ROWS), 36) == [
         "model          accuracy  note",
