@@ -13,11 +13,11 @@ from celltune.data_prep.inference.columns import choose_columns
 from celltune.data_prep.inference.notes import Note
 from celltune.data_prep.sources.paths import existing_files
 from celltune.data_prep.sources.table import columns_of
-from celltune.data_prep.tables.detect import Detected, detect
+from celltune.data_prep.tables.detect import Detected, detect_files
 from celltune.data_prep.tables.format import TableFormat
 from celltune.printable import quoted
 
-_SETTINGS = ("delimiter", "quoting", "header", "encoding")
+_SETTINGS = ("delimiter", "quoting", "header", "encoding", "sheet")
 _MOST_COLUMNS = 20
 
 
@@ -52,7 +52,7 @@ def with_formats(config: DataConfig) -> Completed:
         config, columns = _with_columns(config, found)
         notes += columns
     for key in ("test", "valid", "unlabelled"):
-        config, others = _with_other(config, key, given, found)
+        config, others = _with_other(config, key, found)
         notes += others
     return Completed(config, tuple(notes))
 
@@ -64,9 +64,9 @@ def _detect(
     config: DataConfig,
     like: Detected | None = None,
 ) -> Detected:
-    """Detect the format of the first file that a key names; the others must have the same."""
-    first = existing_files(key, paths or Path())[0]
-    return detect(first, given, config.max_bytes, like=like)
+    """Detect the format of the files that a key names."""
+    files = existing_files(key, paths or Path(), kind="file or folder")
+    return detect_files(files, given, config.max_bytes, like=like)
 
 
 def _field(key: str) -> str:
@@ -97,15 +97,12 @@ def _with_columns(config: DataConfig, found: Detected) -> tuple[DataConfig, list
     return config.model_copy(update={note.key: note.value for note in notes}), notes
 
 
-def _with_other(
-    config: DataConfig, split: str, given: TableFormat, train: Detected
-) -> tuple[DataConfig, list[Note]]:
+def _with_other(config: DataConfig, split: str, train: Detected) -> tuple[DataConfig, list[Note]]:
     """Set the format of the file of another split, if it is not what it would be read as.
 
     Args:
         config: with the format and the columns of the training file.
         split: test, valid or unlabelled.
-        given: the format that the user stated for the training file.
         train: the training file.
     """
     path_key = "unlabelled" if split == "unlabelled" else f"{split}_path"
@@ -113,14 +110,11 @@ def _with_other(
     if paths is None:
         return config, []
     own: FormatConfig | None = getattr(config, key)
-    if split == "unlabelled":
-        stated = TableFormat() if own is None else TableFormat.of(own)
-        found = _detect(path_key, paths, stated, config)
-    else:
-        stated = given if own is None else TableFormat.of(own)
-        found = _detect(path_key, paths, stated, config, like=train)
+    # What the user stated about the training file counts where the content does not decide.
+    stated = TableFormat() if own is None else TableFormat.of(own)
+    found = _detect(path_key, paths, stated, config, like=train)
     _check_columns(config, path_key, found, labelled=split != "unlabelled")
-    first = existing_files(path_key, paths)[0]
+    first = existing_files(path_key, paths, kind="file or folder")[0]
     assumed = TableFormat.of(config) if split != "unlabelled" else TableFormat()
     if own is not None or found.format.stated() == assumed.named(first).stated():
         return config, []

@@ -28,7 +28,7 @@ from celltune.data_prep.tables.dialect import (
     has_label_column,
     read_rows,
 )
-from celltune.data_prep.tables.encodings import guess_encoding
+from celltune.data_prep.tables.encodings import UncertainEncodingError, guess_encoding
 from celltune.data_prep.tables.excel import excel_rows, is_workbook
 from celltune.data_prep.tables.format import SEPARATED, TableFormat, kind_of_name
 from celltune.data_prep.tables.json_rows import json_elements
@@ -49,6 +49,7 @@ _OTHER_FILES = {
 """First bytes of files that are no tables, and what to do with them."""
 _MOST_LINES, _MOST_CHARACTERS = 4 * MOST_ROWS, 1 << 23
 _SETTING = "`text_column`"
+_AS_OTHER = "as in the other file"
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _of_workbook(found: _Found) -> Detected:
 def _of_text(found: _Found) -> Detected:
     if found.given.encoding is None:
         _reject_other_files(found.path)
-        found.set("encoding", *guess_encoding(found.path, found.max_bytes))
+        found.set("encoding", *_encoding(found))
     if found.given.kind is None and (reason := _is_array(found)):
         found.set("kind", "json", reason)
     if found.given.kind == "json":
@@ -199,6 +200,15 @@ def _of_text(found: _Found) -> Detected:
     if found.given.kind == "txt":
         return _with_rows(found, ("1",))
     return _of_separated(found, lines, complete=complete)
+
+
+def _encoding(found: _Found) -> tuple[str, str]:
+    try:
+        return guess_encoding(found.path, found.max_bytes)
+    except UncertainEncodingError:
+        if found.prior.encoding is None:
+            raise
+        return found.prior.encoding, _AS_OTHER
 
 
 def _reject_other_files(path: Path) -> None:
@@ -285,7 +295,7 @@ def _find_delimiter(found: _Found, lines: list[str], *, complete: bool) -> None:
     if len(possible) > 1:
         raise _uncertain_delimiter(found.path, possible)
     if possible and (named in SEPARATED or _is_table(found, lines, possible[0])):
-        found.set("delimiter", possible[0], reason or "the other file has the same one")
+        found.set("delimiter", possible[0], reason or _AS_OTHER)
     elif found.given.kind in SEPARATED or named in SEPARATED:
         kind = found.given.kind or named
         found.set("delimiter", TableFormat(kind).separator, "nothing else separates its cells")
@@ -327,9 +337,15 @@ def _of_separated(found: _Found, lines: Sequence[str], *, complete: bool) -> Det
     path, delimiter = found.path, found.given.separator
     if found.given.quoting is None:
         encloses, reason = guess_quoting(path, delimiter, found.given.encoding, found.max_bytes)
+        if encloses is None and not reason and found.prior.quoting is None:
+            raise DataError(
+                f"{printable(path)}: it is not certain whether double quotes enclose cells. Both "
+                f"readings are possible, but give different rows. Set data.quoting to true if they "
+                f"do, or to false if they are characters like any other."
+            )
         if encloses is None:
             encloses = found.prior.quoting is not False
-        found.set("quoting", encloses, reason)
+        found.set("quoting", encloses, reason or _AS_OTHER)
     quoting = found.given.quoting is not False
     return _with_header(found, read_rows(lines, delimiter, quoting=quoting, complete=complete))
 
@@ -349,10 +365,10 @@ def _with_header(found: _Found, rows: Sequence[Sequence[str]]) -> Detected:
 def _find_header(found: _Found, rows: Sequence[Sequence[str]]) -> None:
     names = tuple(name.strip() for name in rows[0])
     header, reason = guess_header(rows)
-    if found.like is not None and found.prior.header is not None:
-        same = names == found.like.columns
-        if found.prior.header is same or header is None:
-            header, reason = found.prior.header, "as in the other file"
+    if found.like is not None and found.prior.header and names == found.like.columns:
+        header, reason = True, _AS_OTHER
+    if header is None:
+        header, reason = found.prior.header, _AS_OTHER
     if header is None:
         shown = ", ".join(quoted(name) for name in names[:4])
         raise DataError(

@@ -38,6 +38,10 @@ encodings of other languages."""
 _LETTER = re.compile(rb"[A-Za-z]")
 
 
+class UncertainEncodingError(DataError):
+    """A text file whose encoding cannot be told from its bytes."""
+
+
 @dataclass
 class _Counts:
     """Numbers of bytes and characters of a file that is not valid UTF-8."""
@@ -86,7 +90,8 @@ def guess_encoding(path: Path, max_bytes: int | None) -> tuple[str, str]:
         max_bytes: limit for the file after decompression (see `content_limit`).
 
     Raises:
-        DataError: it is not a text file, or its encoding is not certain.
+        UncertainEncodingError: its encoding is not certain.
+        DataError: it is not a text file.
     """
     with open_content(path, max_bytes, has_lines=False) as content:
         head = content.read(_HEAD_BYTES)
@@ -138,7 +143,7 @@ def _guess_other(path: Path, max_bytes: int | None) -> tuple[str, str]:
     if counts.is_western and counts.characters * 10 <= counts.invalid:
         reason = f"{counts.high:,} bytes are not valid in UTF-8, but are western European letters"
         return "windows-1252", reason
-    raise DataError(
+    raise UncertainEncodingError(
         f"{printable(path)} is not UTF-8 ({counts.invalid:,} bytes are invalid), and its encoding "
         f"is not certain. Set data.encoding, for example to windows-1252 (western Europe), "
         f"windows-1250 (central Europe), windows-1251 (Cyrillic), gb18030 (Chinese) or shift_jis "

@@ -1,10 +1,10 @@
 """Decides whether the double quotes of a file enclose cells or are characters like any other.
 
 A wrong answer can merge rows without an error: without quoting, a cell may begin with a quotation
-mark and a later one end with it. Therefore the whole file is read in both ways. Each way leaves
-traces that the other one cannot explain: a writer that encloses cells encloses every cell that
-contains a quotation mark, a delimiter or a line break, and doubles the marks inside (RFC 4180). A
-writer that does not quote leaves marks anywhere.
+mark and a later one end with it. Therefore the file is read in both ways, to its end unless very
+many rows contradict one of them. Each way leaves traces that the other one cannot explain: a writer
+that encloses cells encloses every cell that contains a quotation mark, a delimiter or a line break,
+and doubles the marks inside (RFC 4180). A writer that does not quote leaves marks anywhere.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TextIO
 
-from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.contents import BUFFER_BYTES, MAX_DOCUMENT_BYTES, open_content, open_text
 from celltune.data_prep.tables.separated import stated_delimiter
-from celltune.printable import printable
 
 _MOST_VALUES = 1_000
 """A column with more different values than this is not one of labels."""
@@ -25,6 +23,9 @@ _MOST_LINES = 1_000
 """Lines within quotes that are compared with the labels."""
 _CELL_CHARACTERS = 100
 _ALMOST_ALL = 0.9
+_MANY = 1_000
+"""Rows that contradict a way of reading, after which the rest of the file is not read."""
+_INTERVAL = 512
 
 
 class _Traces:
@@ -114,6 +115,12 @@ class _Traces:
         ]
         return any(known) if known else None
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether very many rows contradict one way, and none the other one."""
+        quoted, plain = self.quoted_faults, self.plain_faults
+        return not (quoted and plain) and max(quoted, plain) >= _MANY
+
 
 def guess_quoting(
     path: Path, delimiter: str, encoding: str | None, max_bytes: int | None
@@ -127,27 +134,28 @@ def guess_quoting(
         max_bytes: limit for the file after decompression (see `content_limit`).
 
     Returns:
-        None instead of a truth value if nothing in the file depends on it.
+        None instead of a truth value if nothing in the file depends on it, or if both are equally
+        plausible and give different rows; the reason is empty then.
 
     Raises:
-        DataError: both are equally plausible, and give different rows.
+        DataError: the file is too large.
     """
     if not _has_quotes(path, encoding, max_bytes):
         return None, "the file contains no quotes"
     traces = _read(path, delimiter, encoding, max_bytes)
     quoted, plain = traces.quoted_faults, traces.plain_faults
     if not (quoted or plain):
-        return _of_consistent(path, traces, delimiter)
+        return _of_consistent(traces, delimiter)
     if quoted * 2 <= plain:
-        return True, f"without it, {plain:,} lines would have another number of cells"
+        return True, "without it, lines would have different numbers of cells"
     enclosed = traces.escaped + traces.enclosed.total()
     if plain * 2 <= quoted and (traces.bare or enclosed < 10 * quoted):
-        return False, f"with it, {quoted:,} rows would not be valid"
+        return False, "with it, rows would not be valid"
     # Both readings reject rows, so that nothing is read wrongly without an error.
     return True, f"{enclosed:,} cells are enclosed by quotes, although some rows are not valid"
 
 
-def _of_consistent(path: Path, traces: _Traces, delimiter: str) -> tuple[bool | None, str]:
+def _of_consistent(traces: _Traces, delimiter: str) -> tuple[bool | None, str]:
     """Decide for a file in which both readings give all rows the same number of cells."""
     if traces.bare and not traces.escaped:
         return False, f"{traces.bare:,} cells contain quotes, but are not enclosed by them"
@@ -155,12 +163,12 @@ def _of_consistent(path: Path, traces: _Traces, delimiter: str) -> tuple[bool | 
         return True, f"{traces.escaped:,} enclosed cells contain doubled quotes"
     if traces.within:
         if traces.lines_have_labels is None or traces.bare:
-            raise _uncertain(path)
+            return None, ""
         if traces.lines_have_labels:
             return False, "lines within quotes are complete rows"
         return True, "lines within quotes are no complete rows"
     if traces.escaped:
-        raise _uncertain(path)
+        return None, ""
     if not traces.enclosed:
         return None, "no cell begins with a quote"
     number = traces.enclosed.total()
@@ -170,14 +178,6 @@ def _of_consistent(path: Path, traces: _Traces, delimiter: str) -> tuple[bool | 
     if delimiter == "\t" and max(traces.enclosed.values()) < _ALMOST_ALL * rows:
         return False, f"{number:,} cells begin and end with a quote, but need not be enclosed"
     return True, f"{number:,} cells are enclosed by quotes"
-
-
-def _uncertain(path: Path) -> DataError:
-    return DataError(
-        f"{printable(path)}: it is not certain whether double quotes enclose cells. Both readings "
-        f"are possible, but give different rows. Set data.quoting to true if they do, or to false "
-        f"if they are characters like any other."
-    )
 
 
 class _Lines:
@@ -220,6 +220,8 @@ def _read(path: Path, delimiter: str, encoding: str | None, max_bytes: int | Non
                 if row is None:
                     return traces
                 traces.add(row, lines.of_row)
+                if reader.line_num % _INTERVAL == 0 and traces.is_decided:
+                    return traces
             lines.of_row.clear()
 
 
