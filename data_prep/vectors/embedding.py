@@ -6,7 +6,7 @@ Shapes: V words in the vocabulary, E components of a vector, M distinct tokens.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -24,7 +24,7 @@ from celltune.data_prep.types import JSON, Progress
 from celltune.data_prep.vector_config import VectorsConfig
 from celltune.data_prep.vectors import word2vec
 from celltune.data_prep.vectors.corpus import TrainingCorpus
-from celltune.data_prep.vectors.files import Vector, read_vectors
+from celltune.data_prep.vectors.files import WordVectors, read_vectors
 
 
 class VectorSource(Protocol):
@@ -37,10 +37,8 @@ class VectorSource(Protocol):
             DataError: the file is missing.
         """
 
-    def vectors(
-        self, words: Sequence[str], corpus: TrainingCorpus
-    ) -> tuple[Mapping[str, Vector], int]:
-        """Return `(E,)` vectors by word for those of `words` that have one, and E.
+    def vectors(self, words: Sequence[str], corpus: TrainingCorpus) -> WordVectors:
+        """Return the vectors of those of `words` that have one.
 
         Raises:
             DataError: a file cannot be used, or nothing can be learned from the corpus.
@@ -54,7 +52,8 @@ class Embedding(NamedTuple):
         matrix: `(V, E)`; the row of pad is zero.
         known: sorted ids with a vector, including unk and pad.
         coverage: E (`size`), the share of the vocabulary's words that have a vector (`types`), and
-            the share of the training split's tokens that have one (`tokens`).
+            the share of the training split's tokens that have one (`tokens`), and, if there are
+            any, the number of words of the file that are not valid UTF-8 (`undecodable`).
     """
 
     matrix: NDArray[np.float32]
@@ -112,7 +111,7 @@ def build_embedding(
     """
     settings, train = corpus.config.vectors, corpus.train
     vocabulary = words[PAD + 1 :]
-    vectors, width = source.vectors(vocabulary, corpus)
+    vectors, width, undecodable = source.vectors(vocabulary, corpus)
     if not vectors:
         raise DataError(
             f"None of the {len(vocabulary)} words of the vocabulary has a vector. The vectors may "
@@ -135,6 +134,8 @@ def build_embedding(
         "types": float(known[PAD + 1 :].mean()),
         "tokens": covered_tokens / max(1, train.tokens),
     }
+    if undecodable:
+        coverage["undecodable"] = undecodable
     return Embedding(matrix, np.flatnonzero(known), coverage)
 
 
@@ -163,7 +164,7 @@ class _FileVectors:
         self,
         words: Sequence[str],
         corpus: TrainingCorpus,  # noqa: ARG002
-    ) -> tuple[Mapping[str, Vector], int]:
+    ) -> WordVectors:
         return read_vectors(
             self.path,
             words,
@@ -185,9 +186,7 @@ class _LearnedVectors:
         # Config and documents are in the fingerprint anyway; only the algorithm is missing.
         return hashlib.sha256(word2vec.VERSION.encode()).hexdigest()
 
-    def vectors(
-        self, words: Sequence[str], corpus: TrainingCorpus
-    ) -> tuple[Mapping[str, Vector], int]:
+    def vectors(self, words: Sequence[str], corpus: TrainingCorpus) -> WordVectors:
         settings = self.settings
         learned = word2vec.learn(
             corpus.indexed(),
@@ -197,7 +196,7 @@ class _LearnedVectors:
             seed=self.seed,
             progress=self.progress,
         )
-        return learned, settings.size
+        return WordVectors(learned, settings.size)
 
 
 def _downloaded(name: str, cache_dir: Path, progress: Progress | None) -> tuple[Path, str | None]:

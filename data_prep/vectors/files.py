@@ -1,7 +1,7 @@
 """Readers of word vector files.
 
-Supported are GloVe and word2vec text files (plain, gzipped or in a zip archive), and word2vec
-binary files.
+Supported are GloVe and word2vec text files (plain, compressed or in a zip archive), with spaces or
+tabs between the numbers, and word2vec binary files. Words of GloVe can contain spaces.
 
 Shapes: E components of a vector.
 """
@@ -12,10 +12,10 @@ import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +46,23 @@ PROGRESS_INTERVAL = 10_000
 _LONGEST_COUNT = 12
 """Digits of a number in the header of a file."""
 
+_MOST_UNDECODABLE = 0.01
+"""Share of the words that may be invalid UTF-8; with more of them, the file is of another
+encoding or damaged."""
+
 Vector = NDArray[np.float32]
 _Step = Callable[[int], None]
+
+
+class WordVectors(NamedTuple):
+    """The vectors of some words."""
+
+    vectors: Mapping[str, Vector]
+    """`(E,)` vectors, by word."""
+    width: int
+    """E; 0 if the file contains no vector."""
+    undecodable: int = 0
+    """Number of words that are not valid UTF-8, whose vectors were skipped."""
 
 
 def read_vectors(
@@ -57,8 +72,10 @@ def read_vectors(
     member: str | None = None,
     max_bytes: int | None = None,
     progress: Progress | None = None,
-) -> tuple[dict[str, Vector], int]:
+) -> WordVectors:
     """Read the vectors of the given words; other lines are validated and skipped.
+
+    Words that are not valid UTF-8 are skipped and counted: the largest published files have some.
 
     Args:
         path: the file; it is binary if its name ends in .bin or .bin.gz, otherwise text.
@@ -67,15 +84,16 @@ def read_vectors(
         max_bytes: limit for the file after decompression (see `content_limit`).
         progress: is called with `("vector file", vectors read, None)`.
 
-    Returns:
-        `(E,)` vectors by word, and E.
-
     Raises:
         DataError: the file is missing, empty, damaged, truncated or too large, a line has another
-            width than the first one, or a value is not a finite number.
+            width than the first one, a value is not a finite number, or more than 1 % of the words
+            are not valid UTF-8.
     """
+    count = 0
 
     def step(number: int) -> None:
+        nonlocal count
+        count = number
         if number > most:
             raise too_many(path, limit, "vector", BYTES_PER_VECTOR)
         if progress and number % PROGRESS_INTERVAL == 1:
@@ -86,10 +104,15 @@ def read_vectors(
     with reading(path), _open(path, member, max_bytes, has_lines=not is_binary) as file:
         limit = content_limit(path.stat().st_size, max_bytes)
         most = limit // BYTES_PER_VECTOR
-        vectors, width = read(path, file, frozenset(words), step)
-    if not width:
+        found = read(path, file, frozenset(words), step)
+    if not found.width:
         raise DataError(f"{path} is empty. Each line has to contain a word and its vector.")
-    return vectors, width
+    if found.undecodable > max(1, _MOST_UNDECODABLE * count):
+        raise DataError(
+            f"{path}: {found.undecodable:,} of {count:,} words are not valid UTF-8. Convert the "
+            f"file to UTF-8, or get it again."
+        )
+    return found
 
 
 @contextmanager
@@ -147,33 +170,49 @@ def _open_member(path: Path, raw: IO[bytes], member: str | None, limit: int) -> 
         ) from error
 
 
-def _read_text(
-    path: Path, file: IO[bytes], words: frozenset[str], step: _Step
-) -> tuple[dict[str, Vector], int]:
+def _read_text(path: Path, file: IO[bytes], words: frozenset[str], step: _Step) -> WordVectors:
     vectors: dict[str, Vector] = {}
-    width = number = expected_lines = 0
+    width = count = stated = undecodable = 0
     for number, line in enumerate(file, start=1):
         step(number)
-        fields = line.rstrip().split(b" ")
+        content = line.rstrip()
+        if not content:
+            continue
+        fields = (content.replace(b"\t", b" ") if b"\t" in content else content).split(b" ")
         if number == 1 and len(fields) == 2 and all(field.isdigit() for field in fields):
             # The header of word2vec: number of words, width.
-            expected_lines = 1 + _count(path, fields[0])
+            stated = _count(path, fields[0])
             _count(path, fields[1])
             continue
+        count += 1
         place = f"{path}, line {number}"
         if not width:
-            width = _checked_width(place, len(fields) - 1)
+            width = _checked_width(place, _width_of_first(fields))
         if len(fields) != width + 1:
             fields = _join_word(place, fields, width)
-        word = _decode_word(place, fields[0])
-        if word in words and word not in vectors:
+        word = _decoded(fields[0])
+        if word is None:
+            undecodable += 1
+        elif word in words and word not in vectors:
             vectors[word] = _parse_vector(place, fields[1:])
-    if number < expected_lines:
+    if count < stated:
         raise DataError(
-            f"{path} contains {number - 1} vectors, but its first line states "
-            f"{expected_lines - 1}. The file is truncated. Get it again."
+            f"{path} contains {count} vectors, but its first line states {stated}. The file is "
+            f"truncated. Get it again."
         )
-    return vectors, width
+    return WordVectors(vectors, width, undecodable)
+
+
+def _width_of_first(fields: list[bytes]) -> int:
+    """Return the number of components in the first line, whose word can contain spaces."""
+    if len(fields) > MAX_WIDTH + 1:
+        return len(fields) - 1
+    numbers = 0
+    while numbers < len(fields) - 1 and _is_number(fields[-1 - numbers]):
+        numbers += 1
+    has_number = any(map(_is_number, fields[1 : len(fields) - numbers]))
+    # Otherwise a component is not a number, which the parser reports.
+    return numbers if numbers and not has_number else len(fields) - 1
 
 
 def _count(path: Path, field: bytes) -> int:
@@ -243,34 +282,33 @@ def _require_finite(place: str, vector: Vector) -> Vector:
     return vector
 
 
-def _decode_word(place: str, word: bytes) -> str:
+def _decoded(word: bytes) -> str | None:
+    """Return a word, or None if it is not valid UTF-8."""
     try:
         return word.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{place}: byte 0x{word[error.start]:02x} of the word is not valid UTF-8. Get the file "
-            f"again."
-        ) from error
+    except UnicodeDecodeError:
+        return None
 
 
-def _read_binary(
-    path: Path, file: IO[bytes], words: frozenset[str], step: _Step
-) -> tuple[dict[str, Vector], int]:
+def _read_binary(path: Path, file: IO[bytes], words: frozenset[str], step: _Step) -> WordVectors:
     count, width = _read_binary_header(path, file)
     layout = struct.Struct(f"<{width}f")
     vectors: dict[str, Vector] = {}
+    undecodable = 0
     for number in range(1, count + 1):
         step(number)
         place = f"{path}, vector {number} of {count}"
         word, content = _read_binary_word(place, file), file.read(layout.size)
         if len(content) < layout.size:
             raise DataError(f"{place}: the file is truncated. Get it again.")
-        # The original word2vec can cut a word within a UTF-8 sequence; such a word is skipped.
-        text = word.decode("utf-8", "replace")
-        if text in words and text not in vectors:
+        # The original word2vec can cut a word within a UTF-8 sequence.
+        text = _decoded(word)
+        if text is None:
+            undecodable += 1
+        elif text in words and text not in vectors:
             vector = np.frombuffer(content, "<f4").astype(np.float32)
             vectors[text] = _require_finite(place, vector)
-    return vectors, width
+    return WordVectors(vectors, width, undecodable)
 
 
 def _read_binary_header(path: Path, file: IO[bytes]) -> tuple[int, int]:

@@ -59,7 +59,7 @@ def _write(path: Path, content: bytes) -> Path:
 
 @pytest.mark.parametrize("name", FILES)
 def test_all_file_formats_give_the_same_vectors(tmp_path: Path, name: str) -> None:
-    vectors, width = read_vectors(FILES[name](tmp_path / name), ["good", "film", "bad"])
+    vectors, width, _ = read_vectors(FILES[name](tmp_path / name), ["good", "film", "bad"])
     assert width == 3
     assert {word: vector.tolist() for word, vector in vectors.items()} == {
         "good": [1, 2, 3],
@@ -68,7 +68,7 @@ def test_all_file_formats_give_the_same_vectors(tmp_path: Path, name: str) -> No
 
 
 def test_word_can_contain_spaces(tmp_path: Path) -> None:
-    vectors, _ = read_vectors(_write(tmp_path / "v.txt", TEXT), [". . ."])
+    vectors, *_ = read_vectors(_write(tmp_path / "v.txt", TEXT), [". . ."])
     assert vectors[". . ."].tolist() == [7, 8, 9]
 
 
@@ -81,7 +81,8 @@ def test_word_can_contain_spaces(tmp_path: Path) -> None:
         ("v.txt", b"a 1 2\nb 1\n", "line 2 has 1 numbers, but the lines before it have 2"),
         ("v.txt", b"a 1 x\n", "line 1: 'x' is not a number. A line has to contain a word"),
         ("v.txt", b"a 1 nan\n", "line 1: the vector contains a value that is not finite"),
-        ("v.txt", b"\xff 1 2\n", "line 1: byte 0xff of the word is not valid UTF-8"),
+        ("v.txt", b"a 1 2\n" * 197 + b"\xff 1 2\n" * 3, "3 of 200 words are not valid UTF-8. Conv"),
+        ("v.txt", b"a 1 x 5\n", "line 1: 'x' is not a number"),
         (
             "v.txt",
             b"2 2\na 1 2\n",
@@ -103,6 +104,37 @@ def test_error_for_an_invalid_file_names_place_and_fix(
 ) -> None:
     with pytest.raises(DataError, match=message):
         read_vectors(_write(tmp_path / name, content), ["a"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a\t1\t2\nb\t3\t4\n",
+        b"2\t2\na\t1 2\nb\t3 4\n\n",
+        b". . . 5 6\na 1 2\r\n \nb c 7 8\nb 3 4\n\n\n",
+        b"a 1 2\n\xff\xfe 5 6\nb 3 4\n",
+    ],
+)
+def test_usual_deviations_are_read(tmp_path: Path, content: bytes) -> None:
+    found = read_vectors(_write(tmp_path / "v.txt", content), ["a", "b"])
+    assert {word: vector.tolist() for word, vector in found.vectors.items()} == {
+        "a": [1, 2],
+        "b": [3, 4],
+    }
+    assert (found.width, found.undecodable) == (2, content.count(b"\xff"))
+
+
+def test_first_word_can_contain_spaces(tmp_path: Path) -> None:
+    path = _write(tmp_path / "v.txt", b". . . 1 2\na 3 4\n")
+    assert read_vectors(path, [". . ."]).vectors[". . ."].tolist() == [1, 2]
+
+
+def test_undecodable_words_are_counted_in_the_facts(prepared: Any, tmp_path: Path) -> None:
+    content = binary({"good": [1, 2], "film": [3, 4], "x": [5, 6]}).replace(b"x ", b"\xff ")
+    facts = prepared(path=_write(tmp_path / "v.bin", content)).info["vectors"]
+    assert facts["undecodable"] == 1
+    content = binary({"good": [1, 2], "film": [3, 4]})
+    assert "undecodable" not in prepared(path=_write(tmp_path / "w.bin", content)).info["vectors"]
 
 
 def test_zip_with_several_files_requires_a_member(tmp_path: Path) -> None:
@@ -139,7 +171,7 @@ words = st.text(st.characters(codec="utf-8", exclude_characters=" \n\r"), min_si
 @given(st.dictionaries(words, st.lists(numbers, min_size=3, max_size=3), min_size=1, max_size=5))
 def test_binary_files_are_read_exactly(tmp_path: Path, vectors: dict[str, list[float]]) -> None:
     path = _write(tmp_path / "v.bin", binary(vectors))
-    read, width = read_vectors(path, list(vectors))
+    read, width, _ = read_vectors(path, list(vectors))
     assert width == 3
     assert {word: vector.tolist() for word, vector in read.items()} == vectors
 

@@ -138,7 +138,7 @@ def test_changed_file_gives_vectors_or_a_data_error(
         at = position % (len(content) + 1)
         content = content[:at] + inserted + content[at + removed :]
     try:
-        vectors, width = read_vectors(write(tmp_path / name, content), ["good", "film"])
+        vectors, width, _ = read_vectors(write(tmp_path / name, content), ["good", "film"])
     except DataError:
         return
     assert all(vector.shape == (width,) for vector in vectors.values())
