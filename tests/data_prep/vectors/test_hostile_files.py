@@ -122,7 +122,9 @@ edits = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True, deadline=None
+)
 @given(
     name=st.sampled_from(["v.txt", "header.txt", "v.gz", "v.bin", "v.zip"]),
     edits=edits,
