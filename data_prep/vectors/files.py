@@ -226,6 +226,10 @@ def _count(path: Path, field: bytes) -> int:
 
 
 def _checked_width(place: str, width: int) -> int:
+    if not width:
+        raise DataError(
+            f"{place} has a word without numbers. A line has to contain a word followed by numbers."
+        )
     if width > MAX_WIDTH:
         raise DataError(
             f"{place} has vectors of {width:,} numbers, but at most {MAX_WIDTH:,} are supported. "

@@ -82,6 +82,7 @@ def test_word_can_contain_spaces(tmp_path: Path) -> None:
         ("v.txt", b"a 1 x\n", "line 1: 'x' is not a number. A line has to contain a word"),
         ("v.txt", b"a 1 nan\n", "line 1: the vector contains a value that is not finite"),
         ("v.txt", b"a 1 2\n" * 197 + b"\xff 1 2\n" * 3, "3 of 200 words are not valid UTF-8. Conv"),
+        ("v.txt", b"a\nb 1 2\n", "line 1 has a word without numbers"),
         ("v.txt", b"a 1 x 5\n", "line 1: 'x' is not a number"),
         (
             "v.txt",
