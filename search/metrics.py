@@ -153,6 +153,28 @@ def auroc(positive: NDArray[np.bool_], scores: NDArray[Any]) -> tuple[float, flo
     return area, math.sqrt(sum(variances))
 
 
+def calibration_error(
+    labels: NDArray[Any], log_probabilities: NDArray[np.float64], bins: int = 15
+) -> float:
+    """Return the expected calibration error of the probabilities of the most probable classes.
+
+    The probabilities are divided into bins of equal width. The error is the mean over the documents
+    of the difference, in their bin, between the accuracy and the mean probability.
+
+    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
+
+    Args:
+        labels: (n,) true classes.
+        log_probabilities: (n, C).
+        bins: their number; bin k contains the probabilities in (k / bins, (k + 1) / bins].
+    """
+    probabilities = np.exp(log_probabilities.max(1))
+    correct = log_probabilities.argmax(1) == labels
+    bin_of = np.clip(np.ceil(probabilities * bins).astype(np.int64) - 1, 0, bins - 1)
+    differences = np.bincount(bin_of, weights=correct - probabilities, minlength=bins)
+    return float(np.abs(differences).sum() / len(labels))
+
+
 def _midranks(values: NDArray[Any]) -> NDArray[np.float64]:
     """Return the ranks of values from 1 on, (n,); equal values have the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
@@ -172,8 +194,8 @@ class SplitScores:
     """Scores of a model on one split."""
 
     metrics: dict[str, float]
-    """accuracy, f1, loss (mean of -log p(class)) if the model gives probabilities, and with two
-    classes auroc and auroc_error, its standard error."""
+    """accuracy and f1; if the model gives probabilities, loss (mean of -log p(class)) and ece (see
+    `calibration_error`); with two classes auroc and auroc_error, its standard error."""
     confusion: NDArray[np.int64]
     """(C, C), one row per true class."""
     outcomes: Outcomes
@@ -202,6 +224,7 @@ def score_split(
     metrics = {"accuracy": float(accuracy(matrix)), "f1": float(f1(matrix))}
     if log_probabilities is not None:
         metrics["loss"] = float(-log_probabilities[np.arange(len(labels)), labels].mean())
+        metrics["ece"] = calibration_error(labels, log_probabilities)
         scores = log_probabilities[:, 1] - log_probabilities[:, 0] if scores is None else scores
     if num_classes == 2 and scores is not None:
         metrics["auroc"], metrics["auroc_error"] = auroc(labels == 1, scores)

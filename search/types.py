@@ -27,6 +27,10 @@ def max_epochs_of(params: Mapping[str, ParameterValue], max_epochs: int) -> int:
     return 1 if is_wide_only(params) else max_epochs
 
 
+TEMPERATURES = (0.05, 20.0)
+"""The smallest and the largest temperature that calibrates a model. Without a limit, it would be 0
+for a model that predicts all documents correctly."""
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 """A float that is neither infinite nor NaN."""
 

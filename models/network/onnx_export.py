@@ -28,16 +28,18 @@ MAX_BYTES = 2**31 - 1
 Array = NDArray[np.float32]
 
 
-def build_onnx(model: TextClassifier) -> Any:
+def build_onnx(model: TextClassifier, *, temperature: float = 1.0) -> Any:
     """Convert a classifier to an ONNX model.
 
     Inputs: `ids` (B, T) int64, padded at the end with any id below V, `lengths` (B,) int64 in
     [1, T], and for `wide: add` the outputs of the wide part, `wide` (B, L) float32. Outputs:
     `logits`, (B,) for two classes (positive means class 1), otherwise (B, C), and `probabilities`
-    (B, C). B and T are dynamic. Dropout is not part of the graph.
+    (B, C) of the logits divided by the temperature. B and T are dynamic. Dropout is not part of the
+    graph.
 
     Args:
         model: a classifier on the CPU.
+        temperature: above 0.
 
     Returns:
         An `onnx.ModelProto` that the ONNX checker accepts.
@@ -56,7 +58,7 @@ def build_onnx(model: TextClassifier) -> Any:
             f"{MAX_BYTES:,}. Reduce data.vocabulary_size or embedding_size."
         )
     exported = onnx.helper.make_model(
-        _build_graph(model),
+        _build_graph(model, temperature),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="celltune",
@@ -65,14 +67,14 @@ def build_onnx(model: TextClassifier) -> Any:
     return exported
 
 
-def _build_graph(model: TextClassifier) -> Any:
+def _build_graph(model: TextClassifier, temperature: float) -> Any:
     import onnx
 
     graph, config = OnnxGraph(), model.config
     features = _add_readout(graph, model, _add_layers(graph, model))
     if config.output_relu:
         features = graph.node("Relu", features)
-    _add_output_layer(graph, model, features)
+    _add_output_layer(graph, model, features, temperature)
     types, dynamic = onnx.TensorProto, ["batch", "time"]
     outputs = len(model.output_bias)
     classes = [] if model.num_classes == 2 else [model.num_classes]
@@ -159,7 +161,9 @@ def _add_readout(graph: OnnxGraph, model: TextClassifier, states: OnnxStates) ->
     return features
 
 
-def _add_output_layer(graph: OnnxGraph, model: TextClassifier, features: str) -> None:
+def _add_output_layer(
+    graph: OnnxGraph, model: TextClassifier, features: str, temperature: float
+) -> None:
     weight = graph.constant("output_weight", onnx_array(model.output_weight))
     bias = graph.constant("output_bias", onnx_array(model.output_bias))
     binary = model.num_classes == 2
@@ -172,12 +176,16 @@ def _add_output_layer(graph: OnnxGraph, model: TextClassifier, features: str) ->
         graph.node("Add", network, scaled, outputs=[logits])
     else:
         graph.node("Gemm", features, weight, bias, outputs=[logits], transB=1)
+    calibrated = logits
+    if temperature != 1:
+        divisor = graph.constant("temperature", np.array(temperature, np.float32))
+        calibrated = graph.node("Div", logits, divisor)
     if not binary:
-        graph.node("Softmax", logits, outputs=["probabilities"], axis=1)
+        graph.node("Softmax", calibrated, outputs=["probabilities"], axis=1)
         return
     graph.node("Squeeze", logits, graph.integers("axis_1", 1), outputs=["logits"])
-    class_0 = graph.node("Sigmoid", graph.node("Neg", logits))
-    class_1 = graph.node("Sigmoid", logits)
+    class_0 = graph.node("Sigmoid", graph.node("Neg", calibrated))
+    class_1 = graph.node("Sigmoid", calibrated)
     graph.node("Concat", class_0, class_1, outputs=["probabilities"], axis=1)
 
 

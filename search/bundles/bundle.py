@@ -18,8 +18,9 @@ No file is unpickled. A bundle is written to a temporary folder, which is then r
 An ensemble shares the vocabulary and the wide part; its weights are in one file, with a prefix for
 each member (see `BundleConfig`).
 
-The format is 1 for a single network, 2 for a model with a wide part and 3 for an ensemble, so that
-earlier releases reject what they cannot load.
+The format is 1 for a single network, 2 for a model with a wide part, 3 for an ensemble and 4 for a
+model of any kind with a temperature or a threshold, so that earlier releases reject what they
+cannot load. The manifest of format 4 also contains both numbers.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ from celltune.search.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT, FORMAT_WITH_WIDE, FORMAT_OF_ENSEMBLES = 1, 2, 3
+FORMAT, FORMAT_WITH_WIDE, FORMAT_OF_ENSEMBLES, FORMAT_WITH_DECISION = 1, 2, 3, 4
+LATEST_FORMAT = FORMAT_WITH_DECISION
 MANIFEST = "manifest.json"
 WEIGHTS, WIDE = "model.safetensors", "wide.safetensors"
 CONFIG = "config.json"
@@ -166,8 +168,7 @@ def write_bundle(
                 f"more than {largest_size(name):,}. No file was written. Shorten the names of the "
                 "classes, or use a smaller vocabulary."
             )
-    single = FORMAT if wide is None else FORMAT_WITH_WIDE
-    files = _add_manifest(files, FORMAT_OF_ENSEMBLES if config.members else single)
+    files = _add_manifest(files, config, FORMAT if wide is None else FORMAT_WITH_WIDE)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -200,12 +201,18 @@ def _wide_file(wide: WideModel) -> bytes:
     return content
 
 
-def _add_manifest(files: Mapping[str, bytes], form: int) -> dict[str, bytes]:
+def _add_manifest(
+    files: Mapping[str, bytes], config: BundleConfig, single: int
+) -> dict[str, bytes]:
+    """Return the files with the manifest; `single` is the format of a single model."""
     checksums: dict[str, JSON] = {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         for name, content in sorted(files.items())
     }
-    return {**files, MANIFEST: json_file({"format": form, "files": checksums})}
+    content: dict[str, JSON] = {"format": FORMAT_OF_ENSEMBLES if config.members else single}
+    if decision := config.decision.metrics():
+        content = {"format": FORMAT_WITH_DECISION, **decision}
+    return {**files, MANIFEST: json_file({**content, "files": checksums})}
 
 
 def _write_durably(path: Path, content: bytes) -> None:

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from celltune.data_prep.dataset.names import check_classes
 from celltune.data_prep.text.encoder import TextRules
 from celltune.models.config import ModelConfig
+from celltune.search.decisions import Decision
+from celltune.search.types import TEMPERATURES
 
 _FIRST_MODEL_FIELDS = frozenset(
     {
@@ -55,6 +57,12 @@ class BundleConfig(BaseModel):
     """Rules by which text is converted to word ids."""
     classes: tuple[str, ...]
     """Names of the classes, in the order of the logits."""
+    temperature: Annotated[float, Field(ge=TEMPERATURES[0], le=TEMPERATURES[1])] | None = None
+    """The logits are divided by it; None: 1. Of an ensemble, the logarithms of the averaged
+    probabilities are."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Class 1 of two is predicted if its probability is at least this; None: the most probable
+    class is predicted."""
     origin: dict[str, Any] = {}
     """Experiment, trial, epoch, metrics, hyperparameters, data and library versions."""
 
@@ -71,6 +79,17 @@ class BundleConfig(BaseModel):
         if self.members and abs(total - 1) > _ROUNDING:
             raise ValueError(f"the weights of the members sum to {total:g} instead of 1")
         return self
+
+    @model_validator(mode="after")
+    def _check_threshold(self) -> BundleConfig:
+        if self.threshold is not None and len(self.classes) != 2:
+            raise ValueError(f"has a threshold, but {len(self.classes)} classes instead of 2")
+        return self
+
+    @property
+    def decision(self) -> Decision:
+        """How the log-probabilities become probabilities and predicted classes."""
+        return Decision(self.temperature or 1.0, self.threshold)
 
     @property
     def architectures(self) -> tuple[ModelConfig, ...]:
@@ -90,6 +109,9 @@ class BundleConfig(BaseModel):
         A release that does not know such a field can then read the bundle.
         """
         content = self.model_dump(mode="json", exclude_none=self.model is None)
+        for name in ("temperature", "threshold"):
+            if content.get(name) is None:
+                content.pop(name, None)
         if self.members:
             for member in content["members"]:
                 _remove_defaults(member["model"])

@@ -31,7 +31,7 @@ from celltune.printable import printable, quoted
 from celltune.search.bundles.bundle import (
     CONFIG,
     FORMAT,
-    FORMAT_OF_ENSEMBLES,
+    LATEST_FORMAT,
     MANIFEST,
     VOCABULARY,
     WEIGHTS,
@@ -69,7 +69,8 @@ def load_bundle(path: Path) -> TrainedModel:
         network = _read_network(files, config, len(words))
         reads_wide = any(model.wide != "none" for model in config.architectures)
         wide = _read_wide(files, config) if reads_wide else None
-        return TrainedModel(network, TextEncoder(config.text, words), config.classes, wide)
+        reader = TextEncoder(config.text, words)
+        return TrainedModel(network, reader, config.classes, wide, config.decision)
 
 
 def load_classifier_of(path: Path) -> tuple[BundleConfig, TextClassifier | None]:
@@ -186,11 +187,10 @@ class _Files:
         if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
             raise self.invalid(MANIFEST, "is truncated or modified: it lists no files")
         form = manifest.get("format")
-        if type(form) is not int or not FORMAT <= form <= FORMAT_OF_ENSEMBLES:
+        if type(form) is not int or not FORMAT <= form <= LATEST_FORMAT:
             raise self.invalid(
                 MANIFEST,
-                f"has the format {quoted(form)}; this version supports {FORMAT} to "
-                f"{FORMAT_OF_ENSEMBLES}",
+                f"has the format {quoted(form)}; this version supports {FORMAT} to {LATEST_FORMAT}",
             )
         return {name: self._parse_entry(name, entry) for name, entry in manifest["files"].items()}
 

@@ -13,7 +13,7 @@ from celltune.search.bundles.model_card import (
     training_data,
     validated_rows,
 )
-from celltune.search.bundles.model_card_sections import usage
+from celltune.search.bundles.model_card_sections import decision_sentences, usage
 from celltune.search.ensembles.wording import (
     ensemble_sentences,
     ensemble_title,
@@ -128,7 +128,10 @@ def _limits(model: EnsembleModel) -> Iterator[str]:
     yield "Epochs and hyperparameters of the members were chosen by the same validation documents."
     if model.state.ensemble_scores is None:
         yield "The ensemble was not evaluated on a test split."
-    yield "The probabilities are not calibrated."
+    fitted = {**model.selected.fitted, "valid_loss": model.selected.ensemble.loss}
+    scores = model.state.ensemble_scores
+    tested = [] if scores is None else [scores.metrics]
+    yield from decision_sentences(model.decision, model.data.classes, fitted, tested)
 
 
 def _members_table(model: EnsembleModel) -> str:

@@ -54,6 +54,7 @@ def export_ensemble(
         ),
         text=model.text_rules,
         classes=model.data.classes,
+        **model.decision.metrics(),
         origin=_origin(model),
     )
     tensors = {

@@ -12,6 +12,7 @@ from celltune.data_prep.wide.model import WideModel
 from celltune.models.config import ModelConfig
 from celltune.models.errors import CheckpointError
 from celltune.search.config.schema import SearchConfig
+from celltune.search.decisions import Decision
 from celltune.search.ensembles.members import find_origins
 from celltune.search.errors import ExperimentError, ModelError
 from celltune.search.ledger.ensembles import EnsembleMember
@@ -58,6 +59,11 @@ class EnsembleModel:
         return TextRules.of(self.config.data)
 
     @property
+    def decision(self) -> Decision:
+        """How the averaged probabilities become probabilities and predicted classes."""
+        return Decision.of(self.selected.fitted)
+
+    @property
     def wide(self) -> WideModel | None:
         """The wide part, if a member reads its outputs.
 
@@ -94,7 +100,8 @@ class EnsembleModel:
                 raise self._unusable(model.member, str(error)) from error
             networks.append((model.member.weight, network))
         reader = TextEncoder(self.text_rules, self.data.words)
-        return TrainedModel(averaged(networks), reader, self.data.classes, self.wide)
+        network, classes = averaged(networks), self.data.classes
+        return TrainedModel(network, reader, classes, self.wide, self.decision)
 
     def _unusable(self, member: EnsembleMember, reason: str) -> ModelError:
         return _cannot_load(self.experiment, member, f"{reason.rstrip('.')}.")

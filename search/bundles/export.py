@@ -86,7 +86,8 @@ def load_with_data(
     data = load_data(model)
     network = WideNetwork() if model.classifier is None else network_of(model.classifier)
     reader = TextEncoder(model.text_rules, data.words)
-    return TrainedModel(network, reader, data.classes, _wide_part(model, data)), data
+    wide = _wide_part(model, data)
+    return TrainedModel(network, reader, data.classes, wide, model.decision), data
 
 
 def export(
@@ -125,6 +126,7 @@ def export(
         model=model.architecture,
         text=model.text_rules,
         classes=data.classes,
+        **model.decision.metrics(),
         origin=_origin(model, data),
     )
     pages = {
@@ -178,7 +180,8 @@ def _onnx_file(model: TrialModel) -> bytes:
 
         from celltune.models.network.onnx_export import build_onnx
 
-        content: bytes = build_onnx(classifier).SerializeToString()
+        exported = build_onnx(classifier, temperature=model.decision.temperature)
+        content: bytes = exported.SerializeToString()
     except ImportError as error:
         raise ModelError(
             "`onnx` needs the packages onnx and onnxruntime, which are not installed. Run pip "

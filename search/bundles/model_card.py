@@ -13,7 +13,11 @@ from celltune.data_prep.extensions import SOURCES
 from celltune.data_prep.text.tokenizers import has_subwords
 from celltune.printable import quoted
 from celltune.search.baselines.comparison import noise_text
-from celltune.search.bundles.model_card_sections import usage, wide_section
+from celltune.search.bundles.model_card_sections import (
+    decision_sentences,
+    usage,
+    wide_section,
+)
 from celltune.search.bundles.trial_model import TrialModel
 from celltune.search.escaping import (
     markdown_code,
@@ -55,7 +59,7 @@ def model_card(model: TrialModel, data: PreparedData, *, has_onnx: bool) -> str:
         _introduction(model, data),
         "## Quality",
         _quality_table(model),
-        _limits(model),
+        _limits(model, data.classes),
         *wide_section(model, data),
         "## Training data",
         training_data(model.config.data, data, wide=model.architecture.wide),
@@ -236,7 +240,7 @@ def _comparison(model: TrialModel) -> Iterator[str]:
         yield "The model was not compared with a linear baseline on the test split."
 
 
-def _limits(model: TrialModel) -> str:
+def _limits(model: TrialModel, classes: Sequence[str]) -> str:
     chosen = "trial was" if model.classifier is None else "trial and the epoch were"
     sentences = [
         *_comparison(model),
@@ -245,7 +249,8 @@ def _limits(model: TrialModel) -> str:
     ]
     if not model.evaluations:
         sentences.append("The model was not evaluated on a test split.")
-    sentences.append("The probabilities are not calibrated.")
+    tested = [event.metrics for event in model.evaluations]
+    sentences += decision_sentences(model.decision, classes, model.epoch.metrics, tested)
     return " ".join(sentences)
 
 

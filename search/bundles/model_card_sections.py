@@ -1,14 +1,19 @@
-"""Sections of a model card: the wide part, and the usage of the bundle."""
+"""Parts of a model card: the wide part, the decision, and the usage of the bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.wide_config import WideConfig
 from celltune.search.bundles.trial_model import TrialModel
+from celltune.search.decisions import Decision
+from celltune.search.escaping import markdown_code
 from celltune.search.wording import percent_text
+
+_FITTED = ("valid_ece", "valid_calibrated_ece", "valid_loss", "valid_calibrated_loss")
+_TESTED = ("test_uncalibrated_ece", "test_ece")
 
 
 def wide_section(model: TrialModel, data: PreparedData) -> Iterator[str]:
@@ -77,6 +82,49 @@ def _in_the_model(model: TrialModel, data: PreparedData) -> Iterator[str]:
         )
 
 
+def decision_sentences(
+    decision: Decision,
+    classes: Sequence[str],
+    fitted: Mapping[str, float],
+    tested: Sequence[Mapping[str, float]],
+) -> Iterator[str]:
+    """Yield how probabilities are calibrated and become predictions, in Markdown.
+
+    Args:
+        decision: of the model.
+        classes: their names.
+        fitted: the metrics of the validation split that it was fitted to.
+        tested: the metrics of each model that was evaluated on the test split.
+    """
+    if decision.threshold is not None:
+        yield (
+            f"{markdown_code(classes[1])} is predicted if its probability is at least "
+            f"{decision.threshold:.4f}, a threshold that was chosen on the validation split."
+        )
+    if decision.temperature == 1:
+        yield "The probabilities are not calibrated."
+        return
+    yield (
+        f"The probabilities are calibrated: the logits are divided by the temperature "
+        f"{decision.temperature:.4f}, which was fitted to the validation split (Guo et al. 2017)."
+    )
+    if all(name in fitted for name in _FITTED):
+        ece, calibrated_ece, loss, calibrated_loss = (fitted[name] for name in _FITTED)
+        yield (
+            "The expected calibration error (15 bins of equal width) changes from "
+            f"{percent_text(ece)} to {percent_text(calibrated_ece)} there, and the cross-entropy "
+            f"from {loss:.4f} to {calibrated_loss:.4f}."
+        )
+    known = (scores for scores in tested if all(name in scores for name in _TESTED))
+    pairs = [[scores[name] for name in _TESTED] for scores in known]
+    if pairs:
+        before, after = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
+        yield (
+            f"On the test split, the error changes from {percent_text(before)} to "
+            f"{percent_text(after)}."
+        )
+
+
 def usage(num_classes: int, *, has_onnx: bool, has_wide: bool) -> str:
     """Return how to use the bundle.
 
@@ -108,6 +156,8 @@ texts. celltune computes them: `load_model("./THIS-FOLDER").wide.logits(texts)`.
 
 The inputs of `model.onnx` are `ids` (batch, time), int64 and padded at the end, and `lengths`
 (batch,), int64 and at least 1. Its outputs are `logits` {logits} and `probabilities`
-(batch, {num_classes}). The id of a word is its index in `vocabulary.json`, 0 if it is not there;
-padding is 1. `text` in `config.json` contains the rules by which texts are split into words.
+(batch, {num_classes}), which are calibrated if the model has a temperature, unlike the logits; a
+threshold is in `config.json` only. The id of a word is its index in `vocabulary.json`, 0 if it is
+not there; padding is 1. `text` in `config.json` contains the rules by which texts are split into
+words.
 {wide}""".rstrip()

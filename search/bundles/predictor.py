@@ -5,7 +5,7 @@ Imports neither Ray nor Optuna, and torch only for models that the C++ code cann
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from celltune.data_prep.dataset.vocabulary import UNK
 from celltune.data_prep.text.encoder import TextEncoder, as_split, has_known_token, is_utf8
 from celltune.data_prep.wide.model import WideModel
 from celltune.models.network.trained import Network, WideNetwork
+from celltune.search.decisions import DEFAULT, Decision
 from celltune.search.errors import ModelError
 
 TEXTS_AT_ONCE = 20_000
@@ -33,9 +34,11 @@ class Prediction:
     """A model's prediction for one text."""
 
     label: str | None
-    """Name of the most probable class; None if there is no prediction."""
+    """Name of the predicted class: the most probable one, unless the model has a threshold. None if
+    there is no prediction."""
     probability: float | None
-    """Probability of that class; it is not calibrated. None if there is no prediction."""
+    """Probability of that class; calibrated if the model has a temperature. None if there is no
+    prediction."""
     probabilities: Mapping[str, float]
     """Probability of each class by name; empty if there is no prediction."""
     note: str = ""
@@ -95,6 +98,7 @@ class TrainedModel:
         reader: converts texts to word ids, as for the network's training data.
         classes: names of the classes.
         wide: the wide part, if the network reads its outputs.
+        decision: turns log-probabilities into probabilities and predicted classes.
     """
 
     def __init__(
@@ -103,8 +107,10 @@ class TrainedModel:
         reader: TextEncoder,
         classes: Sequence[str],
         wide: WideModel | None = None,
+        decision: Decision = DEFAULT,
     ) -> None:
         self.network, self.reader, self.wide = network, reader, wide
+        self.decision = decision
         self.classes = tuple(classes)
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
@@ -177,7 +183,7 @@ class TrainedModel:
             return (), None
         # Two classes have one output, the log-odds of class 1.
         output, sign = (label, 1.0) if self.wide.outputs > 1 else (0, 1.0 if label else -1.0)
-        factor = sign * self.network.wide_scale
+        factor = sign * self.network.wide_scale / self.decision.temperature
         ngrams = [
             Ngram(each.ngram, each.kind, factor * float(each.values[output]))
             for each in self.wide.contributions(text)
@@ -197,10 +203,10 @@ class TrainedModel:
         if self.wide is not None:
             chosen = [readable[index] for index in np.flatnonzero(readable_by_model)]
             split = replace(split, wide=self.wide.logits(chosen))
-        rows = iter(self._probabilities(split))
+        rows = iter(self._predictions(split))
         flags = zip(valid, has_word.tolist(), readable_by_model.tolist(), strict=True)
         return [
-            self._prediction(next(rows)) if known else self._no_prediction(is_valid, any_word)
+            next(rows) if known else self._no_prediction(is_valid, any_word)
             for is_valid, any_word, known in flags
         ]
 
@@ -217,7 +223,8 @@ class TrainedModel:
         """
         # Overflows of large weights are found in the result.
         with np.errstate(over="ignore", invalid="ignore"):
-            probabilities = np.exp(self.network.log_probabilities(split))
+            logs = self.decision.calibrated(self.network.log_probabilities(split))
+            probabilities = np.exp(logs)
         if not np.isfinite(probabilities).all():
             raise ModelError(
                 "The model computes no probability for a text: its weights are so large that the "
@@ -225,11 +232,13 @@ class TrainedModel:
             )
         return probabilities
 
-    def _prediction(self, probabilities: NDArray[np.float64]) -> Prediction:
-        values = probabilities.tolist()
-        best = int(probabilities.argmax())
-        by_name = dict(zip(self.classes, values, strict=True))
-        return Prediction(self.classes[best], values[best], by_name)
+    def _predictions(self, split: TensorizedSplit) -> Iterator[Prediction]:
+        """Yield the prediction for each text."""
+        probabilities = self._probabilities(split)
+        labels = self.decision.labels(probabilities).tolist()
+        for label, values in zip(labels, probabilities.tolist(), strict=True):
+            by_name = dict(zip(self.classes, values, strict=True))
+            yield Prediction(self.classes[label], values[label], by_name)
 
 
 def _advice(note: str) -> str:

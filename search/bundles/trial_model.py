@@ -16,6 +16,7 @@ from celltune.models.network.trained import load_classifier
 from celltune.printable import quoted
 from celltune.search.baselines.comparison import Comparison, compare_trial
 from celltune.search.config.schema import SearchConfig
+from celltune.search.decisions import Decision
 from celltune.search.errors import ModelError
 from celltune.search.ledger.evaluations import BaselineReported, EvaluationReported
 from celltune.search.ledger.events import (
@@ -81,6 +82,11 @@ class TrialModel:
         None if the ledger does not contain the majority class.
         """
         return beats_majority(self.created, self.epoch, self.config.metric)
+
+    @property
+    def decision(self) -> Decision:
+        """How the log-probabilities become probabilities and predicted classes."""
+        return Decision.of(self.epoch.metrics)
 
     @property
     def text_rules(self) -> TextRules:

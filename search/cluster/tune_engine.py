@@ -33,7 +33,7 @@ from celltune.search.cluster.worker import TrialWorker, train_packed, train_sepa
 from celltune.search.config.schema import SearchConfig
 from celltune.search.storage.base import Experiment
 from celltune.search.tuning.controller import Assignment, SearchController
-from celltune.search.tuning.trial import TrialTask
+from celltune.search.tuning.trial import TrialTask, fit_of
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ class TuneEngine:
             checkpoints=self.experiment.checkpoints(assignment.number),
             restore_from=assignment.checkpoints,
             metrics=self.config.reported_metrics,
+            fit=fit_of(self.config),
             device="cuda" if self.config.resources.gpus_per_trial > 0 else "cpu",
             max_epochs=assignment.max_epochs,
             alone=assignment.alone,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -153,6 +153,16 @@ class SearchConfig(BaseModel):
     valid_macro_f1 (mean F1 of the classes), valid_balanced_accuracy (their mean recall),
     valid_auroc (area under the ROC curve, for two classes), or one that an installed package adds.
     Equal values are ordered by the validation loss."""
+    threshold: MetricName | None = None
+    """Metric for which the probability from which on class 1 of two is predicted is chosen on the
+    validation split after every epoch, usually the metric that ranks: valid_accuracy,
+    valid_macro_f1, valid_balanced_accuracy, or one of a package that depends on the predicted
+    classes only. All of these metrics are then measured with it. null: the most probable class is
+    predicted."""
+    calibration: Literal["temperature"] | None = None
+    """Calibration of the probabilities of exported models: temperature divides the logits by a
+    number that minimizes the validation loss (Guo et al. 2017). The metrics that rank trials do not
+    change. null: none."""
     retries: int = Field(2, ge=0)
     """Number of times that a trial is retried from its newest checkpoint after its worker died,
     hung, ran out of memory or raised an error. After that the trial has failed. A trial whose loss
@@ -247,6 +257,16 @@ class SearchConfig(BaseModel):
             raise ValueError(
                 f"budget.target is {target:g}, but {self.metric} is between {low:g} and "
                 f"{high:g}.{hint}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_threshold(self) -> SearchConfig:
+        if self.threshold is not None and objective_metric(self.threshold).of_confusion is None:
+            raise ValueError(
+                f"threshold is {self.threshold}, which does not depend on the predicted classes "
+                "only. Set it to valid_macro_f1, valid_balanced_accuracy or valid_accuracy, or "
+                "remove it."
             )
         return self
 

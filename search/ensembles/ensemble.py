@@ -12,16 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from celltune.data_prep.types import Progress
+from celltune.search.decisions import Fit
 from celltune.search.ensembles.candidates import Candidate, Library, read_candidates
 from celltune.search.ensembles.estimates import compare
-from celltune.search.ensembles.selection import Floats, Predictions, select
+from celltune.search.ensembles.selection import SMALLEST, Floats, Predictions, select
 from celltune.search.errors import ExperimentError, OptionError
 from celltune.search.ledger.ensembles import EnsembleMember
 from celltune.search.ledger.events import CheckpointsKept, EnsembleSelected, Event
-from celltune.search.objective import objective_metric, sign
+from celltune.search.objective import sign
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import find_experiment
 from celltune.search.storage.prepared_data import load_prepared
+from celltune.search.tuning.trial import fit_of
 from celltune.search.tuning.valid_predictions import stored_documents
 from celltune.search.types import Metric
 
@@ -90,9 +92,9 @@ def ensemble(
         shape = (len(labels), data.num_classes)
         candidates, notes = read_candidates(libraries, trials_considered, shape)
         logs = np.stack([candidate.log_probabilities for candidate in candidates])
-        event = _selected(candidates, Predictions(logs, labels), size, metric).model_copy(
-            update={"at": clock(), "fingerprint": fingerprint}
-        )
+        event = _selected(
+            candidates, Predictions(logs, labels), size, metric, fit_of(configs[0])
+        ).model_copy(update={"at": clock(), "fingerprint": fingerprint})
         _record(libraries, event)
     return EnsembleResult(owner, event, tuple(notes))
 
@@ -117,7 +119,7 @@ def _common_fingerprint(libraries: Sequence[Library]) -> str:
 
 
 def _selected(
-    candidates: Sequence[Candidate], predictions: Predictions, size: int, metric: Metric
+    candidates: Sequence[Candidate], predictions: Predictions, size: int, metric: Metric, fit: Fit
 ) -> EnsembleSelected:
     """Select and score the ensemble; the time and the fingerprint are missing in the event."""
 
@@ -127,7 +129,7 @@ def _selected(
     standings = np.array([candidate.standing for candidate in candidates])
 
     def select_single(known: Predictions) -> Floats:
-        return _best_single(known, metric, standings)
+        return _best_single(known, metric, standings, Fit(fit.threshold))
 
     weights, single, comparison = compare(predictions, select_ensemble, select_single)
     members = [
@@ -135,6 +137,8 @@ def _selected(
         for candidate, weight in zip(candidates, weights, strict=True)
         if weight > 0
     ]
+    average = np.log(np.maximum(predictions.average(weights), SMALLEST))
+    _, fitted = fit.metrics(predictions.labels, average.astype(np.float64))
     return EnsembleSelected(
         at=0.0,
         fingerprint="",
@@ -149,22 +153,25 @@ def _selected(
         single=comparison.single,
         loss_gain=comparison.loss_gain,
         accuracy_gain=comparison.accuracy_gain,
+        fitted=fitted,
     )
 
 
-def _best_single(known: Predictions, metric: Metric, standings: NDArray[np.int64]) -> Floats:
+def _best_single(
+    known: Predictions, metric: Metric, standings: NDArray[np.int64], fit: Fit
+) -> Floats:
     """Return (M,) weights: 1 for the best candidate, in the order of a leaderboard.
 
     Args:
         known: the predictions by which it is chosen.
         metric: the metric that ranks; of equal values, the smaller loss is better.
         standings: (M,) `Standing` of each candidate, which comes before its metric.
+        fit: the threshold that is fitted to each candidate, as after an epoch.
     """
-    compute, direction = objective_metric(metric).compute, sign(metric)
-    values = [
-        direction * compute(known.labels, logs.astype(np.float64))
-        for logs in known.log_probabilities
-    ]
+    values = []
+    for logs in known.log_probabilities.astype(np.float64):
+        decision = fit.decision(known.labels, logs)
+        values.append(sign(metric) * decision.metric(metric, known.labels, logs))
     weights = np.zeros(len(values))
     losses = -np.log(known.of_labels()).mean(axis=1)
     weights[np.lexsort((losses, -np.array(values), standings))[0]] = 1.0

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from celltune.data_prep.dataset.tensorized import PreparedData, TensorizedSplit
 from celltune.models.training.trainer import Trainer
 from celltune.models.training.wide_only import WideOnly
+from celltune.search.decisions import DEFAULT, Decision
 from celltune.search.ensembles.members import find_origins
 from celltune.search.errors import StorageError
 from celltune.search.evaluation.retraining import SCORING_BATCH
 from celltune.search.ledger.ensembles import EnsembleMember
-from celltune.search.metrics import Scores, combine_scores, score_split
+from celltune.search.metrics import Scores, combine_scores
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.checkpoints import Checkpoints
 from celltune.search.tuning.trial import make_trainer, trial_seed
@@ -62,7 +63,11 @@ def stored_members(experiment: Experiment, members: Sequence[EnsembleMember]) ->
 
 
 def score_ensemble(
-    members: Sequence[StoredMember], device: str, data: PreparedData, test: TensorizedSplit
+    members: Sequence[StoredMember],
+    device: str,
+    data: PreparedData,
+    test: TensorizedSplit,
+    decision: Decision = DEFAULT,
 ) -> Scores:
     """Score an ensemble on its training documents and on the test split.
 
@@ -71,6 +76,7 @@ def score_ensemble(
         device: a torch device name.
         data: the data that the members were trained on.
         test: the test split.
+        decision: turns the averaged probabilities into predictions.
 
     Raises:
         TrialError: a checkpoint is missing or damaged.
@@ -83,7 +89,7 @@ def score_ensemble(
     test_logs = _log_average(models, weights, test)
     seconds = time.perf_counter() - start
     train_scores, test_scores = (
-        score_split(split.labels, logs.argmax(1), logs, data.num_classes)
+        decision.scores(split.labels, logs)
         for split, logs in ((data.train, train_logs), (test, test_logs))
     )
     costs = {

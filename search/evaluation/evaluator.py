@@ -13,6 +13,7 @@ from celltune.models.errors import TrialError
 from celltune.search.baselines.linear import score_baseline
 from celltune.search.cluster.task_pool import Job, put, submit
 from celltune.search.config.schema import SearchConfig
+from celltune.search.decisions import DEFAULT, Decision
 from celltune.search.ensembles.wording import ensemble_title
 from celltune.search.errors import ExperimentError
 from celltune.search.evaluation.checkpoints import remove_used_checkpoints, retraining_name
@@ -36,6 +37,7 @@ from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.metrics import Scores
 from celltune.search.storage.base import Experiment
+from celltune.search.tuning.trial import fit_of
 from celltune.search.types import TRAINING_SPLITS, KeptEpoch, ParameterValue, TrainingSplits
 from celltune.search.wording import counted, percent_text
 
@@ -159,7 +161,12 @@ class Evaluator:
         members = stored_members(self._experiment, selected.members)
         self._record_test_reading(label)
         scores: Scores = yield self._submit(
-            score_ensemble, members, self._device, self._data, self._test["train"]
+            score_ensemble,
+            members,
+            self._device,
+            self._data,
+            self._test["train"],
+            Decision.of(selected.fitted),
         )
         models = [member.params for member in selected.members]
         scores = self._with_wide_costs(scores, "train", models)
@@ -177,6 +184,7 @@ class Evaluator:
     def _retraining_task(
         self, trial: TrialRecord, seed: int, on: TrainingSplits, epochs: int, keep: KeptEpoch
     ) -> Retraining:
+        best = trial.best(self._config.metric)
         return Retraining(
             params=trial.params,
             seed=seed,
@@ -188,6 +196,8 @@ class Evaluator:
             name=retraining_name(seed, on),
             device=self._device,
             patience=self._config.budget.epoch_patience,
+            fit=fit_of(self._config),
+            decision=DEFAULT if best is None else Decision.of(best.metrics),
         )
 
     def _with_wide_costs(

@@ -20,9 +20,10 @@ from celltune.models.errors import CheckpointError
 from celltune.models.training.state import read_epoch
 from celltune.models.training.trainer import Trainer
 from celltune.models.training.wide_only import WideOnly
+from celltune.search.decisions import DEFAULT, NOTHING, Decision, Fit
 from celltune.search.errors import StorageError
 from celltune.search.evaluation.checkpoints import BEST, LAST, curve_of
-from celltune.search.metrics import Scores, SplitScores, combine_scores, score_split
+from celltune.search.metrics import Scores, SplitScores, combine_scores
 from celltune.search.objective import sign
 from celltune.search.storage.checkpoints import Checkpoints
 from celltune.search.tuning.stopping import stagnates
@@ -59,6 +60,10 @@ class Retraining:
     device: str = "cpu"
     patience: int | None = None
     """Number of epochs without improvement that end the training, if the best epoch is kept."""
+    fit: Fit = NOTHING
+    """What is fitted to the predictions for the validation split, if it is not trained on."""
+    decision: Decision = DEFAULT
+    """Turns probabilities into predictions if the validation split is trained on."""
 
     @property
     def kept_checkpoint(self) -> str:
@@ -73,8 +78,8 @@ class RetrainedModel:
     epoch: int
     """Number of epochs that the kept weights were trained for."""
     metrics: dict[str, float]
-    """seconds, seconds_per_epoch, cpu_seconds, parameters; also valid_loss and valid_accuracy, if
-    known."""
+    """seconds, seconds_per_epoch, cpu_seconds, parameters; the threshold and the temperature, if
+    there are any; also valid_loss and valid_accuracy, if known."""
 
 
 def retrain(task: Retraining, data: PreparedData) -> RetrainedModel:
@@ -87,7 +92,7 @@ def retrain(task: Retraining, data: PreparedData) -> RetrainedModel:
     trainer = _make_trainer(task, data)
     history = _restore(trainer, task)
     while trainer.epoch < task.epochs and not _has_converged(task, history):
-        history.append(_run_epoch(trainer, task.on, task.metric))
+        history.append(_run_epoch(trainer, task))
         if task.keep == "best" and _best_epoch(history, task.metric) == trainer.epoch:
             _save(trainer, task, BEST, history)
         _save(trainer, task, LAST, history)
@@ -95,10 +100,12 @@ def retrain(task: Retraining, data: PreparedData) -> RetrainedModel:
     seconds = sum(metrics["seconds"] for metrics in history)
     cpu_seconds = sum(metrics.get("cpu_seconds", math.nan) for metrics in history)
     kept_metrics = history[epoch - 1]
+    decision = Decision.of(kept_metrics) if task.on == "train" else task.decision
     return RetrainedModel(
         epoch,
         {
             **{name: value for name, value in kept_metrics.items() if name.startswith("valid_")},
+            **decision.metrics(),
             "seconds": seconds,
             "seconds_per_epoch": seconds / len(history),
             # A training that an older release began has no CPU time of its first epochs.
@@ -128,17 +135,17 @@ def score_model(
         trainer.load_state(*task.checkpoints.load(task.kept_checkpoint))
     except OSError as error:
         raise _unavailable(task, "read", task.kept_checkpoint, error) from error
-    train_scores = _score(trainer, _training_split(task.on, data), data.num_classes)
+    decision = Decision.of(model.metrics)
+    train_scores = _score(trainer, _training_split(task.on, data), decision)
     start = time.perf_counter()
-    test_scores = _score(trainer, test, data.num_classes)
+    test_scores = _score(trainer, test, decision)
     milliseconds = 1e3 * (time.perf_counter() - start) / len(test)
     other_metrics = {**model.metrics, "milliseconds_per_review": milliseconds}
     return combine_scores(train_scores, test_scores, other_metrics)
 
 
-def _score(trainer: Trainer | WideOnly, split: TensorizedSplit, num_classes: int) -> SplitScores:
-    logs = trainer.log_probabilities(split, SCORING_BATCH)
-    return score_split(split.labels, logs.argmax(1), logs, num_classes)
+def _score(trainer: Trainer | WideOnly, split: TensorizedSplit, decision: Decision) -> SplitScores:
+    return decision.scores(split.labels, trainer.log_probabilities(split, SCORING_BATCH))
 
 
 def _make_trainer(task: Retraining, data: PreparedData) -> Trainer | WideOnly:
@@ -150,10 +157,11 @@ def _training_split(on: TrainingSplits, data: PreparedData) -> TensorizedSplit:
     return data.train if on == "train" else concatenate(data.train, data.valid)
 
 
-def _run_epoch(trainer: Trainer | WideOnly, on: TrainingSplits, metric: Metric) -> EpochMetrics:
+def _run_epoch(trainer: Trainer | WideOnly, task: Retraining) -> EpochMetrics:
     start, cpu_start = time.perf_counter(), time.process_time()
-    if on == "train":
-        metrics = {"epoch": float(trainer.epoch + 1), **train_epoch(trainer, [metric])}
+    if task.on == "train":
+        values = train_epoch(trainer, [task.metric], task.fit)
+        metrics = {"epoch": float(trainer.epoch + 1), **values}
     else:
         trainer.train_epoch()
         metrics = {"seconds": time.perf_counter() - start}

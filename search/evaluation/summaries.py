@@ -55,8 +55,23 @@ _OF_CONFUSION: Mapping[str, ConfusionMetric] = {
     "balanced_accuracy": balanced_accuracy,
 }
 """Scores that are computed from the confusion matrices."""
-_WITH_STD = ("test_loss", "train_accuracy", "train_f1", "train_loss")
-_MEAN_ONLY = ("seconds_per_epoch", "seconds", "milliseconds_per_review", "parameters")
+_WITH_STD = (
+    "test_ece",
+    "test_uncalibrated_ece",
+    "test_uncalibrated_loss",
+    "test_loss",
+    "train_accuracy",
+    "train_f1",
+    "train_loss",
+)
+_MEAN_ONLY = (
+    "threshold",
+    "temperature",
+    "seconds_per_epoch",
+    "seconds",
+    "milliseconds_per_review",
+    "parameters",
+)
 
 Results = Sequence[EvaluationReported | BaselineReported | EnsembleReported]
 """Results of one model; of a trial, one for each seed."""
@@ -107,6 +122,9 @@ def summaries(state: ExperimentState, metric: Metric) -> list[dict[str, Any]]:
         - `test_auroc`: the same, with two classes; its interval is that of a normal distribution
           with the variance of DeLong et al. (1988), plus that of the mean over seeds. None with
           more classes, and for results of older releases.
+        - `test_ece`: {mean, std} of the expected calibration error (`metrics.calibration_error`);
+          `test_uncalibrated_ece` and `test_uncalibrated_loss` are those before the division by the
+          `temperature`. `threshold` and `temperature` are means. None if there are none.
         - `test_loss`, `train_accuracy`, `train_f1`, `train_loss`: {mean, std}; a loss is None if
           the model gives no probabilities. Those on training documents are cross-fitted for the
           wide part alone: of models that were fitted without the document.

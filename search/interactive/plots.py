@@ -111,11 +111,14 @@ def confusion(
 def _valid_confusion(
     experiment: Experiment, trial: int | None
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    import numpy as np
+
     from celltune.search.bundles.export import load_with_data
     from celltune.search.metrics import confusion_matrix, encode_outcomes
 
     model, data = load_with_data(experiment, trial)
-    predicted = model.network.log_probabilities(data.valid).argmax(axis=1)
+    logs = model.decision.calibrated(model.network.log_probabilities(data.valid))
+    predicted = model.decision.labels(np.exp(logs))
     classes = tuple(data.classes)
     outcomes = encode_outcomes(data.valid.labels, predicted, len(classes))
     return confusion_matrix(outcomes, len(classes)), classes

@@ -271,6 +271,9 @@ class EnsembleSelected(LedgerEvent):
     """Estimated loss of the best candidate minus that of the ensemble."""
     accuracy_gain: Gain
     """Estimated accuracy of the ensemble minus that of the best candidate."""
+    fitted: Metrics = Field(default_factory=dict)
+    """What was fitted to the average of the members on the validation split, as in the metrics of
+    an epoch: threshold, temperature, valid_ece, ..."""
 
     @field_validator("members")
     @classmethod

@@ -14,7 +14,7 @@ from typing import Annotated, TypeAlias
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from celltune.printable import quoted
-from celltune.search.types import Finite
+from celltune.search.types import TEMPERATURES, Finite
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Pattern of an experiment's name, which is also the name of its folder."""
@@ -47,6 +47,7 @@ _SHARE = (-_ROUNDING, 1 + _ROUNDING)
 _LOSS = (-_ROUNDING, 1e100)
 _AMOUNT = (-_ROUNDING, float(LARGEST))
 _ANY = (-1e100, 1e100)
+_ECE = ("ece", "uncalibrated_ece")
 
 _RANGES: dict[str, tuple[float, float]] = {
     **{f"{split}_accuracy": _SHARE for split in ("train", "valid", "test")},
@@ -54,6 +55,11 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("train_f1", "test_f1", "vector_coverage"), _SHARE),
     **{f"valid_{name}": _SHARE for name in ("macro_f1", "balanced_accuracy")},
     **{f"{split}_auroc": _SHARE for split in ("train", "valid", "test")},
+    **dict.fromkeys(("valid_ece", "valid_calibrated_ece", "threshold"), _SHARE),
+    **{f"{split}_{kind}": _SHARE for split in ("train", "test") for kind in _ECE},
+    **dict.fromkeys(("valid_calibrated_loss", "train_uncalibrated_loss"), _LOSS),
+    "test_uncalibrated_loss": _LOSS,
+    "temperature": TEMPERATURES,
     **{f"{split}_auroc_error": _SHARE for split in ("train", "test")},
     **dict.fromkeys(
         (

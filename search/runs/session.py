@@ -108,6 +108,11 @@ def check_classes_of(config: SearchConfig, classes: Sequence[str]) -> None:
     check_classes(config.metric, len(classes))
     if config.early_stopping is not None:
         check_classes(config.early_stopping.by, len(classes), "early_stopping.by")
+    if config.threshold is not None and len(classes) != 2:
+        raise ValueError(
+            f"threshold is {config.threshold}, but the data has {len(classes)} classes. A "
+            "threshold decides between two. Remove it."
+        )
     check_class_weights(config.space, config.first_trials, classes)
 
 

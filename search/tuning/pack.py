@@ -104,7 +104,7 @@ class Pack:
             return outcome
         warnings, member.warnings = member.warnings, ()
         try:
-            metrics = epoch_metrics(outcome, member.task.metrics, predictions)
+            metrics = epoch_metrics(outcome, member.task.metrics, predictions, member.task.fit)
             logs = in_document_order(predictions, self._data.valid)
             return report_epoch(member.trained, member.task, metrics, logs, warnings)
         except Exception as error:  # noqa: BLE001 (any error ends this trial, not its neighbours)

@@ -18,8 +18,8 @@ from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.models.errors import CheckpointError, TrialError
 from celltune.printable import quoted
 from celltune.search.config.space import model_and_training
+from celltune.search.decisions import NOTHING, Fit
 from celltune.search.errors import StorageError
-from celltune.search.objective import objective_metric
 from celltune.search.storage.checkpoints import Checkpoints
 from celltune.search.tuning.valid_predictions import (
     add_predictions,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from celltune.models.training.metrics import EpochMetrics, Predictions
     from celltune.models.training.trainer import Trainer
     from celltune.models.training.wide_only import WideOnly
+    from celltune.search.config.schema import SearchConfig
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class TrialTask:
     """Names of the checkpoints to continue from, in order of preference; empty for a new trial."""
     metrics: tuple[str, ...] = ()
     """Metrics that are reported in addition to those of the trainer."""
+    fit: Fit = NOTHING
+    """What is fitted to the predictions for the validation split."""
     device: str = "cpu"
     max_epochs: int | None = None
     """Epoch that ends the trial, so that a worker reports it at once; None: unknown."""
@@ -84,6 +87,11 @@ class Trained(Protocol):
         Raises:
             CheckpointError: the state does not match.
         """
+
+
+def fit_of(config: SearchConfig) -> Fit:
+    """Return what a search fits to the predictions for the validation split."""
+    return Fit(config.threshold, temperature=config.calibration is not None)
 
 
 def checkpoint_name(epoch: int) -> str:
@@ -151,7 +159,7 @@ def run_trial(task: TrialTask, data: PreparedData) -> Iterator[EpochReport]:
     warnings = restore(trainer, task)
     while True:
         predictions = Predictions()
-        metrics = epoch_metrics(trainer.run_epoch(predictions), task.metrics, predictions)
+        metrics = epoch_metrics(trainer.run_epoch(predictions), task.metrics, predictions, task.fit)
         logs = in_document_order(predictions, data.valid)
         yield report_epoch(trainer, task, metrics, logs, warnings)
         warnings = ()
@@ -192,21 +200,24 @@ def _check_epoch(meta: Mapping[str, JSON], name: str) -> None:
         )
 
 
-def train_epoch(trainer: Trainer | WideOnly, metrics: Sequence[str] = ()) -> dict[str, float]:
+def train_epoch(
+    trainer: Trainer | WideOnly, metrics: Sequence[str] = (), fit: Fit = NOTHING
+) -> dict[str, float]:
     """Train for an epoch and return the trainer's metrics and the requested ones.
 
     Args:
         trainer: the trainer.
         metrics: names of metrics in `METRICS`. Those that the trainer does not report are computed
             from the predictions for the validation split, which are collected only then.
+        fit: what is fitted to these predictions.
 
     Raises:
         TrialError: a loss or a metric is not finite.
     """
     from celltune.models.training.metrics import Predictions
 
-    predictions = Predictions() if missing_metrics(metrics) else None
-    return epoch_metrics(trainer.run_epoch(predictions), metrics, predictions)
+    predictions = Predictions() if missing_metrics(metrics) or fit else None
+    return epoch_metrics(trainer.run_epoch(predictions), metrics, predictions, fit)
 
 
 def missing_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
@@ -221,14 +232,21 @@ def missing_metrics(metrics: Sequence[str]) -> tuple[str, ...]:
 
 
 def epoch_metrics(
-    epoch: EpochMetrics, metrics: Sequence[str], predictions: Predictions | None
+    epoch: EpochMetrics,
+    metrics: Sequence[str],
+    predictions: Predictions | None,
+    fit: Fit = NOTHING,
 ) -> dict[str, float]:
     """Return the metrics of a trained epoch by name: the trainer's and the requested ones.
+
+    With a threshold, all metrics that depend on the predicted classes only are measured with it.
 
     Args:
         epoch: the metrics that the trainer reports.
         metrics: names of metrics in `METRICS`.
-        predictions: predictions for the validation split, needed for `missing_metrics(metrics)`.
+        predictions: predictions for the validation split, needed for `missing_metrics(metrics)` and
+            for `fit`.
+        fit: what is fitted to them.
 
     Raises:
         TrialError: a metric is not finite.
@@ -236,8 +254,11 @@ def epoch_metrics(
     values = epoch.by_name()
     if predictions is not None:
         labels, log_probabilities = predictions.arrays()
-        for name in missing_metrics(metrics):
-            values[name] = float(objective_metric(name).compute(labels, log_probabilities))
+        decision, fitted = fit.metrics(labels, log_probabilities)
+        values |= fitted
+        decided = ("valid_accuracy",) if decision.threshold is not None else ()
+        for name in dict.fromkeys((*missing_metrics(metrics), *decided)):
+            values[name] = decision.metric(name, labels, log_probabilities)
             if not math.isfinite(values[name]):
                 raise TrialError(
                     f"The metric {name} is {values[name]} after epoch {epoch.epoch}. It must be "

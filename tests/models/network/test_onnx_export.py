@@ -97,3 +97,20 @@ def test_weights_larger_than_one_file_are_rejected(monkeypatch: pytest.MonkeyPat
     model = TextClassifier(ModelConfig(cell="gru"), VOCABULARY, 2)
     with pytest.raises(ValueError, match="a single ONNX file can hold at most 1,000"):
         build_onnx(model)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_probabilities_are_divided_by_the_temperature_and_logits_are_not(classes: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    config = ModelConfig(cell="gru", hidden_size=4, embedding_size=4)
+    model = TextClassifier(config, VOCABULARY, classes, generator)
+    exported = build_onnx(model, temperature=2.5).SerializeToString()
+    session = ort.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    ids = torch.randint(0, VOCABULARY, (5, 3), generator=generator)
+    lengths = torch.tensor([5, 2, 4])
+    feeds = {"ids": ids.t().contiguous().numpy(), "lengths": lengths.numpy()}
+    logits, probabilities = map(torch.from_numpy, session.run(None, feeds))
+    with torch.inference_mode():
+        torch.testing.assert_close(logits, model.eval()(ids, lengths), rtol=0, atol=1e-5)
+    rows = torch.stack([torch.zeros_like(logits), logits], 1) if classes == 2 else logits
+    torch.testing.assert_close(probabilities, (rows / 2.5).softmax(1), rtol=0, atol=1e-5)

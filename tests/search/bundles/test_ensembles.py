@@ -225,8 +225,8 @@ def test_a_manifest_of_a_later_format_is_rejected(small: LocalExperiment, tmp_pa
     path = tmp_path / "bundle" / "manifest.json"
     manifest = json.loads(path.read_text())
     assert manifest["format"] == 3
-    path.write_text(json.dumps({**manifest, "format": 4}))
-    with pytest.raises(ModelError, match="has the format '4'; this version supports 1 to 3"):
+    path.write_text(json.dumps({**manifest, "format": 5}))
+    with pytest.raises(ModelError, match="has the format '5'; this version supports 1 to 4"):
         load_model(tmp_path / "bundle")
 
 

@@ -150,8 +150,8 @@ def test_invalid_manifest_is_reported(exported: Path) -> None:
         ("{", "truncated or modified"),
         ("[]", "truncated or modified"),
         (
-            original.replace('"format": 1', '"format": 4'),
-            "has the format '4'; this version supports 1 to 3",
+            original.replace('"format": 1', '"format": 5'),
+            "has the format '5'; this version supports 1 to 4",
         ),
         (original.replace("config.json", "other.json"), "does not list config.json"),
     ]:

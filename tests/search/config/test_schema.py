@@ -310,3 +310,13 @@ def test_overrides_do_not_modify_the_given_config() -> None:
     parse_config(RAW, overrides=["budget.trials=3", "space.hidden_size.low=8"])
     assert RAW["budget"]["trials"] == 12
     assert RAW["space"]["hidden_size"]["low"] == 4
+
+
+def test_a_threshold_is_chosen_for_a_metric_of_the_predicted_classes() -> None:
+    text = errors_of(threshold="valid_auroc")
+    assert "threshold is valid_auroc, which does not depend on the predicted classes only." in text
+    assert "'valid_f' is not a metric" in errors_of(threshold="valid_f")
+    text = errors_of(calibration="isotonic")
+    assert "calibration is 'isotonic'. It must be 'temperature'." in text
+    config = make_config(threshold="valid_macro_f1", calibration="temperature")
+    assert (config.threshold, config.calibration) == ("valid_macro_f1", "temperature")

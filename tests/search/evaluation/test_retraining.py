@@ -17,6 +17,7 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.preparation.pipeline import prepare, prepare_test
 from celltune.models.errors import CheckpointError, DivergedError
 from celltune.models.training import checkpoint
+from celltune.search.decisions import Decision, Fit
 from celltune.search.errors import StorageError
 from celltune.search.evaluation import retraining
 from celltune.search.evaluation.retraining import (
@@ -246,3 +247,26 @@ def test_damaged_checkpoint_starts_from_scratch(splits: Splits, tmp_path: Path) 
     first = retrain(task, splits[0])
     (tmp_path / "x-last" / "state.json").write_text("{")
     assert untimed(retrain(task, splits[0]).metrics) == untimed(first.metrics)
+
+
+def test_thresholds_are_chosen_on_validation_and_scored_on_the_test_split(
+    splits: Splits, tmp_path: Path
+) -> None:
+    data, test = splits
+    fit = Fit("valid_macro_f1", temperature=True)
+    task = make_task(tmp_path / "train", fit=fit, metric="valid_macro_f1", epochs=1)
+    model = retrain(task, data)
+    decision = Decision.of(model.metrics)
+    assert decision.threshold is not None
+    assert decision.temperature != 1
+    scores = score_model(task, model, data, test.split)
+    assert {"test_ece", "test_uncalibrated_ece", "threshold"} <= scores.metrics.keys()
+    # Without validation split, it is the decision of the trial.
+    given = Decision(1.5, 0.999)
+    both = make_task(
+        tmp_path / "both", on="train+valid", keep="last", epochs=1, fit=fit, decision=given
+    )
+    retrained = retrain(both, data)
+    assert Decision.of(retrained.metrics) == given
+    matrix = np.array(score_model(both, retrained, data, test.split).test_confusion)
+    assert matrix[:, 1].sum() == 0, "no probability reaches the threshold"

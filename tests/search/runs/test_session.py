@@ -133,6 +133,7 @@ def test_an_objective_for_other_classes_is_rejected_before_anything_starts(tmp_p
     cases = {
         "metric=valid_auroc": "metric is valid_auroc, which needs 2 classes, but the data has 3.",
         "early_stopping.by=valid_auroc": "early_stopping.by is valid_auroc, which needs 2 classes",
+        "threshold=valid_macro_f1": "threshold is valid_macro_f1, but the data has 3 classes.",
         "space.class_weights=[1, 9]": "space.class_weights has 2 weights, but the data has 3",
         "first_trials=[{cell: gru, class_weights: {d: 2}}]": (
             "first_trials.0.class_weights contains 'd', which is not a class of the data."

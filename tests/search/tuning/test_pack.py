@@ -16,6 +16,7 @@ from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.preparation.pipeline import prepare
 from celltune.models.errors import DivergedError, TrialError
+from celltune.search.decisions import NOTHING, Fit
 from celltune.search.errors import StorageError
 from celltune.search.storage.checkpoints import LocalCheckpoints
 from celltune.search.tuning.pack import Pack
@@ -189,3 +190,24 @@ def test_an_unwritable_checkpoint_is_an_error_of_its_trial(
     reports = pack_of(data, task(0, tmp_path), task(1, tmp_path)).run_epoch()
     assert isinstance(reports[0], StorageError)
     assert report_of(reports, 1).checkpoint == "epoch-1"
+
+
+def test_thresholds_and_temperatures_are_those_of_the_trial_alone(
+    data: PreparedData, tmp_path: Path
+) -> None:
+    def fitted(folder: str) -> TrialTask:
+        one = task(0, tmp_path / folder)
+        metrics, fit = ("valid_macro_f1", "valid_auroc"), Fit("valid_macro_f1", temperature=True)
+        return replace(one, metrics=metrics, fit=fit)
+
+    packed, alone = pack_of(data, fitted("pack")), next(run_trial(fitted("alone"), data))
+    report = packed.run_epoch()[0]
+    assert isinstance(report, EpochReport)
+    names = ("threshold", "temperature", "valid_ece", "valid_macro_f1", "valid_accuracy")
+    for name in names:
+        assert report.metrics[name] == pytest.approx(alone.metrics[name], rel=1e-3), name
+    plain = next(run_trial(replace(fitted("plain"), fit=NOTHING), data))
+    assert alone.metrics["valid_macro_f1"] >= plain.metrics["valid_macro_f1"]
+    assert alone.metrics["valid_auroc"] == plain.metrics["valid_auroc"]
+    assert alone.metrics["valid_loss"] == plain.metrics["valid_loss"]
+    assert names[0] not in plain.metrics
