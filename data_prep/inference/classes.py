@@ -30,6 +30,8 @@ _DIGITS = re.compile(r"([0-9]+)")
 _TRUTHS = {"false": 0.0, "true": 1.0}
 _SHOWN = 20
 """Classes that are listed with their counts; of more, only a summary is shown."""
+_ALWAYS_SHOWN, _LONGEST_LIST = 6, 160
+"""Classes whose list has any length, and characters of a list of more classes."""
 
 
 def ordered_classes(names: Collection[str]) -> tuple[tuple[str, ...], str]:
@@ -109,7 +111,9 @@ def _meaning(label: str, numbers: Collection[float]) -> object:
 def counts_text(counts: Mapping[str, int]) -> str:
     """Return classes with their numbers of documents; of many classes, a summary."""
     if len(counts) <= _SHOWN:
-        return ", ".join(f"{printable(name, 80)}: {count:,}" for name, count in counts.items())
+        listed = ", ".join(f"{printable(name, 80)}: {count:,}" for name, count in counts.items())
+        if len(counts) <= _ALWAYS_SHOWN or len(listed) <= _LONGEST_LIST:
+            return listed
     by_count = sorted(counts.items(), key=lambda item: -item[1])
     largest = ", ".join(f"{printable(name, 40)}: {count:,}" for name, count in by_count[:3])
     smallest = ", ".join(f"{printable(name, 40)}: {count:,}" for name, count in by_count[-3:])

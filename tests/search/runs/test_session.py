@@ -17,6 +17,7 @@ from celltune.search.runs.session import (
     check_same_data,
     checked_config,
     config_for_run,
+    resolve_for_run,
     usable_gpus,
 )
 from celltune.search.runs.view import SilentView
@@ -144,3 +145,24 @@ def test_an_objective_for_other_classes_is_rejected_before_anything_starts(tmp_p
             checked_config(base, [override])
         assert message in str(raised.value)
     assert checked_config(base, ["metric=valid_macro_f1", "space.class_weights={a: 3}"])
+
+
+def test_what_a_config_omits_is_inferred_shown_and_recorded(tmp_path: Path) -> None:
+    rows = [f"review number {number},{('neg', 'pos')[number % 2]}\n" for number in range(600)]
+    (path := tmp_path / "r.csv").write_text("".join(["review,sentiment\n", *rows]))
+    raw = {"name": "x", "data": {"path": str(path)}, "space": {"cell": "gru"}}
+    view = Messages()
+    config = resolve_for_run(raw, view=view)
+    assert view.messages == [
+        f"Inferred from {path} (set a key of data to override it):",
+        "  format        csv  (every line has cells)",
+        "  text_column   review  (its name)",
+        "  label_column  sentiment  (its name)",
+        "  classes       neg: 300, pos: 300  (in their usual order)",
+    ]
+    stored = new_experiment("stored", tmp_path)
+    stored.create(config, CREATED)
+    path.unlink()
+    resumed = config_for_run(stored, [])
+    assert resumed.data == config.data
+    assert resumed.data.classes == ("neg", "pos")
