@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from celltune.data_prep.errors import DataError
@@ -40,6 +41,20 @@ _CLEARLY_LONGER = 3
 """How many times longer than in all other columns the cells of a column are that has the texts."""
 
 
+@dataclass(frozen=True)
+class FirstRows:
+    """The columns and first rows of a table."""
+
+    where: str
+    """The file, for messages."""
+    names: Sequence[str]
+    """Its columns."""
+    rows: Sequence[Sequence[str]]
+    """The cells of its first rows."""
+    all_rows: Callable[[Sequence[str]], Iterable[Sequence[str]]]
+    """Returns the cells of some columns in all rows."""
+
+
 class Choice(NamedTuple):
     """A column, and why it was chosen."""
 
@@ -48,13 +63,14 @@ class Choice(NamedTuple):
 
 
 class _Column(NamedTuple):
-    """What the first rows of a table tell about a column."""
+    """What rows of a table tell about a column."""
 
     name: str
     filled: int
     """Number of cells that are not missing."""
     different: int
-    """Number of different cells."""
+    """Number of different cells; one more than `_MOST_CLASSES` stands for any larger number if all
+    rows were read."""
     length: float
     """Mean number of characters of a cell."""
     examples: tuple[str, ...]
@@ -71,19 +87,12 @@ class _Column(NamedTuple):
 
 
 def choose_columns(
-    where: str,
-    names: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    text: str | None,
-    label: str | None,
-    others: Collection[str] = (),
+    table: FirstRows, text: str | None, label: str | None, others: Collection[str] = ()
 ) -> tuple[Choice | None, Choice | None]:
     """Choose the columns of texts and labels that a config does not name.
 
     Args:
-        where: the file, for messages.
-        names: its columns.
-        rows: its first rows.
+        table: the table.
         text: the column of texts, if it is known.
         label: the column of labels, if it is known.
         others: columns that contain something else.
@@ -95,8 +104,8 @@ def choose_columns(
         DataError: no column or more than one can be the column that is missing.
     """
     columns = [
-        _describe(name, [row[index] for row in rows if index < len(row)])
-        for index, name in enumerate(names)
+        _describe(name, [row[index] for row in table.rows if index < len(row)])
+        for index, name in enumerate(table.names)
         if name not in others
     ]
     chosen_text = chosen_label = None
@@ -106,11 +115,14 @@ def choose_columns(
         label = chosen_label and chosen_label.column
     if text is None:
         free = [column for column in columns if column.name != label]
-        chosen_text = _by_name(free, TEXT_NAMES) or _text_by_content(where, free)
+        chosen_text = _by_name(free, TEXT_NAMES) or _text_by_content(table.where, free)
         text = chosen_text.column
     if label is None:
         free = [column for column in columns if column.name != text]
-        chosen_label = _label_by_content(where, free)
+        # The rows may be sorted by label, so that the first ones do not tell.
+        few = [column for column in free if column.different <= _MOST_CLASSES]
+        whole = dict(zip(few, _describe_all(table, few), strict=True)) if len(free) > 1 else {}
+        chosen_label = _label_by_content(table.where, [whole.get(each, each) for each in free])
     return chosen_text, chosen_label
 
 
@@ -119,6 +131,22 @@ def _describe(name: str, cells: Sequence[str]) -> _Column:
     different = dict.fromkeys(filled)
     length = sum(map(len, filled)) / max(1, len(filled))
     return _Column(name, len(filled), len(different), length, tuple(different)[:3])
+
+
+def _describe_all(table: FirstRows, columns: Sequence[_Column]) -> list[_Column]:
+    """Count the different cells of columns in all rows; their number is limited."""
+    seen: list[dict[str, None]] = [{} for _ in columns]
+    filled = [0] * len(columns)
+    for row in table.all_rows([column.name for column in columns]):
+        for index, cell in enumerate(map(str.strip, row)):
+            if cell not in MISSING_WORDS:
+                filled[index] += 1
+                if len(seen[index]) <= _MOST_CLASSES:
+                    seen[index][cell] = None
+    return [
+        column._replace(filled=count, different=len(cells), examples=tuple(cells)[:3])
+        for column, count, cells in zip(columns, filled, seen, strict=True)
+    ]
 
 
 def _by_name(columns: Sequence[_Column], groups: Sequence[Sequence[str]]) -> Choice | None:
@@ -171,10 +199,16 @@ def _undecided(
         else f"no column can be recognized as the one that contains the {kind}s"
     )
     lines = [
-        f"`{key}: {as_yaml([column.name])[1:-1]}` - {column.different:,} different values, such as "
+        f"`{key}: {as_yaml([column.name])[1:-1]}` - {_amount(column)}, such as "
         + ", ".join(quoted(printable(example, 40)) for example in column.examples)
         for column in shown[:_SHOWN_COLUMNS]
     ]
     if len(shown) > _SHOWN_COLUMNS:
         lines.append(f"and {len(shown) - _SHOWN_COLUMNS:,} other columns")
     return DataError(f"{where}: {problem}. Set one of them:", *lines)
+
+
+def _amount(column: _Column) -> str:
+    if column.different == _MOST_CLASSES + 1:
+        return f"more than {_MOST_CLASSES} different values"
+    return f"{column.different:,} different value{'' if column.different == 1 else 's'}"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.format_config import KINDS, FormatConfig
-from celltune.data_prep.inference.columns import choose_columns
+from celltune.data_prep.inference.columns import FirstRows, choose_columns
 from celltune.data_prep.inference.notes import Note
 from celltune.data_prep.sources.paths import existing_files
 from celltune.data_prep.sources.table import columns_of
+from celltune.data_prep.tables.cells import Column
 from celltune.data_prep.tables.detect import Detected, detect_files
 from celltune.data_prep.tables.format import TableFormat
+from celltune.data_prep.tables.readers import read_cells
 from celltune.printable import quoted
 
 _SETTINGS = ("delimiter", "quoting", "header", "encoding", "sheet")
@@ -89,9 +91,18 @@ def _settings(
 
 def _with_columns(config: DataConfig, found: Detected) -> tuple[DataConfig, list[Note]]:
     others = [name for name in (config.id_column, config.group_column) if name is not None]
-    text, label = choose_columns(
-        config.location, found.columns, found.rows, config.text_column, config.label_column, others
-    )
+    files = existing_files("path", config.path or Path(), kind="file or folder")
+
+    def all_rows(names: Sequence[str]) -> Iterator[Sequence[str]]:
+        columns = [Column("data.label_column", name) for name in names]
+        for path in files:
+            cells = read_cells(
+                path, found.format, columns, config.max_bytes, on_problem=lambda _: None
+            )
+            yield from (row for _, row in cells)
+
+    table = FirstRows(config.location, found.columns, found.rows, all_rows)
+    text, label = choose_columns(table, config.text_column, config.label_column, others)
     chosen = {"text_column": text, "label_column": label}
     notes = [Note(key, each.column, each.reason) for key, each in chosen.items() if each]
     return config.model_copy(update={note.key: note.value for note in notes}), notes

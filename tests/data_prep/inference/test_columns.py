@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 
 import pytest
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.inference.columns import Choice, choose_columns
+from celltune.data_prep.inference.columns import Choice, FirstRows, choose_columns
 
 LONG = [f"this is the text number {number}, and it goes on for a while" for number in range(40)]
 TITLES = [f"a title, {number}" for number in range(40)]
@@ -19,9 +19,15 @@ def choose(
     text: str | None = None,
     label: str | None = None,
     others: Collection[str] = (),
+    first: int | None = None,
 ) -> tuple[Choice | None, Choice | None]:
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    return choose_columns("r.csv", list(columns), rows, text, label, others)
+
+    def all_rows(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        return zip(*(columns[name] for name in names), strict=True)
+
+    table = FirstRows("r.csv", list(columns), rows[:first], all_rows)
+    return choose_columns(table, text, label, others)
 
 
 @pytest.mark.parametrize("text", ["text", "Review", "tweet", "review-text", " Body "])
@@ -110,3 +116,20 @@ def test_error_lists_ten_columns() -> None:
 def test_missing_cells_do_not_count() -> None:
     sparse = [*BINARY[:8], *["", "nan"] * 16]
     assert choose({"text": LONG, "kind": sparse, "n": IDS})[1] == ("kind", "2 different values")
+
+
+def test_all_rows_decide_which_column_has_the_labels() -> None:
+    sorted_classes = ["a"] * 20 + ["b"] * 20
+    columns = {"text": LONG, "x": sorted_classes, "v": BINARY, "z": ["1"] * 20 + IDS[:20]}
+    with pytest.raises(DataError, match=r"2 columns can contain the labels") as error:
+        choose(columns, first=10)
+    assert error.value.lines[1].startswith("  `data.label_column: x` - 2 different values")
+    del columns["v"]
+    assert choose(columns, first=10)[1] == ("x", "2 different values")
+    wide = {"text": LONG * 9, "n": [str(number) for number in range(360)], "m": IDS * 9}
+    wide["n"][:20] = ["0"] * 20
+    assert choose(wide, first=20)[1] == ("m", "40 different values")
+    with pytest.raises(
+        DataError, match=r"`data.label_column: 'n'` - more than 50 different values"
+    ):
+        choose({**wide, "m": ["1"] * 360}, first=20)
