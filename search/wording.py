@@ -95,6 +95,13 @@ def metric_text(metric: Metric, value: float | None) -> str:
     return percent_text(value) if is_percent else loss_text(value)
 
 
+def metric_range(metric: Metric, low: float, high: float) -> str:
+    """Format two values of a metric as a range: `86.10 to 88.90 %`, or `0.3142 to 0.3300`."""
+    if objective_metric(metric).style == "percent":
+        return percent_range(low, high)
+    return f"{loss_text(low)} to {loss_text(high)}"
+
+
 def loss_text(value: float) -> str:
     """Format a value without a unit: `0.3142`; from a million on `9.156e+29`, to stay narrow."""
     return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.3e}"

@@ -28,8 +28,8 @@ from celltune.search.escaping import (
 from celltune.search.ledger.evaluations import BaselineReported, EvaluationReported
 from celltune.search.ledger.events import BaselineValidated
 from celltune.search.metrics import difference_error
-from celltune.search.objective import BY_ACCURACY
-from celltune.search.types import TRAINING_SPLITS
+from celltune.search.objective import BY_ACCURACY, sign
+from celltune.search.types import TRAINING_SPLITS, Metric
 from celltune.search.version import VERSION
 from celltune.search.wording import (
     CROSS_FITTED,
@@ -38,11 +38,13 @@ from celltune.search.wording import (
     WIDE_ONLY,
     counted,
     describe_architecture,
+    difference_text,
+    metric_range,
     metric_text,
-    percent_range,
     percent_text,
-    points_text,
 )
+
+_ACCURACY = "valid_accuracy"
 
 
 def model_card(model: TrialModel, data: PreparedData, *, has_onnx: bool) -> str:
@@ -144,8 +146,8 @@ def _quality_table(model: TrialModel) -> str:
         rows.insert(1, majority_row(created.majority_class, created.majority_accuracy))
     rows[1:1] = validated_rows(model.validated)
     rows += _others_by_metric(model)
-    rows += _test_rows(model.evaluations)
-    rows += baseline_rows(model.baselines)
+    rows += _test_rows(model.evaluations, metric)
+    rows += baseline_rows(model.baselines, metric)
     return metrics_table(rows)
 
 
@@ -186,26 +188,39 @@ def _others_by_metric(model: TrialModel) -> Iterator[tuple[str, str]]:
             yield name, metric_text(metric, value)
 
 
-def _test_rows(evaluations: Sequence[EvaluationReported]) -> Iterator[tuple[str, str]]:
-    """Yield the test accuracy of the retrained models, for each kind of training data."""
-    accuracies: dict[str, list[float]] = {}
-    for event in evaluations:
-        accuracies.setdefault(event.on, []).append(event.metrics["test_accuracy"])
-    for on, values in accuracies.items():
-        mean = percent_text(sum(values) / len(values))
-        label = f"Test accuracy after retraining on {on}"
-        if len(values) == 1:
-            yield f"{label} (one seed)", mean
-        else:
-            bounds = percent_range(min(values), max(values))
+def _shown_scores(metric: Metric) -> tuple[Metric, ...]:
+    """Return the metrics whose values on the test split are shown."""
+    return (_ACCURACY,) if metric in BY_ACCURACY else (_ACCURACY, metric)
+
+
+def _test_rows(
+    evaluations: Sequence[EvaluationReported], metric: Metric
+) -> Iterator[tuple[str, str]]:
+    """Yield the test scores of the retrained models, for each kind of training data."""
+    for name in _shown_scores(metric):
+        by_data: dict[str, list[float]] = {}
+        for event in evaluations:
+            if (value := event.score(name)) is not None:
+                by_data.setdefault(event.on, []).append(value)
+        for on, values in by_data.items():
+            mean = metric_text(name, sum(values) / len(values))
+            label = f"Test {name.removeprefix('valid_')} after retraining on {on}"
+            if len(values) == 1:
+                yield f"{label} (one seed)", mean
+                continue
+            bounds = metric_range(name, min(values), max(values))
             yield f"{label} (mean of {len(values)} seeds, minimum to maximum)", f"{mean} ({bounds})"
 
 
-def baseline_rows(baselines: Sequence[BaselineReported]) -> Iterator[tuple[str, str]]:
-    """Yield the test accuracy of each baseline, for each kind of training data."""
+def baseline_rows(
+    baselines: Sequence[BaselineReported], metric: Metric = _ACCURACY
+) -> Iterator[tuple[str, str]]:
+    """Yield the test scores of each baseline, for each kind of training data."""
     for event in sorted(baselines, key=lambda event: (event.on, event.name)):
-        label = f"Test accuracy of the linear baseline {quoted(event.name)}, trained on {event.on}"
-        yield label, percent_text(event.metrics["test_accuracy"])
+        model = f"the linear baseline {quoted(event.name)}, trained on {event.on}"
+        for name in _shown_scores(metric):
+            if (value := event.score(name)) is not None:
+                yield f"Test {name.removeprefix('valid_')} of {model}", metric_text(name, value)
 
 
 def _comparison(model: TrialModel) -> Iterator[str]:
@@ -220,24 +235,34 @@ def _comparison(model: TrialModel) -> Iterator[str]:
     if model.comparison is not None:
         sentence = model.comparison.sentence("The model")
         yield (markdown_strong if model.comparison.linear_wins else markdown_text)(sentence)
-    for on in TRAINING_SPLITS:
-        own = [e.metrics["test_accuracy"] for e in model.evaluations if e.on == on]
-        baselines = [event for event in model.baselines if event.on == on]
-        if not own or not baselines:
-            continue
-        best = max(baselines, key=lambda event: event.metrics["test_accuracy"])
-        accuracy, own_accuracy = best.metrics["test_accuracy"], sum(own) / len(own)
-        difference = accuracy - own_accuracy
-        if difference > 0:
-            documents = sum(map(sum, best.test_confusion))
-            noise = noise_text(difference, difference_error(accuracy, own_accuracy, documents))
-            yield (
-                f"**A linear baseline was better:** trained on {on}, {markdown_code(best.name)} "
-                f"exceeds the retrained model by {points_text(difference).removeprefix('+')} of "
-                f"test accuracy; {noise}."
-            )
+    yield from _better_baselines(model)
     if model.evaluations and not model.baselines:
         yield "The model was not compared with a linear baseline on the test split."
+
+
+def _better_baselines(model: TrialModel) -> Iterator[str]:
+    """Yield which baseline was better on the test split, for each kind of training data."""
+    results = [*model.evaluations, *model.baselines]
+    *_, by = _shown_scores(model.config.metric)
+    if any(event.score(by) is None for event in results):
+        by = _ACCURACY
+    for on in TRAINING_SPLITS:
+        own = [event.score(by) or 0.0 for event in model.evaluations if event.on == on]
+        others = [(event, event.score(by) or 0.0) for event in model.baselines if event.on == on]
+        if not own or not others:
+            continue
+        best, value = max(others, key=lambda item: sign(by) * item[1])
+        mean = sum(own) / len(own)
+        difference = sign(by) * (value - mean)
+        if difference <= 0:
+            continue
+        error = difference_error(value, mean, best.documents)
+        noise = f"; {noise_text(difference, error)}" if by == _ACCURACY else ""
+        yield (
+            f"**A linear baseline was better:** trained on {on}, {markdown_code(best.name)} "
+            f"exceeds the retrained model by {difference_text(by, difference).removeprefix('+')} "
+            f"of test {by.removeprefix('valid_')}{noise}."
+        )
 
 
 def _limits(model: TrialModel, classes: Sequence[str]) -> str:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from celltune.search.ledger.ensembles import EnsembleMember
 from celltune.search.ledger.fields import Count, Fingerprint, Metrics, Positive, Time
 from celltune.search.ledger.scores import check_scores
-from celltune.search.types import TrainingSplits
+from celltune.search.objective import objective_metric
+from celltune.search.types import Metric, TrainingSplits
 
 
 class LedgerEvent(BaseModel):
@@ -67,6 +68,16 @@ class Evaluated(LedgerEvent):
         matrices = {"train": self.train_confusion, "test": self.test_confusion}
         check_scores(self.classes, matrices, self.test_outcomes, self.metrics, self._needed)
         return self
+
+    def score(self, metric: Metric) -> float | None:
+        """Return a metric of a search, such as valid_macro_f1, on the test split; None: unknown."""
+        stored = self.metrics.get(f"test_{metric.removeprefix('valid_')}")
+        of_confusion = objective_metric(metric).of_confusion
+        if stored is not None or of_confusion is None:
+            return stored
+        import numpy as np
+
+        return float(of_confusion()(np.array(self.test_confusion)))
 
     @property
     def documents(self) -> int:

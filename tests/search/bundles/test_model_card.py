@@ -105,6 +105,44 @@ def test_model_card_says_when_the_majority_class_is_as_good(
     assert (row in text) == (share is not None)
 
 
+def test_model_card_compares_by_the_metric_of_the_search(trained: LocalExperiment) -> None:
+    model = load_trial_model(trained, 0)
+    data = load_data(model)
+    config = model.config.model_copy(update={"metric": "valid_macro_f1"})
+    metrics = {**model.epoch.metrics, "valid_macro_f1": 0.75}
+    created = ExperimentCreated(
+        at=1.0,
+        fingerprint="f",
+        majority_class="negative",
+        majority_accuracy=0.9,
+        majority_scores={"valid_macro_f1": 0.47},
+    )
+    validated = BaselineValidated(
+        at=1.0, name="nb_svm", valid_accuracy=0.9, valid_macro_f1=0.6, seconds=1.0
+    )
+    compared = replace(
+        model,
+        config=config,
+        epoch=model.epoch.model_copy(update={"metrics": metrics}),
+        created=created,
+        validated=(validated,),
+        evaluations=(evaluation(0.8, 1), evaluation(0.9, 2)),
+        baselines=(baseline("nb_svm", 0.95),),
+    )
+    text = model_card(compared, data, has_onnx=False)
+    for row in (
+        "| valid_macro_f1 | 75.00 % |",
+        "| valid_macro_f1 of always predicting 'negative' | 47.00 % |",
+        "| valid_macro_f1 of the linear baseline 'nb_svm' | 60.00 % |",
+        "| Test macro_f1 after retraining on train (mean of 2 seeds, minimum to maximum) | ",
+        "| Test macro_f1 of the linear baseline 'nb_svm', trained on train | ",
+    ):
+        assert row in text
+    assert "**A linear baseline was better:** trained on train, `nb_svm` exceeds the ret" in text
+    assert " points of test macro_f1." in text
+    assert "no better than the majority class" not in text
+
+
 def test_model_card_reports_the_metric_of_another_package(
     trained: LocalExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from celltune.search.extensions import METRICS
 from celltune.search.ledger.events import EpochReported, Event, ExperimentCreated, TrialCreated
 from celltune.search.ledger.order import Standing, sort_keys
 from celltune.search.ledger.state import ExperimentState
@@ -93,6 +94,14 @@ def test_a_wide_part_without_an_epoch_is_no_reference() -> None:
     assert state.beats_wide(state.trials[0], "valid_accuracy") is None
     assert state.beats_wide(state.trials[1], "valid_accuracy") is None
     assert [trial.number for trial in state.ranked("valid_accuracy")] == [0]
+
+
+@pytest.mark.parametrize("metric", METRICS.names())
+def test_equal_values_of_every_metric_are_ordered_by_the_loss(metric: str) -> None:
+    state = state_of(*[("none", 0.8, None, None)] * 3, losses=(0.6, 0.4, 0.5))
+    for trial in state.trials:
+        trial.epochs[0].metrics.setdefault(metric, 0.7)
+    assert [trial.number for trial in state.ranked(metric)] == [1, 2, 0]
 
 
 def test_equal_values_are_ordered_by_the_loss_and_then_by_number() -> None:
