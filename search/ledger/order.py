@@ -3,7 +3,9 @@
 The wide part alone (a trial with `wide: only`) is the simplest model of a search. A network on top
 of it is preferred only if the gain is larger than its standard error (the one-standard-error rule:
 L. Breiman et al., "Classification and Regression Trees", 1984, section 3.4.3), because the best of
-many trials on few documents is often no better than the simplest one.
+many trials on few documents is often no better than the simplest one. The error is that of the
+cross-entropy, which tells little about metrics such as macro-F1, above all if classes are weighted
+in training: by metrics other than accuracy and loss, every gain counts.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, TypeAlias
 
 from celltune.search.ledger.events import EpochReported, ExperimentCreated
-from celltune.search.objective import sign
+from celltune.search.objective import BY_ACCURACY, sign
 from celltune.search.types import Metric, is_wide_only
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def sort_keys(
         if is_wide_only(trial.params):
             standing = Standing.REFERENCE
         elif (reference := references.get(_data_of(created))) is not None and not _improves(
-            epoch, value - reference, created
+            epoch, value - reference, created, metric
         ):
             standing = Standing.NO_BETTER
         keys.append((standing, -value, epoch.metrics.get("valid_loss", 0.0)))
@@ -79,17 +81,21 @@ def _data_of(created: ExperimentCreated | None) -> str | None:
     return created.fingerprint if created else None
 
 
-def _improves(epoch: EpochReported, difference: float, created: ExperimentCreated | None) -> bool:
+def _improves(
+    epoch: EpochReported, difference: float, created: ExperimentCreated | None, metric: Metric
+) -> bool:
     """Return whether an epoch is better than the wide part alone.
 
     Args:
         epoch: the best epoch of a trial.
         difference: how much better its metric is.
         created: contains the number of validation documents.
+        metric: the metric that ranks.
     """
     gain, error = epoch.metrics.get("wide_gain"), epoch.metrics.get("wide_gain_error")
-    if gain is None or error is None:
-        return difference > 0  # The trial does not contain the wide part, so no gain is measured.
+    # A trial that does not contain the wide part has no measured gain.
+    if gain is None or error is None or metric not in BY_ACCURACY:
+        return difference > 0
     documents = (created.valid_reviews if created else None) or 0
     errors = 1 if documents >= ENOUGH_DOCUMENTS else 2
     return difference >= 0 and gain > errors * error

@@ -44,7 +44,7 @@ class Meter(ValidationMeter):
         if name == "killed":
             time.sleep(1)  # Ray sends the previous result after its call has returned.
             os._exit(1)
-        return ValidationScores(os.getpid(), os.nice(0), None, time.time())
+        return ValidationScores(os.getpid(), os.nice(0), 0.5, None, None, time.time())
 
 
 def test_baselines_are_measured_one_after_the_other_in_one_process(local_ray: None) -> None:

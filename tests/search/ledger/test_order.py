@@ -96,6 +96,18 @@ def test_a_wide_part_without_an_epoch_is_no_reference() -> None:
     assert [trial.number for trial in state.ranked("valid_accuracy")] == [0]
 
 
+def test_every_gain_over_the_wide_part_counts_by_other_metrics_than_accuracy_and_loss() -> None:
+    """Weighted classes raise the loss, so that the gain of the loss is negative."""
+    state = state_of(WIDE_ONLY, ("add", 0.9, -0.2, 0.01))
+    for trial, value in zip(state.trials, (0.6, 0.7), strict=True):
+        trial.epochs[0].metrics["valid_macro_f1"] = value
+    assert [trial.number for trial in state.ranked("valid_accuracy")] == [0, 1]
+    assert [trial.number for trial in state.ranked("valid_macro_f1")] == [1, 0]
+    assert state.beats_wide(state.trials[1], "valid_macro_f1")
+    state.trials[1].epochs[0].metrics["valid_macro_f1"] = 0.6
+    assert [trial.number for trial in state.ranked("valid_macro_f1")] == [0, 1]
+
+
 @pytest.mark.parametrize("metric", METRICS.names())
 def test_equal_values_of_every_metric_are_ordered_by_the_loss(metric: str) -> None:
     state = state_of(*[("none", 0.8, None, None)] * 3, losses=(0.6, 0.4, 0.5))

@@ -17,7 +17,7 @@ from celltune.search.runs.view import SilentView
 from celltune.search.tuning.controller import SearchController
 from tests.search.simulated_search import make_config, make_controller, start_ledger
 
-SCORES = ValidationScores(0.8, 0.7, None, 1.5)
+SCORES = ValidationScores(0.8, 0.7, 0.75, 0.9, None, 1.5)
 EPOCH = EpochReported(at=1.0, number=0, epoch=1, metrics={}, checkpoint=None)
 STATE = ExperimentState()
 
@@ -129,6 +129,7 @@ def test_scores_are_recorded_and_failures_shown(setup: Setup) -> None:
     setup.poll()
     event = setup.controller.state.validated["b"]
     assert (event.at, event.valid_accuracy, event.valid_macro_f1) == (7.0, 0.8, 0.7)
+    assert (event.valid_balanced_accuracy, event.valid_auroc) == (0.75, 0.9)
     assert (event.valid_loss, event.seconds) == (None, 1.5)
     assert setup.ledger.events[-1] == event
     assert setup.view.lines == [
