@@ -145,7 +145,7 @@ def _split_documents(
     return stratified_split(
         labels,
         config.train_size,
-        0 if config.valid_path is not None else config.valid_size,
+        0 if "valid" in source.splits else config.valid_size,
         config.seed,
         test_size=config.test_size or 0,
         groups=[document.group for document in documents] if has_groups else None,
