@@ -35,12 +35,12 @@ class Inferred:
     """Number of documents of each class, in class order, for the file of each split."""
 
     def lines(self) -> list[str]:
-        """Return what was inferred, and the warnings, as lines to show."""
+        """Return what was inferred, as lines to show; the warnings are others."""
         kind = TableFormat.of(self.config).kind
         classes = counts_text(self.counts.get("train", {}))
         shown = shown_notes(self.notes, kind, classes)
         title = f"Inferred from {self.config.location} (set a key of data to override it):"
-        return [*([title] if shown else []), *shown, *self.warnings]
+        return [title, *shown] if shown else []
 
 
 def infer(config: DataConfig, *, progress: Progress | None = None) -> Inferred:

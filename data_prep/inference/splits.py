@@ -91,12 +91,17 @@ def _parts(
         if parts is None:
             raise
         return parts, None, ""
-    if parts is not None and len(_lacking(better)) >= len(lacking):
+    if parts is not None and _costs(_lacking(better)) >= _costs(lacking):
         return parts, None, ""
     total = np.bincount(train.labels, minlength=len(classes))
     saved = sorted({label for _, label in lacking - _lacking(better)})
     what = _named(classes, saved, total) if parts is not None else "a rare class"
     return better, 1, f"a split would otherwise contain no document of {what}"
+
+
+def _costs(lacking: set[tuple[str, int]]) -> tuple[int, int]:
+    """Return how many classes validation lacks, which matters most, and all splits together."""
+    return sum(name == "validation" for name, _ in lacking), len(lacking)
 
 
 def _lacking(parts: Mapping[str, NDArray[np.int64]] | None) -> set[tuple[str, int]]:
@@ -131,7 +136,7 @@ def _split(
 
 def _named(classes: Sequence[str], labels: Sequence[int], total: NDArray[np.int64]) -> str:
     """Return the names of some classes with the number of their documents in the training file."""
-    rarest = sorted(labels, key=lambda label: total[label])
+    rarest = sorted(labels, key=lambda label: (total[label], classes[label]))
     shown = ", ".join(
         f"{quoted(classes[label])} ({total[label]:,} in all)" for label in rarest[:_SHOWN]
     )

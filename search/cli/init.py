@@ -80,6 +80,7 @@ def init(
     files = {"path": file, "test_path": test, "valid_path": valid, "unlabelled": unlabelled}
     given = {key: path for key, path in files.items() if path is not None}
     inspection = _inspected(given, overrides or (), name=name, time=time)
+    say(*inspection.inferred.warnings)
     write(target, inspection.proposal.yaml, overwrite)
     shown = shlex.quote(str(target))
     say(

@@ -69,7 +69,7 @@ def with_inferred_data(config: SearchConfig, view: View) -> SearchConfig:
     from celltune.data_prep.inference.infer import infer
 
     inferred = infer(config.data, progress=view.progress)
-    for line in inferred.lines():
+    for line in (*inferred.lines(), *inferred.warnings):
         view.message(line)
     return config.model_copy(update={"data": inferred.config})
 

@@ -127,6 +127,25 @@ def test_classes_that_a_split_lacks_are_reported(inferred: Callable[..., Inferre
     assert set(data.valid.labels) == {0, 1, 2}
 
 
+def test_validation_is_preferred_if_a_class_is_too_rare_for_all_splits(
+    inferred: Callable[..., Inferred],
+) -> None:
+    rows = rows_of(*["a"] * 2014, *["b"] * 1983, "rare", "rare", "single")
+    result = inferred(rows, valid_size=0.2, test_size=0.1)
+    assert result.config.min_per_class == 1
+    data = prepare(result.config)
+    assert set(data.train.labels) == {0, 1, 2, 3}
+    assert set(data.valid.labels) == {0, 1, 2}
+    assert result.warnings == tuple(
+        f"The {split} split contains no document of {names}. No metric of this split shows how "
+        f"well {subject} recognized."
+        for split, names, subject in (
+            ("validation", "'single' (1 in all)", "it is"),
+            ("test", "'single' (1 in all), 'rare' (2 in all)", "they are"),
+        )
+    )
+
+
 def test_split_without_rare_classes_stays_as_it_is(inferred: Callable[..., Inferred]) -> None:
     assert inferred(rows_of(*["a", "b", "c"] * 100)).config.min_per_class is None
 
