@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic_core import to_jsonable_python
@@ -21,6 +21,7 @@ from celltune.search.cli.options import (
     shown_progress,
 )
 from celltune.search.cli.output import emit_json, make_console, say, wrapped
+from celltune.search.cli.validation.estimate import estimate_as_json, show_estimate
 from celltune.search.cli.validation.survey import show_survey, survey_as_json
 from celltune.search.config.configurations import Configurations
 from celltune.search.config.schema import SearchConfig
@@ -31,26 +32,39 @@ from celltune.search.tuning.untried import planned_trials
 
 if TYPE_CHECKING:
     from celltune.data_prep.preparation.survey import Survey
+    from celltune.search.runs.estimate import Estimate
 
 
 def validate(
     config: ConfigPath,
     overrides: Overrides = None,
     unset: Unset = None,
+    with_estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate",
+            help="Also prepare the data and train some trials for seconds, and print the expected "
+            "duration and memory of the search on this machine.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a config and its data without starting anything, and show what it trains on."""
     changes = config_changes(overrides, unset)
     if as_json:
         source = config_for(config, changes, view=SilentView())
-        emit_json({"config": str(config), **_as_json(checked_config(source, changes))})
+        values = _as_json(checked_config(source, changes), with_estimate=with_estimate)
+        emit_json({"config": str(config), **values})
         return
     with shown_progress() as view:
         source = config_for(config, changes, view=view)
         resolved = resolve_for_run(source, changes, view=view)
         data = read_data(resolved, view)
+        expected = _estimate(resolved, view) if with_estimate else None
     wrapped(make_console(), *describe_plan(resolved))
     show_data(data, resolved)
+    if expected is not None:
+        show_estimate(expected)
     say(f"{config} is valid.")
 
 
@@ -87,7 +101,13 @@ def show_data(data: Survey | None, config: SearchConfig) -> None:
     say("")
 
 
-def _as_json(config: SearchConfig) -> dict[str, Any]:
+def _estimate(config: SearchConfig, view: View) -> Estimate:
+    from celltune.search.runs.estimate import estimate
+
+    return estimate(config, view)
+
+
+def _as_json(config: SearchConfig, *, with_estimate: bool) -> dict[str, Any]:
     """Read the data of a config, and return its plan and what it trains on."""
     from celltune.data_prep.inference.infer import infer
 
@@ -106,6 +126,7 @@ def _as_json(config: SearchConfig) -> dict[str, Any]:
         "inferred": [to_jsonable_python(note._asdict()) for note in inferred.notes],
         "warnings": list(inferred.warnings),
         "data": survey_as_json(data) if data else None,
+        "estimate": estimate_as_json(_estimate(complete, SilentView())) if with_estimate else None,
     }
 
 

@@ -36,7 +36,7 @@ def show_survey(survey: Survey, config: DataConfig) -> None:
     else:
         say(*_split_lines(survey))
     for title, text in _facts(survey, config):
-        say(*_titled(title, text))
+        say(*titled(title, text))
 
 
 def _class_table(survey: Survey) -> TextTable:
@@ -61,7 +61,7 @@ def _split_lines(survey: Survey) -> list[str]:
     return lines
 
 
-def _titled(title: str, text: str) -> list[str]:
+def titled(title: str, text: str) -> list[str]:
     """Return a text behind its title, wrapped with an indent."""
     indent = " " * (_TITLE + 1)
     return textwrap.wrap(

@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 from celltune.data_prep.cache import ray_store
 from celltune.data_prep.cache.ray_store import PublishedDataset
 from celltune.search.cli.app import app
+from celltune.search.cli.validation.estimate import estimate_as_json
 from celltune.search.ledger.events import BaselineValidated, ExperimentCreated, RunStarted
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.storage.locate import new_experiment
+from tests.search.cli.test_estimate import FOUND
 from tests.search.simulated_search import RAW, finished_search, make_config, make_controller
 
 DOCS = Path(__file__).parents[3] / "docs" / "results.md"
@@ -123,6 +125,7 @@ def test_validate() -> None:
     space = {"cell": ["gru", "lstm"], "hidden_size": 8}
     config = write_config(space=space, data={"path": "films.csv", "test_size": 10})
     value = parsed("validate", config)
+    assert value["estimate"] is None
     assert value["configurations"] == value["planned_trials"] == 2
     assert (value["trials"], value["searched"]) == (12, ["cell"])
     assert value["fixed"] == {"hidden_size": 8}
@@ -140,7 +143,8 @@ def test_validate() -> None:
         assert sum(split["documents_of_class"]) == split["documents"]
     assert data["tokens"]["median"] == data["tokens"]["percentile_90"] == 3
     assert data["majority"]["class"] in data["classes"] == ["neg", "pos"]
-    assert {*fields(value), "data"} == documented("validate")
+    complete = {**value, "estimate": estimate_as_json(FOUND)}
+    assert {*fields(complete), "data", "estimate"} == documented("validate")
     assert parsed("validate", write_config())["configurations"] is None
 
 
