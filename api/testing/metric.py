@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from celltune.search.extensions import METRICS
+from celltune.search.metrics import confusion_matrix, encode_outcomes
 from celltune.search.objective import ObjectiveMetric, objective_metric, sign
 from celltune.search.wording import metric_text
 
@@ -85,6 +86,20 @@ class MetricContract:
     def test_values_are_reproducible(self) -> None:
         arrays = predictions(50, 3, correct=0.6)
         assert self.value(arrays) == self.value(arrays)
+
+    @pytest.mark.parametrize("classes", [2, 5])
+    def test_the_function_of_confusion_matrices_computes_the_same(self, classes: int) -> None:
+        metric = objective_metric(self.metric)
+        labels, log_probabilities = predictions(50, classes, correct=0.6)
+        outcomes = encode_outcomes(labels, log_probabilities.argmax(1), classes)
+        matrices = np.stack([confusion_matrix(outcomes, classes)] * 2)
+        values = (
+            [self.value((labels, log_probabilities))] * 2
+            if metric.of_confusion is None
+            else metric.of_confusion()(matrices)
+        )
+        assert np.shape(values) == (2,)
+        assert values == pytest.approx([self.value((labels, log_probabilities))] * 2)
 
     @pytest.mark.parametrize("classes", [2, 5])
     def test_correct_predictions_are_not_worse_than_wrong_ones(self, classes: int) -> None:

@@ -65,13 +65,16 @@ def with_inferred_data(config: SearchConfig, view: View) -> SearchConfig:
 
     Raises:
         DataError: the data is invalid, or does not tell what the config omits.
+        ConfigError: the objective is not meant for the classes of the data.
     """
     from celltune.data_prep.inference.infer import infer
 
     inferred = infer(config.data, progress=view.progress)
     for line in (*inferred.lines(), *inferred.warnings):
         view.message(line)
-    return config.model_copy(update={"data": inferred.config})
+    completed = config.model_copy(update={"data": inferred.config})
+    _check_known_classes(completed)
+    return completed
 
 
 def checked_config(
@@ -92,11 +95,24 @@ def checked_config(
         if vectors is not None and vectors.dimensions is not None:
             check_vector_size(resolved.space, resolved.first_trials, vectors.dimensions)
         check_schedule(resolved.space, resolved.first_trials)
-        if resolved.data.classes is not None:
-            check_classes_of(resolved, resolved.data.classes)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    _check_known_classes(resolved)
     return _checked(resolved)
+
+
+def _check_known_classes(config: SearchConfig) -> None:
+    """Check the objective if the config contains the classes, which some sources define.
+
+    Raises:
+        ConfigError: see `check_classes_of`.
+    """
+    if config.data.classes is None:
+        return
+    try:
+        check_classes_of(config, config.data.classes)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def check_classes_of(config: SearchConfig, classes: Sequence[str]) -> None:

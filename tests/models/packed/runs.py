@@ -59,7 +59,11 @@ TECHNIQUES = (
         {"warmup_epochs": 0.5, "label_smoothing": 0.1, "weight_average": 0.9},
     ),
     Setting(2, {"dropout": 0.2}, {"decay_epochs": 2, "class_weights": "balanced"}),
-    Setting(3, {"word_dropout": 0.1}, {"weight_average": 0.5, "weight_decay": 0.1}),
+    Setting(
+        3,
+        {"word_dropout": 0.1},
+        {"weight_average": 0.5, "weight_decay": 0.1, "class_weights": {"1": 3}},
+    ),
 )
 
 

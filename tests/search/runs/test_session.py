@@ -144,7 +144,13 @@ def test_an_objective_for_other_classes_is_rejected_before_anything_starts(tmp_p
         with pytest.raises(ConfigError) as raised:
             checked_config(base, [override])
         assert message in str(raised.value)
+    rows = "\n".join(f"word{number},{'abc'[number % 3]}" for number in range(30))
+    (tmp_path / "x.csv").write_text(f"text,label\n{rows}\n")
     assert checked_config(base, ["metric=valid_macro_f1", "space.class_weights={a: 3}"])
+    # The classes are inferred.
+    base["data"].pop("classes")
+    with pytest.raises(ConfigError, match="metric is valid_auroc, which needs 2 classes"):
+        resolve_for_run(base, ["metric=valid_auroc"], view=Messages())
 
 
 def test_what_a_config_omits_is_inferred_shown_and_recorded(tmp_path: Path) -> None:
