@@ -77,10 +77,20 @@ def read_labels(config: DataConfig, progress: Progress | None) -> FoundLabels:
     }
     check_classes(classes, counts["train"], config)
     named = as_opened(replace(table, classes=classes))
+    errors: list[DataError] = []
     for split in named.splits:
         if split in ("valid", "test"):
-            labels = reader.read(named, split).labels
-            counts[split] = np.bincount(labels, minlength=len(classes))
+            try:
+                labels = reader.read(named, split).labels
+            except DataError as error:
+                errors.append(error)
+            else:
+                counts[split] = np.bincount(labels, minlength=len(classes))
+    if len(errors) > 1:
+        lines = (line for error in errors for line in error.lines)
+        raise DataError("The files of two splits have problems:", *lines)
+    if errors:
+        raise errors[0]
     return FoundLabels(classes, reason, train, counts, table.dropped)
 
 
@@ -114,9 +124,9 @@ def _named(
     where = f"{config.location}, column {quoted(columns_of(config).label)}"
     if len(names) < 2:
         raise DataError(
-            f"{where}: all {len(train.labels):,} documents have the label {quoted(names[0])}. A "
-            "classifier needs documents of at least two classes. Set data.label_column to the "
-            "column of the labels, or add documents."
+            f"{where}: every document ({len(train.labels):,} in all) has the label "
+            f"{quoted(names[0])}. A classifier needs documents of at least two classes. Set "
+            "data.label_column to the column of the labels, or add documents."
         )
     if len(names) > max(_MANY_CLASSES, len(train.labels) // 2):
         raise DataError(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celltune.data_prep.errors import DataError
@@ -33,6 +33,7 @@ def test_classes_have_a_documented_order(names: list[str], expected: tuple[str, 
     assert ordered_classes(names)[0] == expected
 
 
+@settings(max_examples=50)
 @given(st.sets(st.text(min_size=1, max_size=4), min_size=2, max_size=8), st.randoms())
 def test_order_depends_on_the_names_only(names: set[str], random: object) -> None:
     shuffled = list(names)

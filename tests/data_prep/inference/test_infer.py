@@ -87,7 +87,10 @@ def test_missing_values_are_errors_unless_told_otherwise(
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["x"] * 9, r"column 'label': all 9 documents have the label 'x'\. A classifier"),
+        (
+            ["x"] * 9,
+            r"column 'label': every document \(9 in all\) has the label 'x'\. A classifier",
+        ),
         (list(range(50)), r"50 documents have 50 different labels, too many for classes\. Set"),
         (["a", "A", "b"] * 9, r"some labels look like one class.*\n.*'a' \(9 .* and 'A' \(9"),
         (["1", "True", "0"] * 9, r"'1' \(9 documents\) and 'True' \(9 documents\)"),
@@ -109,6 +112,17 @@ def test_labels_of_other_files_are_checked(inferred: Callable[..., Inferred], ke
         inferred(train, {key: rows_of("a", "c")})
     with pytest.raises(DataError, match=r"  2 labels are empty: row 1 \(line 2\), row 2"):
         inferred(train, {key: rows_of("", "")})
+
+
+def test_problems_of_two_files_are_reported_together(inferred: Callable[..., Inferred]) -> None:
+    others = {"valid_path": rows_of("c"), "test_path": rows_of("", "", "d")}
+    with pytest.raises(DataError) as error:
+        inferred(rows_of(*["a", "b"] * 60), others)
+    lines = error.value.lines
+    assert lines[0] == "The files of two splits have problems:"
+    assert "valid_path.csv, row 1 (line 2): the label in column 'label' is 'c'" in lines[1]
+    assert lines[2].endswith("test_path.csv has 3 problems:")
+    assert len(lines) == 5
 
 
 def test_classes_that_a_split_lacks_are_reported(inferred: Callable[..., Inferred]) -> None:

@@ -216,6 +216,16 @@ def test_validation_file_and_size_exclude_each_other(tmp_path: Path) -> None:
     assert DataConfig(**fields, valid_size=0.2).valid_path == tmp_path
 
 
+def test_configs_of_earlier_releases_state_columns_of_every_source() -> None:
+    given = {"source": "imdb", "text_column": "text", "label_column": "label"}
+    config = DataConfig(**given)  # type: ignore[arg-type]
+    assert fingerprint(config, "digest") == fingerprint(DataConfig(source="imdb"), "digest")
+    with pytest.raises(
+        ValueError, match=r"data\.text_column is 'body', but the source 'imdb' does"
+    ):
+        DataConfig(**{**given, "text_column": "body"})  # type: ignore[arg-type]
+
+
 def test_new_keys_change_fingerprints_only_if_they_change_data() -> None:
     base: dict[str, Any] = {"source": "csv", "path": "a.csv"}
 
