@@ -231,3 +231,45 @@ class StorageContract:
             with pytest.raises(FileNotFoundError):
                 reader.file("probe").read_bytes()
         assert probed.names() == []
+
+    def test_files_are_listed_with_their_sizes(self, experiment: Experiment) -> None:
+        experiment.checkpoints(3).save(OLD_STATE, "epoch-1")
+        files = list(experiment.files())
+        assert {file.parts[0] for file in files} >= {"experiment.yaml", "trials"}
+        checkpoint = [file for file in files if file.parts[:3] == ("trials", "3", "epoch-1")]
+        assert len(checkpoint) == 2
+        assert all(len(file.path.read_bytes()) == file.size > 0 for file in checkpoint)
+
+    def test_an_experiment_can_be_created_with_files(self, storage: Storage) -> None:
+        copy = new_experiment("copy", storage)
+        copy.create(experiment_config(), CREATED, files=[(("trials", "0", "note"), b"abc")])
+        (note,) = (file for file in copy.files() if file.parts == ("trials", "0", "note"))
+        assert (note.size, note.path.read_bytes()) == (3, b"abc")
+        with pytest.raises(ExperimentError, match="'copy' already exists"):
+            storage.experiment("copy").create(experiment_config(), CREATED, files=[(("x",), b"")])
+        assert all(file.parts != ("x",) for file in copy.files())
+
+    def test_a_deleted_experiment_leaves_its_name_free(
+        self, storage: Storage, experiment: Experiment
+    ) -> None:
+        experiment.checkpoints(3).save(OLD_STATE, "epoch-1")
+        other = new_experiment("other", storage)
+        other.create(experiment_config(), CREATED)
+        experiment.delete()
+        assert storage.names() == ["other"]
+        assert list(experiment.files()) == []
+        assert not experiment.exists()
+        new_experiment("demo", storage).create(experiment_config(), CREATED)
+        assert find_experiment("demo", storage).events() == [CREATED]
+        assert other.events() == [CREATED]
+        assert storage.finish_deletions() == 0
+
+    def test_a_running_experiment_is_not_deleted(
+        self, storage: Storage, experiment: Experiment
+    ) -> None:
+        with (
+            storage.experiment("demo").locked(),
+            pytest.raises(ExperimentError, match="run by another process"),
+        ):
+            experiment.delete()
+        assert experiment.events() == [CREATED]

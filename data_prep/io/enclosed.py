@@ -13,7 +13,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -264,6 +264,24 @@ class EnclosedPath:
         with self._in_folder() as folder:
             _remove(self.name, folder)
 
+    def files(self) -> Iterator[tuple[EnclosedPath, int]]:
+        """Yield the regular files in this folder and below it, with their sizes in bytes.
+
+        Links and special files are left out, and so is what is removed meanwhile.
+
+        Raises:
+            OSError: it is missing, not a folder, or cannot be read.
+        """
+        with self._as_folder() as folder:
+            found = sorted(_statuses(folder))
+        for name, mode, size in found:
+            inner = self / name
+            if stat.S_ISREG(mode):
+                yield inner, size
+            elif stat.S_ISDIR(mode) and len(inner.parts) <= _MAX_DEPTH:
+                with suppress(FileNotFoundError):
+                    yield from inner.files()
+
     def read_text(self, encoding: str = "utf-8", limit: int = TEXT_BYTES) -> str:
         """Return the content of this file as text (see `read_bytes`)."""
         return self.read_bytes(limit).decode(encoding)
@@ -308,6 +326,15 @@ def _special_entry_below(name: str, parent: int, path: str, depth: int) -> str |
         return _special_entry(folder, path, depth - 1)
     finally:
         os.close(folder)
+
+
+def _statuses(folder: int) -> Iterator[tuple[str, int, int]]:
+    """Yield the name, the mode and the size of each entry of an open folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                yield entry.name, status.st_mode, status.st_size
 
 
 def _check_writable(status: os.stat_result, name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from celltune.errors import CelltuneError, InputError
-from celltune.search.cli import config, data, ensembles, init, model, results, run
+from celltune.search.cli import config, data, ensembles, housekeeping, init, model, results, run
 from celltune.search.cli.commands import Group, add_command, name_options
 from celltune.search.cli.completion import join_words
 from celltune.search.cli.options import (
@@ -152,6 +152,8 @@ def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
     for trial in state.trials:
         if trial.status == "failed":
             say(f"trial {trial.number} failed: {trial.error}")
+    if state.count("failed"):
+        say(f"Tracebacks: celltune logs {arguments_for(folder)}")
     if summary.status == "finished" and summary.end_reason is not None:
         say(*describe_end(folder, summary.config, state, summary.end_reason))
     elif summary.status != "running":
@@ -196,6 +198,7 @@ ensembles.register(app)
 scores.register(app)
 results.register(app)
 model.register(app)
+housekeeping.register(app)
 prediction.register(app)
 
 

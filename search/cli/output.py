@@ -42,6 +42,28 @@ def say(*lines: str, error: bool = False) -> None:
         typer.echo(printable(line, LONGEST_LINE), err=error)
 
 
+def say_block(text: str) -> None:
+    """Print a text of several lines for people, such as a traceback, indented."""
+    say(*(f"  {line}" for line in text.rstrip("\n").split("\n")))
+
+
+def confirmed(question: str) -> bool:
+    """Ask a question that is answered by y or n, and return whether the answer is yes.
+
+    Args:
+        question: ends with a question mark.
+
+    Raises:
+        OptionError: nobody can answer, because the standard input is no terminal.
+    """
+    if not sys.stdin.isatty():
+        raise OptionError(
+            f"{question} The standard input is not a terminal, so this cannot be answered. Set "
+            "`yes` to go on without the question."
+        )
+    return typer.confirm(printable(question, LONGEST_LINE))
+
+
 def emit(content: str) -> None:
     """Print content for programs, such as csv or json: exactly, but printable on a terminal."""
     # `typer.echo` would remove escape sequences, so that programs get other values.

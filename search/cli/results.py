@@ -13,6 +13,7 @@ import typer
 from celltune.search.baselines.comparison import verdict_sentence
 from celltune.search.cli import output as outputs
 from celltune.search.cli.commands import add_command
+from celltune.search.cli.completion import complete_names
 from celltune.search.cli.options import (
     Name,
     Overwrite,
@@ -75,6 +76,7 @@ def leaderboard(
             "--format",
             help=f"Output format: {', '.join(LEADERBOARD_FORMATS.builtin_names())}, or that of an "
             "extension. Default: the suffix of --output, or table.",
+            autocompletion=complete_names(LEADERBOARD_FORMATS.names),
         ),
     ] = None,
     output: Annotated[

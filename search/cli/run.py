@@ -207,7 +207,10 @@ def _print_result(result: RunResult) -> None:
         wrapped(console, *sentences, *describe_next_step(folder, config, state))
     failed = [trial for trial in state.trials if trial.status == "failed"]
     if failed:
-        say(f"{counted(len(failed), 'trial')} failed. First error: {failed[0].error}")
+        say(
+            f"{counted(len(failed), 'trial')} failed. First error: {failed[0].error}",
+            f"Traceback: celltune logs {arguments} --trial {failed[0].number}",
+        )
     if result.reason == "interrupted":
         say(f"Stopped. Progress is saved; resume with: celltune resume {arguments}")
         raise typer.Exit(INTERRUPTED)
@@ -220,7 +223,7 @@ def _print_result(result: RunResult) -> None:
     say(*describe_end(folder, config, state, result.reason))
     if not state.ranked(config.metric):
         say(
-            f"No trial completed an epoch. Tracebacks are in the ledger, in {folder.location}.",
+            f"No trial completed an epoch. Tracebacks: celltune logs {arguments}",
             error=True,
         )
         raise typer.Exit(1)

@@ -113,6 +113,17 @@ class ArrowPath(ObjectPath):
             infos = store.get_file_info(FileSelector(key, allow_not_found=True))
         return sorted(info.base_name for info in infos)
 
+    def files(self) -> Iterator[tuple[tuple[str, ...], int]]:
+        """Yield the names that lead to each object under this prefix, and its size in bytes."""
+        from pyarrow.fs import FileSelector
+
+        with self._store() as (store, key):
+            selector = FileSelector(key, allow_not_found=True, recursive=True)
+            infos = [info for info in store.get_file_info(selector) if info.is_file]
+        for info in sorted(infos, key=lambda info: str(info.path)):
+            inner = str(info.path).removeprefix(key).strip("/")
+            yield tuple(inner.split("/")), int(info.size)
+
     def is_file(self) -> bool:
         """Return whether the object exists."""
         with self._store() as (store, key):

@@ -18,7 +18,7 @@ guarantees the same (`celltune.testing.storage` contains the tests for it):
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +32,7 @@ from celltune.search.ledger.ledger import Ledger, LedgerLines
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.checkpoints import Checkpoints
 from celltune.search.storage.consistency import check_state
+from celltune.search.storage.contents import NewFile, StoredFile
 from celltune.search.storage.launched import ConfigFile, launched_config
 from celltune.search.storage.snapshot import Snapshot, first_event, replay, with_budget
 
@@ -122,6 +123,14 @@ class Storage(ABC):
         """
         return None
 
+    def finish_deletions(self) -> int:
+        """Remove what interrupted deletions left behind, and return of how many experiments.
+
+        Raises:
+            ExperimentError: the storage cannot be read.
+        """
+        return 0
+
     def temporarily_created(self) -> AbstractContextManager[None]:
         """Create the storage if it is missing; on exit, remove it if it is new and empty.
 
@@ -177,12 +186,36 @@ class Experiment(ABC):
         """
 
     @abstractmethod
-    def create(self, config: SearchConfig, *events: Event) -> None:
+    def create(self, config: SearchConfig, *events: Event, files: Iterable[NewFile] = ()) -> None:
         """Create the experiment with its config and first events, atomically.
+
+        Args:
+            config: the config.
+            events: the first events.
+            files: further files that it contains from the beginning, such as checkpoints.
 
         Raises:
             ExperimentError: the name is in use, or the storage cannot be written.
         """
+
+    def delete(self) -> None:
+        """Remove the experiment with all that it contains; the caller does not hold its lock.
+
+        After a crash at any moment the experiment is complete or no longer listed, and its name is
+        free.
+
+        Raises:
+            ExperimentError: the experiment is running, or cannot be removed.
+        """
+        raise self._unsupported("removed")
+
+    def files(self) -> Iterator[StoredFile]:
+        """Yield all files of the experiment.
+
+        Raises:
+            ExperimentError: they cannot be listed.
+        """
+        raise self._unsupported("listed")
 
     @property
     @abstractmethod
@@ -316,6 +349,12 @@ class Experiment(ABC):
         config = launched_config(self.config_file, first_event(events, self.location), self.name)
         check_state(config, state, self.location)
         return Snapshot(self.name, with_budget(config, state), events, state, running)
+
+    def _unsupported(self, verb: str) -> ExperimentError:
+        return ExperimentError(
+            f"The files of {self.location} cannot be {verb}: the backend of this storage does not "
+            "support it. Use the storage's own tools."
+        )
 
     def locked_error(self, owner: str) -> ExperimentError:
         """Return the error for a second driver; `owner` describes the first."""

@@ -68,6 +68,24 @@ def created_event(
     )
 
 
+def renamed_event(created: ExperimentCreated, config: SearchConfig) -> ExperimentCreated:
+    """Return the first event of a copy of an experiment under the name in `config`.
+
+    It has an id of its own: lines of the copy and of the original cannot be exchanged.
+
+    Args:
+        created: the first event of the original.
+        config: its config, with the name of the copy.
+    """
+    changes = {
+        "schema_version": SCHEMA_VERSION,
+        "experiment_id": uuid4().hex,
+        "config": config.model_dump(mode="json"),
+        "config_sha256": _digest(dump_config(config).encode()),
+    }
+    return created.model_copy(update=changes)
+
+
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 

@@ -84,6 +84,7 @@ class Lease:
         self._experiment = experiment
         self._beat = 0
         self._loss: LedgerError | StorageError | None = None
+        self._abandoned = False
         self._released = threading.Event()
         self.generation, self._name = self._take()
         self._heartbeat = threading.Thread(target=self._show_life, name="lease", daemon=True)
@@ -173,11 +174,17 @@ class Lease:
                 "Otherwise they are safe, and the experiment can be resumed."
             )
 
+    def abandon(self) -> None:
+        """Show no more signs of life; the caller removes the lease with the experiment."""
+        self._released.set()
+        self._heartbeat.join()
+        self._abandoned = True
+
     def release(self) -> None:
         """Release the lease. If the store cannot be reached, others must wait until it is dead."""
         self._released.set()
         self._heartbeat.join()
-        if self._loss is not None:
+        if self._loss is not None or self._abandoned:
             return
         try:
             self._write(self._name, released=True)

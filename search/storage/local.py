@@ -22,8 +22,8 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -37,6 +37,7 @@ from celltune.search.errors import ExperimentError
 from celltune.search.ledger import ledger
 from celltune.search.ledger.events import Event
 from celltune.search.ledger.ledger import Ledger
+from celltune.search.storage import contents
 from celltune.search.storage.base import (
     CONFIG,
     STOP,
@@ -46,6 +47,7 @@ from celltune.search.storage.base import (
     read_errors,
 )
 from celltune.search.storage.checkpoints import LocalCheckpoints
+from celltune.search.storage.contents import NewFile, StoredFile
 
 LEDGER = "ledger.jsonl"
 """File name of the ledger."""
@@ -140,6 +142,11 @@ class LocalStorage(Storage):
         """Return a file directly in the folder."""
         return self.folder / name
 
+    def finish_deletions(self) -> int:
+        """Remove the renamed folders of deletions that were interrupted."""
+        with read_errors(self):
+            return contents.finish_deletions(self.folder)
+
     @contextmanager
     def temporarily_created(self) -> Iterator[None]:
         """Create the folder and its missing parents; on exit, remove those that are empty."""
@@ -196,6 +203,18 @@ class LocalExperiment(Experiment):
         """Return the checkpoints of trial `number`."""
         return LocalCheckpoints(self._folder / TRIALS / str(number))
 
+    def files(self) -> Iterator[StoredFile]:
+        """Yield the regular files in the folder."""
+        with read_errors(self.storage), suppress(FileNotFoundError):
+            for path, size in self._folder.files():
+                yield StoredFile(path.parts[1:], size, path)
+
+    def delete(self) -> None:
+        """Give the folder a name that is not that of an experiment, and then remove it."""
+        with self._locked():
+            deleted = contents.set_aside(self._folder)
+        contents.remove(deleted, self.name)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold an exclusive `flock` while the context is open; it ends with the process.
@@ -204,20 +223,31 @@ class LocalExperiment(Experiment):
             ExperimentError: another process holds the lock; the folder cannot be written, or it
                 contains a symbolic link or a special file.
         """
-        try:
+        with self._write_errors_of_lock():
             self._check_entries()
+        with self._locked():
+            yield
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._write_errors_of_lock():
             handle = (self._folder / LOCK).open_for_writing()
+        try:
+            self._lock(handle)
+            yield
+        finally:
+            os.close(handle)
+
+    @contextmanager
+    def _write_errors_of_lock(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
             fix = " Check the permissions of the folder." if refused else ""
             raise ExperimentError(
                 f"The experiment {self.path} cannot be written: {error.strerror}.{fix}"
             ) from error
-        try:
-            self._lock(handle)
-            yield
-        finally:
-            os.close(handle)
 
     def _check_entries(self) -> None:
         for name in (CONFIG, LEDGER, LOCK, STOP, TRIALS, TENSORBOARD):
@@ -274,7 +304,7 @@ class LocalExperiment(Experiment):
         with self._write_errors(), self.storage.temporarily_created():
             Path(self._temporary_folder()).rmdir()
 
-    def create(self, config: SearchConfig, *events: Event) -> None:
+    def create(self, config: SearchConfig, *events: Event, files: Iterable[NewFile] = ()) -> None:
         """Write a temporary folder and rename it, which is atomic."""
         root = self.path.parent
         with self._write_errors():
@@ -285,6 +315,8 @@ class LocalExperiment(Experiment):
             write_durably(temporary / CONFIG, dump_config(config).encode())
             with Ledger(temporary / LEDGER) as new_ledger:
                 new_ledger.append(*events)
+            for parts, content in files:
+                contents.write_new(EnclosedPath.of(temporary), parts, content)
             sync_folder(temporary)
             self._rename_durably(temporary)
         except OSError as error:

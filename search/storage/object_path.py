@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 
 class ObjectPath(ABC):
@@ -82,6 +83,21 @@ class ObjectPath(ABC):
             FileNotFoundError: there are none.
             OSError: the store cannot be reached, or refuses access.
         """
+
+    def files(self) -> Iterator[tuple[tuple[str, ...], int]]:
+        """Yield the names that lead to each object under this prefix, and its size in bytes.
+
+        A backend that can list sizes should override this method, which reads every object.
+
+        Raises:
+            OSError: the store cannot be reached, or refuses access.
+        """
+        for name in self.names():
+            inner = self / name
+            if inner.is_file():
+                yield (name,), len(inner.read_bytes())
+            else:
+                yield from (((name, *parts), size) for parts, size in inner.files())
 
     def read_text(self, encoding: str = "utf-8") -> str:
         """Return the content of the object as text (see `read_bytes`)."""

@@ -9,24 +9,33 @@
         lock/               the driver's lease (see `lease`)
         stop                exists while a stop is requested
         trials/<number>/    checkpoints (see `checkpoints`)
+
+A deletion first adds `ledger/deleted`: with this one object, the experiment no longer exists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from celltune.search.config.loading import dump_config
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ExperimentError
 from celltune.search.ledger.events import Event
+from celltune.search.ledger.fields import NAME
 from celltune.search.storage import ledger_segments
 from celltune.search.storage.base import CONFIG, STOP, Experiment, Storage, read_errors
 from celltune.search.storage.checkpoints import ObjectStoreCheckpoints
+from celltune.search.storage.contents import NewFile, StoredFile
 from celltune.search.storage.lease import HeldError, Lease, is_leased
 from celltune.search.storage.ledger_segments import SegmentedLedger
 from celltune.search.storage.object_path import ObjectPath
+
+DELETED = "deleted"
+"""Name of the object beside the ledger's that marks an experiment which is being deleted."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,22 @@ class ObjectStorage(Storage):
         """Return an object directly under the root."""
         return self.root / name
 
+    def finish_deletions(self) -> int:
+        """Remove the objects of experiments that are marked as deleted."""
+        with read_errors(self):
+            names = [
+                name
+                for name in self.root.names()
+                if NAME.fullmatch(name) and DELETED in (self.root / name / "ledger").names()
+            ]
+        for name in names:
+            self.experiment(name).delete()
+        return len(names)
+
+
+def _below(prefix: ObjectPath, parts: Sequence[str]) -> ObjectPath:
+    return functools.reduce(operator.truediv, parts, prefix)
+
 
 class ObjectStoreExperiment(Experiment):
     """An experiment in an object store."""
@@ -70,9 +95,10 @@ class ObjectStoreExperiment(Experiment):
         self._lease: Lease | None = None
 
     def exists(self) -> bool:
-        """Return whether the ledger has an object."""
+        """Return whether the ledger has an object, and its deletion has not begun."""
         with read_errors(self.storage):
-            return bool((self._prefix / "ledger").names())
+            names = (self._prefix / "ledger").names()
+        return bool(names) and DELETED not in names
 
     def is_complete(self) -> bool:
         """Return whether the experiment has a ledger."""
@@ -131,13 +157,52 @@ class ObjectStoreExperiment(Experiment):
         """An object next to the config."""
         return self._prefix / STOP
 
-    def create(self, config: SearchConfig, *events: Event) -> None:
+    def files(self) -> Iterator[StoredFile]:
+        """Yield all objects of the experiment."""
+        with read_errors(self.storage):
+            for parts, size in self._prefix.files():
+                yield StoredFile(parts, size, _below(self._prefix, parts))
+
+    def delete(self) -> None:
+        """Mark the ledger as deleted, which a single object does, and then remove all objects."""
+        with self.locked():
+            try:
+                (self._prefix / "ledger" / DELETED).write_bytes(b"")
+                self._remove_content()
+                if self._lease is not None:
+                    self._lease.abandon()
+                # The lease, and what the store may keep in place of empty folders.
+                with suppress(FileNotFoundError):
+                    self._prefix.remove_all()
+            except OSError as error:
+                raise ExperimentError(
+                    f"The experiment {self.location} cannot be removed completely: "
+                    f"{error.strerror}. Check the permissions of the storage, and delete it again."
+                ) from error
+
+    def _remove_content(self) -> None:
+        """Remove everything but the lease, and last what marks the experiment as deleted."""
+        for name in self._prefix.names():
+            if name not in ("ledger", "lock"):
+                path = self._prefix / name
+                with suppress(FileNotFoundError):
+                    path.unlink() if path.is_file() else path.remove_all()
+        ledger = self._prefix / "ledger"
+        # The mark is removed last.
+        for name in sorted(ledger.names(), key=lambda name: name == DELETED):
+            (ledger / name).unlink()
+
+    def create(self, config: SearchConfig, *events: Event, files: Iterable[NewFile] = ()) -> None:
         """Write the config and then the first object of the ledger, while holding the lease."""
         with self.locked():
             if self.exists():
                 raise self.exists_error()
             try:
+                if DELETED in (self._prefix / "ledger").names():
+                    self._remove_content()  # The deletion was interrupted.
                 (self._prefix / CONFIG).write_bytes(dump_config(config).encode())
+                for parts, content in files:
+                    _below(self._prefix, parts).write_bytes(content)
             except OSError as error:
                 raise ExperimentError(
                     f"The experiment '{self.name}' cannot be written to {self.storage}: "

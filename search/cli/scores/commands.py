@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from celltune.search.cli.commands import add_command
+from celltune.search.cli.completion import complete_names
 from celltune.search.cli.options import (
     INTERRUPTED,
     Address,
@@ -76,7 +77,14 @@ def evaluate(
             "Earlier results are shown, too.",
         ),
     ] = False,
-    form: Annotated[str, typer.Option("--format", help="Output format: table or json.")] = "table",
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="Output format: table or json.",
+            autocompletion=complete_names(lambda: ("table", "json")),
+        ),
+    ] = "table",
     overrides: Overrides = None,
     unset: Unset = None,
     address: Address = None,
@@ -178,7 +186,12 @@ def compare(
     overrides: Overrides = None,
     unset: Unset = None,
     form: Annotated[
-        str, typer.Option("--format", help=f"Output format: {', '.join(FORMATS)}.")
+        str,
+        typer.Option(
+            "--format",
+            help=f"Output format: {', '.join(FORMATS)}.",
+            autocompletion=complete_names(lambda: FORMATS),
+        ),
     ] = "table",
     address: Address = None,
     storage: Storage = None,

@@ -36,6 +36,9 @@ def test_a_shell_gets_commands_experiments_and_values(
     assert complete("celltune la") == ["launch"]
     assert complete("celltune status ") == ["first", "second"]
     assert complete("celltune launch x.yaml --set data.keep = t") == ["tail"]
+    assert complete("celltune leaderboard first --format l") == ["latex"]
+    assert complete("celltune compare x --format c") == ["csv"]
+    assert complete("celltune evaluate first --format j") == ["json"]
 
 
 def test_completion_imports_nothing_heavy() -> None:

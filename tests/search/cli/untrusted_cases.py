@@ -184,6 +184,19 @@ def cache_as_json(place: Place) -> None:
     assert {"train": 96, "valid": 24} in documents
 
 
+def housekeeping(place: Place) -> None:
+    place.text("du")
+    out = place.text("logs", "hostile")
+    for text in HOSTILE:
+        assert f"failed: {shown(text)[:3_000]}" in out
+    place.text("logs", HOSTILE[0], code=2)
+    place.text("copy", "hostile", "copied")
+    place.text("copy", "hostile", HOSTILE[0], code=2)
+    place.text("prune", "copied", "--yes")
+    place.text("delete", "copied", "--yes")
+    place.text("delete", HOSTILE[0], "--yes", code=2)
+
+
 def leaderboard(form: str) -> Callable[[Place], None]:
     def case(place: Place) -> None:
         arguments = ("leaderboard", "hostile", "--format", form)
@@ -378,6 +391,7 @@ CASES: dict[tuple[str, str], Callable[[Place], None]] = {
     ("prepare", "text"): dry_run,
     ("config explain", "text"): config,
     ("config schema", "text"): config,
+    **{(name, "text"): housekeeping for name in ("delete", "prune", "copy", "du", "logs")},
     ("cache list", "text"): cache,
     ("cache list", "json"): cache_as_json,
     ("cache clear", "text"): cache,
