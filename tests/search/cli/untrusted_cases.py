@@ -23,6 +23,7 @@ from celltune.search.config.loading import load_config
 from celltune.search.evaluation.comparison import compare
 from celltune.search.runs.launch import RunResult
 from celltune.search.storage.local import LocalExperiment
+from tests.search.cli.untrusted_housekeeping import config, housekeeping
 from tests.search.ensemble_events import member, selected
 from tests.search.evaluation.published import load_one, record_result, write_config
 from tests.search.hostile_text import (
@@ -172,29 +173,11 @@ def cache(place: Place) -> None:
     place.text("cache", "clear", HOSTILE[0], code=2)
 
 
-def config(place: Place) -> None:
-    assert "is not a key of a config" in place.text("config", "explain", EVERYTHING, code=2)
-    assert json.loads(place.content("config", "schema"))["type"] == "object"
-
-
 def cache_as_json(place: Place) -> None:
     content = place.content("cache", "list", "--json")
     assert content.isascii()
     documents = [each["documents"] for each in json.loads(content)["data_sets"]]
     assert {"train": 96, "valid": 24} in documents
-
-
-def housekeeping(place: Place) -> None:
-    place.text("du")
-    out = place.text("logs", "hostile")
-    for text in HOSTILE:
-        assert f"failed: {shown(text)[:3_000]}" in out
-    place.text("logs", HOSTILE[0], code=2)
-    place.text("copy", "hostile", "copied")
-    place.text("copy", "hostile", HOSTILE[0], code=2)
-    place.text("prune", "copied", "--yes")
-    place.text("delete", "copied", "--yes")
-    place.text("delete", HOSTILE[0], "--yes", code=2)
 
 
 def leaderboard(form: str) -> Callable[[Place], None]:
