@@ -48,6 +48,15 @@ from celltune.search.storage.locate import find_experiment
 from celltune.search.types import TRAINING_SPLITS, Metric, TrainingSplits
 from celltune.search.wording import counted
 
+TableOrJson = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="Output format: table or json.",
+        autocompletion=complete_names(lambda: ("table", "json")),
+    ),
+]
+
 
 def evaluate(
     name: Name,
@@ -77,14 +86,7 @@ def evaluate(
             "Earlier results are shown, too.",
         ),
     ] = False,
-    form: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="Output format: table or json.",
-            autocompletion=complete_names(lambda: ("table", "json")),
-        ),
-    ] = "table",
+    form: TableOrJson = "table",
     overrides: Overrides = None,
     unset: Unset = None,
     address: Address = None,

@@ -25,7 +25,7 @@ EVENTS: list[Event] = [
     ExperimentCreated(at=1.0, fingerprint="f"),
     TrialCreated(at=1.0, number=0, params={}, max_epochs=1),
 ]
-FILES = [(("trials", str(n), "epoch-1", "state.json"), b"{}") for n in range(2)]
+FILES = [(("trials", str(n), "epoch-1", "state.json"), b"{}") for n in range(1)]
 
 
 class Killed(BaseException):
