@@ -48,6 +48,7 @@ STAGES = {
     "labels": "Checking texts and labels",
     "read": "Reading documents",
     "tokenize": "Tokenizing documents",
+    "trial": "Training trials for seconds",
     "vector file": "Reading word vectors",
     "vectors": "Training word vectors",
     "wide": "Fitting the wide part",

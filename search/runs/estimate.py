@@ -29,7 +29,6 @@ from celltune.search.tuning.base import make_rule, make_sampler
 from celltune.search.tuning.first_trials import given_by_config
 from celltune.search.tuning.untried import planned_trials
 from celltune.search.types import ParameterValue, is_wide_only
-from celltune.search.wording import counted
 
 if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData
@@ -97,8 +96,7 @@ def estimate(config: SearchConfig, view: View) -> Estimate:
     data = prepare(config.data, progress=view.progress)
     trials = _first_networks(config, max(LEAST_MEASURED, workers))
     workers = min(workers, planned_trials(config, ExperimentState()))
-    view.stage(f"Training {counted(len(trials), 'trial')} for some seconds")
-    measured = _measure(config, data, trials, workers)
+    measured = _measure(config, data, trials, workers, view)
     costs = [cost.epoch_seconds for cost in measured]
     searches = [simulate(config, costs, workers, number) for number in range(SIMULATIONS)]
     seconds = sorted(START + search.seconds for search in searches)
@@ -171,7 +169,7 @@ def _first_networks(config: SearchConfig, count: int) -> list[Params]:
 
 
 def _measure(
-    config: SearchConfig, data: PreparedData, trials: Sequence[Params], workers: int
+    config: SearchConfig, data: PreparedData, trials: Sequence[Params], workers: int, view: View
 ) -> list[Measured]:
     """Train trials in processes of their own, as many at the same time as workers."""
     pool = ProcessPoolExecutor(
@@ -186,7 +184,12 @@ def _measure(
                 (params, config.seed, config.reported_metrics, _new_folder(folder, number))
                 for number, params in enumerate(trials)
             ]
-            return list(pool.map(_measure_trial, *zip(*arguments, strict=True)))
+            view.progress("trial", 0, len(trials))
+            measured: list[Measured] = []
+            for cost in pool.map(_measure_trial, *zip(*arguments, strict=True)):
+                measured.append(cost)
+                view.progress("trial", len(measured), len(trials))
+            return measured
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -35,8 +35,8 @@ def _facts(found: Estimate) -> Iterator[tuple[str, str]]:
     if found.worker_bytes:
         yield (
             "memory",
-            f"about {_gigabytes(total)}: {_gigabytes(found.worker_bytes)} for each of "
-            f"{counted(found.workers, 'worker')}, and the data, {_gigabytes(found.data_bytes)}; "
+            f"about {_size(total)}: {_size(found.worker_bytes)} for each of "
+            f"{counted(found.workers, 'worker')}, and the data, {_size(found.data_bytes)}; "
             "Ray itself takes more",
         )
     at_least = "at least " if found.documents < found.train_documents else ""
@@ -49,8 +49,8 @@ def _facts(found: Estimate) -> Iterator[tuple[str, str]]:
     )
 
 
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 995e6 else f"{count / 1e6:.0f} MB"
 
 
 def estimate_as_json(found: Estimate) -> dict[str, Any]:

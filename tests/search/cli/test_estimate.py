@@ -35,8 +35,8 @@ def test_the_estimate_names_its_basis(capsys: pytest.CaptureFixture[str]) -> Non
     assert shown(FOUND, capsys) == (
         "duration about 11 min (8 min to 15 min) on this machine: 12 trials of 3.2 epochs on "
         "average, 2 at the same time "
-        "memory about 1.18 GB: 0.57 GB for each of 2 workers, and the data, 0.04 GB; Ray itself "
-        "takes more "
+        "memory about 1.2 GB: 570 MB for each of 2 workers, and the data, 40 MB; Ray itself takes "
+        "more "
         "basis 4 trials trained on at least 1,600 of 20,000 training documents; an epoch of all "
         "takes 12 s on average (4.0 s to 2 min)"
     )
