@@ -147,11 +147,13 @@ def _inspected(
     inspection = propose(content["data"], name=name, time=time, progress=view.progress)
     for line in inspection.inferred.lines():
         view.message(line)
-    budget = inspection.proposal.values["budget"]
+    values = inspection.proposal.values
+    budget, of_data = values["budget"], values["data"]
     view.message(
         f"Proposed: {counted(budget['trials'], 'trial')} of up to "
         f"{counted(budget['max_epochs'], 'epoch')}, about "
         f"{approximate_duration(inspection.proposal.seconds)} on "
-        f"{counted(this_machine().cores, 'core')}."
+        f"{counted(this_machine().cores, 'core')}; tokenizer {of_data['tokenizer']}, "
+        f"{of_data['max_tokens']} tokens per text; metric {values['metric']}."
     )
     return inspection

@@ -219,8 +219,10 @@ def _print_result(result: RunResult) -> None:
             "The time limit was reached. Progress is saved; resume with: celltune resume "
             f"{arguments}"
         )
+    else:
+        say(*describe_end(folder, config, state, result.reason))
+    if result.reason == "time" and not state.ranked(config.metric):
         return
-    say(*describe_end(folder, config, state, result.reason))
     if not state.ranked(config.metric):
         say(
             f"No trial completed an epoch. Tracebacks: celltune logs {arguments}",

@@ -52,7 +52,7 @@ def prefers_subwords(words: Survey) -> bool:
 def split_comments(survey: Survey) -> Mapping[str, str]:
     """Return what the sizes of the splits mean for the data, by key of `data`."""
     sizes = {split: int(counts.sum()) for split, counts in survey.counts.items()}
-    caution = "; so few show only large differences" if sizes["valid"] < FEW else ""
+    caution = ": only large differences between them count" if sizes["valid"] < FEW else ""
     comments = {"valid_size": f"{counted(sizes['valid'], 'text')} rank the trials{caution}"}
     if "test" in sizes:
         comments["test_size"] = f"{counted(sizes['test'], 'text')}, held out for celltune evaluate"
@@ -100,10 +100,10 @@ def metric_choice(counts: Sequence[int]) -> Choice:
     ratio = max(counts) / max(1, min(counts))
     if ratio < UNEVEN:
         return Choice("valid_loss", "it has fewer ties than the accuracy")
-    uneven = f"the largest class has {ratio:.0f} times as many texts as the smallest one"
+    uneven = f"the classes are uneven ({ratio:.0f} : 1)"
     if ratio < VERY_UNEVEN:
-        return Choice("valid_loss", f"{uneven}; valid_macro_f1 would weigh all classes equally")
-    return Choice("valid_macro_f1", f"{uneven}, and macro-F1 weighs all classes equally")
+        return Choice("valid_loss", f"{uneven}; valid_macro_f1 would weigh them equally")
+    return Choice("valid_macro_f1", f"{uneven}; macro-F1 weighs them equally")
 
 
 def class_comments(counts: Sequence[int]) -> Mapping[str, str]:

@@ -137,8 +137,10 @@ def _shares(data: Mapping[str, Any], valid: float) -> dict[str, Any]:
 
 
 def _in_order(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return keys of `data` in the order of their definition."""
-    return {key: values[key] for key in DataConfig.model_fields if key in values}
+    """Return keys of `data` in the order of their definition, the sizes of splits together."""
+    names = [name for name in DataConfig.model_fields if name != "test_size"]
+    names.insert(names.index("valid_size") + 1, "test_size")
+    return {name: values[name] for name in names if name in values}
 
 
 def _surveys(name: str, values: Mapping[str, Any], progress: Progress | None) -> Surveys:
