@@ -14,6 +14,7 @@ from celltune.data_prep.preparation.survey import Survey
 from celltune.search.config.durations import format_duration
 from celltune.search.config.yaml_text import parse_yaml
 from celltune.search.setup.choices import (
+    MACRO_F1,
     Choice,
     class_comments,
     metric_choice,
@@ -115,7 +116,11 @@ def proposal_for(
         "seed": 1,
         "metric": metric.value,
         "data": data,
-        "space": {**(_WITH_WIDE if has_wide else {}), **_space(effort, train)},
+        "space": {
+            **(_WITH_WIDE if has_wide else {}),
+            **_space(effort, train),
+            **(_WEIGHTS if metric.value == MACRO_F1 else {}),
+        },
         "first_trials": [*([_WIDE_ONLY] if has_wide else []), _sound_trial(effort, train)],
         "budget": _budget(effort, wishes),
         "early_stopping": {"grace_period": 2} if effort.has_rungs else None,
@@ -139,10 +144,12 @@ _INTRODUCTION = (
 _SPACE_COMMENTS = {
     "space.wide": "the recurrent part corrects the linear model of data.wide",
     "space.output_scale": "at first only a little",
+    "space.class_weights": "balanced: errors on rare classes count as much as those on others",
     "space.decay_epochs": "the learning rate falls to zero in this time",
 }
 _WITH_WIDE = {"wide": "add", "output_scale": 0.1}
 _WIDE_ONLY = {"wide": "only"}
+_WEIGHTS = {"class_weights": ["none", "balanced"]}
 
 
 def _values(choices: Mapping[str, Choice]) -> dict[str, Any]:
