@@ -114,6 +114,8 @@ def counts_text(counts: Mapping[str, int]) -> str:
         listed = ", ".join(f"{printable(name, 80)}: {count:,}" for name, count in counts.items())
         if len(counts) <= _ALWAYS_SHOWN or len(listed) <= _LONGEST_LIST:
             return listed
+    if len(set(counts.values())) == 1:
+        return f"{len(counts):,} classes with {next(iter(counts.values())):,} documents each"
     by_count = sorted(counts.items(), key=lambda item: -item[1])
     largest = ", ".join(f"{printable(name, 40)}: {count:,}" for name, count in by_count[:3])
     smallest = ", ".join(f"{printable(name, 40)}: {count:,}" for name, count in by_count[-3:])

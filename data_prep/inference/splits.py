@@ -93,10 +93,14 @@ def _parts(
         return parts, None, ""
     if parts is not None and _costs(_lacking(better)) >= _costs(lacking):
         return parts, None, ""
+    if parts is None:
+        return better, 1, "the training split would otherwise contain no document of a rare class"
     total = np.bincount(train.labels, minlength=len(classes))
-    saved = sorted({label for _, label in lacking - _lacking(better)})
-    what = _named(classes, saved, total) if parts is not None else "a rare class"
-    return better, 1, f"a split would otherwise contain no document of {what}"
+    saved = lacking - _lacking(better)
+    names = {name for name, _ in saved}
+    split = f"the {names.pop()} split" if len(names) == 1 else "a split"
+    what = _named(classes, sorted({label for _, label in saved}), total)
+    return better, 1, f"{split} would otherwise contain no document of {what}"
 
 
 def _costs(lacking: set[tuple[str, int]]) -> tuple[int, int]:

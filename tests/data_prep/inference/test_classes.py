@@ -102,7 +102,9 @@ def test_different_classes_are_accepted(labels: list[str]) -> None:
 def test_counts_of_few_classes_are_listed_and_of_many_summarized() -> None:
     assert counts_text({"neg": 12_500, "☀": 3}) == "neg: 12,500, ☀: 3"
     names = [f"a rather long name {number}" for number in range(12)]
-    assert counts_text(dict.fromkeys(names, 1)).startswith("12 classes; the largest are a rather")
+    assert counts_text(dict.fromkeys(names, 1)) == "12 classes with 1 documents each"
+    counts = {name: index for index, name in enumerate(names)}
+    assert counts_text(counts).startswith("12 classes; the largest are a rather long name 11: 11")
     assert len(counts_text(dict.fromkeys(names[:6], 1)).split(", ")) == 6
     text = counts_text({f"c{number}": number for number in range(1_000)})
     assert text == (

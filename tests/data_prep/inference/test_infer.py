@@ -131,7 +131,9 @@ def test_classes_that_a_split_lacks_are_reported(inferred: Callable[..., Inferre
     result = inferred(rows_of(*labels), test, valid_size=100)
     assert result.config.min_per_class == 1
     assert result.notes[-1][:2] == ("min_per_class", 1)
-    assert "no document of 'rare' (2 in all)" in result.notes[-1].reason
+    assert result.notes[-1].reason == (
+        "the validation split would otherwise contain no document of 'rare' (2 in all)"
+    )
     assert [warning.split(". ")[0] for warning in result.warnings] == [
         "The validation split contains no document of 'single' (1 in all)",
         "The test split contains no document of 'single' (1 in all)",
@@ -158,6 +160,19 @@ def test_validation_is_preferred_if_a_class_is_too_rare_for_all_splits(
             ("test", "'single' (1 in all), 'rare' (2 in all)", "they are"),
         )
     )
+
+
+def test_a_class_of_one_document_is_in_the_training_split(
+    inferred: Callable[..., Inferred],
+) -> None:
+    rows = rows_of(*["a"] * 50, "single")
+    with pytest.raises(DataError, match=r"contain none of class 'single', which has 1 of 51"):
+        inferred(rows, valid_size=40, min_per_class=0)
+    result = inferred(rows, valid_size=40)
+    assert result.notes[-1].reason == (
+        "the training split would otherwise contain no document of a rare class"
+    )
+    assert 1 in prepare(result.config).train.labels
 
 
 def test_split_without_rare_classes_stays_as_it_is(inferred: Callable[..., Inferred]) -> None:
