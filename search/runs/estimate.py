@@ -32,7 +32,7 @@ from celltune.search.types import ParameterValue, is_wide_only
 
 if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData
-    from celltune.search.tuning.measurement import Measured
+    from celltune.search.runs.measurement import Measured
 
 LEAST_MEASURED, MOST_MEASURED = 4, 16
 """Numbers of trials that are trained for an estimate."""
@@ -218,7 +218,7 @@ def _start_process(fingerprint: str, threads: int) -> None:
 
 
 def _measure_trial(params: Params, seed: int, metrics: tuple[str, ...], folder: Path) -> Measured:
-    from celltune.search.tuning.measurement import measure
+    from celltune.search.runs.measurement import measure
 
     (data,) = _opened.values()
     return measure(params, data, seed=seed, metrics=metrics, folder=folder)

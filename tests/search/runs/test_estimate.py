@@ -14,13 +14,13 @@ from celltune.data_prep.preparation.pipeline import prepare
 from celltune.search.config.schema import Resources
 from celltune.search.errors import ConfigError
 from celltune.search.runs import estimate as module
+from celltune.search.runs import measurement
 from celltune.search.runs.estimate import Range, Simulated, estimate, simulate, worker_count
+from celltune.search.runs.measurement import Measured, measure
 from celltune.search.runs.session import resolve_for_run
 from celltune.search.runs.view import SilentView
 from celltune.search.setup.durations import START
 from celltune.search.setup.inspection import Machine
-from celltune.search.tuning import measurement
-from celltune.search.tuning.measurement import Measured, measure
 from tests.search.simulated_search import RAW, make_config
 
 
