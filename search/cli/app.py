@@ -173,6 +173,8 @@ def _status_as_json(folder: Experiment, summary: ExperimentSummary) -> dict[str,
             name: {
                 "valid_accuracy": score.valid_accuracy,
                 "valid_macro_f1": score.valid_macro_f1,
+                "valid_balanced_accuracy": score.valid_balanced_accuracy,
+                "valid_auroc": score.valid_auroc,
                 "valid_loss": score.valid_loss,
             }
             for name, score in state.validated.items()

@@ -91,7 +91,13 @@ def test_status(storage: Path) -> None:
     assert value["location"] == str(folder.location)
     assert value["best_params"]["embedding_size"] == 8
     assert value["baselines"] == {
-        "words": {"valid_accuracy": 0.5, "valid_macro_f1": 0.4, "valid_loss": None}
+        "words": {
+            "valid_accuracy": 0.5,
+            "valid_macro_f1": 0.4,
+            "valid_balanced_accuracy": None,
+            "valid_auroc": None,
+            "valid_loss": None,
+        }
     }
     assert value["failures"] == []
     assert fields({**value, "failures": [{"trial": 0, "error": ""}]}) == documented("status")
