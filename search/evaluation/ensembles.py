@@ -96,6 +96,7 @@ def score_ensemble(
         "parameters": float(_parameters(models)),
         "seconds": sum(stored.seconds for stored in members),
         "milliseconds_per_review": 1e3 * seconds / len(test),
+        **decision.metrics(),
     }
     return combine_scores(train_scores, test_scores, costs)
 

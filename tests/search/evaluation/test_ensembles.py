@@ -11,6 +11,7 @@ import pytest
 from celltune import EvaluationSettings, ensemble
 from celltune.data_prep.dataset.tensorized import PreparedData, PreparedTest
 from celltune.models.errors import CheckpointError
+from celltune.search.decisions import Decision
 from celltune.search.errors import ExperimentError, OptionError, StorageError
 from celltune.search.evaluation.ensembles import score_ensemble, stored_members
 from celltune.search.evaluation.evaluate import evaluate, plan_evaluation
@@ -63,6 +64,18 @@ def test_scores_are_those_of_the_averaged_probabilities(
             for epoch in trials[one.number].epochs[: one.epoch]
         )
     )
+
+
+def test_temperature_and_threshold_of_the_average_are_scored(small: LocalExperiment) -> None:
+    event = ensemble("small").selected
+    data = data_of(small, event)
+    members = stored_members(small, event.members)
+    plain = score_ensemble(members, "cpu", data, data.valid)
+    scores = score_ensemble(members, "cpu", data, data.valid, Decision(2.0, 0.999))
+    assert scores.metrics["test_uncalibrated_loss"] == plain.metrics["test_loss"]
+    assert scores.metrics["test_uncalibrated_ece"] == plain.metrics["test_ece"]
+    assert (scores.metrics["temperature"], scores.metrics["threshold"]) == (2.0, 0.999)
+    assert np.sum(scores.test_confusion, axis=0)[1] == 0, "no probability reaches the threshold"
 
 
 def test_a_missing_checkpoint_is_an_error(small: LocalExperiment) -> None:
