@@ -180,9 +180,10 @@ class DataConfig(BaseModel):
     and pos in their order, others sorted. Decimals that are zero do not count: 1.0 is 1."""
 
     missing: Literal["error", "drop", "keep"] | None = None
-    """Tables: what happens to rows without a text or label (an empty cell, null, or NaN): error
-    reports them, drop leaves them out. With keep, the words nan and null are texts like any other,
-    and only empty cells are reported. Without it, a launch uses error."""
+    """Tables: what happens to rows without a text or label (an empty cell, null, or NaN), and to
+    texts without tokens: error reports them, drop leaves them out. With keep, the words nan and
+    null are texts like any other, and only empty cells are reported. Without it, a launch uses
+    error."""
 
     reviews: Annotated[int, Field(strict=True, ge=10, le=1_000_000)] | None = None
     """synthetic: number of generated reviews (default 3,000)."""

@@ -72,7 +72,8 @@ def infer(config: DataConfig, *, progress: Progress | None = None) -> Inferred:
         notes.append(Note("min_per_class", report.min_per_class, report.reason))
         config = config.model_copy(update={"min_per_class": report.min_per_class})
     dropped = [
-        f"{count:,} rows of the {_NAMES[split]} file lack a text or label and are left out."
+        f"{count:,} rows of the {_NAMES[split]} file lack a text with tokens or a label and are "
+        "left out."
         for split, count in found.dropped.items()
         if count
     ]

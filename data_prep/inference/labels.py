@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,13 +16,15 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.inference.classes import check_distinct, class_names, ordered_classes
 from celltune.data_prep.inference.splits import TrainingLabels
 from celltune.data_prep.io.files import default_cache_dir
-from celltune.data_prep.preparation.selection import check_classes
-from celltune.data_prep.sources.base import Source, Split
+from celltune.data_prep.preparation.selection import check_classes, no_tokens_error
+from celltune.data_prep.sources.base import Document, Source, Split
 from celltune.data_prep.sources.factory import open_source
 from celltune.data_prep.sources.groups import GroupedSource
 from celltune.data_prep.sources.labels import CountedLabels
 from celltune.data_prep.sources.rows import missing_words
 from celltune.data_prep.sources.table import TableSource, columns_of
+from celltune.data_prep.text.normalization import normalized
+from celltune.data_prep.text.tokenizers import open_tokenizer
 from celltune.data_prep.types import Progress
 from celltune.printable import quoted
 
@@ -43,7 +46,7 @@ class FoundLabels(NamedTuple):
     counts: Mapping[Split, NDArray[np.int64]]
     """`(c,)` number of documents of each class in the file of each labelled split."""
     dropped: Mapping[Split, int]
-    """Number of rows that were left out because they lack a text or label."""
+    """Number of rows that were left out because they lack a text with tokens or a label."""
 
 
 def read_labels(config: DataConfig, progress: Progress | None) -> FoundLabels:
@@ -91,25 +94,39 @@ def read_labels(config: DataConfig, progress: Progress | None) -> FoundLabels:
         raise DataError("The files of two splits have problems:", *lines)
     if errors:
         raise errors[0]
-    return FoundLabels(classes, reason, train, counts, table.dropped)
+    dropped = {split: table.dropped[split] + reader.dropped[split] for split in counts}
+    return FoundLabels(classes, reason, train, counts, dropped)
 
 
 class _Reader:
-    """Reads splits one after the other and reports the number of all documents."""
+    """Reads splits one after the other and reports the number of all documents.
+
+    `dropped` has the number of documents of each split that were left out.
+    """
 
     def __init__(self, config: DataConfig, progress: Progress | None) -> None:
+        self.dropped: Counter[Split] = Counter()
+        self._config = config
+        self._tokenizer = open_tokenizer(config.tokenizer, lowercase=bool(config.lowercase))
         self._has_groups = config.groups is not None or config.group_column is not None
         self._progress, self._done = progress, 0
 
     def read(self, source: Source, split: Split) -> TrainingLabels:
         labels, groups = array("q"), []
+        without_tokens: list[Document] = []
         for document in source.documents((split,)):
+            if not self._tokenizer.has_token(normalized(document.text)):
+                without_tokens.append(document)
+                continue
             labels.append(document.label)
             if self._has_groups:
                 groups.append(document.group)
             self._done += 1
             if self._progress and self._done % REPORTED_ROWS == 0:
                 self._progress("labels", self._done, None)
+        if without_tokens and (self._config.missing != "drop" or not labels):
+            raise no_tokens_error(without_tokens, self._config)
+        self.dropped[split] = len(without_tokens)
         return TrainingLabels(
             np.array(labels, dtype=np.int64), groups if self._has_groups else None
         )
@@ -119,8 +136,8 @@ def _named(
     config: DataConfig, counted: CountedLabels, train: TrainingLabels
 ) -> tuple[tuple[str, ...], str, TrainingLabels]:
     """Return the classes of the counted labels, what is to say about them, and the documents."""
+    sizes = np.bincount(train.labels, minlength=len(counted.spellings))
     names = class_names(counted.spellings)
-    sizes = [sum(spellings.values()) for spellings in counted.spellings]
     where = f"{config.location}, column {quoted(columns_of(config).label)}"
     if len(names) < 2:
         raise DataError(
@@ -134,7 +151,7 @@ def _named(
             "many for classes. Set data.label_column to the column of the labels, or data.classes "
             "to all labels."
         )
-    check_distinct(where, dict(zip(names, sizes, strict=True)))
+    check_distinct(where, dict(zip(names, sizes.tolist(), strict=True)))
     classes, reason = ordered_classes(names)
     merged = [
         name for name, each in zip(names, counted.spellings, strict=True) if {name} != {*each}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.extensions import SOURCES
 from celltune.data_prep.preparation.duplicates import SplitDocuments, compare_splits
 from celltune.data_prep.preparation.splits import SplitIndices, stratified_split
 from celltune.data_prep.sources.base import Document, Source, Split
@@ -52,6 +53,8 @@ def select_documents(
 ) -> SplitDocuments:
     """Assign the documents of a source to the splits that a config defines.
 
+    With `missing: drop`, documents without tokens are left out first.
+
     Args:
         documents: documents of the source's train split, of its validation split if it has one,
             and of its test split if it was read.
@@ -61,6 +64,9 @@ def select_documents(
     Raises:
         DataError: the documents cannot be split, or a split without its duplicates is empty.
     """
+    if config.missing == "drop":
+        tokenizer = open_tokenizer(config.tokenizer, lowercase=bool(config.lowercase))
+        documents = [each for each in documents if tokenizer.has_token(each.text)]
     pool = [document for document in documents if document.split == "train"]
     indices = _split_documents(pool, source, config)
     own_valid = [document for document in documents if document.split == "valid"]
@@ -170,11 +176,13 @@ def no_tokens_error(documents: Sequence[Document], config: DataConfig) -> DataEr
     """Return the error for documents without tokens."""
     first = documents[0]
     where = config.location_of(first.split)
-    suffix = f"no tokens for the tokenizer '{config.tokenizer}'. Remove"
+    suffix = f"no tokens for the tokenizer '{config.tokenizer}'"
+    can_drop = "missing" in SOURCES.load(config.source).optional_keys
+    fix = ", or use `data.missing: drop` to leave such rows out." if can_drop else "."
     if len(documents) == 1:
         text = printable(first.text, _SHOWN_CHARACTERS)
         return DataError(
-            f"{where}, {printable(first.id)}: the text '{text}' has {suffix} the document."
+            f"{where}, {printable(first.id)}: the text '{text}' has {suffix}. Remove it{fix}"
         )
     shown = ", ".join(
         f"{printable(document.id)} '{printable(document.text, _SHOWN_CHARACTERS)}'"
@@ -182,7 +190,7 @@ def no_tokens_error(documents: Sequence[Document], config: DataConfig) -> DataEr
     )
     if len(documents) > SHOWN_PLACES:
         shown += f" and {len(documents) - SHOWN_PLACES:,} more"
-    return DataError(f"{where}: {len(documents):,} texts have {suffix} them: {shown}.")
+    return DataError(f"{where}: {len(documents):,} texts have {suffix}: {shown}. Remove them{fix}")
 
 
 def _report_progress(

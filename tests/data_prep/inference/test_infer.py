@@ -80,8 +80,27 @@ def test_missing_values_are_errors_unless_told_otherwise(
     result = inferred(rows, missing="drop")
     assert result.counts == {"train": {"a": 250, "b": 250}}
     assert result.warnings == (
-        "3 rows of the training file lack a text or label and are left out.",
+        "3 rows of the training file lack a text with tokens or a label and are left out.",
     )
+
+
+def test_texts_without_tokens_are_found_before_a_search_or_left_out(
+    inferred: Callable[..., Inferred],
+) -> None:
+    rows = [('"', "a"), *rows_of(*["a", "b"] * 250), ('";', "b")]
+    message = r"2 texts have no tokens .*: row 1 '\"', row 502 .* `data\.missing: drop` to leave"
+    with pytest.raises(DataError, match=message):
+        inferred(rows)
+    with pytest.raises(DataError, match=r"row 501: the text .* has no tokens .* Remove it, or use"):
+        inferred(rows[1:])
+    with pytest.raises(DataError, match=r"none of the 500 documents is of class 'only here'\."):
+        inferred([*rows, ('"', "only here")], missing="drop")
+    result = inferred(rows, missing="drop")
+    assert result.counts == {"train": {"a": 250, "b": 250}}
+    assert result.warnings[0].startswith("2 rows of the training file lack a text with tokens")
+    data = prepare(result.config)
+    assert len(data.train) + len(data.valid) == 500
+    assert survey(result.config).counts["train"].sum() == len(data.train)
 
 
 @pytest.mark.parametrize(

@@ -125,12 +125,12 @@ def test_fingerprint_depends_on_settings_and_content_but_not_on_path() -> None:
         (
             [("fine", 1), ('"";:', 0), ("bad", 0), ("good", 1)],
             2,
-            r"row 2: the text .* has no tokens .* Remove the document\.$",
+            r"row 2: the text .* has no tokens .* Remove it, or use `data\.missing: drop`",
         ),
         (
             [("fine", 1), ('"";:', 0)] * 5,
             2,
-            r"5 texts have no tokens .* Remove them: row . '\"\";:', .* and 2 more\.$",
+            r"5 texts have no tokens .*: row . '\"\";:', .* and 2 more\. Remove them, or use",
         ),
         ([("fine", 1), ("bad", 0)], 5, "There are 2 documents, but data.valid_size takes 5"),
     ],
