@@ -54,7 +54,7 @@ from celltune.models.network.trained import network_of
 from celltune.search.bundles.bundle import write_bundle
 from celltune.search.bundles.bundle_config import BundleConfig
 from celltune.search.bundles.predictor import TrainedModel
-from celltune.search.cli.prediction.input import read_texts
+from celltune.search.cli.prediction.input import Columns, read_texts
 
 RULES = TextRules(tokenizer="basic_english", lowercase=False, max_tokens=256, keep="both")
 WORDS, BATCH = 25_000, 64
@@ -163,7 +163,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     count = 500 if options.quick else 5_000
-    texts = list(islice(read_texts(options.reviews, "text"), count))
+    rows = read_texts(options.reviews, Columns(text="text")).rows
+    texts = [row.text for row in islice(rows, count)]
     batched, single = texts[: count // 10], texts[: count // 100]
     classifier, words = make_model(texts, options.hidden)
     model = TrainedModel(network_of(classifier), TextEncoder(RULES, words), CLASSES)

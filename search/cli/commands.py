@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -27,6 +28,8 @@ _SETTING = re.compile(r"`([a-z_]+(?:\.\w+)+): ([^`]*)`")
 _NOT_IN_DOUBLE_QUOTES = re.compile(r'["$\\!`]')
 _USAGE_ERROR: Any = typer.BadParameter.__base__
 """The base class of typer's usage errors, which typer does not export."""
+_UNKNOWN_OPTION: Any = getattr(sys.modules[_USAGE_ERROR.__module__], "NoSuchOption", _USAGE_ERROR)
+"""The usage error for an unknown option."""
 _ELSEWHERE = {"overrides": "--set", "warm_start": "--from"}
 """Options of other commands that messages recommend."""
 _AT_END = ExitStack()
@@ -64,6 +67,10 @@ class _Command(TyperCommand):
         """Parse the arguments; an invalid value is an error like those of domain code."""
         try:
             return super().parse_args(ctx, args)
+        except _UNKNOWN_OPTION as error:
+            if any(parameter.name == "texts" for parameter in self.params):
+                error.message += " A text that begins with a dash needs -- before it."
+            raise
         except typer.BadParameter as error:
             # A subclass is about a missing argument, where the usage helps.
             if type(error) is not typer.BadParameter:

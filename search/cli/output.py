@@ -13,9 +13,10 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -180,14 +181,29 @@ def write(path: Path, content: str | bytes, overwrite: bool) -> None:
     Raises:
         OptionError: as for `check_output_free`, or the file cannot be written.
     """
-    check_output_free(path, overwrite)
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+    with writing(path, overwrite) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing(path: Path, overwrite: bool) -> Iterator[BinaryIO]:
+    """Open a temporary file in the same folder, which becomes `path` if the context ends normally.
+
+    Args:
+        path: the file.
+        overwrite: whether to replace an existing file.
+
+    Raises:
+        OptionError: as for `check_output_free`, or the file cannot be written.
+    """
+    check_output_free(path, overwrite)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
             temporary.chmod(0o644)
             temporary.replace(path)
         finally:

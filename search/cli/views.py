@@ -52,6 +52,7 @@ STAGES = {
     "vector file": "Reading word vectors",
     "vectors": "Training word vectors",
     "wide": "Fitting the wide part",
+    "predict": "Classifying texts",
 }
 """Stages of the preparation of data, as they are shown."""
 

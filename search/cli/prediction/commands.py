@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from celltune.search.cli.commands import add_command
-from celltune.search.cli.options import Ensemble, Storage, Trial
-from celltune.search.cli.output import emit, make_console, say, wrapped
-from celltune.search.errors import OptionError
-from celltune.search.wording import counted
+from celltune.search.cli.options import Ensemble, Overwrite, Storage, Trial
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from celltune.search.bundles.predictor import Explanation, TrainedModel
-    from celltune.search.cli.prediction.output import Row
+    from celltune.search.bundles.predictor import TrainedModel
 
 
 def predict(
@@ -36,14 +28,51 @@ def predict(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="File of texts: .csv, .tsv, .jsonl, .parquet, or .txt with one text per line. "
-            "- reads standard input."
+            help="A file of texts in any format that training reads, such as .csv, .jsonl, .xlsx "
+            "or .parquet, or with one text per line. - reads standard input."
         ),
     ] = None,
-    text_column: Annotated[str, typer.Option(help="Name of the file's text column.")] = "text",
+    text_column: Annotated[
+        str | None,
+        typer.Option(help="Name of the file's text column. Default: found by its name or content."),
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        typer.Option(help="Name of a column with the true labels; the accuracy is printed."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Copy this column of the file to the output; all copies every column. Can be "
+            "repeated.",
+        ),
+    ] = None,
+    read: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="How the file is written, if it is not recognized: delimiter, quoting, header, "
+            "encoding, sheet or format, as in data of a config. Can be repeated.",
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of classes to show for each text. Default: 1."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write a file instead of standard output."),
+    ] = None,
+    overwrite: Overwrite = False,
     form: Annotated[
-        str, typer.Option("--format", help="Output format: table, csv or jsonl.")
-    ] = "table",
+        str | None,
+        typer.Option(
+            "--format",
+            help="Output format: table, csv, jsonl, or parquet with -o. Default: that of the "
+            "name of the output file, or table.",
+        ),
+    ] = None,
     explain: Annotated[
         bool,
         typer.Option(
@@ -60,96 +89,28 @@ def predict(
     an n-gram of characters. If it is the only text, this
     is an error; among several texts, its label is empty and a note gives the reason.
     """
-    from celltune.search.cli.prediction.output import FORMATS
-    from celltune.search.results.formats import check_format
+    from celltune.search.cli.prediction.classify import Request, classify
 
-    check_format(form, FORMATS)
-    given = list(texts or ())
-    if explain and (file is not None or len(given) != 1 or given == ["-"]):
-        texts_from = "standard input" if given == ["-"] else counted(len(given), "text")
-        if file is not None:
-            texts_from = "a file"
-        raise OptionError(
-            f"`explain` was given with {texts_from}. Give exactly one text as an argument."
-        )
-    to_classify = _texts(given, file, text_column)
+    request = Request(
+        texts=tuple(texts or ()),
+        file=file,
+        text_column=text_column,
+        label_column=label_column,
+        keep=tuple(dict.fromkeys(keep or ())),
+        read=tuple(read or ()),
+        top=top,
+        output=output,
+        overwrite=overwrite,
+        form=form,
+        explain=explain,
+    )
+    classify(request, lambda: _load(source, trial, ensemble, storage))
+
+
+def _load(source: str, trial: int | None, ensemble: bool, storage: str | None) -> TrainedModel:
     from celltune.search.bundles.export import load_model
 
-    model = load_model(source, trial=trial, ensemble=ensemble, storage=storage)
-    if explain:
-        _explain(model, given[0], form)
-    elif len(given) == 1 and given != ["-"]:
-        _print([(1, model.predict_one(given[0]), given[0])], form, header=form == "csv")
-    else:
-        _predict_all(model, to_classify, form)
-
-
-def _texts(given: Sequence[str], file: Path | None, column: str) -> Iterator[str]:
-    from celltune.search.cli.prediction.input import STANDARD_INPUT, read_lines, read_texts
-
-    if bool(given) == (file is not None):
-        problem = "Both texts and `file` were given" if given else "No text was given"
-        raise OptionError(f"{problem}. Give texts, or `file`, or - for standard input.")
-    if list(given) == [STANDARD_INPUT] or (file is not None and str(file) == STANDARD_INPUT):
-        return read_lines(sys.stdin.buffer)
-    return read_texts(file, column) if file is not None else iter(given)
-
-
-def _print(rows: Sequence[Row], form: str, *, header: bool) -> None:
-    from celltune.search.cli.prediction.output import FORMATS
-
-    emit(FORMATS[form](rows, header))
-
-
-def _predict_all(model: TrainedModel, texts: Iterator[str], form: str) -> None:
-    from celltune.search.cli.prediction.input import blocks
-
-    done = unclassified = 0
-    for block in blocks(texts):
-        predictions = model.predict(block)
-        numbers = range(done + 1, done + len(block) + 1)
-        rows = list(zip(numbers, predictions, block, strict=True))
-        _print(rows, form, header=done == 0)
-        done += len(block)
-        unclassified += sum(prediction.label is None for prediction in predictions)
-    if not done:
-        raise OptionError("The input contains no text to classify.")
-    if unclassified:
-        say(
-            f"{unclassified:,} of {done:,} texts could not be classified; see their notes.",
-            error=True,
-        )
-
-
-def _explain(model: TrainedModel, text: str, form: str) -> None:
-    from celltune.search.cli.prediction import output
-
-    explanation = model.explain(text)
-    if form == "csv":
-        emit(output.explained_as_csv(explanation))
-    elif form == "jsonl":
-        emit(output.explained_as_jsonl(explanation))
-    else:
-        console = make_console()
-        wrapped(console, *output.heading(explanation))
-        if explanation.steps:
-            _print_steps(console, explanation)
-        if model.wide is not None:
-            wrapped(console, "", output.ngram_heading(explanation))
-            console.print(output.ngram_table(explanation))
-
-
-def _print_steps(console: Console, explanation: Explanation) -> None:
-    from celltune.search.cli.prediction import output
-
-    if console.is_terminal and len(explanation.steps) > output.LARGEST_STEPS:
-        console.print(output.coloured(explanation))
-        console.print(output.LEGEND, style="dim")
-        wrapped(console, "", "Largest changes:")
-        largest = output.LARGEST_STEPS
-        console.print(output.step_table(explanation, largest=largest))
-    else:
-        console.print(output.step_table(explanation))
+    return load_model(source, trial=trial, ensemble=ensemble, storage=storage)
 
 
 def register(app: typer.Typer) -> None:

@@ -1,233 +1,201 @@
-"""Output of `celltune predict`: predictions and word-by-word explanations."""
+"""Predictions as rows of a table, in every output format."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
-from rich.text import Text
 
-from celltune.printable import printable, quoted
-from celltune.search.bundles.predictor import Explanation, Ngram, Prediction, Step
-from celltune.search.results.tables import Cell, Column, TextTable, csv_text
-from celltune.search.wording import counted
+from celltune.printable import printable
+from celltune.search.bundles.predictor import Prediction
+from celltune.search.cli.output import emit, writing
+from celltune.search.cli.prediction.input import Text
+from celltune.search.results.tables import csv_text
 
-LARGEST_STEPS = 10
-"""Words that are listed below the coloured text, if it is long."""
-LEGEND = (
-    "Green words increase the probability, red words decrease it; dim words are not in the "
-    "vocabulary."
-)
-STRONG, SLIGHT = 0.10, 0.02
-"""Changes of the probability from which a word is highlighted or coloured."""
-_BAR_WIDTH = 12
-_WIDE_FROM_THE_START = " (at each word, the wide part already counts with the whole text)"
-
-Row = tuple[int, Prediction, str]
-"""The number of a text (the first is 1), its prediction, and the text."""
 COLUMNS = ("row", "label", "probability", "note", "text")
-LABEL_COLUMNS = ("label", "label_probability")
-"""The prediction, to which the numbers of all rows of an explanation refer."""
-STEP_COLUMNS = ("word", "known", "probability", "change")
-NGRAM_COLUMNS = ("ngram", "kind", "contribution")
-LARGEST_NGRAMS = 20
-"""N-grams of the wide part that are listed on a terminal."""
-INTERCEPT = "intercept"
-"""The kind of the row that is no n-gram but the intercept of the wide part."""
-LONGEST_TEXT, LONGEST_LABEL = 200, 40
-"""Characters of a text and of a class that lines show."""
+FORMATS = ("table", "csv", "jsonl", "parquet")
+LONGEST_TEXT, LONGEST_LABEL, LONGEST_CELL = 200, 40, 24
+"""Characters of a text, of a class and of a kept cell that lines show."""
 
 
-def as_lines(rows: Sequence[Row], header: bool) -> str:
-    """Return one line per text: label, probability and text, or why there is no prediction."""
-    labels = [printable(prediction.label or "-", LONGEST_LABEL) for _, prediction, _ in rows]
-    width = max(5, *map(cell_len, labels)) if labels else 5
-    lines = [f"{'label':<{width}}  probability  text"] if header else []
-    for label, (_, prediction, text) in zip(labels, rows, strict=True):
-        first, shown = set_cell_size(label, width), printable(text, LONGEST_TEXT)
-        if prediction.probability is None:
-            lines.append(f"{first}  {'-':>11}  ({prediction.note}) {shown}".rstrip())
-        else:
-            lines.append(f"{first}  {prediction.probability:>11.4f}  {shown}")
-    return "\n".join(lines)
+class Row(NamedTuple):
+    """A text and its prediction."""
+
+    text: Text
+    prediction: Prediction
 
 
-def as_csv(rows: Sequence[Row], header: bool) -> str:
-    """Return CSV with `COLUMNS`; label and probability are empty without a prediction."""
-    return csv_text(COLUMNS, [_record(row).values() for row in rows], header)
+@dataclass(frozen=True)
+class Layout:
+    """The columns of an output.
 
+    Attributes:
+        kept: names of the columns of the input that are copied.
+        top: number of classes that are shown; None for the most probable one.
+        has_labels: whether the texts have labels.
+    """
 
-def as_jsonl(rows: Sequence[Row], header: bool) -> str:  # noqa: ARG001 (JSON lines have no header)
-    """Return one JSON object per line: `COLUMNS` and the probabilities of all classes."""
-    return "\n".join(
-        json.dumps({**_record(row), "probabilities": dict(row[1].probabilities)}) for row in rows
-    )
+    kept: tuple[str, ...] = ()
+    top: int | None = None
+    has_labels: bool = False
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns: `COLUMNS`, the next probable classes, the label, and the kept ones.
 
-FORMATS: Mapping[str, Callable[[Sequence[Row], bool], str]] = {
-    "table": as_lines,
-    "csv": as_csv,
-    "jsonl": as_jsonl,
-}
+        A kept column with the name of another one has the prefix `file_`.
+        """
+        names = list(COLUMNS)
+        for rank in range(2, (self.top or 1) + 1):
+            names += [f"label_{rank}", f"probability_{rank}"]
+        if self.has_labels:
+            names.append("true_label")
+        for name in self.kept:
+            while name in names:
+                name = f"file_{name}"  # noqa: PLW2901
+            names.append(name)
+        return tuple(names)
 
+    def values(self, row: Row) -> list[Any]:
+        """Return the value of each column; label and probability are None without a prediction."""
+        text, prediction = row
+        first = (text.number, prediction.label, prediction.probability, prediction.note)
+        values = [*first, _encodable(text.text)]
+        others = _most_probable(prediction, self.top or 1)[1:]
+        for rank in range((self.top or 1) - 1):
+            values += others[rank] if rank < len(others) else (None, None)
+        if self.has_labels:
+            values.append(_encodable(text.label or ""))
+        return [*values, *map(_encodable, text.kept)]
 
-def _record(row: Row) -> dict[str, object]:
-    number, prediction, text = row
-    # Lone surrogates cannot be encoded; each becomes a question mark, and the note says why.
-    shown = text.encode("utf-8", "replace").decode()
-    return dict(
-        zip(
-            COLUMNS,
-            (number, prediction.label, prediction.probability, prediction.note, shown),
-            strict=True,
+    def as_lines(self, rows: Sequence[Row], header: bool) -> str:
+        """Return a line per text: label, probability and text, or why there is no prediction."""
+        labels = [printable(prediction.label or "-", LONGEST_LABEL) for _, prediction in rows]
+        width = max(5, *map(cell_len, labels)) if labels else 5
+        lines = [f"{'label':<{width}}  probability  text"] if header else []
+        for label, row in zip(labels, rows, strict=True):
+            first, shown = set_cell_size(label, width), printable(row.text.text, LONGEST_TEXT)
+            prediction = row.prediction
+            others = "".join(
+                f"{printable(name, LONGEST_LABEL)} {probability:.4f}  "
+                for name, probability in _most_probable(prediction, self.top or 1)[1:]
+            )
+            kept = "".join(f"{printable(cell, LONGEST_CELL)}  " for cell in row.text.kept)
+            if prediction.probability is None:
+                line = f"{first}  {'-':>11}  {kept}({prediction.note}) {shown}"
+            else:
+                line = f"{first}  {prediction.probability:>11.4f}  {others}{kept}{shown}"
+            lines.append(line.rstrip())
+        return "\n".join(lines)
+
+    def as_csv(self, rows: Sequence[Row], header: bool) -> str:
+        """Return CSV."""
+        return csv_text(self.columns, map(self.values, rows), header)
+
+    def as_jsonl(self, rows: Sequence[Row], header: bool) -> str:  # noqa: ARG002 (there is none)
+        """Return a JSON object per line: the columns, and probabilities of the classes.
+
+        They are those of all classes, or of as many as are shown.
+        """
+        return "\n".join(
+            json.dumps({**self._record(row), "probabilities": self._probabilities(row.prediction)})
+            for row in rows
         )
-    )
+
+    def _record(self, row: Row) -> dict[str, Any]:
+        return dict(zip(self.columns, self.values(row), strict=True))
+
+    def _probabilities(self, prediction: Prediction) -> dict[str, float]:
+        if self.top is None:
+            return dict(prediction.probabilities)
+        return dict(_most_probable(prediction, self.top))
 
 
-def explained_as_csv(explanation: Explanation) -> str:
-    """Return each word with the probability after it, each n-gram and the intercept, as CSV.
+def _most_probable(prediction: Prediction, count: int) -> list[tuple[str, float]]:
+    """Return the most probable classes, the first of several equal ones first."""
+    if count == 1 and prediction.label is not None and prediction.probability is not None:
+        return [(prediction.label, prediction.probability)]
+    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+    # The label need not be the most probable class: it can depend on a threshold.
+    ranked.sort(key=lambda item: item[0] != prediction.label)
+    return ranked[:count]
 
-    There are columns for words if the model has a network, and for n-grams if it has a wide part.
+
+def _encodable(text: str) -> str:
+    """Return a text whose lone surrogates are question marks: no output can contain them."""
+    return text.encode("utf-8", "replace").decode()
+
+
+Write = Callable[[Sequence[Row]], None]
+"""Writes the next rows."""
+
+
+def printing(layout: Layout, form: str, *, header: bool = True) -> Write:
+    """Return a function that prints rows in a text format, with a header before the first ones."""
+    make, done = _text_formats(layout)[form], 0
+
+    def write(rows: Sequence[Row]) -> None:
+        nonlocal done
+        emit(make(rows, header and done == 0))
+        done += len(rows)
+
+    return write
+
+
+@contextmanager
+def writing_rows(path: Path, layout: Layout, form: str, overwrite: bool) -> Iterator[Write]:
+    """Yield a function that writes rows to a file, which exists when the context ends.
+
+    Raises:
+        OptionError: the file cannot be written.
     """
-    columns = (
-        *LABEL_COLUMNS,
-        *(STEP_COLUMNS if explanation.steps else ()),
-        *(NGRAM_COLUMNS if explanation.intercept is not None else ()),
-    )
-    rows = [[record.get(column) for column in columns] for record in _records(explanation)]
-    return csv_text(columns, rows, header=True)
+    with writing(path, overwrite) as file:
+        if form == "parquet":
+            with _parquet(file, layout) as write:
+                yield write
+        else:
+            yield _text_writer(file, layout, form)
 
 
-def explained_as_jsonl(explanation: Explanation) -> str:
-    """Return the rows of `explained_as_csv`, a JSON object per line, without empty columns."""
-    return "\n".join(json.dumps(record) for record in _records(explanation))
+def _text_writer(file: BinaryIO, layout: Layout, form: str) -> Write:
+    make, done = _text_formats(layout)[form], 0
+
+    def write(rows: Sequence[Row]) -> None:
+        nonlocal done
+        file.write(f"{make(rows, done == 0)}\n".encode(errors="backslashreplace"))
+        done += len(rows)
+
+    return write
 
 
-def _records(explanation: Explanation) -> list[dict[str, object]]:
-    prediction = explanation.prediction
-    label = dict(zip(LABEL_COLUMNS, (prediction.label, prediction.probability), strict=True))
-    records = [*map(_step_record, explanation.steps), *map(_ngram_record, explanation.ngrams)]
-    if explanation.intercept is not None:
-        values = (None, INTERCEPT, explanation.intercept)
-        records.append(dict(zip(NGRAM_COLUMNS, values, strict=True)))
-    return [{**label, **record} for record in records]
+def _text_formats(layout: Layout) -> Mapping[str, Callable[[Sequence[Row], bool], str]]:
+    return {"table": layout.as_lines, "csv": layout.as_csv, "jsonl": layout.as_jsonl}
 
 
-def _ngram_record(ngram: Ngram) -> dict[str, object]:
-    values = (ngram.text, ngram.kind, ngram.contribution)
-    return dict(zip(NGRAM_COLUMNS, values, strict=True))
+@contextmanager
+def _parquet(file: BinaryIO, layout: Layout) -> Iterator[Write]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
+    names = layout.columns
+    numbers = {name for name in names[: len(names) - len(layout.kept)] if "probability" in name}
+    types = {
+        name: pa.int64() if name == "row" else pa.float64() if name in numbers else pa.string()
+        for name in names
+    }
+    schema = pa.schema(list(types.items()))
+    with pq.ParquetWriter(file, schema) as writer:
 
-def _step_record(step: Step) -> dict[str, object]:
-    values = (step.word, step.known, step.probability, step.change)
-    return dict(zip(STEP_COLUMNS, values, strict=True))
+        def write(rows: Sequence[Row]) -> None:
+            columns = zip(*map(layout.values, rows), strict=True)
+            arrays = [
+                pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)
+            ]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
 
-
-def heading(explanation: Explanation) -> list[str]:
-    """Return the prediction and the meaning of the numbers below it, as lines."""
-    label, probability = explanation.prediction.label, explanation.prediction.probability or 0.0
-    first = f"{label} {probability:.4f}"
-    if not explanation.steps:
-        return [first]
-    wide = "" if explanation.intercept is None else _WIDE_FROM_THE_START
-    return [first, f"Probability of {quoted(label)} after each word{wide}:"]
-
-
-def coloured(explanation: Explanation) -> Text:
-    """Return the text as the model reads it, coloured by each word's effect on the probability."""
-    drawn = Text()
-    for number, step in enumerate(explanation.steps):
-        if explanation.gap and number == explanation.gap_at:
-            drawn.append(_gap(explanation), style="dim")
-        drawn.append(printable(step.word), style=_style(step))
-        drawn.append(" ")
-    if explanation.gap and explanation.gap_at == len(explanation.steps):
-        drawn.append(_gap(explanation), style="dim")
-    return drawn
-
-
-def _gap(explanation: Explanation) -> str:
-    return f"[{counted(explanation.gap, 'word')} omitted] "
-
-
-def _style(step: Step) -> str:
-    if not step.known:
-        return "dim italic"
-    change = step.change or 0.0
-    colour = "green" if change > 0 else "red"
-    if abs(change) >= STRONG:
-        return f"bold white on {colour}"
-    return colour if abs(change) >= SLIGHT else ""
-
-
-def step_table(explanation: Explanation, *, largest: int | None = None) -> TextTable:
-    """Return a table of the words and their probabilities, in text order.
-
-    Args:
-        explanation: the explained prediction.
-        largest: number of words with the largest changes that are shown; None: all words.
-    """
-    numbered = list(enumerate(explanation.steps))
-    if largest is not None and len(numbered) > largest:
-        ranked = sorted(numbered, key=lambda numbered_step: -abs(numbered_step[1].change or 0.0))
-        numbered = sorted(ranked[:largest])
-    titles = ("position", "probability", "change")
-    numbers = [Column(title, right=True, wrap=False) for title in titles]
-    rows: list[list[Cell]] = []
-    for number, step in numbered:
-        change = "" if step.change is None else f"{step.change:+.4f}"
-        word = Text(step.word, style=_style(step))
-        if not step.known:
-            word.append("  (unknown)")
-        cells = (str(number + 1), f"{step.probability:.4f}", change)
-        rows.append([*cells, _bar(step.probability), word])
-    return TextTable([*numbers, Column("", wrap=False), Column("word")], rows)
-
-
-def _bar(probability: float) -> str:
-    full = round(probability * _BAR_WIDTH)
-    return "█" * full + "·" * (_BAR_WIDTH - full)
-
-
-def ngram_heading(explanation: Explanation) -> str:
-    """Return the meaning of the numbers of `ngram_table`."""
-    count = len(explanation.ngrams)
-    shown = "" if count <= LARGEST_NGRAMS else f"the {LARGEST_NGRAMS} strongest of "
-    several = len(explanation.prediction.probabilities) > 2
-    rest = " against the rest, before the classes are normalized" if several else ""
-    return (
-        f"Wide part, {shown}{counted(count, 'known n-gram')}: what each adds to the log-odds of "
-        f"{quoted(explanation.prediction.label)}{rest}:"
-    )
-
-
-def ngram_table(explanation: Explanation) -> TextTable:
-    """Return a table of the strongest n-grams, of the rest of the wide part, and of the sum.
-
-    The ends of words are marked in n-grams of characters.
-
-    Args:
-        explanation: the explained prediction of a model with a wide part.
-    """
-    columns = [
-        Column("contribution", right=True, wrap=False),
-        Column("kind", wrap=False),
-        Column("n-gram"),
-    ]
-    rows: list[list[Cell]] = []
-    for ngram in explanation.ngrams[:LARGEST_NGRAMS]:
-        text = ngram.text.replace(" ", "␣") if ngram.kind == "characters" else ngram.text
-        rows.append([f"{ngram.contribution:+.4f}", ngram.kind, text])
-    rows += [[f"{value:+.4f}", "", f"({name})"] for name, value in _rest(explanation).items()]
-    return TextTable(columns, rows)
-
-
-def _rest(explanation: Explanation) -> dict[str, float]:
-    """Return what the wide part adds besides the n-grams that are listed, and all in all."""
-    contributions = [ngram.contribution for ngram in explanation.ngrams]
-    intercept = explanation.intercept or 0.0
-    rest = {INTERCEPT: intercept, "sum": sum(contributions) + intercept}
-    if others := contributions[LARGEST_NGRAMS:]:
-        rest = {counted(len(others), "other n-gram"): sum(others), **rest}
-    return rest
+        yield write

@@ -38,7 +38,7 @@ from celltune.search.bundles.predictor import (
     TrainedModel,
 )
 from celltune.search.bundles.trial_model import load_data, load_trial_model
-from celltune.search.cli.prediction.output import LARGEST_NGRAMS, ngram_heading, ngram_table
+from celltune.search.cli.prediction.explanation import LARGEST_NGRAMS, ngram_heading, ngram_table
 from celltune.search.errors import ModelError
 from celltune.search.storage.local import LocalExperiment
 from tests.data_prep.wide.reference import corpus
