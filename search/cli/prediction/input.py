@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.format_config import FormatConfig
-from celltune.data_prep.inference.columns import choose_columns
+from celltune.data_prep.inference.columns import FirstRows, choose_columns
 from celltune.data_prep.io.contents import UNLIMITED, limited
 from celltune.data_prep.io.files import reading
 from celltune.data_prep.tables.cells import Column
@@ -195,8 +195,14 @@ def _text_column(path: Path, columns: Columns, detected: Detected) -> str:
     if len(detected.columns) == 1:
         return detected.columns[0]
     label = _NO_LABEL_COLUMN if columns.label is None else columns.label
+
+    def all_rows(names: Sequence[str]) -> Iterator[list[str]]:
+        columns = [Column("`text_column`", name) for name in names]
+        return _in_file(path, read_cells(path, detected.format, columns, UNLIMITED))
+
+    first = FirstRows(str(path), detected.columns, detected.rows, all_rows)
     with _naming_options():
-        choice, _ = choose_columns(str(path), detected.columns, detected.rows, None, label)
+        choice, _ = choose_columns(first, None, label)
     if choice is None:
         raise DataError(f"{path} has no column of texts. Set `text_column`.")
     return choice.column
