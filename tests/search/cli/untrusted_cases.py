@@ -325,6 +325,10 @@ def predict(form: str) -> Callable[[Place], None]:
             explained = place.text(*command, "--explain", f"the plot {EVERYTHING}")
             assert "after each word:" in explained
             return
+        if form == "parquet":
+            place.text(*command, "--file", "texts.jsonl", "-o", "predictions.parquet")
+            assert pq.read_table("predictions.parquet")["text"].to_pylist() == given
+            return
         out = place.content(*command, "--file", "texts.jsonl")
         explained = place.content(*command, "--explain", f"the plot {EVERYTHING}")
         if form == "csv":
@@ -388,6 +392,6 @@ CASES: dict[tuple[str, str], Callable[[Place], None]] = {
         ("leaderboard", form): leaderboard(form)
         for form in (*HUMAN_LEADERBOARDS, "csv", "json", "parquet")
     },
-    **{("predict", form): predict(form) for form in ("table", "csv", "jsonl")},
+    **{("predict", form): predict(form) for form in ("table", "csv", "jsonl", "parquet")},
     **{("graph", form): graph(form) for form in PICTURES},
 }
