@@ -16,6 +16,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from pydantic import BaseModel
@@ -222,6 +223,14 @@ class Space:
         if isinstance(dimension, Choice):
             return dimension.values
         return (self.fixed.get(name, defaults().get(name)),)
+
+    @cached_property
+    def size(self) -> int | None:
+        """Number of configurations; None if a hyperparameter has a continuous range."""
+        # That module imports this one. The number is asked for after every epoch.
+        from celltune.search.config.configurations import Configurations
+
+        return Configurations(self).finite
 
     def to_yaml(self) -> dict[str, Any]:
         """Return the space in the form in which a YAML file contains it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from celltune.search.config.configurations import Configurations
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.objective import sign
@@ -100,9 +99,11 @@ def explain_end(config: SearchConfig, state: ExperimentState, reason: SearchEnd)
             "failed trials."
         )
     if all_tried(config, state):
-        tried = counted(Configurations(config.space).total, "configuration")
+        size = config.space.size or 0
+        tried = "which was tried" if size == 1 else "and all were tried"
         return (
-            f"The space has {tried}, and all were tried. To continue, resume the search with more "
-            "epochs, or with more trials that repeat configurations with other seeds."
+            f"The space has {counted(size, 'configuration')}, {tried}. To continue, resume the "
+            "search with more epochs, or with more trials that repeat configurations with other "
+            "seeds."
         )
     return "All trials have ended. To continue, resume the search with more trials or more epochs."

@@ -119,7 +119,7 @@ def planned_trials(config: SearchConfig, state: ExperimentState) -> int:
     It is `budget.trials`, unless the search will have tried every configuration before.
     """
     budget, started = config.budget.trials, len(state.trials)
-    total = Configurations(config.space).finite
+    total = config.space.size
     if config.budget.repeat or total is None or total >= budget:
         return max(budget, started)
     outside = sum(
@@ -134,7 +134,7 @@ def all_tried(config: SearchConfig, state: ExperimentState) -> bool:
     """Return whether no trial is left that would not repeat a configuration."""
     if config.budget.repeat or len(state.trials) < len(config.first_trials):
         return False
-    total = Configurations(config.space).finite
+    total = config.space.size
     # Counting is only needed if there are enough trials.
     return total is not None and total <= len(state.trials) and not Untried(config, state).left()
 
@@ -145,7 +145,7 @@ def describe_configurations(config: SearchConfig) -> str:
     Returns:
         An empty text if a hyperparameter has a continuous range.
     """
-    total, trials = Configurations(config.space).finite, config.budget.trials
+    total, trials = config.space.size, config.budget.trials
     if total is None:
         return ""
     text = f"Space: {counted(total, 'configuration')}, {counted(trials, 'trial')}"

@@ -23,7 +23,6 @@ from celltune.search.cli.options import (
 from celltune.search.cli.output import emit_json, make_console, say, wrapped
 from celltune.search.cli.validation.estimate import estimate_as_json, show_estimate
 from celltune.search.cli.validation.survey import show_survey, survey_as_json
-from celltune.search.config.configurations import Configurations
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.runs.session import checked_config, resolve_for_run
@@ -119,7 +118,7 @@ def _as_json(config: SearchConfig, *, with_estimate: bool) -> dict[str, Any]:
         "metric": config.metric,
         "trials": config.budget.trials,
         "max_epochs": config.budget.max_epochs,
-        "configurations": Configurations(config.space).finite,
+        "configurations": config.space.size,
         "planned_trials": planned_trials(config, ExperimentState()),
         "searched": list(config.space.searched),
         "fixed": dict(config.space.fixed),
