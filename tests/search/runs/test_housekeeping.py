@@ -247,6 +247,22 @@ def test_a_copy_is_an_experiment_of_its_own(small: LocalExperiment, tmp_path: Pa
         target.events()
 
 
+def test_an_experiment_moves_to_an_object_store_and_back(
+    small: LocalExperiment, bucket: str, tmp_path: Path
+) -> None:
+    remote = new_experiment("remote", bucket)
+    copied = copy(small, remote)
+    assert remote.snapshot().events[1:] == small.snapshot().events[1:]
+    assert len(prune(remote, 1).removed) == 1
+    back = LocalExperiment(tmp_path / "back")
+    assert copy(remote, back).checkpoints == copied.checkpoints - 1
+    state = small.checkpoints(0).load("epoch-1")
+    assert_same_state(back.checkpoints(0).load("epoch-1"), state)
+    assert delete(*plan_deletion([remote])) == []
+    assert remote.storage.names() == []
+    assert list(remote.files()) == []
+
+
 def test_damaged_checkpoints_are_left_out(small: LocalExperiment, tmp_path: Path) -> None:
     (first, *_) = names(small, 0)
     (small.path / "trials" / "0" / first / "tensors.safetensors").write_bytes(b"x")

@@ -18,6 +18,7 @@ from celltune.search.config.loading import dump_config
 from celltune.search.evaluation.checkpoints import remove_used_checkpoints
 from celltune.search.ledger.events import RunStarted
 from celltune.search.ledger.state import ExperimentState
+from celltune.search.runs import housekeeping
 from celltune.search.storage.checkpoints import Checkpoints
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.retention import CheckpointRetention
@@ -183,3 +184,34 @@ def test_changes_are_noticed(tmp_path: Path) -> None:
         os.close(os.open(experiment.path / "new", os.O_CREAT | os.O_WRONLY))
     names = [path.name for path in changed]
     assert names == ["file", "state.json", "x", "y", "new"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    content=ledgers(PARAMS) | st.just(ledger_bytes(valid_events(PARAMS))),
+    layout=LAYOUTS,
+)
+@example(content=ledger_bytes(valid_events(PARAMS)), layout={"trials": "link to a folder"})
+@example(content=ledger_bytes(valid_events(PARAMS)), layout={"trials/0/epoch-1": "link to a file"})
+@example(content=b"", layout={"lock": "link to a file"})
+def test_housekeeping_changes_nothing_outside(content: bytes, layout: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        experiment = make(base, content)
+        for place, kind in layout.items():
+            with suppress(OSError):
+                put(experiment.path / place, kind, base / "outside")
+        before = contents(base / "outside")
+        copied = LocalExperiment(base / "storage" / "copied")
+        with watched_changes() as changed:
+            for action in (
+                lambda: housekeeping.usage_of(experiment),
+                lambda: housekeeping.copy(experiment, copied),
+                lambda: housekeeping.prune(experiment, 1),
+                lambda: housekeeping.delete(*housekeeping.plan_deletion([experiment])),
+            ):
+                with suppress(CelltuneError):
+                    action()
+        storage = Path(os.path.realpath(base / "storage"))
+        assert [path for path in changed if not path.is_relative_to(storage)] == []
+        assert contents(base / "outside") == before
