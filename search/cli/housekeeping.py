@@ -12,7 +12,7 @@ from celltune.data_prep.io.files import default_cache_dir
 from celltune.search.cli.commands import add_command
 from celltune.search.cli.completion import complete_experiments
 from celltune.search.cli.options import Name, Storage, arguments_for
-from celltune.search.cli.output import confirmed, make_console, say, say_block
+from celltune.search.cli.output import confirmed, make_console, say, say_block, wrapped
 from celltune.search.errors import OptionError
 from celltune.search.results.tables import Column, TextTable
 from celltune.search.runs import housekeeping
@@ -54,7 +54,7 @@ def delete(
     found = [find_experiment(name, root) for name in dict.fromkeys(names)]
     deletions = housekeeping.plan_deletion(found)
     for deletion in deletions:
-        say(_describe(deletion), *deletion.left_behind)
+        wrapped(make_console(), _describe(deletion), *deletion.left_behind)
     unused = _unused_data(deletions)
     for dataset in unused:
         fate = "is removed from the cache, too" if data else "stays in the cache"
@@ -112,7 +112,8 @@ def prune(
     if not plan.removed:
         say(f"Nothing to remove: only {_trials(plan.kept)} of {experiment.name} have checkpoints.")
         return
-    say(
+    wrapped(
+        make_console(),
         f"{experiment.name}: {counted(len(plan.removed), 'checkpoint')} of {_trials(plan.trials)}, "
         f"{_size(plan.nbytes)}, can be removed. Checkpoints of {_trials(plan.kept)} stay.",
         "Without its checkpoints, a trial cannot be exported, predict or join an ensemble, and if "
