@@ -58,6 +58,11 @@ class InputError(CelltuneError):
     The message says what is wrong and where, and lists the allowed values or the fix.
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython and Jupyter show instead of a traceback: the message says it all."""
+        first, *others = self.lines
+        return [f"{type(self).__name__}: {first}", *others]
+
     def __init__(self, message: str, *problems: str) -> None:
         """Create an error.
 

@@ -115,10 +115,32 @@ def config_for(
 
     if not is_data(path):
         return path
+    return proposal_for({"path": str(path)}, overrides, name=name, time=time, view=view)
+
+
+def proposal_for(
+    data: Mapping[str, Any],
+    overrides: Sequence[str],
+    *,
+    name: str | None = None,
+    time: str | float | None = None,
+    view: View | None = None,
+) -> Mapping[str, Any]:
+    """Return the proposal for a data set, as plain values of a config.
+
+    Args:
+        data: keys of the section `data`; at least `path`.
+        overrides: see `config_for`.
+        name: see `config_for`.
+        time: for the search, in seconds or with a unit.
+        view: see `config_for`.
+
+    Raises:
+        InputError: an override or the data is invalid.
+    """
     # What is removed may be a key of the proposal, and is removed from it later.
     of_data = [each for each in overrides if _is_about_data(each) and not each.startswith(REMOVE)]
-    given = {"path": str(path)}
-    return _inspected(given, of_data, name=name, time=time, view=view).proposal.values
+    return _inspected(data, of_data, name=name, time=time, view=view).proposal.values
 
 
 def register(app: typer.Typer) -> None:
@@ -131,17 +153,17 @@ def _is_about_data(override: str) -> bool:
 
 
 def _inspected(
-    files: Mapping[str, str],
+    data: Mapping[str, Any],
     overrides: Sequence[str],
     *,
     name: str | None,
-    time: str | None,
+    time: str | float | None,
     view: View | None = None,
 ) -> Inspection:
     """Inspect a data set and say what was inferred and proposed."""
     from celltune.search.setup.inspection import propose, this_machine
 
-    content: dict[str, Any] = {"data": dict(files)}
+    content: dict[str, Any] = {"data": dict(data)}
     apply_overrides(content, overrides)
     view = view or make_view()
     inspection = propose(content["data"], name=name, time=time, progress=view.progress)

@@ -41,16 +41,25 @@ READ_BY_TUNE = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
 }
 
-TUNE_LOGGER = "ray.tune.tune"
+WIDGET_LOGGER = "ray.widgets.util"
+"""Names, when Ray is imported in a notebook, packages that only Ray's own widgets need."""
+
+TUNE_PARENT = "ray.tune"
+"""The logger above all of Ray Tune's."""
+TUNE_LOGGER = f"{TUNE_PARENT}.tune"
 TUNE_SUMMARY = "Trials did not complete"
 """Start of an error that Ray Tune logs at the end of a run in which a worker was lost. It contains
 Ray's ids of trials that have been completed by other workers since."""
 
 
 def set_import_environment() -> None:
-    """Set the variables that Ray reads when it is imported, unless they are set already."""
+    """Set the variables that Ray reads when it is imported, unless they are set already.
+
+    Also omit what Ray says about its widgets at its import.
+    """
     for name, value in READ_AT_IMPORT.items():
         os.environ.setdefault(name, value)
+    logging.getLogger(WIDGET_LOGGER).setLevel(logging.ERROR)
 
 
 @contextmanager
@@ -72,13 +81,20 @@ def sigterm_handler_kept() -> Iterator[None]:
 
 @contextmanager
 def tune_environment() -> Iterator[None]:
-    """Set the variables that Ray Tune reads and omit `TUNE_SUMMARY`; restore both afterwards."""
-    logger = logging.getLogger(TUNE_LOGGER)
+    """Set the variables that Ray Tune reads and silence its log; restore both afterwards.
+
+    Its messages are about files and trials of its own, which nothing here reads. A cluster that a
+    user started logs them.
+    """
+    logger, parent = logging.getLogger(TUNE_LOGGER), logging.getLogger(TUNE_PARENT)
+    level = parent.level
     logger.addFilter(_is_no_summary)
+    parent.setLevel(logging.ERROR)
     try:
         with _environment(READ_BY_TUNE):
             yield
     finally:
+        parent.setLevel(level)
         logger.removeFilter(_is_no_summary)
 
 

@@ -98,6 +98,8 @@ class TuneEngine:
                     trial_name_creator=lambda trial: trial.trial_id,
                     trial_dirname_creator=lambda trial: trial.trial_id,
                     verbose=0,
+                    # Without it, Ray Tune clears the output of a notebook's cell.
+                    progress_reporter=tune.ProgressReporter(),
                 )
             except Exception as error:
                 raise scheduler.error or error from error

@@ -71,14 +71,31 @@ def stored_frame(
     return path
 
 
+def ordered_classes(frame: pd.DataFrame, label: str | None) -> list[str] | None:
+    """Return the classes in the order that the type of the label column gives them.
+
+    Args:
+        frame: the frame.
+        label: name of the column; None if it is unknown.
+
+    Returns:
+        The categories that occur; None if the column is no ordered categorical.
+    """
+    kind = None if label is None else frame.dtypes.get(label)
+    if not isinstance(kind, pd.CategoricalDtype) or not kind.ordered:
+        return None
+    return [_plain(value) for value in frame[label].cat.remove_unused_categories().cat.categories]
+
+
 def _write(path: Path, content: Mapping[str, Sequence[str | None]]) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
     table = pa.table({name: pa.array(v, pa.large_string()) for name, v in content.items()})
     buffer = pa.BufferOutputStream()
-    # A dictionary would make repeated texts so small that their reader takes them for an attack.
-    parquet.write_table(table, buffer, use_dictionary=False)
+    # A reader allows a file only so many rows and bytes as its size suggests (decision 54). A
+    # compressed file of short or repeated texts could exceed these limits.
+    parquet.write_table(table, buffer, use_dictionary=False, compression="none")
     make_folder_durably(path.parent)
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:

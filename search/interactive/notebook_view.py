@@ -32,6 +32,7 @@ _PRE = (
     '<pre style="white-space:pre;overflow-x:auto;line-height:1.3;'
     'font-family:Menlo,Consolas,monospace;margin:0">{code}</pre>'
 )
+_MESSAGE = '<div style="white-space:pre-wrap">'
 _SOFT = '<div style="opacity:.65">'
 
 
@@ -105,6 +106,11 @@ class NotebookView(SilentView):
             self._draw = lambda: last
             self.stage("")
 
+    def close(self) -> None:
+        """Remove the stage and the progress bars; messages and the table remain."""
+        if self._stage or self._progress:
+            self.stage("")
+
     def tick(self) -> None:
         """Draw the search again, unless it was drawn a moment ago."""
         self._update()
@@ -116,7 +122,7 @@ class NotebookView(SilentView):
             self._show(self._html())
 
     def _html(self) -> str:
-        parts = [f"<div>{html_text(line)}</div>" for line in self._messages]
+        parts = [f"{_MESSAGE}{html_text(line)}</div>" for line in self._messages]
         if self._draw is not None:
             parts.append(_drawn_as_html(self._draw()))
         if self._stage:

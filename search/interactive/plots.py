@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import ExperimentError, OptionError
+from celltune.search.interactive.showing import without_tqdm_warning
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.storage.base import Experiment
 from celltune.spelling import closest_match
@@ -21,25 +22,19 @@ SPLITS = ("valid", "test")
 
 def curves(config: SearchConfig, state: ExperimentState) -> Figure:
     """Return the learning curves of all trials."""
-    from celltune.search.report.figures import learning_curves
-
-    return _drawn(learning_curves, config, state)
+    return _drawn(_figures().learning_curves, config, state)
 
 
 def parallel(config: SearchConfig, state: ExperimentState) -> Figure:
     """Return parallel coordinates of the hyperparameters."""
-    from celltune.search.report.figures import parallel_coordinates
-
     _check_searched(config)
-    return _drawn(parallel_coordinates, config, state)
+    return _drawn(_figures().parallel_coordinates, config, state)
 
 
 def slices(config: SearchConfig, state: ExperimentState) -> Figure:
     """Return the best value of each trial by hyperparameter."""
-    from celltune.search.report import figures
-
     _check_searched(config)
-    return _drawn(figures.slices, config, state)
+    return _drawn(_figures().slices, config, state)
 
 
 def importance(config: SearchConfig, state: ExperimentState) -> Figure:
@@ -48,9 +43,8 @@ def importance(config: SearchConfig, state: ExperimentState) -> Figure:
     Raises:
         ExperimentError: there are too few trials to compare.
     """
-    from celltune.search.report import figures
-
     _check_searched(config)
+    figures = _figures()
     found = figures.importances(config, state)
     if not found:
         raise ExperimentError(
@@ -122,6 +116,12 @@ def _valid_confusion(
     classes = tuple(data.classes)
     outcomes = encode_outcomes(data.valid.labels, predicted, len(classes))
     return confusion_matrix(outcomes, len(classes)), classes
+
+
+def _figures() -> Any:
+    with without_tqdm_warning():
+        from celltune.search.report import figures
+    return figures
 
 
 def _check_searched(config: SearchConfig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,7 @@ class BestTrial:
     """unfinished, completed, pruned or failed."""
     params: Mapping[str, ParameterValue]
     """All hyperparameters."""
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float] = field(repr=False)
     """All metrics after the best epoch."""
 
 
@@ -324,9 +324,11 @@ class Result:
     # Representations
 
     def __repr__(self) -> str:
-        return f"Result({self.name}: {self._headline()})"
+        return f"Result({self.headline})"
 
-    def _headline(self) -> str:
+    @property
+    def headline(self) -> str:
+        """The status, the number of trials and the best value, in one line."""
         state, metric = self.state, self.config.metric
         ended = len(state.trials) - state.count("unfinished")
         counts = [f"{ended} of {counted(planned_trials(self.config, state), 'trial')} done"]
@@ -335,7 +337,7 @@ class Result:
         if ranked:
             value = metric_text(metric, ranked[0].best_value(metric))
             counts.append(f"best {metric} {value} in trial {ranked[0].number}")
-        return f"{self.status}, {', '.join(counts)}"
+        return f"{self.name}: {self.status}, {', '.join(counts)}"
 
     def _repr_html_(self) -> str:
         """Return the headline and the best trials, for notebooks."""
@@ -357,7 +359,7 @@ class Result:
                 for row in rows[:_HTML_ROWS]
             ]
             table = readable_table(shown).html()
-        sentences = [f"{self.name}: {self._headline()}", *context_sentences(self.state, metric)]
+        sentences = [self.headline, *context_sentences(self.state, metric)]
         lines = "".join(f"<div>{html_text(sentence)}</div>" for sentence in sentences)
         return f"<div>{lines}{table}</div>"
 

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from celltune.data_prep.io.files import default_cache_dir
 from celltune.search.cluster.shared_ray import share_local_ray, stop_shared_ray
-from celltune.search.config.loading import read_yaml
 from celltune.search.config.schema import SearchConfig
 from celltune.search.errors import OptionError
-from celltune.search.interactive.result import Result, read_result, result_of
 from celltune.search.interactive.showing import Shown, shown
 from celltune.search.runs import launch as runs
+from celltune.search.runs.stop_requests import interrupts_deferred
+from celltune.search.runs.view import View
 from celltune.search.storage.locate import find_experiment
 from celltune.search.tuning.budget_changes import Changes
 
@@ -21,19 +20,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from celltune.search.evaluation.evaluate import EvaluationSettings
+    from celltune.search.interactive.own_data import Data
+    from celltune.search.interactive.result import Result
     from celltune.search.ledger.state import ExperimentState
 
 Config = SearchConfig | Mapping[str, Any] | Path | str
+"""A config, its plain values, or the path of a YAML file."""
 
 
 def launch(
-    config: Config,
+    config: Config | pd.DataFrame,
     *,
-    data: pd.DataFrame | None = None,
-    test: pd.DataFrame | None = None,
+    data: Data | None = None,
+    test: Data | None = None,
+    valid: Data | None = None,
     text: str | None = None,
     label: str | None = None,
     name: str | None = None,
+    time: float | str | None = None,
     warm_start: str | None = None,
     storage: Path | str | None = None,
     address: str | None = None,
@@ -47,44 +51,46 @@ def launch(
     this process (see `shutdown`).
 
     Args:
-        config: path of a YAML file, its content as a dict, or a config.
-        data: labelled texts, instead of the files that the config names. They are written into the
-            cache, where a resume or an evaluation finds them.
-        test: more of them for the test split, which no search reads.
-        text: column of `data` that contains the texts.
-        label: column of `data` that contains the labels.
-        name: name of the experiment; None: the config's name.
+        config: a DataFrame or the path of a file with labelled texts, for which a config is
+            proposed as by `celltune init`; or the path of a YAML file, its content as a dict, or a
+            config.
+        data: with a config: a DataFrame or the path of a file with labelled texts, instead of the
+            files that the config names.
+        test: more labelled texts, for the test split, which no search reads.
+        valid: more labelled texts, for the validation split.
+        text: name of the column that contains the texts; None: it is recognized.
+        label: name of the column that contains the labels; None: it is recognized.
+        name: name of the experiment; None: the config's name, or one after the file.
+        time: stops the search cleanly after this time: seconds, or 90s, 30m or 2h.
         warm_start: name of an earlier experiment in the same storage, whose trials the sampler
             learns from before it proposes the first one.
         storage: folder or object store URI of experiments; None: $CELLTUNE_STORAGE, or
             ~/celltune_results if that is not set.
         address: address of a running Ray cluster; None: a local one.
-        overrides: config values as `key.path=value`.
+        overrides: config values as `key.path=value`, or `~key.path` to remove a key.
         view: what is shown. `auto`: a live table in a notebook and on a terminal, nothing
             elsewhere; `lines`: a line per event; None: nothing.
 
     Raises:
         InputError: an argument or the data is invalid; no experiment was created.
     """
-    if data is not None:
-        config = _with_frames(config, {"data": data, "test": test}, text, label)
-    elif test is not None or text is not None or label is not None:
-        raise OptionError(
-            "`test`, `text` and `label` describe `data`, which is missing. Give a DataFrame as "
-            "`data`, or set data.test_path, data.text_column and data.label_column in the config."
-        )
+    with interrupts_deferred():
+        from celltune.search.interactive.own_data import OwnData, settled
+
+    own = OwnData(data, test, valid, text, label)
+    settings = [*overrides, *([] if time is None else [f"budget.time={time}"])]
     share_local_ray()
     with shown(view) as display:
         result = runs.launch(
-            config,
+            settled(config, own, settings, name=name, time=time, view=display),
             name=name,
             warm_start=warm_start,
             storage=storage,
             address=address,
-            overrides=overrides,
+            overrides=settings,
             view=display,
         )
-    return result_of(result)
+        return _result_of(result, display)
 
 
 def resume(
@@ -113,7 +119,7 @@ def resume(
         max_epochs: the new maximum number of epochs of a trial; it can only grow.
         target: the value of the metric that ends the search, or "none".
         patience: number of trials without improvement that ends it, or "none".
-        repeat: whether further trials may repeat configurations that were tried.
+        repeat: whether further trials may repeat configurations, with other seeds.
         retry_failed: whether failed trials are retried from their newest checkpoints.
         changes: all of these as one object, instead of the separate arguments.
         storage: see `launch`.
@@ -126,7 +132,14 @@ def resume(
         InputError: the experiment does not exist, is damaged, or is running in another process; its
             data changed; or the changes are invalid.
     """
-    separate = Changes(trials, max_epochs, target, patience, repeat, retry_failed)
+    separate = Changes(
+        trials=trials,
+        max_epochs=max_epochs,
+        target=target,
+        patience=patience,
+        repeat=repeat,
+        retry_failed=retry_failed,
+    )
     if changes is not None and separate != Changes():
         raise OptionError(
             "`changes` is given together with `trials`, `max_epochs`, `target`, `patience`, "
@@ -142,7 +155,7 @@ def resume(
             overrides=overrides,
             view=display,
         )
-    return result_of(result)
+        return _result_of(result, display)
 
 
 def experiment(name: str, *, storage: Path | str | None = None) -> Result:
@@ -155,6 +168,8 @@ def experiment(name: str, *, storage: Path | str | None = None) -> Result:
     Raises:
         InputError: the experiment does not exist or is damaged.
     """
+    from celltune.search.interactive.result import read_result
+
     return read_result(find_experiment(name, storage))
 
 
@@ -211,32 +226,11 @@ def shutdown() -> None:
     stop_shared_ray()
 
 
-def _with_frames(
-    config: Config, frames: Mapping[str, pd.DataFrame | None], text: str | None, label: str | None
-) -> dict[str, Any]:
-    """Return the plain values of a config whose data are frames."""
-    from pandas import DataFrame
+def _result_of(run: runs.RunResult, view: View) -> Result:
+    """Return the result of a run, and show in one line what it is."""
+    from celltune.search.interactive.result import result_of
 
-    from celltune.search.interactive.data_frames import stored_frame
-
-    plain = _plain(config)
-    data = dict(plain.get("data") or {})
-    columns = {"text_column": text, "label_column": label}
-    data.update({key: column for key, column in columns.items() if column is not None})
-    keys = ("text_column", "label_column", "id_column", "group_column")
-    named = [data[key] for key in keys if data.get(key) is not None]
-    complete = all(data.get(key) is not None for key in columns)
-    for (argument, frame), key in zip(frames.items(), ("path", "test_path"), strict=True):
-        if frame is None:
-            continue
-        if not isinstance(frame, DataFrame):
-            raise OptionError(f"`{argument}` is a {type(frame).__name__}. Give a pandas DataFrame.")
-        path = stored_frame(argument, frame, named if complete else None, default_cache_dir())
-        data[key] = str(path)
-    return {**plain, "data": {**data, "source": "parquet"}}
-
-
-def _plain(config: Config) -> dict[str, Any]:
-    if isinstance(config, SearchConfig):
-        return config.model_dump(mode="json")
-    return dict(config if isinstance(config, Mapping) else read_yaml(Path(config)))
+    result = result_of(run)
+    hint = f" Continue it with celltune.resume({result.name!r})." if result.interrupted else ""
+    view.message(f"{result.headline}.{hint}")
+    return result

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Literal
 
 from celltune.printable import quoted
@@ -38,16 +39,14 @@ def shown(view: Shown) -> Iterator[View]:
     elif in_notebook():
         from celltune.search.interactive.notebook_view import NotebookView, cell_output
 
-        yield NotebookView(cell_output())
+        with closing(NotebookView(cell_output())) as notebook, without_tqdm_warning():
+            yield notebook
     elif sys.stdout is not None and sys.stdout.isatty():
         from celltune.search.cli.output import make_console
         from celltune.search.cli.views import LiveView
 
-        live = LiveView(make_console())
-        try:
+        with closing(LiveView(make_console())) as live:
             yield live
-        finally:
-            live.close()
     else:
         yield SilentView()
 
@@ -57,3 +56,11 @@ def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return getattr(shell, "kernel", None) is not None
+
+
+@contextmanager
+def without_tqdm_warning() -> Iterator[None]:
+    """Suppress what tqdm says in a notebook when a library imports it: it draws no bar here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        yield

@@ -29,7 +29,7 @@ from celltune.search.runs.session import (
     resolve_for_run,
     usable_gpus,
 )
-from celltune.search.runs.stop_requests import StopRequests, stop_signals
+from celltune.search.runs.stop_requests import StopRequests, interrupts_deferred, stop_signals
 from celltune.search.runs.view import SilentView, View
 from celltune.search.storage.base import Experiment, Storage
 from celltune.search.storage.launched import created_event
@@ -230,7 +230,8 @@ def _check_data_files(config: SearchConfig) -> None:
 
 
 def _prepare(config: SearchConfig, view: View) -> PreparedData:
-    from celltune.data_prep.preparation.pipeline import prepare
+    with interrupts_deferred():
+        from celltune.data_prep.preparation.pipeline import prepare
 
     return prepare(config.data, progress=view.progress)
 
@@ -272,9 +273,10 @@ def _created_event(config: SearchConfig, data: PreparedData, at: float) -> Exper
 
 def _search(run: _Run, changes: Changes) -> RunResult:
     """Run the trials of a locked experiment."""
-    from celltune.data_prep.cache import ray_store
-    from celltune.search.cluster.tune_engine import TuneEngine
-    from celltune.search.storage.retention import CheckpointRetention
+    with interrupts_deferred():
+        from celltune.data_prep.cache import ray_store
+        from celltune.search.cluster.tune_engine import TuneEngine
+        from celltune.search.storage.retention import CheckpointRetention
 
     experiment, view = run.experiment, run.view
     with experiment.open_ledger() as ledger, stop_signals() as signalled:
@@ -318,7 +320,8 @@ def _search(run: _Run, changes: Changes) -> RunResult:
 
 
 def _make_controller(run: _Run, ledger: Ledger, changes: Changes) -> SearchController:
-    from celltune.search.tuning.controller import SearchController
+    with interrupts_deferred():
+        from celltune.search.tuning.controller import SearchController
 
     def make() -> SearchController:
         return SearchController(

@@ -25,6 +25,7 @@ from celltune.search.config.schema import Resources, SearchConfig
 from celltune.search.errors import ConfigError, ExperimentError
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.objective import check_classes
+from celltune.search.runs.stop_requests import interrupts_deferred
 from celltune.search.runs.view import View
 from celltune.search.storage.base import Experiment, Storage
 from celltune.search.tracking.trackers import check_installed
@@ -182,9 +183,10 @@ def connected_cluster(
             or trials need a GPU and the torch of a local cluster has no CUDA.
         ExperimentError: the storage cannot be written.
     """
-    from celltune.search.cluster.connection import connected, trial_slots
-    from celltune.search.cluster.gpu_checks import check_own_torch
-    from celltune.search.cluster.storage_check import check_storage_shared
+    with interrupts_deferred():
+        from celltune.search.cluster.connection import connected, trial_slots
+        from celltune.search.cluster.gpu_checks import check_own_torch
+        from celltune.search.cluster.storage_check import check_storage_shared
 
     if address is None:
         check_own_torch(resources)

@@ -126,3 +126,23 @@ def stop_signals() -> Iterator[threading.Event]:
         yield stop
     finally:
         restore()
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Handle a SIGINT that arrives in the context at its end; for imports of large libraries.
+
+    A library whose import is interrupted remains half-imported, and a notebook, whose process goes
+    on, could not use it any more.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received = threading.Event()
+    previous = signal.signal(signal.SIGINT, lambda *_: received.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if received.is_set():
+        signal.raise_signal(signal.SIGINT)

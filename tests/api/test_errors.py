@@ -4,6 +4,8 @@ import pickle
 import re
 from importlib import import_module
 
+from IPython.core.interactiveshell import InteractiveShell
+
 import celltune.data_prep.errors
 import celltune.errors
 import celltune.models.errors
@@ -29,6 +31,14 @@ def test_messages_are_printable_in_tracebacks_too() -> None:
     copied = pickle.loads(pickle.dumps(error))  # noqa: S301 (the test wrote it)
     assert (type(copied), str(copied)) == (ConfigError, str(error))
     assert InputError("\u202ex").lines == [r"\u202ex"]
+
+
+def test_a_notebook_shows_the_message_of_invalid_input_without_a_traceback() -> None:
+    shell, shown = InteractiveShell(), list[str]()
+    shell._showtraceback = lambda kind, error, lines: shown.extend(lines)
+    error = ConfigError("The config has 2 errors:", "\x1b[31ma", "b")
+    shell.showtraceback((ConfigError, error, None))
+    assert shown == ["ConfigError: The config has 2 errors:", "  \\x1b[31ma", "  b"]
 
 
 def test_error_tree_lists_every_error_with_its_parent_and_module() -> None:

@@ -22,6 +22,7 @@ from celltune.search.cluster.ray_internals import (
     READ_BY_TUNE,
     TUNE_LOGGER,
     TUNE_SUMMARY,
+    WIDGET_LOGGER,
     OmittedFromSnapshots,
     autoscaler_node_groups,
     discard_trial_data,
@@ -59,6 +60,14 @@ def test_importing_the_subpackage_sets_the_variables_before_ray_is_imported() ->
     assert done.stdout.split() == ["False", "True"]
 
 
+def test_ray_names_no_packages_for_its_widgets(caplog: pytest.LogCaptureFixture) -> None:
+    from ray.widgets import util
+
+    assert util.logger.name == WIDGET_LOGGER
+    assert util._has_missing(("no_such_package", None)) == ["no_such_package"]
+    assert caplog.records == []
+
+
 def test_the_tune_environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, *_ = READ_BY_TUNE
     monkeypatch.setenv(first, "before")
@@ -76,6 +85,7 @@ def test_ray_tunes_summary_of_lost_workers_is_omitted(monkeypatch: pytest.Monkey
     monkeypatch.setattr(logger, "handle", lambda record: _handled(logger, record, messages))
     with tune_environment():
         logger.error(f"{TUNE_SUMMARY}: %s", ["1"])
+        logger.warning("Failed to fetch metrics")
         logger.error("Something else: %s", 1)
     logger.error(f"{TUNE_SUMMARY}: %s", ["2"])
     assert messages == ["Something else: 1", f"{TUNE_SUMMARY}: ['2']"]

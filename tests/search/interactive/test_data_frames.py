@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from celltune.data_prep.errors import DataError
+from celltune.data_prep.io.contents import BYTES_PER_DOCUMENT, content_limit
 from celltune.search.interactive.data_frames import stored_frame
 
 
@@ -58,6 +59,14 @@ def test_labels_of_any_plain_type_become_text(
     values: Any, texts: list[str], tmp_path: Path
 ) -> None:
     assert stored(frame(kind=values), ["text", "kind"], tmp_path)["kind"] == texts
+
+
+def test_the_shortest_texts_stay_within_the_limits_of_their_reader(tmp_path: Path) -> None:
+    rows, factor = 20_000, 1_000
+    given = pd.DataFrame({"text": ["a"] * rows, "label": ["b"] * rows})
+    path = stored_frame("data", given, ["text", "label"], tmp_path)
+    many = content_limit(path.stat().st_size * factor, None) // BYTES_PER_DOCUMENT
+    assert many > rows * factor
 
 
 def test_without_names_every_plain_column_is_stored(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_messages_stay_while_stages_and_progress_are_replaced(notebook: Notebook
     notebook.view.message("One line.")
     notebook.now = 1.0
     notebook.view.progress("read", 10, 40)
-    assert "<div>One line.</div>" in notebook.shown[-1]
+    assert ">One line.</div>" in notebook.shown[-1]
     assert "Starting a local Ray cluster ..." in notebook.shown[-1]
     assert 'Reading documents <progress value="10" max="40"></progress> 10' in notebook.shown[-1]
     notebook.now = 2.0

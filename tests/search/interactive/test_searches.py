@@ -17,6 +17,7 @@ from celltune.search.evaluation import evaluate as evaluations
 from celltune.search.interactive import searches
 from celltune.search.runs import launch as runs
 from celltune.search.runs.launch import RunResult
+from celltune.search.runs.session import checked_config
 from celltune.search.storage.local import LocalExperiment
 
 Patch = pytest.MonkeyPatch
@@ -64,6 +65,15 @@ def test_a_launch_returns_the_result_of_the_run(calls: list[Any]) -> None:
     assert shared_ray.SHARED.wanted
 
 
+def test_the_end_of_a_run_is_shown_in_one_line(
+    calls: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    celltune.resume("small", view="lines")
+    line = capsys.readouterr().out
+    assert line.startswith("small: stopped, 3 of 3 trials done, 1 failed, best valid_accuracy ")
+    assert line.endswith("% in trial 0. Continue it with celltune.resume('small').\n")
+
+
 @pytest.mark.parametrize("form", ["dict", "config", "file"])
 def test_a_frame_replaces_the_files_of_any_config(
     form: str, calls: list[Any], tmp_path: Path
@@ -77,12 +87,25 @@ def test_a_frame_replaces_the_files_of_any_config(
     celltune.launch(config, data=FRAME, test=FRAME[:1], text="review", label="stars", view=None)
     (given,) = calls[0][0]
     data = given["data"]
-    assert (given["name"], data["source"], data["max_tokens"]) == ("mine", "parquet", 7)
+    assert (given["name"], data.get("source"), data["max_tokens"]) == ("mine", None, 7)
     assert (data["text_column"], data["label_column"]) == ("review", "stars")
     stored = parquet.read_table(data["path"]).to_pydict()
     assert stored == {"review": ["good", "bad"], "stars": ["pos", "neg"]}
     assert parquet.read_table(data["test_path"]).num_rows == 1
     assert CONFIG["data"]["path"] == "old.csv"
+
+
+def test_an_ordered_categorical_gives_the_order_of_the_classes(calls: list[Any]) -> None:
+    labels = pd.Categorical(["mid", "low"], ["low", "mid", "high"], ordered=True)
+    config = {**CONFIG, "data": {}}
+    given = pd.DataFrame({"text": ["a", "b"], "size": labels})
+    celltune.launch(config, data=given, text="text", label="size", view=None)
+    assert calls[0][0][0]["data"]["classes"] == ["low", "mid"]
+    celltune.launch(CONFIG, data=given, text="text", label="size", view=None)
+    assert calls[1][0][0]["data"]["classes"] == ["neg", "pos"]
+    unordered = given.assign(size=labels.as_unordered())
+    celltune.launch(config, data=unordered, text="text", label="size", view=None)
+    assert "classes" not in calls[2][0][0]["data"]
 
 
 def test_columns_that_the_config_names_are_stored_with_the_frame(calls: list[Any]) -> None:
@@ -93,12 +116,59 @@ def test_columns_that_the_config_names_are_stored_with_the_frame(calls: list[Any
     assert stored.column_names == ["review", "stars", "film"]
 
 
-def test_arguments_that_describe_a_missing_frame_are_rejected(calls: list[Any]) -> None:
-    for argument in ("text", "label"):
-        with pytest.raises(OptionError, match=r"`label` describe `data`, which is missing. Give a"):
-            celltune.launch(CONFIG, view=None, **{argument: "x"})  # type: ignore[arg-type]
-    with pytest.raises(OptionError, match=r"`data` is a dict. Give a pandas DataFrame."):
-        celltune.launch(CONFIG, data={"text": []}, text="text", label="y", view=None)  # type: ignore[arg-type]
+def test_files_and_columns_replace_those_of_a_config(calls: list[Any]) -> None:
+    celltune.launch(CONFIG, text="review", valid="v.csv", view=None)
+    data = calls[0][0][0]["data"]
+    new = {"text_column": "review", "valid_path": "v.csv"}
+    assert data == {**CONFIG["data"], **new}
+    celltune.launch(CONFIG, data=Path("new.tsv"), view=None)
+    assert calls[1][0][0]["data"] == {
+        "path": "new.tsv",
+        "max_tokens": 7,
+        "classes": ["neg", "pos"],
+    }
+
+
+def test_without_a_config_one_is_proposed_for_a_frame(calls: list[Any]) -> None:
+    reviews = pd.DataFrame(
+        {
+            "review": [f"a {word} film number {n}" for n in range(50) for word in ("good", "bad")],
+            "stars": [1, 0] * 50,
+        }
+    )
+    settings: dict[str, Any] = {"overrides": ["data.max_tokens=9"], "time": "5m", "view": None}
+    celltune.launch(reviews, text="review", label="stars", name="mine", **settings)
+    ((given,), received) = calls[0]
+    assert received["overrides"] == ["data.max_tokens=9", "budget.time=5m"]
+    assert (given["name"], given["data"]["max_tokens"]) == ("mine", 9)
+    assert (given["data"]["text_column"], given["data"]["label_column"]) == ("review", "stars")
+    assert given["space"]
+    assert parquet.read_table(given["data"]["path"]).num_rows == 100
+    checked_config(given, received["overrides"])
+
+
+def test_without_names_the_columns_of_a_frame_are_recognized(calls: list[Any]) -> None:
+    texts = [f"The plot number {n} was {word}." for n in range(50) for word in ("good", "bad")]
+    celltune.launch(pd.DataFrame({"id": range(100), "body": texts, "kind": ["x", "y"] * 50}))
+    (given,) = calls[0][0]
+    assert (given["data"]["text_column"], given["data"]["label_column"]) == ("body", "kind")
+    assert given["name"].startswith("search-20")
+
+
+def test_a_file_is_proposed_for_under_its_own_name(calls: list[Any], tmp_path: Path) -> None:
+    file = tmp_path / "films.csv"
+    lines = [f"{word} {n},{word}" for n in range(50) for word in ("good", "bad")]
+    file.write_text("text,label\n" + "\n".join(lines))
+    celltune.launch(str(file), view=None)
+    (given,) = calls[0][0]
+    assert (given["name"], given["data"]["path"]) == ("films", str(file))
+
+
+def test_data_that_is_given_twice_or_is_no_table_is_rejected(calls: list[Any]) -> None:
+    with pytest.raises(OptionError, match=r"`data` is given twice: as the first argument, too."):
+        celltune.launch(FRAME, data=FRAME, view=None)
+    with pytest.raises(OptionError, match=r"`test` is a dict\. Give a pandas DataFrame, or the"):
+        celltune.launch(CONFIG, test={"text": []}, view=None)  # type: ignore[arg-type]
     assert calls == []
 
 

@@ -12,6 +12,7 @@ from celltune.search.errors import ExperimentError, StorageError
 from celltune.search.ledger.events import ExperimentCreated
 from celltune.search.runs.stop_requests import (
     StopRequests,
+    interrupts_deferred,
     request_stop,
     stop_signals,
     wait_until_stopped,
@@ -169,3 +170,34 @@ def test_a_run_whose_experiment_is_removed_ends_within_a_second(folder: LocalExp
         clock.now += 1
         with pytest.raises(StorageError, match="was removed while the search was running"):
             stop()
+
+
+def test_an_interrupt_is_deferred_to_the_end_of_imports() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    reached = []
+
+    def importing() -> None:
+        with interrupts_deferred():
+            signal.raise_signal(signal.SIGINT)
+            reached.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        importing()
+    assert reached == [True]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_without_an_interrupt_and_outside_of_the_main_thread_nothing_is_deferred() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with interrupts_deferred():
+        pass
+    done = []
+
+    def in_thread() -> None:
+        with interrupts_deferred():
+            done.append(signal.getsignal(signal.SIGINT) is before)
+
+    thread = threading.Thread(target=in_thread)
+    thread.start()
+    thread.join()
+    assert done == [True]
