@@ -43,6 +43,9 @@ from celltune.search.storage.locate import find_experiment, new_experiment
 from celltune.search.tuning.budget_changes import Changes
 from celltune.search.wording import counted
 
+_MOST_CLASSES = 20
+"""Classes of a config that a dry run shows."""
+
 TimeBudget = Annotated[
     str | None,
     typer.Option(
@@ -80,7 +83,7 @@ def launch(
             resolved = resolve_for_run(source, settings, name, view=view)
             folder = new_experiment(resolved.name, storage)
             data = read_data(resolved, view)
-        say(*dump_config(resolved).split("\n"), *describe_plan(resolved))
+        say(*_shown_config(resolved), *describe_plan(resolved))
         show_data(data, resolved)
         say(f"Dry run: nothing was started. The experiment would be stored in {folder.location}.")
         return
@@ -176,6 +179,17 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command table."""
     for command in (launch, resume, stop):
         add_command(app, command)
+
+
+def _shown_config(config: SearchConfig) -> list[str]:
+    """Return a config as lines of YAML; classes that would fill a terminal are only counted."""
+    count = len(config.data.classes or ())
+    if count <= _MOST_CLASSES:
+        return dump_config(config).split("\n")
+    data = config.data.model_copy(update={"classes": None})
+    lines = dump_config(config.model_copy(update={"data": data})).split("\n")
+    note = f"  # {count:,} classes, which are not shown"
+    return [f"{line}{note}" if line == "  classes: null" else line for line in lines]
 
 
 def _with_time(given: list[str], time_budget: str | None) -> list[str]:

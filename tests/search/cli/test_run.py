@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from celltune.search.cli.run import _shown_config
 from tests.search.command_line import run
 from tests.search.simulated_search import RAW, finished_search, make_config
 
@@ -35,3 +36,13 @@ def test_the_next_commands_contain_evaluate_if_there_is_a_test_split(
     assert following[0].startswith("  celltune leaderboard demo  ")
     evaluate = "  celltune evaluate demo --top 1 --seeds 2   retrain the best trial"
     assert any(line.startswith(evaluate) for line in following) is has_test
+
+
+def test_a_dry_run_shows_the_names_of_few_classes_only() -> None:
+    def shown(count: int) -> list[str]:
+        names = [f"c{index}" for index in range(count)]
+        return _shown_config(make_config(data={"path": "r.csv", "classes": names}))
+
+    assert "  - c19" in shown(20)
+    assert "  classes: null  # 1,000 classes, which are not shown" in shown(1_000)
+    assert not any("c19" in line for line in shown(21))
