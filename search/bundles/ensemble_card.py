@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from celltune.search.baselines.comparison import Comparison, best_linear_model
+from celltune.search.baselines.comparison import (
+    Comparison,
+    best_linear_model,
+    compared_metric,
+)
 from celltune.search.bundles.ensemble_model import EnsembleModel
 from celltune.search.bundles.model_card import (
     baseline_rows,
@@ -26,10 +30,13 @@ from celltune.search.escaping import (
     markdown_text,
 )
 from celltune.search.ledger.ensembles import total_parameters
+from celltune.search.objective import sign
+from celltune.search.types import Metric
 from celltune.search.version import VERSION
 from celltune.search.wording import (
     describe_params,
     loss_text,
+    metric_text,
     percent_text,
     points_text,
 )
@@ -83,6 +90,9 @@ def _quality_table(model: EnsembleModel) -> str:
         (f"Parameters of {single}", f"{selected.best.parameters:,}"),
     ]
     created, scores = state.created, state.ensemble_scores
+    if (value := selected.fitted.get(selected.metric)) is not None:
+        name = f"{selected.metric} on the documents that selected it"
+        rows.append((name, metric_text(selected.metric, value)))
     if created is not None and created.majority_accuracy is not None:
         rows.append(majority_row(created.majority_class, created.majority_accuracy))
     rows += validated_rows(state.validated.values())
@@ -93,20 +103,31 @@ def _quality_table(model: EnsembleModel) -> str:
     return metrics_table(rows)
 
 
+def _compared_value(model: EnsembleModel) -> tuple[Metric, float]:
+    """Return the metric by which the ensemble is compared with simpler models, and its value."""
+    selected = model.selected
+    by = compared_metric(model.state, selected.metric)
+    if by in selected.fitted:
+        return by, selected.fitted[by]
+    return "valid_accuracy", selected.ensemble.estimated_accuracy
+
+
 def _comparison(model: EnsembleModel) -> Iterator[str]:
     """Yield sentences on whether a simpler model is as good."""
     selected, state = model.selected, model.state
-    majority = state.created.majority_accuracy if state.created else None
-    if majority is not None and selected.ensemble.estimated_accuracy <= majority:
+    by, value = _compared_value(model)
+    majority = state.created.majority_score(by) if state.created else None
+    if majority is not None and sign(by) * value <= sign(by) * majority:
         yield "**The ensemble is no better than the majority class; it should not be used.**"
     by_accuracy = selected.metric == "valid_accuracy"
     decisive = selected.accuracy_gain if by_accuracy else selected.loss_gain
     if not decisive.is_clear:
         yield "**A single model is as good, within noise.**"
-    if (linear := best_linear_model(state, "valid_accuracy")) is not None:
-        accuracy = selected.ensemble.estimated_accuracy
-        compared = Comparison(accuracy, linear, selected.documents)
-        sentence = compared.sentence("By its estimate, the ensemble")
+    if (linear := best_linear_model(state, by)) is not None:
+        compared = Comparison(value, linear, selected.documents)
+        is_estimate = by == "valid_accuracy"
+        basis = "By its estimate" if is_estimate else "On the documents that selected it"
+        sentence = compared.sentence(f"{basis}, the ensemble")
         yield (markdown_strong if compared.linear_wins else markdown_text)(sentence)
     scores = state.ensemble_scores
     baselines = [event for event in state.baselines if event.on == "train"]

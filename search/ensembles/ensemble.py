@@ -19,7 +19,7 @@ from celltune.search.ensembles.selection import SMALLEST, Floats, Predictions, s
 from celltune.search.errors import ExperimentError, OptionError
 from celltune.search.ledger.ensembles import EnsembleMember
 from celltune.search.ledger.events import CheckpointsKept, EnsembleSelected, Event
-from celltune.search.objective import sign
+from celltune.search.objective import BY_ACCURACY, sign
 from celltune.search.storage.base import Experiment
 from celltune.search.storage.locate import find_experiment
 from celltune.search.storage.prepared_data import load_prepared
@@ -138,7 +138,9 @@ def _selected(
         if weight > 0
     ]
     average = np.log(np.maximum(predictions.average(weights), SMALLEST))
-    _, fitted = fit.metrics(predictions.labels, average.astype(np.float64))
+    decision, fitted = fit.metrics(predictions.labels, average)
+    if metric not in BY_ACCURACY:
+        fitted[metric] = decision.metric(metric, predictions.labels, average)
     return EnsembleSelected(
         at=0.0,
         fingerprint="",

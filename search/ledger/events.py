@@ -273,7 +273,8 @@ class EnsembleSelected(LedgerEvent):
     """Estimated accuracy of the ensemble minus that of the best candidate."""
     fitted: Metrics = Field(default_factory=dict)
     """What was fitted to the average of the members on the validation split, as in the metrics of
-    an epoch: threshold, temperature, valid_ece, ..."""
+    an epoch: threshold, temperature, valid_ece, ..., and `metric` there, if it is neither the
+    accuracy nor the loss."""
 
     @field_validator("members")
     @classmethod

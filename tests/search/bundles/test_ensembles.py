@@ -344,6 +344,30 @@ def test_the_card_compares_with_the_baselines_of_the_validation_split(
     assert ("**By its estimate" in card) == (word == "worse")
 
 
+def test_the_card_compares_by_the_metric_of_the_search(
+    small: LocalExperiment, tmp_path: Path
+) -> None:
+    created, *events = small.events()
+    assert isinstance(created, ExperimentCreated)
+    scores = {"valid_macro_f1": 0.3}
+    majority = {"majority_accuracy": 1.0, "majority_class": "neg", "majority_scores": scores}
+    measured = BaselineValidated(
+        at=1.0, name="nb_svm", valid_accuracy=1.0, valid_macro_f1=0.6, seconds=0.1
+    )
+    small.ledger.unlink()
+    append(small, created.model_copy(update=majority), *events, measured)
+    selected = ensemble("small").selected
+    fitted = {"metric": "valid_macro_f1", "fitted": {"valid_macro_f1": 0.8}}
+    append(small, selected.model_copy(update=fitted))
+    card = card_of(small, tmp_path / "bundle")
+    assert "| valid_macro_f1 on the documents that selected it | 80.00 % |" in card
+    assert "no better than the majority class" not in card
+    assert (
+        "On the documents that selected it, the ensemble is 20.00 points better than the best "
+        "linear model (nb_svm, valid_macro_f1 60.00 %)" in card.replace("\\_", "_")
+    )
+
+
 def test_the_commands_use_the_ensemble(
     small: LocalExperiment,
     tmp_path: Path,
