@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev search check test faults hostile sanitized gpu bench docs clean
+.PHONY: help install install-dev search check test faults hostile sanitized gpu bench docs notebooks clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ bench: install-dev ## run every benchmark (long)
 
 docs: install-dev ## write docs/commands from the commands' own help
 	$(BIN)/python docs/make_pages.py
+
+notebooks: install-dev ## execute docs/notebooks and store their outputs
+	$(BIN)/python docs/make_notebooks.py
 
 clean: ## remove what was built, never an experiment
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
