@@ -202,10 +202,22 @@ def resolve(
     origin, content = _origin(Path(config)), _content(Path(config))
     raw = _parsed(content, origin)
     text = content.decode() if isinstance(content, bytes) else content
-    if problems := cut_path_problems(text, overrides):
-        count = "an error" if len(problems) == 1 else f"{len(problems)} errors"
-        raise ConfigError(f"{origin} has {count}:", *problems)
-    return anchored(parse_config(raw, origin=origin, overrides=overrides, name=name))
+    problems = cut_path_problems(text, overrides)
+    try:
+        parsed = parse_config(raw, origin=origin, overrides=overrides, name=name)
+    except ConfigError as error:
+        others = error.args[1:]
+        if not problems or not others:
+            raise
+        raise _list_of([*problems, *others], origin) from error
+    if problems:
+        raise _list_of(problems, origin)
+    return anchored(parsed)
+
+
+def _list_of(problems: Sequence[str], origin: str) -> ConfigError:
+    count = "an error" if len(problems) == 1 else f"{len(problems)} errors"
+    return ConfigError(f"{origin} has {count}:", *problems)
 
 
 def anchored(config: SearchConfig) -> SearchConfig:

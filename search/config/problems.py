@@ -67,6 +67,9 @@ def problem_text(error: Mapping[str, Any]) -> str:
         hint = _TYPE_HINTS[kind](value) if kind in _TYPE_HINTS else ""
         return f"is {shown(value)}. It must be {clause}. {hint}".rstrip()
     message = printable(error["msg"].removeprefix(_VALUE_ERROR), _LONGEST)
+    if isinstance(value := error.get("input"), str):
+        # A registry, which knows no URIs, quotes the name that it does not have.
+        message = message.replace(quoted(value), quoted(without_secrets(value)))
     if message.startswith("Input should "):
         clause = message.removeprefix("Input should ")
         return f"is {shown(error['input'])}. It must {clause}."

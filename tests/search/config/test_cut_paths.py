@@ -35,6 +35,16 @@ def test_a_path_with_a_number_sign_is_reported(tmp_path: Path) -> None:
     )
 
 
+def test_a_cut_path_is_reported_with_all_other_problems(tmp_path: Path) -> None:
+    file = config_file(tmp_path, "/no/reviews #1.csv")
+    with pytest.raises(ConfigError, match=r"search\.yaml has 3 errors:") as caught:
+        resolve(file, ["seed=010", "retries=x"])
+    problems = caught.value.args[1:]
+    assert [text.split(" is ")[0] for text in problems] == ["data.path", "seed", "retries"]
+    with pytest.raises(ConfigError, match="`overrides` contains 'x', which is not of the form"):
+        resolve(file, ["x"])
+
+
 def test_a_comment_that_completes_the_path_of_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     (tmp_path / "a # b.csv").touch()

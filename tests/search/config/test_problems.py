@@ -100,3 +100,12 @@ def test_a_validator_can_write_a_predicate_or_a_sentence(
 ) -> None:
     error: dict[str, Any] = {"type": "value_error", "msg": f"Value error, {message}"}
     assert with_subject(path, problem_text(error)) == sentence
+
+
+def test_a_quoted_name_shows_no_password() -> None:
+    uri = "http://user:secret@host"
+    message = f"Value error, '{uri}' is not a metric."
+    error: dict[str, Any] = {"type": "value_error", "msg": message, "input": uri}
+    text = problem_text(error)
+    assert "secret" not in text
+    assert text.endswith("' is not a metric.")
