@@ -1,17 +1,20 @@
-"""The first event of an experiment."""
+"""The first event of an experiment, and what is checked before Ray starts."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from celltune.data_prep.dataset.tensorized import TensorizedSplit
+from celltune.data_prep.errors import DataError
+from celltune.search.runs import launch as runs
 from celltune.search.runs.launch import _created_event
 from tests.models.random_data import make_data, make_split
-from tests.search.simulated_search import make_config
+from tests.search.simulated_search import RAW, make_config
 
 
 def _labelled(labels: list[int]) -> TensorizedSplit:
@@ -35,3 +38,22 @@ def test_the_scores_of_the_majority_class_by_the_metric_are_recorded() -> None:
     assert event.majority_scores == {"valid_balanced_accuracy": 0.5}
     assert event.majority_score("valid_balanced_accuracy") == 0.5
     assert event.majority_score("valid_accuracy") == event.majority_accuracy
+
+
+def test_problems_of_data_are_found_before_ray_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(name: str, rows: list[str]) -> str:
+        (tmp_path / name).write_text("\n".join(["text,label", *rows]))
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(runs, "connected_cluster", lambda *_, **__: pytest.fail("Ray starts"))
+    train = write("train.csv", [f"text {number},{number % 2}" for number in range(40)])
+    for name, rows, message in (
+        ("other.csv", ["a,0", "b,2"], r"other\.csv, row 2 .* is '2'\. Allowed are '0', '1'"),
+        ("empty.csv", ["a,", "b,"], r"empty\.csv has 2 problems:\n  2 labels are empty"),
+    ):
+        data = {"path": train, "test_path": write(name, rows)}
+        with pytest.raises(DataError, match=message):
+            runs.launch({**RAW, "data": data}, storage=tmp_path / "storage")
+    assert not (tmp_path / "storage").exists()
