@@ -28,6 +28,7 @@ install-dev: $(VENV)/.installed-dev ## install celltune with the development too
 
 search: install ## run the main job on the embedded, synthetic reviews
 	$(BIN)/celltune launch configs/sample.yaml --name sample-$$(date +%Y%m%d-%H%M%S)
+	@echo "Your own labelled texts: $(BIN)/celltune launch FILE.csv (docs/own-data.md)"
 
 check: install-dev ## lint, format, types, import directions
 	$(BIN)/ruff check .

@@ -160,6 +160,7 @@ def _names(box: Box, random: Random) -> Case:
         Command(("launch", str(_config(box)), "--dry-run", f"--name={name}")),
         Command(("launch", str(_config(box)), "--dry-run", f"--from={name}")),
         Command(("validate", "--", name)),
+        Command(("init", "-o", "../out/x.yaml", "--", name)),
         Command(("compare", "--only", name, "--", str(_config(box)))),
         Command(("cache", "clear", "--", name)),
         Command(

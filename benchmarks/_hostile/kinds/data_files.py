@@ -54,6 +54,7 @@ def _case(box: Box, label: str, path: Path, **data: Any) -> Case:
     if source not in ("imdb", "amazon"):
         bundle = ("predict", "../bundles/linear", "--file", str(path), "--format")
         commands += [Command((*bundle, form)) for form in ("csv", "jsonl")]
+        commands += [Command(("init", "-o", "../out/new.yaml", "--overwrite", "--", str(path)))]
     return Case(label, commands)
 
 
