@@ -59,7 +59,7 @@ def prepare(
 
     view = make_view()
     changes = config_changes(overrides, unset)
-    resolved = resolve_for_run(config_for(config, changes), changes, view=view)
+    resolved = resolve_for_run(config_for(config, changes, view), changes, view=view)
     progress = view.progress
     data = pipeline.prepare(resolved.data, progress=progress)
     say(

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from celltune.search.cli.commands import add_command
-from celltune.search.cli.options import Overrides, Overwrite, make_view
+from celltune.search.cli.options import Overrides, Overwrite, shown_progress
 from celltune.search.cli.output import check_output_free, say, write
 from celltune.search.config.overrides import REMOVE, apply_overrides, key_of
 from celltune.search.errors import OptionError
 from celltune.search.runs.view import View
-from celltune.search.wording import approximate_duration, counted
 
 if TYPE_CHECKING:
     from celltune.search.setup.inspection import Inspection
@@ -79,7 +78,8 @@ def init(
             )
     files = {"path": file, "test_path": test, "valid_path": valid, "unlabelled": unlabelled}
     given = {key: path for key, path in files.items() if path is not None}
-    inspection = _inspected(given, overrides or (), name=name, time=time)
+    with shown_progress() as view:
+        inspection = _inspected(given, overrides or (), view, name=name, time=time)
     say(*inspection.inferred.warnings)
     write(target, inspection.proposal.yaml, overwrite)
     shown = shlex.quote(str(target))
@@ -94,19 +94,19 @@ def init(
 def config_for(
     path: Path,
     overrides: Sequence[str],
+    view: View,
     *,
     name: str | None = None,
     time: str | None = None,
-    view: View | None = None,
 ) -> Path | Mapping[str, Any]:
     """Return the config that a command's argument names, or the proposal for a data set.
 
     Args:
         path: a YAML file, or a data set.
         overrides: of the command; for a data set, those of `data` are given and not proposed.
+        view: shows what was inferred and proposed.
         name: of the experiment; None for a name after the file.
         time: for the search.
-        view: shows what was inferred; None for the terminal.
 
     Raises:
         InputError: an override or the data is invalid.
@@ -115,32 +115,32 @@ def config_for(
 
     if not is_data(path):
         return path
-    return proposal_for({"path": str(path)}, overrides, name=name, time=time, view=view)
+    return proposal_for({"path": str(path)}, overrides, view, name=name, time=time)
 
 
 def proposal_for(
     data: Mapping[str, Any],
     overrides: Sequence[str],
+    view: View,
     *,
     name: str | None = None,
     time: str | float | None = None,
-    view: View | None = None,
 ) -> Mapping[str, Any]:
     """Return the proposal for a data set, as plain values of a config.
 
     Args:
         data: keys of the section `data`; at least `path`.
         overrides: see `config_for`.
+        view: see `config_for`.
         name: see `config_for`.
         time: for the search, in seconds or with a unit.
-        view: see `config_for`.
 
     Raises:
         InputError: an override or the data is invalid.
     """
     # What is removed may be a key of the proposal, and is removed from it later.
     of_data = [each for each in overrides if _is_about_data(each) and not each.startswith(REMOVE)]
-    return _inspected(data, of_data, name=name, time=time, view=view).proposal.values
+    return _inspected(data, of_data, view, name=name, time=time).proposal.values
 
 
 def register(app: typer.Typer) -> None:
@@ -155,27 +155,17 @@ def _is_about_data(override: str) -> bool:
 def _inspected(
     data: Mapping[str, Any],
     overrides: Sequence[str],
+    view: View,
     *,
     name: str | None,
     time: str | float | None,
-    view: View | None = None,
 ) -> Inspection:
     """Inspect a data set and say what was inferred and proposed."""
-    from celltune.search.setup.inspection import propose, this_machine
+    from celltune.search.setup.inspection import propose
 
     content: dict[str, Any] = {"data": dict(data)}
     apply_overrides(content, overrides)
-    view = view or make_view()
     inspection = propose(content["data"], name=name, time=time, progress=view.progress)
-    for line in inspection.inferred.lines():
+    for line in (*inspection.inferred.lines(), *inspection.proposal.lines()):
         view.message(line)
-    values = inspection.proposal.values
-    budget, of_data = values["budget"], values["data"]
-    view.message(
-        f"Proposed: {counted(budget['trials'], 'trial')} of up to "
-        f"{counted(budget['max_epochs'], 'epoch')}, about "
-        f"{approximate_duration(inspection.proposal.seconds)} on "
-        f"{counted(this_machine().cores, 'core')}; tokenizer {of_data['tokenizer']}, "
-        f"{of_data['max_tokens']} tokens per text; metric {values['metric']}."
-    )
     return inspection

@@ -77,7 +77,8 @@ def launch(
 ) -> None:
     """Start a new search."""
     settings = _with_time(config_changes(overrides, unset), time_budget)
-    source = config_for(config, settings, name=name, time=time_budget)
+    with shown_progress() as view:
+        source = config_for(config, settings, view, name=name, time=time_budget)
     if dry_run:
         with shown_progress() as view:
             resolved = resolve_for_run(source, settings, name, view=view)

@@ -83,7 +83,7 @@ def settled(
         if name is None and isinstance(config, pd.DataFrame):
             name = f"search-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
         section = _section({}, {"path": ("config", config), **_splits(own)}, own)
-        return proposal_for(section, overrides, name=name, time=time, view=view)
+        return proposal_for(section, overrides, view, name=name, time=time)
     if all(value is None for value in vars(own).values()):
         return config
     plain = _plain(config)

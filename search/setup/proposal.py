@@ -75,6 +75,29 @@ class Proposal:
     """The config with comments."""
     seconds: float
     """Expected duration of the search on this machine."""
+    reasons: Mapping[str, str]
+    """The comments, by dotted path."""
+
+    def lines(self) -> list[str]:
+        """Return what was chosen for the data, as lines to show."""
+        values = self.values
+        data, budget = values["data"], values["budget"]
+        shown = {
+            "data.tokenizer": data["tokenizer"],
+            "data.max_tokens": data["max_tokens"],
+            "metric": values["metric"],
+            "budget": f"{counted(budget['trials'], 'trial')} of up to "
+            f"{counted(budget['max_epochs'], 'epoch')}",
+        }
+        width = max(map(len, shown))
+        reasons = {key: self.reasons.get(key) for key in shown}
+        return [
+            "Proposed:",
+            *(
+                f"  {key:<{width}}  {value}" + (f"  ({reason})" if (reason := reasons[key]) else "")
+                for key, value in shown.items()
+            ),
+        ]
 
     @property
     def values(self) -> Mapping[str, Any]:
@@ -134,7 +157,7 @@ def proposal_for(
         **_budget_comments(chosen, wishes, machine),
     }
     text = commented_yaml(config, comments, _INTRODUCTION)
-    return Proposal(text, chosen.seconds)
+    return Proposal(text, chosen.seconds, comments)
 
 
 _INTRODUCTION = (
@@ -203,7 +226,7 @@ def _budget(effort: Effort, wishes: Wishes) -> dict[str, Any]:
 
 
 def _budget_comments(chosen: Chosen, wishes: Wishes, machine: Machine) -> dict[str, str]:
-    expected = f"{approximate_duration(chosen.seconds)} on {counted(machine.cores, 'core')}"
+    expected = f"about {approximate_duration(chosen.seconds)} on {counted(machine.cores, 'core')}"
     comments = {
         "budget": expected,
         "budget.epoch_patience": "a trial ends after two epochs without improvement",

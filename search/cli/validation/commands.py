@@ -51,12 +51,12 @@ def validate(
     """Check a config and its data without starting anything, and show what it trains on."""
     changes = config_changes(overrides, unset)
     if as_json:
-        source = config_for(config, changes, view=SilentView())
+        source = config_for(config, changes, SilentView())
         values = _as_json(checked_config(source, changes), with_estimate=with_estimate)
         emit_json({"config": str(config), **values})
         return
     with shown_progress() as view:
-        source = config_for(config, changes, view=view)
+        source = config_for(config, changes, view)
         resolved = resolve_for_run(source, changes, view=view)
         data = read_data(resolved, view)
         expected = _estimate(resolved, view) if with_estimate else None

@@ -34,7 +34,8 @@ def test_init_writes_a_config_and_names_the_next_command(
     assert config.data.classes == ("neg", "pos")
     assert str(config.data.path) == "reviews.csv"
     assert "  celltune launch reviews.yaml" in out
-    assert "Proposed: 8 trials of up to 6 epochs, about " in out
+    assert "  budget           8 trials of up to 6 epochs  (about " in out
+    assert "  data.max_tokens  32  (half of the texts have at most 5 tokens, " in out
     assert celltune("validate", "reviews.yaml")[0] == 0
 
 

@@ -75,6 +75,17 @@ def test_comments_have_counts_lengths_reasons_and_the_expected_duration() -> Non
     assert " s on 2 cores" in text
 
 
+def test_the_summary_has_the_reasons_of_what_was_chosen() -> None:
+    assert proposed(survey(), values={"tokenizer": "whitespace"}).lines() == [
+        "Proposed:",
+        "  data.tokenizer   whitespace",
+        "  data.max_tokens  288  (half of the texts have at most 150 tokens, 95 % at most 285; "
+        "5.0 % of the texts are cut)",
+        "  metric           valid_loss  (it has fewer ties than the accuracy)",
+        "  budget           8 trials of up to 6 epochs  (about 61 s on 2 cores)",
+    ]
+
+
 def test_many_classes_are_summarized_and_take_few_lines() -> None:
     names = [f"topic {index}" for index in range(300)]
     text = proposed(survey([20] * 300), values={"classes": names}).yaml
