@@ -230,22 +230,6 @@ def test_the_commands_of_the_results_page_work(tmp_path: Path, command: Run) -> 
         assert done.stdout, text
 
 
-def test_the_commands_of_the_page_about_own_data_work(
-    reviews: Path, tmp_path: Path, command: Run
-) -> None:
-    """Run each celltune command of docs/own-data.md in order, on a small budget."""
-    lines = [line.replace("+8", "+1") for line in commands_of("docs/own-data.md")]
-    commands = [shlex.split(line)[1:] for line in lines]
-    assert [arguments[0] for arguments in commands].count("launch") == 1
-    small = ["--set", "budget.trials=2", "--set", "budget.max_epochs=1"]
-    for arguments in commands:
-        extra = small if arguments[0] == "launch" else []
-        done = command(*arguments, *extra, cwd=tmp_path)
-        assert done.returncode == 0, f"{arguments}\n{done.stdout}{done.stderr}"
-        assert done.stdout, arguments
-    assert {"reviews.yaml", "short.yaml", "model"} <= {path.name for path in tmp_path.iterdir()}
-
-
 def test_the_python_example_of_the_readme_works(
     local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
