@@ -219,7 +219,7 @@ class _Kinds:
         self.not_utf8 = Kind(
             "texts are not valid UTF-8",
             "{value} of the text is not valid UTF-8.",
-            "Save the file as UTF-8.",
+            "Save the file as UTF-8, or set data.encoding to its encoding, such as windows-1252.",
         )
         self.long_text = Kind(
             "texts are too long",
