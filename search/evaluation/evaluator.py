@@ -28,6 +28,7 @@ from celltune.search.evaluation.retraining import (
 from celltune.search.ledger.evaluations import (
     BaselineReported,
     EnsembleReported,
+    Evaluated,
     EvaluationFailed,
     EvaluationReported,
     TestSplitRead,
@@ -36,10 +37,11 @@ from celltune.search.ledger.events import EnsembleSelected, Event
 from celltune.search.ledger.ledger import Ledger
 from celltune.search.ledger.state import ExperimentState, TrialRecord
 from celltune.search.metrics import Scores
+from celltune.search.objective import BY_ACCURACY
 from celltune.search.storage.base import Experiment
 from celltune.search.tuning.trial import fit_of
 from celltune.search.types import TRAINING_SPLITS, KeptEpoch, ParameterValue, TrainingSplits
-from celltune.search.wording import counted, percent_text
+from celltune.search.wording import counted, metric_text, percent_text
 
 
 class Evaluator:
@@ -123,16 +125,15 @@ class Evaluator:
         if isinstance(self._vector_coverage, float):
             scores.metrics["vector_coverage"] = self._vector_coverage
         result = self._result_fields(on, scores)
-        self._record(
-            EvaluationReported(number=trial.number, seed=seed, epoch=model.epoch, **result)
-        )
+        event = EvaluationReported(number=trial.number, seed=seed, epoch=model.epoch, **result)
+        self._record(event)
         remove_used_checkpoints(self._experiment, self.state)
         details = [f"epoch {model.epoch} of {epochs}"]
         if "seconds_per_epoch" in scores.metrics:
             details.append(f"{scores.metrics['seconds_per_epoch']:.1f} s per epoch")
         elif "seconds" in scores.metrics:
             details = [f"fitted in {scores.metrics['seconds']:.1f} s"]
-        self._show_scores(label, scores.metrics, ", ".join(details))
+        self._show_scores(label, event, ", ".join(details))
 
     def baseline(self, name: str, on: TrainingSplits, train: Any, test: Any) -> Job:
         """Fit a baseline and score it.
@@ -145,8 +146,9 @@ class Evaluator:
         """
         self._record_test_reading(f"{name}, trained on {on}")
         scores: Scores = yield self._submit(score_baseline, name, train, test, len(self._classes))
-        self._record(BaselineReported(name=name, **self._result_fields(on, scores)))
-        self._show_scores(name, scores.metrics, f"{scores.metrics['seconds']:.1f} s")
+        event = BaselineReported(name=name, **self._result_fields(on, scores))
+        self._record(event)
+        self._show_scores(name, event, f"{scores.metrics['seconds']:.1f} s")
 
     def ensemble(self, selected: EnsembleSelected) -> Job:
         """Score the experiment's ensemble, from the checkpoints of its members.
@@ -171,11 +173,12 @@ class Evaluator:
         models = [member.params for member in selected.members]
         scores = self._with_wide_costs(scores, "train", models)
         fields = self._result_fields("train", scores)
-        self._record(EnsembleReported(members=selected.members, **fields))
+        event = EnsembleReported(members=selected.members, **fields)
+        self._record(event)
         milliseconds = scores.metrics.get("milliseconds_per_review")
         speed = [] if milliseconds is None else [f"{milliseconds:.2f} ms per document"]
         models_text = counted(len(selected.members), "stored model")
-        self._show_scores(label, scores.metrics, ", ".join([models_text, *speed]))
+        self._show_scores(label, event, ", ".join([models_text, *speed]))
 
     @property
     def _device(self) -> str:
@@ -215,10 +218,13 @@ class Evaluator:
             **asdict(scores),
         }
 
-    def _show_scores(self, label: str, metrics: Mapping[str, float], details: str) -> None:
-        accuracy = percent_text(metrics["test_accuracy"])
+    def _show_scores(self, label: str, event: Evaluated, details: str) -> None:
+        shown = f"accuracy {percent_text(event.metrics['test_accuracy'])}"
+        metric = self._config.metric
+        if metric not in BY_ACCURACY and (value := event.score(metric)) is not None:
+            shown += f", {metric.removeprefix('valid_')} {metric_text(metric, value)}"
         documents = counted(self._test_size, "test document")
-        self._message(f"{label}: accuracy {accuracy} on {documents} ({details})")
+        self._message(f"{label}: {shown} on {documents} ({details})")
 
     def _submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return submit(self._config.resources, self._config.retries, function, *arguments)
