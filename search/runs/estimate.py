@@ -10,10 +10,12 @@ from __future__ import annotations
 import heapq
 import math
 import multiprocessing
+import os
 import signal
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -99,7 +101,9 @@ def estimate(config: SearchConfig, view: View) -> Estimate:
     measured = _measure(config, data, trials, workers, view)
     costs = [cost.epoch_seconds for cost in measured]
     searches = [simulate(config, costs, workers, number) for number in range(SIMULATIONS)]
-    seconds = sorted(START + search.seconds for search in searches)
+    # The start, which is work of the CPUs as well, takes longer if other programs use them.
+    start = START * fmean(each.slowdown for each in measured)
+    seconds = sorted(start + search.seconds for search in searches)
     limit = config.budget.time or math.inf
     tenth = SIMULATIONS // 10
     return Estimate(
@@ -176,7 +180,7 @@ def _measure(
         min(workers, len(trials)),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_process,
-        initargs=(data.fingerprint, max(1, int(config.resources.cpus_per_trial))),
+        initargs=(Path.cwd(), data.fingerprint, max(1, int(config.resources.cpus_per_trial))),
     )
     with tempfile.TemporaryDirectory(prefix="celltune-") as folder:
         try:
@@ -186,7 +190,9 @@ def _measure(
             ]
             view.progress("trial", 0, len(trials))
             measured: list[Measured] = []
-            for cost in pool.map(_measure_trial, *zip(*arguments, strict=True)):
+            with _working_directory(_new_folder(folder, "start")):
+                costs = pool.map(_measure_trial, *zip(*arguments, strict=True))
+            for cost in costs:
                 measured.append(cost)
                 view.progress("trial", len(measured), len(trials))
             return measured
@@ -194,8 +200,24 @@ def _measure(
             pool.shutdown(cancel_futures=True)
 
 
-def _new_folder(parent: str, number: int) -> Path:
-    folder = Path(parent) / str(number)
+@contextmanager
+def _working_directory(folder: Path) -> Iterator[None]:
+    """Change the working directory for a moment, in which processes are started.
+
+    Python imports from the working directory of a new process, where data of others may be, until
+    multiprocessing gives the process the import path of this one (decision 52).
+    """
+    before = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(folder)
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
+def _new_folder(parent: str, name: object) -> Path:
+    folder = Path(parent) / str(name)
     folder.mkdir()
     return folder
 
@@ -204,7 +226,9 @@ _opened: dict[str, PreparedData] = {}
 """The data of a process that measures, by its fingerprint."""
 
 
-def _start_process(fingerprint: str, threads: int) -> None:
+def _start_process(working_directory: Path, fingerprint: str, threads: int) -> None:
+    # Relative paths, such as that of the cache, start there.
+    os.chdir(working_directory)
     # The parent ends this process after a Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch

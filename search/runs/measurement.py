@@ -36,6 +36,8 @@ class Measured:
     """Number of training documents of the measurement."""
     peak_bytes: int
     """Largest memory of the process without the data; 0 if the system does not tell it."""
+    slowdown: float = 1.0
+    """Duration of the training relative to its CPU time: above 1 if other programs also run."""
 
 
 def measure(
@@ -68,12 +70,14 @@ def measure(
         checkpoints = LocalCheckpoints(EnclosedPath(folder) / str(number) / "checkpoints")
         epochs = run_trial(TrialTask(number, params, seed, checkpoints, metrics=metrics), part)
         next(epochs)
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         trained = next(epochs).metrics["seconds"]
         fixed = max(0.0, time.perf_counter() - started - trained)
+        cpu = time.process_time() - cpu
         if trained >= ENOUGH_SECONDS or share == 1:
             seconds = trained * _tokens(data) / _tokens(part) + fixed
-            return Measured(seconds, len(part.train), _peak_bytes(data))
+            slowdown = max(1.0, trained / max(cpu, 1e-3))
+            return Measured(seconds, len(part.train), _peak_bytes(data), slowdown)
         # At least doubled, so that the loop ends soon; a bit more than expected to suffice.
         share = min(1.0, share * max(2.0, 1.2 * ENOUGH_SECONDS / max(trained, 1e-3)))
         number += 1

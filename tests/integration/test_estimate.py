@@ -13,8 +13,11 @@ from tests.integration.test_resume import write_config
 
 @pytest.mark.faults
 def test_the_estimate_is_measured_in_other_processes(celltune: Run, tmp_path: Path) -> None:
+    """Nothing in imported, where the data of somebody else may be."""
+    for name in ("multiprocessing", "pickle", "numpy", "torch"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
     config = write_config(tmp_path / "c.yaml", budget={"trials": 3, "max_epochs": 2})
-    done = celltune("validate", config, "--estimate", "--json")
+    done = celltune("validate", config, "--estimate", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["estimate"]
     assert found["measured_trials"] == found["trials"] == 3
