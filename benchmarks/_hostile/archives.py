@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
+import codecs
 import gzip
 import io
+import lzma
 import pickle
 import struct
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +43,91 @@ def make(folder: Path) -> None:
     _gzipped(folder / "zeros.tar.gz", b"", b"\0")
     _gzipped(folder / "opcodes.pkl.gz", b"\x80\x04(", b"]")
     _zipped(folder / "vectors.zip")
+    for name, compress in _COMPRESSORS.items():
+        _packed(folder / f"line.csv.{name}", b'text,label\n"', b"word ", compress)
+    _gzipped(folder / "text.json.gz", b'[{"text": "', b"word ")
+    _gzipped(folder / "elements.json.gz", b"[{}", b",{}")
+    _gzipped(folder / "wide.csv.gz", codecs.BOM_UTF16_LE, "\u0a0a".encode("utf-16-le"))
+    _workbooks(folder)
+    _datasets(folder)
     _parquet(folder / "repeated.parquet")
     _pickles(folder)
     _tars(folder)
 
 
 def _gzipped(path: Path, start: bytes, repeated: bytes) -> None:
+    _packed(path, start, repeated, lambda content: gzip.compress(content, 9, mtime=0))
+
+
+def _packed(path: Path, start: bytes, repeated: bytes, compress: Callable[[bytes], bytes]) -> None:
     # Members of one file are read as one stream, so that the same few bytes serve many times.
     block = repeated * ((8 << 20) // len(repeated))
-    member = gzip.compress(block, 9, mtime=0)
-    path.write_bytes(gzip.compress(start, mtime=0) + member * (BOMB_BYTES // len(block)))
+    path.write_bytes(compress(start) + compress(block) * (BOMB_BYTES // len(block)))
+
+
+_COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": lambda content: pa.Codec("zstd").compress(content, asbytes=True),
+}
+
+
+def _workbooks(folder: Path) -> None:
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    workbook = (
+        f'<workbook xmlns="{main}" xmlns:r="{relations}"><sheets>'
+        '<sheet name="S" sheetId="1" r:id="a"/></sheets></workbook>'
+    )
+    header = '<row><c t="s"><v>0</v></c><c t="s"><v>1</v></c></row>'
+    entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 50}">' for n in range(1, 9))
+    contents = {
+        "rows": ("<si><t>text</t></si><si><t>label</t></si>", header, "<row/>"),
+        "cells": ("<si><t>text</t></si><si><t>label</t></si>", f"{header}<row>", "<c/>"),
+        "columns": (
+            "<si><t>text</t></si><si><t>label</t></si>",
+            header,
+            '<row><c r="XFD1"/></row>',
+        ),
+        "strings": ("<si/>", header, ""),
+        "text": (f"<si><t>text</t></si><si><t>{'word ' * 3_000_000}</t></si>", header, header[:38]),
+    }
+    for name, (strings, start, repeated) in contents.items():
+        with zipfile.ZipFile(folder / f"{name}.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("xl/workbook.xml", workbook)
+            archive.writestr(
+                "xl/_rels/workbook.xml.rels",
+                '<Relationships><Relationship Id="a" Target="sheet.xml"/></Relationships>',
+            )
+            repeats = 1 << 22 if name == "strings" else 1
+            archive.writestr("xl/sharedStrings.xml", f"<sst>{strings * repeats}</sst>")
+            rows = repeated * (100_000 if name == "text" else 1 << 22)
+            end = "</row>" if name == "cells" else ""
+            archive.writestr("xl/sheet.xml", f"<worksheet>{start}{rows}{end}</worksheet>")
+    with zipfile.ZipFile(folder / "entities.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
+        document = f'<!DOCTYPE x [<!ENTITY e0 "word">{entities}]><x>&e8;</x>'
+        for part in ("xl/workbook.xml", "xl/_rels/workbook.xml.rels", "xl/sharedStrings.xml"):
+            archive.writestr(part, document)
+
+
+def _datasets(folder: Path) -> None:
+    rows = 1 << 24
+    tables = {
+        "compressed": pa.table({"text": ["word " * (1 << 20)] * 200, "label": ["0", "1"] * 100}),
+        "empty rows": pa.table({"text": pa.nulls(rows, pa.string()), "label": pa.nulls(rows)}),
+        "repeated": pa.table(
+            {
+                "text": pa.array(["word " * 200_000] * 20_000).dictionary_encode(),
+                "label": [0] * 20_000,
+            }
+        ),
+    }
+    for name, table in tables.items():
+        (folder / name).mkdir()
+        (folder / name / "state.json").write_text('{"_data_files": [{"filename": "a.arrow"}]}')
+        options = pa.ipc.IpcWriteOptions(compression="zstd" if name == "compressed" else None)
+        with pa.ipc.new_stream(folder / name / "a.arrow", table.schema, options=options) as writer:
+            writer.write_table(table)
 
 
 def _zipped(path: Path) -> None:

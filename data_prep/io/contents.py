@@ -178,13 +178,19 @@ class _AsUtf8:
             text = self._decoder.decode(chunk, final)
         except UnicodeDecodeError as error:
             at = self._position + len(chunk) - len(error.object) + error.start
-            raise DataError(
-                f"{printable(self._path)}, byte {at:,}: 0x{error.object[error.start]:02x} is not "
-                f"valid in the encoding {self._encoding}. Set data.encoding to the encoding of the "
-                f"file, or save the file as UTF-8."
-            ) from error
+            byte = f"0x{error.object[error.start]:02x}"
+            raise self._invalid(f"byte {at:,}: {byte} is not valid") from error
+        except UnicodeError as error:
+            # A file in UTF-16 or UTF-32 has no byte order mark.
+            raise self._invalid(f"the file is not valid ({error})") from error
         self._position += len(chunk)
         return text
+
+    def _invalid(self, problem: str) -> DataError:
+        return DataError(
+            f"{printable(self._path)}, {problem} in the encoding {self._encoding}. Set "
+            f"data.encoding to the encoding of the file, or save the file as UTF-8."
+        )
 
 
 def too_large(path: Path, limit: int) -> DataError:

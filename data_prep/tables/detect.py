@@ -28,7 +28,7 @@ from celltune.data_prep.tables.dialect import (
     has_label_column,
     read_rows,
 )
-from celltune.data_prep.tables.encodings import UncertainEncodingError, guess_encoding
+from celltune.data_prep.tables.encodings import guess_encoding
 from celltune.data_prep.tables.excel import excel_rows, is_workbook
 from celltune.data_prep.tables.format import SEPARATED, TableFormat, kind_of_name
 from celltune.data_prep.tables.json_rows import json_elements
@@ -39,6 +39,7 @@ from celltune.data_prep.tables.separated import delimiter_name, stated_delimiter
 from celltune.printable import printable, quoted
 
 _PARQUET_MAGIC, _ZIP_MAGIC = b"PAR1", b"PK\x03\x04"
+_NO_TEXT = ("parquet", "xlsx", "dataset")
 _HEAD_CHARACTERS = 1 << 16
 _ARRAY, _OBJECT = re.compile(r"\s*\[\s*[{\]]"), re.compile(r"\s*\{\s*[\r\n]")
 _OTHER_FILES = {
@@ -118,15 +119,16 @@ def detect(
             raise DataError(f"{printable(path)} is empty. It needs a table of texts.")
         if found.given.kind is None and head == _PARQUET_MAGIC:
             found.set("kind", "parquet", "its first bytes")
-        if found.given.kind is None and path.suffix == ".arrow":
-            found.set("kind", "dataset", "its name")
-            return _with_rows(found, dataset_columns(path, max_bytes))
         if found.given.kind is None and head == _ZIP_MAGIC and is_workbook(path):
             found.set("kind", "xlsx", "it is an Excel workbook")
+        if found.given.kind is None and kind_of_name(path) in _NO_TEXT:
+            found.set("kind", kind_of_name(path), "its name")
         if found.given.kind == "parquet":
             return _with_rows(found, parquet_columns(path))
         if found.given.kind == "xlsx":
             return _of_workbook(found)
+        if found.given.kind == "dataset":
+            return _with_rows(found, dataset_columns(path, max_bytes))
         return _of_text(found)
 
 
@@ -193,6 +195,9 @@ def _of_text(found: _Found) -> Detected:
         raise DataError(f"{printable(found.path)} is empty. It needs a table of texts.")
     if found.given.kind is None and (reason := _is_json(lines)):
         found.set("kind", "jsonl", reason)
+    if found.given.kind is None and kind_of_name(found.path) in ("json", "jsonl"):
+        # The reader reports what the file contains instead of objects.
+        found.set("kind", "jsonl", "its name")
     if found.given.kind == "jsonl":
         return _of_objects(found, _objects_of(lines))
     if found.given.kind != "txt":
@@ -203,12 +208,12 @@ def _of_text(found: _Found) -> Detected:
 
 
 def _encoding(found: _Found) -> tuple[str, str]:
-    try:
-        return guess_encoding(found.path, found.max_bytes)
-    except UncertainEncodingError:
-        if found.prior.encoding is None:
-            raise
-        return found.prior.encoding, _AS_OTHER
+    name, reason = guess_encoding(found.path, found.max_bytes)
+    if name is not None:
+        return name, reason
+    if found.prior.encoding is None:
+        raise DataError(reason)
+    return found.prior.encoding, _AS_OTHER
 
 
 def _reject_other_files(path: Path) -> None:

@@ -38,10 +38,6 @@ encodings of other languages."""
 _LETTER = re.compile(rb"[A-Za-z]")
 
 
-class UncertainEncodingError(DataError):
-    """A text file whose encoding cannot be told from its bytes."""
-
-
 @dataclass
 class _Counts:
     """Numbers of bytes and characters of a file that is not valid UTF-8."""
@@ -80,18 +76,18 @@ class _Counts:
 _NO_LETTERS = bytes(byte for byte in range(256) if not _LETTER.match(bytes([byte])))
 
 
-def guess_encoding(path: Path, max_bytes: int | None) -> tuple[str, str]:
+def guess_encoding(path: Path, max_bytes: int | None) -> tuple[str | None, str]:
     """Return the encoding of a text file, plain or compressed, and the reason for it.
 
-    The whole file is read.
+    The whole file is read. If its encoding is not certain, the result is None, and a message about
+    it instead of the reason.
 
     Args:
         path: the file.
         max_bytes: limit for the file after decompression (see `content_limit`).
 
     Raises:
-        UncertainEncodingError: its encoding is not certain.
-        DataError: it is not a text file.
+        DataError: it is not a text file, or is damaged or too large.
     """
     with open_content(path, max_bytes, has_lines=False) as content:
         head = content.read(_HEAD_BYTES)
@@ -132,7 +128,7 @@ def _check_text(path: Path, head: bytes) -> None:
         )
 
 
-def _guess_other(path: Path, max_bytes: int | None) -> tuple[str, str]:
+def _guess_other(path: Path, max_bytes: int | None) -> tuple[str | None, str]:
     counts = _Counts()
     with open_content(path, max_bytes, has_lines=False) as content:
         while chunk := content.read(BUFFER_BYTES):
@@ -143,7 +139,7 @@ def _guess_other(path: Path, max_bytes: int | None) -> tuple[str, str]:
     if counts.is_western and counts.characters * 10 <= counts.invalid:
         reason = f"{counts.high:,} bytes are not valid in UTF-8, but are western European letters"
         return "windows-1252", reason
-    raise UncertainEncodingError(
+    return None, (
         f"{printable(path)} is not UTF-8 ({counts.invalid:,} bytes are invalid), and its encoding "
         f"is not certain. Set data.encoding, for example to windows-1252 (western Europe), "
         f"windows-1250 (central Europe), windows-1251 (Cyrillic), gb18030 (Chinese) or shift_jis "

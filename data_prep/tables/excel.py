@@ -22,6 +22,7 @@ from xml.parsers import expat
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.contents import (
     BYTES_PER_LINE,
+    UNLIMITED,
     limit_of_file,
     limited,
     too_large,
@@ -145,7 +146,8 @@ def _after(first: _Row, rows: Iterator[_Row]) -> Iterator[_Row]:
 def _opened(path: Path, max_bytes: int | None) -> Iterator[_Workbook]:
     """Open a workbook, and convert the errors of its archive and its documents."""
     with open_regular(path) as raw:
-        limit = limit_of_file(raw, max_bytes)
+        # The texts of a workbook are in memory, even where nothing else is.
+        limit = limit_of_file(raw, None if max_bytes == UNLIMITED else max_bytes)
         try:
             with zipfile.ZipFile(raw) as archive:
                 yield _Workbook(path, archive, limit)

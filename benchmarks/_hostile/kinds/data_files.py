@@ -34,7 +34,7 @@ def build(box: Box, random: Random) -> Case:
 
 def _case(box: Box, label: str, path: Path, **data: Any) -> Case:
     ending = path.name.removesuffix(".gz").rpartition(".")[2]
-    source = "imdb" if ending in ("tar", "tgz") else _SOURCES.get(ending, "csv")
+    source = "imdb" if ending in ("tar", "tgz") else _SOURCES.get(ending, "table")
     config = {
         "name": "new",
         "data": {"source": source, "path": str(path), **data},
@@ -63,7 +63,7 @@ def _bomb(box: Box, random: Random) -> Case:
     path = random.choice(bombs)
     case = _case(box, f"bomb {path.name}", path)
     # A prediction answers for the texts below the limit one block after the other.
-    commands = case.commands[:3] if path.suffix == ".parquet" else case.commands
+    commands = case.commands if ".csv" in path.name else case.commands[:3]
     return Case(case.label, random.sample(commands, 2))
 
 

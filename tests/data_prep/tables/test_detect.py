@@ -318,3 +318,32 @@ def test_files_that_are_read_as_one_have_to_agree(tmp_path: Path) -> None:
     write(second, "text;stars\nfoo;pos\n")
     with pytest.raises(DataError, match=r"the columns are 'text', 'label' and 'text', 'stars'\."):
         detect_files([first, second])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("r.jsonl", b'["a text"]\n', "contains no JSON object of plain values"),
+        ("r.json.gz", b"text,label\nfine,1\n", "contains no JSON object of plain values"),
+        ("r.parquet", b"text,label\nfine,1\n", "is not a complete Parquet file"),
+        ("r.xlsx", b"text,label\nfine,1\n", "is not a complete Excel workbook"),
+        ("r.arrow", b"text,label\nfine,1\n", "is not a complete Arrow file"),
+    ],
+)
+def test_name_of_another_format_is_an_error(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    path = write(tmp_path / name, content)
+    with pytest.raises(DataError, match=message):
+        detect(path)
+    if name != "r.jsonl":
+        assert detect(path, TableFormat("csv")).columns == ("text", "label")
+
+
+def test_encoding_of_the_other_file_is_tried(tmp_path: Path) -> None:
+    text = "text,label\n" + "\u0432\u0435\u0449\u044c,\u0434\u0430\n" * 3
+    train = detect(write(tmp_path / "a.csv", text, "cp1251"), TableFormat(encoding="cp1251"))
+    found = detect(write(tmp_path / "b.csv", text, "cp1251"), like=train)
+    assert (found.format.encoding, found.reasons["encoding"]) == ("cp1251", "as in the other file")
+    with pytest.raises(DataError, match=r"b\.csv, the file is not valid \(UTF-16 stream does not"):
+        detect(tmp_path / "b.csv", TableFormat(encoding="utf-16"))
