@@ -111,21 +111,18 @@ def _workbooks(folder: Path) -> None:
 
 
 def _datasets(folder: Path) -> None:
-    rows = 1 << 24
+    text = pa.array(["word " * 200_000])
+    repeated = pa.DictionaryArray.from_arrays(pa.array([0] * 20_000, pa.int32()), text)
+    rows = pa.nulls(1 << 20, pa.string())
     tables = {
-        "compressed": pa.table({"text": ["word " * (1 << 20)] * 200, "label": ["0", "1"] * 100}),
-        "empty rows": pa.table({"text": pa.nulls(rows, pa.string()), "label": pa.nulls(rows)}),
-        "repeated": pa.table(
-            {
-                "text": pa.array(["word " * 200_000] * 20_000).dictionary_encode(),
-                "label": [0] * 20_000,
-            }
-        ),
+        "compressed dataset": pa.table({"text": pa.concat_arrays([text] * 100)}),
+        "rows dataset": pa.table({"text": rows, "label": rows}),
+        "repeated dataset": pa.table({"text": repeated, "label": ["0", "1"] * 10_000}),
     }
     for name, table in tables.items():
         (folder / name).mkdir()
         (folder / name / "state.json").write_text('{"_data_files": [{"filename": "a.arrow"}]}')
-        options = pa.ipc.IpcWriteOptions(compression="zstd" if name == "compressed" else None)
+        options = pa.ipc.IpcWriteOptions(compression="zstd" if name[0] == "c" else None)
         with pa.ipc.new_stream(folder / name / "a.arrow", table.schema, options=options) as writer:
             writer.write_table(table)
 
