@@ -14,8 +14,8 @@ from celltune.data_prep.io.contents import MAX_DOCUMENT_BYTES
 from celltune.data_prep.tables.cells import as_text
 from celltune.printable import printable, quoted
 
-MOST_COLUMNS = 16_384
-"""Columns that a sheet of Excel can have."""
+MOST_ROWS, MOST_COLUMNS = 1_048_576, 16_384
+"""Rows and columns that a sheet of Excel can have."""
 
 _CHUNK_BYTES = 1 << 16
 _MOST_SHEETS = 1_000
@@ -144,13 +144,16 @@ class RowHandler(Handler):
     def __init__(self, strings: Sequence[str]) -> None:
         super().__init__()
         self._strings = strings
-        self._row, self._number = dict[int, str](), ""
+        self._row, self._number, self._rows = dict[int, str](), "", 0
         self._column, self._kind = -1, ""
         self._parts = list[str]()
         self._in_hint = False
 
     def start(self, name: str, attributes: _Attributes) -> None:
         if name == "row":
+            self._rows += 1
+            if self._rows > MOST_ROWS:
+                raise DamagedError(f"a sheet has more than {MOST_ROWS:,} rows")
             self._row, self._column = {}, -1
             self._number = printable(attributes.get("r", "?"), 20)
         elif name == "c":

@@ -154,6 +154,10 @@ def test_limits_of_texts_and_elements(write: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(excel_parts, "_CHUNK_BYTES", 100)
     with pytest.raises(DataError, match="a text is longer than 1,000 bytes"):
         read(write(S=[["text"], ["x" * 1001]]), "text")
+    monkeypatch.setattr(excel_parts, "MOST_ROWS", 3)
+    assert len(read(write(S=[["text"], ["a"], ["b"]]), "text")) == 2
+    with pytest.raises(DataError, match="a sheet has more than 3 rows"):
+        read(write(S=[["text"], ["a"], [None], ["b"]]), "text")
     with pytest.raises(DataError, match="an element is too long"):
         read(write(S=f'<row r="{"1" * 2000}"/>'), "text")
     monkeypatch.setattr(excel, "BYTES_PER_LINE", 100_000)
