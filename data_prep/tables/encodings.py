@@ -121,7 +121,7 @@ def _without_mark(head: bytes) -> str | None:
 
 def _check_text(path: Path, head: bytes) -> None:
     count = head.count(0)
-    if count * 100 > len(head):
+    if count * 20 > len(head):
         raise DataError(
             f"{printable(path)} is not a text file: {count:,} of its first {len(head):,} bytes are "
             f"NUL. Set data.format to its format, or data.encoding to its encoding."

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -19,7 +19,6 @@ from celltune.data_prep.io.contents import UNLIMITED, limited
 from celltune.data_prep.io.files import reading
 from celltune.data_prep.tables.cells import Column
 from celltune.data_prep.tables.detect import Detected, detect
-from celltune.data_prep.tables.encodings import UncertainEncodingError
 from celltune.data_prep.tables.format import TableFormat
 from celltune.data_prep.tables.readers import read_cells
 from celltune.printable import quoted
@@ -34,6 +33,8 @@ BLOCK_SIZE = 20_000
 BLOCK_CHARACTERS = 1 << 26
 """Characters of texts that are read, classified and written together, up to one text more."""
 _KEY = re.compile(r"\bdata\.(format|delimiter|quoting|header|encoding|sheet)\b")
+_UTF8 = Detected(TableFormat(encoding="utf-8"), {}, (), [])
+"""What decides about a file whose encoding is uncertain."""
 _NO_LABEL_COLUMN = ""
 """In place of the column of labels, which need not exist."""
 
@@ -167,10 +168,7 @@ def read_texts(path: Path, columns: Columns, given: TableFormat | None = None) -
 
 def _detected(path: Path, given: TableFormat) -> Detected:
     """Return how a file is written; if its encoding is uncertain, each invalid text gets a note."""
-    try:
-        return detect(path, given, UNLIMITED)
-    except UncertainEncodingError:
-        return detect(path, replace(given, encoding="utf-8"), UNLIMITED)
+    return detect(path, given, UNLIMITED, like=_UTF8)
 
 
 def _of_text_file(path: Path, columns: Columns, form: TableFormat, notes: Sequence[str]) -> Texts:
