@@ -36,21 +36,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
-    """A local Ray cluster that all tests share, because starting one takes seconds."""
+    """A local Ray cluster that all tests share, because starting one takes seconds.
+
+    As in a cluster that celltune starts, its workers inherit the environment of this process.
+    """
     import ray
 
+    from celltune.search.cluster.ray_internals import (
+        few_processes,
+        inherited_environment,
+        worker_environment,
+    )
     from tests.search.s3_server import KEYS
 
-    os.environ.update(KEYS)  # Workers inherit the environment in which Ray is started.
-    ray.init(
-        # Otherwise Ray connects to a cluster that already runs on this machine.
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        namespace="celltune",
-        log_to_driver=False,
-    )
-    yield
+    os.environ.update(KEYS)
+    with few_processes(), worker_environment():
+        ray.init(
+            # Otherwise Ray connects to a cluster that already runs on this machine.
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            namespace="celltune",
+            log_to_driver=False,
+        )
+    with inherited_environment():
+        yield
     ray.shutdown()
 
 

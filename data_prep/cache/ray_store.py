@@ -4,14 +4,15 @@ The driver acquires the data, which publishes it in Ray's object store if necess
 handle of a few bytes and open views into the object store of their node.
 
 An object dies with the process that owns it. The owner is therefore a detached actor, `DataCache`,
-so that published data outlives the search that published it and other searches can use it.
+so that published data outlives the search that published it and other searches can use it. Only in
+a cluster that ends with the driver, the driver is the owner (`owned`).
 Outside of `ray_internals`, this is the only module of data_prep that imports Ray.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,6 +41,10 @@ class DataHandle:
     """Reference to published data, small enough to be sent with every trial."""
 
     fingerprint: str
+    reference: tuple[Any, ...] = ()
+    """Ray's reference, if the process that published the data owns it (see `owned`); otherwise
+    empty, and `DataCache` has it. Ray would replace a reference that is not in a tuple with the
+    data."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,7 @@ class DataCache:
         name = data.fingerprint
         if name not in self._references:
             self._forget(self._tracker.make_room(data.nbytes, limit))
-            # The process that calls `ray.put` owns the object.
-            self._references[name] = ray.put(replace(data, words=PackedWords.of(data.words)))
+            self._references[name] = _put(data)
             self._tracker.add(name, data.nbytes)
             documents = len(data.train) + len(data.valid)
             self._datasets[name] = PublishedDataset(name, documents, data.nbytes)
@@ -140,6 +144,25 @@ def acquired(data: PreparedData, *, limit: int | None = None) -> Iterator[DataHa
         yield DataHandle(data.fingerprint)
     finally:
         release(data.fingerprint)
+
+
+@contextmanager
+def owned(data: PreparedData, *, limit: int | None = None) -> Iterator[DataHandle]:
+    """Publish data for the duration of the context, in a cluster that ends with this process.
+
+    No other search can use the cluster, so that this process can own the data. The actor would take
+    a process of its own, whose start delays the first trials.
+
+    Raises:
+        DataError: Ray is not connected, its object store is full, or the data exceeds the limit.
+    """
+    _check_connected()
+    LruTracker(lambda job: False).make_room(data.nbytes, limit)  # noqa: ARG005 (no other job)
+    try:
+        reference = _put(replace(data, wide=None))
+    except ray.exceptions.RayError as error:
+        raise _store_full(data, error) from error
+    yield DataHandle(data.fingerprint, (reference,))
 
 
 def acquire(data: PreparedData, *, limit: int | None = None) -> None:
@@ -241,16 +264,25 @@ class _Last:
 _last = _Last()
 
 
+def _put(data: PreparedData) -> Any:
+    """Put data into Ray's object store; the calling process owns it."""
+    return ray.put(replace(data, words=PackedWords.of(data.words)))
+
+
 def _fetch(handle: DataHandle) -> PreparedData:
-    actor = _find_actor()
     try:
-        references = ray.get(actor.reference.remote(handle.fingerprint)) if actor else []
+        references = handle.reference or _published_references(handle)
         if references:
             data: PreparedData = ray.get(references[0])
             return data
     except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
         raise _lost(handle) from error
     raise _lost(handle)
+
+
+def _published_references(handle: DataHandle) -> Sequence[Any]:
+    actor = _find_actor()
+    return ray.get(actor.reference.remote(handle.fingerprint)) if actor else ()
 
 
 def _lost(handle: DataHandle) -> DataLostError:

@@ -75,26 +75,49 @@ class NativeCode:
             )
             return None
 
+    def will_compile(self) -> bool:
+        """Return whether `load` is going to run the compiler, which takes seconds."""
+        if os.environ.get("CELLTUNE_NATIVE", "1") == "0":
+            return False
+        try:
+            compiler = _find_compiler()
+            if compiler is None:
+                return False
+            with private_folder(libraries_dir()) as folder:
+                return self._stored(folder, self._file_name(compiler)) is None
+        except OSError:
+            return False
+
+    def _file_name(self, compiler: Sequence[str]) -> str:
+        return f"{self.name}-{self._build_id(compiler)}.so"
+
     def _load_from(self, folder: PrivateFolder, compiler: Sequence[str]) -> ctypes.CDLL:
         """Load the library from the folder, or compile, load and store it.
 
         Raises:
             OSError: it cannot be compiled, loaded or stored.
         """
-        name = f"{self.name}-{self._build_id(compiler)}.so"
+        name = self._file_name(compiler)
+        if (stored := self._stored(folder, name)) is not None:
+            return _loaded(self.name, stored)
+        # The workers of a search start together. One of them compiles for all.
+        with folder.locked(name):
+            if (stored := self._stored(folder, name)) is not None:
+                return _loaded(self.name, stored)
+            compiled = self._compile(compiler)
+            library = _loaded(self.name, compiled)
+            folder.write(name, compiled + _digest(name, compiled))
+            return library
+
+    def _stored(self, folder: PrivateFolder, name: str) -> bytes | None:
+        """Return the stored library; None if it is missing, damaged or not private."""
         try:
-            stored = _verified(name, folder.read(name, MAX_BYTES))
+            return _verified(name, folder.read(name, MAX_BYTES))
         except FileNotFoundError:
-            stored = None
+            return None
         except OSError as error:
             _log.info("The native library '%s' is compiled again: %s", self.name, error)
-            stored = None
-        if stored is not None:
-            return _loaded(self.name, stored)
-        compiled = self._compile(compiler)
-        library = _loaded(self.name, compiled)
-        folder.write(name, compiled + _digest(name, compiled))
-        return library
+            return None
 
     def _compile(self, compiler: Sequence[str]) -> bytes:
         """Return the compiled library.

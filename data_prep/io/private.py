@@ -8,6 +8,7 @@ user's folder belong to this user.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
@@ -17,6 +18,7 @@ from pathlib import Path
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LOCK_FLAGS = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -50,6 +52,28 @@ class PrivateFolder:
                 raise NotPrivateError(f"{path} is not a regular file. Delete it.")
             _check_private(path, status)
             return file.read(limit + 1)
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Keep other threads and processes out of contexts of the same name.
+
+        Without effect if the file system has no locks. The kernel ends the lock of a process that
+        is killed.
+
+        Raises:
+            OSError: the file of the lock cannot be created.
+        """
+        lock = f".{name}.lock"
+        descriptor = os.open(lock, _LOCK_FLAGS, 0o600, dir_fd=self._descriptor)
+        try:
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            # Whoever waits for the lock of the removed file finds out what was done meanwhile.
+            with suppress(OSError):
+                os.unlink(lock, dir_fd=self._descriptor)
+            os.close(descriptor)
 
     def write(self, name: str, content: bytes) -> None:
         """Write or replace a file: it has the old content or the new one, even after a power cut.

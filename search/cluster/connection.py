@@ -14,6 +14,7 @@ from celltune.data_prep.cache import ray_store
 from celltune.errors import CelltuneError
 from celltune.search.cluster.ray_internals import (
     autoscaler_node_groups,
+    few_processes,
     isolated_job_config,
     private_temp_dir,
     protect_token,
@@ -41,12 +42,19 @@ _KEYS = {
 
 
 @contextmanager
-def connected(address: str | None = None) -> Iterator[None]:
+def connected(address: str | None = None, preloaded: Sequence[str] = ()) -> Iterator[bool]:
     """Connect to a Ray cluster: the current connection, the cluster at `address`, or a local one.
 
     At the end, a cluster that was started here is stopped and a connection that was made here is
     closed. An earlier connection stays open, and so does a local cluster that the searches of this
     process share (see `shared_ray`).
+
+    Args:
+        address: address of a running cluster; `None` starts a local one.
+        preloaded: modules that the processes of a local cluster import when they start.
+
+    Yields:
+        Whether this process started the cluster here, so that it ends with the process.
 
     Raises:
         ResourceError: no cluster answers at the address, or another thread of this process is
@@ -54,8 +62,8 @@ def connected(address: str | None = None) -> Iterator[None]:
     """
     with _one_thread():
         is_users_own = ray.is_initialized() and not _is_shared()
-        with nullcontext() if is_users_own else _own_connection(address):
-            yield
+        with nullcontext() if is_users_own else _own_connection(address, preloaded):
+            yield not is_users_own and address is None
 
 
 @contextmanager
@@ -100,10 +108,10 @@ def _cluster() -> str:
 
 
 @contextmanager
-def _own_connection(address: str | None) -> Iterator[None]:
+def _own_connection(address: str | None, preloaded: Sequence[str]) -> Iterator[None]:
     if not (address is None and _is_shared() and SHARED.has_current_environment()):
         _stop_shared()
-        _connect(address)
+        _connect(address, preloaded)
     remains = False
     try:
         yield
@@ -120,10 +128,14 @@ def _own_connection(address: str | None) -> Iterator[None]:
             SHARED.forget()
 
 
-def _connect(address: str | None) -> None:
+def _connect(address: str | None, preloaded: Sequence[str]) -> None:
     _check_reachable(address)
     try:
-        with worker_environment(), sigterm_handler_kept():
+        with (
+            worker_environment(preloaded),
+            sigterm_handler_kept(),
+            nullcontext() if address else few_processes(),
+        ):
             ray.init(
                 address=address or "local",
                 namespace=ray_store.NAMESPACE,

@@ -13,8 +13,8 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,16 @@ READ_AT_IMPORT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
+READ_BY_WORKERS = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}
+PRELOADED = "RAY_preload_python_modules"
+"""Modules that every worker process of a cluster imports when it starts, separated by commas."""
+STARTED_FOR_A_JOB = "RAY_JOB_ID"
+"""Is set in the processes that Ray starts for a job, but not in those that it starts with a
+cluster."""
+
 READ_BY_TUNE = {
+    **READ_BY_WORKERS,
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
@@ -80,22 +87,44 @@ def sigterm_handler_kept() -> Iterator[None]:
 
 
 @contextmanager
-def tune_environment() -> Iterator[None]:
+def tune_environment(*, is_own_cluster: bool = False) -> Iterator[None]:
     """Set the variables that Ray Tune reads and silence its log; restore both afterwards.
 
     Its messages are about files and trials of its own, which nothing here reads. A cluster that a
     user started logs them.
+
+    Args:
+        is_own_cluster: whether the workers inherited the environment of this process. Otherwise
+            Ray Tune transmits a part of it to them.
     """
     logger, parent = logging.getLogger(TUNE_LOGGER), logging.getLogger(TUNE_PARENT)
     level = parent.level
     logger.addFilter(_is_no_summary)
     parent.setLevel(logging.ERROR)
     try:
-        with _environment(READ_BY_TUNE):
+        transmitted = inherited_environment() if is_own_cluster else nullcontext()
+        with _environment(READ_BY_TUNE), transmitted:
             yield
     finally:
         parent.setLevel(level)
         logger.removeFilter(_is_no_summary)
+
+
+@contextmanager
+def inherited_environment() -> Iterator[None]:
+    """Let Ray Tune transmit no environment to workers, because they inherit that of this process.
+
+    Ray starts new processes for workers with an environment of their own, instead of using those
+    that it has started already, and prepares it in a process that imports Ray as well.
+    """
+    from ray.tune.execution import class_cache
+
+    before = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    try:
+        yield
+    finally:
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = before
 
 
 def _is_no_summary(record: logging.LogRecord) -> bool:
@@ -117,14 +146,48 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def worker_environment() -> Iterator[None]:
+def worker_environment(preloaded: Sequence[str] = ()) -> Iterator[None]:
     """Set what the workers of a cluster inherit that is started inside of the context.
 
     An empty entry of `PYTHONPATH` would put the driver's working directory on their import path.
+
+    Args:
+        preloaded: names of modules that the workers import when they start.
     """
-    value = os.environ.get(PYTHONPATH)
-    with _environment({} if value is None else {PYTHONPATH: written_entries(value)}):
+    values = dict(READ_BY_WORKERS)
+    if preloaded:
+        values[PRELOADED] = ",".join(preloaded)
+    if PYTHONPATH in os.environ:
+        values[PYTHONPATH] = written_entries(os.environ[PYTHONPATH])
+    with _environment(values):
         yield
+
+
+@contextmanager
+def few_processes() -> Iterator[None]:
+    """Let a `ray.init` inside of the context start only what a cluster of one machine needs.
+
+    Omitted are the server of the dashboard, which `include_dashboard=False` only empties, the
+    autoscaler and the monitor of log files: three Python processes, for the first of which
+    `ray.init` waits.
+    """
+    import ray
+
+    class SmallNode(ray._private.node.Node):  # type: ignore[misc]
+        def __init__(self, ray_params: Any, *arguments: Any, **options: Any) -> None:
+            ray_params.no_monitor = True
+            ray_params.include_log_monitor = False
+            super().__init__(ray_params, *arguments, **options)
+
+        def start_api_server(self, **options: Any) -> None:
+            """Start nothing."""
+
+    before = ray._private.node.Node
+    ray._private.node.Node = SmallNode
+    try:
+        yield
+    finally:
+        ray._private.node.Node = before
 
 
 def private_temp_dir() -> str:

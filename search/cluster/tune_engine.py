@@ -49,6 +49,8 @@ class TuneEngine:
     """Number of workers that run at the same time."""
     republish_data: Callable[[], None]
     """Publishes the data again after it was lost together with a node."""
+    is_own_cluster: bool = False
+    """Whether this process started the cluster, so that workers inherited its environment."""
     work: Work | None = None
     """Trains the trials of a worker; `None`: separately if there can be only one, else packed."""
 
@@ -79,7 +81,10 @@ class TuneEngine:
             trials_per_worker=resources.trials_per_worker,
         )
         scheduler = SchedulerAdapter(controller, assignments, watchdog, self.republish_data)
-        with _snapshot_folder(self.experiment) as snapshots, tune_environment():
+        with (
+            _snapshot_folder(self.experiment) as snapshots,
+            tune_environment(is_own_cluster=self.is_own_cluster),
+        ):
             try:
                 tune.run(
                     TrialWorker,

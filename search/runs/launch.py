@@ -5,10 +5,13 @@ Ray, torch and Optuna are imported only when trials are about to run.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,11 +25,13 @@ from celltune.search.ledger.state import ExperimentState
 from celltune.search.objective import majority_scores
 from celltune.search.runs.baselines import measured_baselines
 from celltune.search.runs.session import (
+    Cluster,
+    StartingCluster,
     check_classes_of,
     check_same_data,
     config_for_run,
-    connected_cluster,
     resolve_for_run,
+    starting_cluster,
     usable_gpus,
 )
 from celltune.search.runs.stop_requests import StopRequests, interrupts_deferred, stop_signals
@@ -51,7 +56,6 @@ from celltune.search.version import VERSION, library_versions
 
 if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData
-    from celltune.search.cluster.gpu_checks import GpuNode
     from celltune.search.tuning.controller import SearchController
 
 Clock = Callable[[], float]
@@ -82,8 +86,7 @@ class _Run:
     config: SearchConfig
     """Without the changes of the budget that the ledger records."""
     data: PreparedData
-    workers: int
-    """Number of workers that can run at the same time."""
+    cluster: Cluster
     view: View
     clock: Clock
 
@@ -124,19 +127,11 @@ def launch(
         view.message(note)
     prior, prior_fingerprint = _prior_trials(resolved, warm_start, root, clock)
     _check_data_files(resolved)
-    with connected_cluster(
-        resolved.resources,
-        root,
-        address,
-        view,
-        trials_per_worker=resolved.resources.trials_per_worker,
-    ) as workers:
-        gpus = usable_gpus(resolved.resources, resolved.values("precision"), view)
+    with _starting(resolved, root, address, view) as starting:
         if resolved.resources.trials_per_worker > 1:
             view.message(describe_packs(resolved))
-        data = _prepare(resolved, view)
+        data, cluster = _prepare(resolved, starting, view)
         _check_prepared(resolved, data)
-        _check_gpu_memory(resolved, gpus, data)
         events: list[Event] = [_created_event(resolved, data, clock())]
         if prior is not None:
             same_data = prior_fingerprint == data.fingerprint
@@ -145,7 +140,7 @@ def launch(
             events.append(prior)
         experiment.create(resolved, *events)
         with experiment.locked():
-            run = _Run(experiment, resolved, data, workers, view, clock)
+            run = _Run(experiment, resolved, data, cluster, view, clock)
             return _search(run, Changes())
 
 
@@ -191,18 +186,10 @@ def resume(
         if no_change and (reason := end_reason(changed, state)) is not None:
             return RunResult(experiment, changed, state, reason)
         _check_data_files(changed)
-        with connected_cluster(
-            changed.resources,
-            experiment.storage,
-            address,
-            view,
-            trials_per_worker=changed.resources.trials_per_worker,
-        ) as workers:
-            gpus = usable_gpus(changed.resources, changed.values("precision"), view)
-            data = _prepare(changed, view)
+        with _starting(changed, experiment.storage, address, view) as starting:
+            data, cluster = _prepare(changed, starting, view)
             check_same_data(experiment, state, data)
-            _check_gpu_memory(changed, gpus, data)
-            run = _Run(experiment, config, data, workers, view, clock)
+            run = _Run(experiment, config, data, cluster, view, clock)
             return _search(run, changes)
 
 
@@ -229,20 +216,52 @@ def _check_data_files(config: SearchConfig) -> None:
     check_files_exist(config.data)
 
 
-def _prepare(config: SearchConfig, view: View) -> PreparedData:
+def _starting(
+    config: SearchConfig, storage: Storage, address: str | None, view: View
+) -> AbstractContextManager[StartingCluster]:
+    from celltune.models.native.library import LOOPS
+
+    if config.resources.gpus_per_trial == 0 and address is None and LOOPS.will_compile():
+        view.message("The C++ code is compiled first, once on this machine (about 10 s).")
+        # The workers wait for it, if it takes longer than the rest of the start.
+        threading.Thread(target=LOOPS.load, daemon=True).start()
+    packed = config.resources.trials_per_worker
+    return starting_cluster(
+        config.resources,
+        storage,
+        address,
+        view,
+        trials_per_worker=packed,
+        workers=math.ceil(config.budget.trials / packed),
+    )
+
+
+def _prepare(
+    config: SearchConfig, starting: StartingCluster, view: View
+) -> tuple[PreparedData, Cluster]:
+    """Prepare the data, and import what a search needs, while the cluster starts."""
     with interrupts_deferred():
         from celltune.data_prep.preparation.pipeline import prepare
 
-    return prepare(config.data, progress=view.progress)
+    resources, packed = config.resources, config.resources.trials_per_worker
+    precisions = config.values("precision")
+    gpus = None
+    if resources.gpus_per_trial > 0:
+        # Preparing the data may take longer than finding out that a GPU cannot be used.
+        starting.ready()
+        gpus = usable_gpus(resources, precisions, view)
+    data = prepare(config.data, progress=starting.progress)
+    with interrupts_deferred():
+        import celltune.search.cluster.tune_engine
+        import celltune.search.tuning.controller  # noqa: F401
+        from celltune.search.cluster.gpu_checks import check_gpu_memory
 
-
-def _check_gpu_memory(config: SearchConfig, gpus: Sequence[GpuNode], data: PreparedData) -> None:
-    from celltune.search.cluster.gpu_checks import check_gpu_memory
-
-    resources = config.resources
+    cluster = starting.ready()
+    if gpus is None:
+        gpus = usable_gpus(resources, precisions, view)
     models = (m for given in ({}, *config.first_trials) for m in config.space.largest(given))
-    packed = resources.trials_per_worker
     check_gpu_memory(gpus, resources, models, data, trials_per_worker=packed)
+    return data, cluster
 
 
 def _check_prepared(config: SearchConfig, data: PreparedData) -> None:
@@ -293,8 +312,10 @@ def _search(run: _Run, changes: Changes) -> RunResult:
         stop = StopRequests([experiment], signalled, config.budget.time, view)
         gigabytes = config.resources.data_memory_gb
         data_limit = None if gigabytes is None else int(gigabytes * 1e9)
+        publish = ray_store.owned if run.cluster.is_own else ray_store.acquired
+        view.stage("Starting the workers")
         with (
-            ray_store.acquired(run.data, limit=data_limit) as handle,
+            publish(run.data, limit=data_limit) as handle,
             track_search(controller, config, experiment, ledger.events),
             measured_baselines(controller, config, run.data, view, run.clock) as baselines,
             view.running(experiment, config, controller.state),
@@ -303,8 +324,12 @@ def _search(run: _Run, changes: Changes) -> RunResult:
                 config,
                 experiment,
                 handle,
-                run.workers,
-                republish_data=lambda: ray_store.acquire(run.data, limit=data_limit),
+                run.cluster.slots,
+                # The loss of a node loses no data that this process owns.
+                republish_data=lambda: (
+                    None if run.cluster.is_own else ray_store.acquire(run.data, limit=data_limit)
+                ),
+                is_own_cluster=run.cluster.is_own,
             )
 
             def on_iteration() -> None:

@@ -8,10 +8,14 @@ resume rejects are in `celltune.search.tuning.budget_changes`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from celltune.data_prep.io.native_build import available_cpus
+from celltune.search.cluster.shared_ray import SHARED
 from celltune.search.config.given import check_given
 from celltune.search.config.gpu_shares import check_gpu_share
 from celltune.search.config.loading import anchored, parse_config, resolve
@@ -25,6 +29,7 @@ from celltune.search.config.schema import Resources, SearchConfig
 from celltune.search.errors import ConfigError, ExperimentError
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.objective import check_classes
+from celltune.search.runs.held_context import entered, entered_by_thread
 from celltune.search.runs.stop_requests import interrupts_deferred
 from celltune.search.runs.view import View
 from celltune.search.storage.base import Experiment, Storage
@@ -157,16 +162,55 @@ def _checked(config: SearchConfig) -> SearchConfig:
     return config
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A connected cluster."""
+
+    slots: int
+    """Number of workers that can run at the same time."""
+    is_own: bool
+    """Whether this process started it, so that it ends with the process."""
+
+
+class StartingCluster:
+    """A cluster that a thread connects to, while the caller prepares what does not need it."""
+
+    def __init__(self, cluster: Future[Cluster], view: View) -> None:
+        self._cluster = cluster
+        self._view = view
+
+    def progress(self, stage: str, done: int, total: int | None) -> None:
+        """Show the progress of the preparation, which ends early if the cluster cannot be used.
+
+        Raises:
+            ResourceError, ExperimentError: see `starting_cluster`.
+        """
+        if self._cluster.done():
+            self._cluster.result()
+        self._view.progress(stage, done, total)
+
+    def ready(self) -> Cluster:
+        """Wait until the cluster is connected and can run workers.
+
+        Raises:
+            ResourceError, ExperimentError: see `starting_cluster`.
+        """
+        if not self._cluster.done():
+            self._view.stage("Waiting for Ray")
+        return self._cluster.result()
+
+
 @contextmanager
-def connected_cluster(
+def starting_cluster(
     resources: Resources,
     storage: Storage,
     address: str | None,
     view: View,
     *,
     trials_per_worker: int = 1,
-) -> Iterator[int]:
-    """Connect to a cluster and check that trials can run there.
+    workers: int = 0,
+) -> Iterator[StartingCluster]:
+    """Connect to a cluster and check that trials can run there, beside what the caller does.
 
     Args:
         resources: resources of the trials.
@@ -174,21 +218,18 @@ def connected_cluster(
         address: address of a running Ray cluster; `None` starts a local one.
         view: shows the progress.
         trials_per_worker: number of trials that a worker trains at the same time.
-
-    Yields:
-        The number of workers that can run at the same time.
+        workers: number of workers that will train, at most. If that are most processes of a local
+            cluster, all of them import what training needs when they start.
 
     Raises:
         ResourceError: no cluster answers, no node can run a worker, a node cannot use the storage,
             or trials need a GPU and the torch of a local cluster has no CUDA.
         ExperimentError: the storage cannot be written.
     """
-    with interrupts_deferred():
-        from celltune.search.cluster.connection import connected, trial_slots
-        from celltune.search.cluster.gpu_checks import check_own_torch
-        from celltune.search.cluster.storage_check import check_storage_shared
+    if address is None and resources.gpus_per_trial > 0:
+        with interrupts_deferred():
+            from celltune.search.cluster.gpu_checks import check_own_torch
 
-    if address is None:
         check_own_torch(resources)
     # An invalid address, which may contain a password, is rejected next.
     view.stage(
@@ -196,10 +237,45 @@ def connected_cluster(
         if address
         else "Starting a local Ray cluster"
     )
-    with connected(address):
+    many = workers * resources.cpus_per_trial >= available_cpus() / 2
+    preloaded = ["celltune.search.runs.preload"] if many else []
+    cluster = _cluster(resources, storage, address, trials_per_worker, preloaded)
+    # A cluster that remains for the next search must not end with a thread of this one. Connecting
+    # to a cluster that runs takes no time, and a wrong address is an error at once.
+    enter = entered if address is not None or SHARED.wanted else entered_by_thread
+    with enter(cluster) as future:
+        yield StartingCluster(future, view)
+
+
+@contextmanager
+def _cluster(
+    resources: Resources,
+    storage: Storage,
+    address: str | None,
+    trials_per_worker: int,
+    preloaded: Sequence[str],
+) -> Iterator[Cluster]:
+    with interrupts_deferred():
+        from celltune.search.cluster.connection import connected, trial_slots
+        from celltune.search.cluster.storage_check import check_storage_shared
+
+    with connected(address, preloaded) as is_own:
         slots = trial_slots(resources, trials_per_worker)
         check_storage_shared(storage)
-        yield slots
+        yield Cluster(slots, is_own)
+
+
+@contextmanager
+def connected_cluster(
+    resources: Resources, storage: Storage, address: str | None, view: View
+) -> Iterator[int]:
+    """Connect to a cluster as `starting_cluster` does, and wait for it.
+
+    Yields:
+        The number of workers that can run at the same time.
+    """
+    with starting_cluster(resources, storage, address, view) as starting:
+        yield starting.ready().slots
 
 
 def usable_gpus(

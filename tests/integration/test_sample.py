@@ -21,6 +21,9 @@ from celltune.search.storage.locate import find_experiment
 from tests.integration.conftest import CELLTUNE, REPOSITORY
 from tests.search.assertions import assert_all_ended
 
+# The search takes a minute, so one process runs all tests of it.
+pytestmark = pytest.mark.xdist_group("sample")
+
 
 @dataclass
 class Sample:

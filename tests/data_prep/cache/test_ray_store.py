@@ -115,6 +115,31 @@ def test_another_process_opens_the_same_data_without_copying(data: PreparedData)
 
 
 @pytest.mark.usefixtures("local_ray")
+def test_data_of_this_process_is_opened_by_others_without_the_actor(
+    data: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @ray.remote(num_cpus=1)
+    def tokens(handle: store.DataHandle) -> tuple[int, bool]:
+        opened = store.open_handle(handle)
+        return opened.train.tokens, opened.train.ids.flags.owndata
+
+    def no_actor() -> None:
+        raise AssertionError
+
+    own = replace(data, fingerprint="own")
+    monkeypatch.setattr(store, "_find_actor", no_actor)
+    monkeypatch.setattr(store, "_get_or_create_actor", no_actor)
+    with store.owned(own, limit=data.nbytes) as handle:
+        assert ray.get(tokens.remote(handle)) == (data.train.tokens, False)
+        assert store.open_handle(handle).words == data.words
+    with (
+        pytest.raises(DataError, match=r"data_memory_gb"),
+        store.owned(own, limit=data.nbytes - 1),
+    ):
+        pass
+
+
+@pytest.mark.usefixtures("local_ray")
 def test_opening_unpublished_data_is_an_error() -> None:
     with pytest.raises(DataLostError, match="data unpublished is not in the cluster"):
         store.open_handle(store.DataHandle("unpublished"))

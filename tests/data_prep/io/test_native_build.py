@@ -6,7 +6,10 @@ import ctypes
 import logging
 import os
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +76,48 @@ def test_a_library_is_compiled_once(tmp_path: Path, compilations: list[str]) -> 
         assert answer_of(code(tmp_path).load()) == 42
     assert compilations == ["answer"]
     assert libraries_dir().stat().st_mode & 0o777 == 0o700
+
+
+def test_processes_that_start_together_compile_once(
+    tmp_path: Path, compilations: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = code(tmp_path)
+    together = threading.Barrier(2, timeout=30)
+    stored_ = NativeCode._stored
+    missing: list[int] = []
+
+    def stored(self: NativeCode, *arguments: Any) -> bytes | None:
+        found = stored_(self, *arguments)
+        if found is None and threading.get_ident() not in missing:
+            missing.append(threading.get_ident())
+            together.wait()
+        return found
+
+    monkeypatch.setattr(NativeCode, "_stored", stored)
+    with ThreadPoolExecutor(2) as pool:
+        libraries = list(pool.map(lambda _: native.load(), range(2)))
+    assert [answer_of(library) for library in libraries] == [42, 42]
+    assert compilations == ["answer"]
+
+
+def test_whether_a_library_will_be_compiled_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = code(tmp_path)
+    assert native.will_compile()
+    assert native.load()
+    assert not native.will_compile()
+    stored().write_bytes(b"damaged")
+    assert native.will_compile()
+    libraries_dir().chmod(0o770)
+    assert not native.will_compile()
+    libraries_dir().chmod(0o700)
+    for name, value in (("CXX", "/no/compiler"), ("CELLTUNE_NATIVE", "0")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert not native.will_compile()
+    monkeypatch.setattr(native_build, "COMPILERS", ())
+    assert not native.will_compile()
 
 
 def test_libraries_in_one_process_are_not_confused(tmp_path: Path) -> None:

@@ -18,18 +18,23 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
 from celltune.search.cluster.ray_internals import (
+    PRELOADED,
     READ_AT_IMPORT,
     READ_BY_TUNE,
+    READ_BY_WORKERS,
+    STARTED_FOR_A_JOB,
     TUNE_LOGGER,
     TUNE_SUMMARY,
     WIDGET_LOGGER,
     OmittedFromSnapshots,
     autoscaler_node_groups,
     discard_trial_data,
+    few_processes,
     isolated_job_config,
     protect_token,
     tune_environment,
     worker_actor,
+    worker_environment,
 )
 
 RAY = Path(ray.__file__).parent
@@ -76,6 +81,79 @@ def test_the_tune_environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> No
         assert READ_BY_TUNE.items() <= os.environ.items()
     assert os.environ[first] == "before"
     assert second not in os.environ
+
+
+def test_workers_of_an_own_cluster_have_no_environment_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray.tune.execution import class_cache
+
+    def runtime_env() -> object:
+        class Worker:
+            pass
+
+        return class_cache._ActorClassCache().get(Worker)._default_options["runtime_env"]
+
+    # The cluster that tests share has no such workers either.
+    monkeypatch.setattr(class_cache, "DEFAULT_ENV_VARS", {"A": "1"})
+    monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", {*READ_BY_WORKERS})
+    with tune_environment():
+        transmitted = runtime_env()
+        assert transmitted == {"env_vars": {"A": "1", **READ_BY_WORKERS}}
+    with tune_environment(is_own_cluster=True):
+        assert runtime_env() == {}
+    with tune_environment():
+        assert runtime_env() == transmitted
+
+
+def test_workers_inherit_what_ray_tune_does_not_transmit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*READ_BY_WORKERS, PRELOADED):
+        monkeypatch.delenv(name, raising=False)
+    with worker_environment():
+        assert READ_BY_WORKERS.items() <= os.environ.items()
+        assert PRELOADED not in os.environ
+    with worker_environment(["a.b", "c"]):
+        assert os.environ[PRELOADED] == "a.b,c"
+    assert not {*READ_BY_WORKERS, PRELOADED} & os.environ.keys()
+
+
+def test_the_program_that_starts_workers_knows_the_variables() -> None:
+    program = (RAY / "core" / "src" / "ray" / "raylet" / "raylet").read_bytes()
+    assert PRELOADED.removeprefix("RAY_").encode() in program
+    assert STARTED_FOR_A_JOB.encode() in program
+
+
+@pytest.mark.parametrize("job", [True, False])
+def test_only_processes_that_start_with_a_cluster_import_what_trials_need(job: bool) -> None:
+    code = (
+        "import sys, celltune.search.runs.preload\n"
+        "print({'torch', 'ray.tune', 'celltune.models.training.trainer'} <= set(sys.modules))\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name != STARTED_FOR_A_JOB}
+    if job:
+        env[STARTED_FOR_A_JOB] = "01000000"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(not job)]
+
+
+def test_a_small_node_omits_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private.node import Node
+    from ray._private.parameter import RayParams
+
+    sources = [(RAY / "_private" / name).read_text("utf-8") for name in ("worker.py", "node.py")]
+    assert "_global_node = ray._private.node.Node(" in sources[0]
+    for start in ("no_monitor:\n", "include_log_monitor:\n", "self.start_api_server("):
+        assert start in sources[1]
+    given: list[RayParams] = []
+    monkeypatch.setattr(Node, "__init__", lambda self, params, **_: given.append(params))
+    with few_processes():
+        node = ray._private.node.Node(RayParams(), head=True)
+    assert ray._private.node.Node is Node
+    assert isinstance(node, Node)
+    assert (given[0].no_monitor, given[0].include_log_monitor) == (True, False)
+    assert node.start_api_server(include_dashboard=False, raise_on_failure=True) is None
 
 
 def test_ray_tunes_summary_of_lost_workers_is_omitted(monkeypatch: pytest.MonkeyPatch) -> None:
