@@ -7,6 +7,7 @@ written and checkpoints are removed as in a search on a cluster.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -16,7 +17,7 @@ import typer.main
 from celltune.data_prep.cache import ray_store
 from celltune.search.cluster import baseline_worker, gpu_checks, task_pool, tune_engine, worker
 from celltune.search.evaluation import comparison, evaluate, evaluator
-from celltune.search.runs import launch
+from celltune.search.runs import launch, session
 from celltune.search.tuning.trial import run_trial
 
 STOP_AFTER: list[int] = []
@@ -25,8 +26,10 @@ STOP_AFTER: list[int] = []
 
 def install() -> None:
     """Replace the cluster in this process, for good."""
-    for module in (launch, evaluate, comparison):
+    vars(launch)["starting_cluster"] = _started
+    for module in (evaluate, comparison):
         vars(module)["connected_cluster"] = _no_cluster
+    for module in (launch, evaluate, comparison):
         vars(module)["usable_gpus"] = _no_gpus
     vars(gpu_checks)["check_gpu_memory"] = _no_gpus
     vars(ray_store)["acquired"] = _acquired
@@ -38,6 +41,19 @@ def install() -> None:
     vars(task_pool)["run_jobs"] = _run_jobs
     # Typer builds the whole command line anew for each call, which takes as long as many commands.
     vars(typer.main)["get_command"] = cache(typer.main.get_command)
+
+
+@contextmanager
+def _started(
+    resources: Any,  # noqa: ARG001
+    storage: Any,  # noqa: ARG001
+    address: Any,  # noqa: ARG001
+    view: Any,
+    **_: Any,
+) -> Iterator[session.StartingCluster]:
+    cluster: Future[session.Cluster] = Future()
+    cluster.set_result(session.Cluster(1, is_own=False))
+    yield session.StartingCluster(cluster, view)
 
 
 @contextmanager
