@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Any, NoReturn, TextIO
 
@@ -53,12 +55,20 @@ class Interrupts:
     def end_process(self, code: int) -> NoReturn:
         """End the process; after a Ctrl-C at once, because libraries may be half-initialized.
 
+        Otherwise, threads and exit functions end as usual. The interpreter is not finalized: after
+        a search, freeing every object of the imported libraries takes 0.3 s.
+
         Args:
             code: the exit code.
         """
-        if self.received:
-            os._exit(code)
-        raise SystemExit(code)
+        self._end_at_next()
+        if not self.received:
+            for thread in threading.enumerate():
+                if thread is not threading.current_thread() and not thread.daemon:
+                    thread.join()
+            atexit._run_exitfuncs()
+            code = flush_streams(code)
+        os._exit(code)
 
 
 def open_streams() -> None:

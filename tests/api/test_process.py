@@ -70,6 +70,23 @@ def test_ctrl_c_ends_a_command_without_a_traceback(prepare: str, output: str) ->
     assert (done.returncode, done.stdout, done.stderr) == (130, output, "")
 
 
+def test_threads_and_exit_functions_end_with_a_command() -> None:
+    prepare = (
+        "import atexit, threading\n"
+        "from celltune.search.cli import app\n"
+        "go_on = threading.Event()\n"
+        "def late():\n"
+        "    go_on.wait(); print('thread')\n"
+        "def opened(storage):\n"
+        "    threading.Thread(target=late).start(); atexit.register(print, 'exit function')\n"
+        "    threading.Timer(0.05, go_on.set).start(); sys.exit(7)\n"
+        "app.open_storage = opened\n"
+    )
+    code = INTERRUPTED.format(prepare=prepare)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "thread\nexit function\n", "")
+
+
 def test_an_ignored_ctrl_c_stays_ignored() -> None:
     code = INTERRUPTED.format(prepare=IN_THE_COMMAND.format(then="sys.exit(7)"))
     done = subprocess.run(
