@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from celltune.models.config import TrainingConfig
 from celltune.models.network.classifier import EmbeddingRows, TextClassifier
+from celltune.models.training import eager
 from celltune.models.training.averages import WeightAverage
 from celltune.models.training.lazy_rows import LazyRowUpdates, supports_row_updates
 from celltune.models.training.loss_scale import LossScale
@@ -56,18 +57,21 @@ def make_optimizer(model: TextClassifier, training: TrainingConfig) -> torch.opt
     """
     trainable = [values for values in model.parameters() if values.requires_grad]
     rate, decay = training.learning_rate, training.weight_decay
+    optimizer: torch.optim.Optimizer
     if training.optimizer == "sgd":
-        return torch.optim.SGD(
-            trainable, lr=rate, momentum=training.momentum, weight_decay=decay, fused=True
-        )
+        momentum = training.momentum
+        optimizer = eager.SGD(trainable, lr=rate, momentum=momentum, weight_decay=decay, fused=True)
+        return optimizer
     if training.optimizer == "adam":
-        return torch.optim.Adam(trainable, lr=rate, weight_decay=decay, fused=True)
+        optimizer = eager.Adam(trainable, lr=rate, weight_decay=decay, fused=True)
+        return optimizer
     shrinking = set(map(id, decayed_parameters(model)))
     groups = [
         {"params": [p for p in trainable if (id(p) in shrinking) == shrinks], "weight_decay": own}
         for shrinks, own in ((True, decay), (False, 0.0))
     ]
-    return torch.optim.AdamW(groups, lr=rate, fused=True)
+    optimizer = eager.AdamW(groups, lr=rate, fused=True)
+    return optimizer
 
 
 def decayed_parameters(model: TextClassifier) -> list[nn.Parameter]:
