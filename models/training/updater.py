@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from celltune.models import eager
 from celltune.models.config import TrainingConfig
 from celltune.models.network.classifier import EmbeddingRows, TextClassifier
-from celltune.models.training import eager
 from celltune.models.training.averages import WeightAverage
 from celltune.models.training.lazy_rows import LazyRowUpdates, supports_row_updates
 from celltune.models.training.loss_scale import LossScale

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from celltune.models import eager
 from celltune.models.config import ModelConfig, TrainingConfig
-from celltune.models.training import eager
 from celltune.models.training.trainer import Trainer
 from tests.models.random_data import make_data, make_split
 
