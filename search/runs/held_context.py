@@ -49,13 +49,19 @@ def entered_by_thread(context: AbstractContextManager[T]) -> Iterator[Future[T]]
             else:
                 future.set_exception(error)
 
-    # A process that a second Ctrl-C ends does not wait for a daemon.
+    # A process that ends after Ctrl-C does not wait for a daemon.
     thread = threading.Thread(target=hold, daemon=True)
     thread.start()
+    waits = True
     try:
         yield future
+    except KeyboardInterrupt:
+        # Nobody waits for a context that is still being entered. The thread leaves it at once.
+        waits = future.done()
+        raise
     finally:
         leaving.set()
-        thread.join()
+        if waits:
+            thread.join()
         for error in errors:
             raise error

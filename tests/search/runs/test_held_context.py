@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 import pytest
@@ -66,6 +67,31 @@ def test_a_context_that_nobody_waits_for_is_left() -> None:
         entered_by_thread(context(steps, lambda: None)),
     ):
         raise ValueError("invalid data")
+    assert [step for step, _ in steps] == ["enter", "leave"]
+
+
+def test_an_interrupt_does_not_wait_for_a_context_that_is_being_entered() -> None:
+    steps: Steps = []
+    go_on, left = threading.Event(), threading.Event()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        entered_by_thread(context(steps, go_on.wait, left.set)),
+    ):
+        raise KeyboardInterrupt
+    assert [step for step, _ in steps] == ["enter"]
+    go_on.set()
+    assert left.wait(30)
+
+
+def interrupt_after(future: Future[int]) -> None:
+    future.result()
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_waits_for_the_end_of_an_entered_context() -> None:
+    steps: Steps = []
+    with pytest.raises(KeyboardInterrupt), entered_by_thread(context(steps, int)) as future:
+        interrupt_after(future)
     assert [step for step, _ in steps] == ["enter", "leave"]
 
 
