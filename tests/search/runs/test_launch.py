@@ -47,7 +47,7 @@ def test_problems_of_data_are_found_before_ray_starts(
         (tmp_path / name).write_text("\n".join(["text,label", *rows]))
         return str(tmp_path / name)
 
-    monkeypatch.setattr(runs, "connected_cluster", lambda *_, **__: pytest.fail("Ray starts"))
+    monkeypatch.setattr(runs, "starting_cluster", lambda *_, **__: pytest.fail("Ray starts"))
     train = write("train.csv", [f"text {number},{number % 2}" for number in range(40)])
     for name, rows, message in (
         ("other.csv", ["a,0", "b,2"], r"other\.csv, row 2 .* is '2'\. Allowed are '0', '1'"),
