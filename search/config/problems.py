@@ -67,9 +67,10 @@ def problem_text(error: Mapping[str, Any]) -> str:
         hint = _TYPE_HINTS[kind](value) if kind in _TYPE_HINTS else ""
         return f"is {shown(value)}. It must be {clause}. {hint}".rstrip()
     message = printable(error["msg"].removeprefix(_VALUE_ERROR), _LONGEST)
+    # Validators of data_prep and the registry, which know no URIs, quote what they are given.
     if isinstance(value := error.get("input"), str):
-        # A registry, which knows no URIs, quotes the name that it does not have.
         message = message.replace(quoted(value), quoted(without_secrets(value)))
+    message = without_secrets(message)
     if message.startswith("Input should "):
         clause = message.removeprefix("Input should ")
         return f"is {shown(error['input'])}. It must {clause}."

@@ -109,3 +109,9 @@ def test_a_quoted_name_shows_no_password() -> None:
     text = problem_text(error)
     assert "secret" not in text
     assert text.endswith("' is not a metric.")
+
+
+def test_a_list_shows_no_password() -> None:
+    uri = "http://user:secret@host"
+    error: dict[str, Any] = {"type": "value_error", "msg": f"is ['{uri}']. It must be a number."}
+    assert problem_text(error) == "is ['http://... It must be a number."
