@@ -29,6 +29,7 @@ OPTIONS: dict[str, str] = {
     "budget.max_epochs": "celltune resume --max-epochs N",
     "budget.target": "celltune resume --target VALUE",
     "budget.patience": "celltune resume --patience N",
+    "budget.repeat": "celltune resume --repeat",
     "budget.time": "celltune launch --time-budget DURATION, and the same with resume",
 }
 """Options of commands that set a key, too."""

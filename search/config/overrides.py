@@ -53,7 +53,9 @@ def check_changeable(override: str) -> None:
     )
     if key.partition(".")[0] == "budget":
         # In plain words: only a resume has these arguments, but an evaluation can fail here too.
-        message += " A resume has its own arguments for trials, max_epochs, target and patience."
+        message += (
+            " A resume has its own arguments for trials, max_epochs, target, patience and repeat."
+        )
     raise ConfigError(message)
 
 

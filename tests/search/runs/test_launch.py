@@ -12,7 +12,7 @@ import pytest
 from celltune.data_prep.dataset.tensorized import TensorizedSplit
 from celltune.data_prep.errors import DataError
 from celltune.search.runs import launch as runs
-from celltune.search.runs.launch import _created_event
+from celltune.search.runs.launch import _created_event, _end_note
 from tests.models.random_data import make_data, make_split
 from tests.search.simulated_search import RAW, make_config
 
@@ -57,3 +57,11 @@ def test_problems_of_data_are_found_before_ray_starts(
         with pytest.raises(DataError, match=message):
             runs.launch({**RAW, "data": data}, storage=tmp_path / "storage")
     assert not (tmp_path / "storage").exists()
+
+
+def test_a_search_that_ends_before_its_budget_says_so() -> None:
+    space = {"cell": ["gru", "lstm"], "hidden_size": 8}
+    assert _end_note(make_config(space=space)).startswith("Space: 2 configurations, 12 trials: no")
+    assert _end_note(make_config(space=space, budget={"trials": 2})) == ""
+    assert _end_note(make_config(space=space, budget={"trials": 9, "repeat": True})) == ""
+    assert _end_note(make_config()) == ""

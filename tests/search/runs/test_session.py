@@ -55,7 +55,7 @@ def test_the_budget_is_changed_by_the_arguments_of_a_resume(
         config_for_run(experiment, [f"{key}=9"])
     assert str(raised.value) == (
         f"`overrides` sets {key}, which cannot be changed after the launch. {KEYS} A resume has "
-        "its own arguments for trials, max_epochs, target and patience."
+        "its own arguments for trials, max_epochs, target, patience and repeat."
     )
 
 
