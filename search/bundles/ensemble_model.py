@@ -11,6 +11,7 @@ from celltune.data_prep.types import Progress
 from celltune.data_prep.wide.model import WideModel
 from celltune.models.config import ModelConfig
 from celltune.models.errors import CheckpointError
+from celltune.search.bundles.trial_model import checked_decision
 from celltune.search.config.schema import SearchConfig
 from celltune.search.decisions import Decision
 from celltune.search.ensembles.members import find_origins
@@ -60,8 +61,12 @@ class EnsembleModel:
 
     @property
     def decision(self) -> Decision:
-        """How the averaged probabilities become probabilities and predicted classes."""
-        return Decision.of(self.selected.fitted)
+        """How the averaged probabilities become probabilities and predicted classes.
+
+        Raises:
+            ModelError: the ledger has a threshold, and the models more than two classes.
+        """
+        return checked_decision(self.selected.fitted, self.data.num_classes, self.experiment)
 
     @property
     def wide(self) -> WideModel | None:

@@ -85,8 +85,12 @@ class TrialModel:
 
     @property
     def decision(self) -> Decision:
-        """How the log-probabilities become probabilities and predicted classes."""
-        return Decision.of(self.epoch.metrics)
+        """How the log-probabilities become probabilities and predicted classes.
+
+        Raises:
+            ModelError: the ledger has a threshold, and the model more than two classes.
+        """
+        return checked_decision(self.epoch.metrics, self.sizes[1], self.experiment)
 
     @property
     def text_rules(self) -> TextRules:
@@ -142,6 +146,26 @@ def load_trial_model(experiment: Experiment, number: int | None) -> TrialModel:
         sizes=sizes,
         classifier=classifier,
     )
+
+
+def checked_decision(metrics: Mapping[str, float], classes: int, experiment: str) -> Decision:
+    """Return the decision that metrics in a ledger contain.
+
+    Args:
+        metrics: of an epoch, or what was fitted to an ensemble.
+        classes: number of classes of the model.
+        experiment: name of the experiment, for the message.
+
+    Raises:
+        ModelError: it has a threshold, which decides between two classes, and there are more.
+    """
+    decision = Decision.of(metrics)
+    if decision.threshold is not None and classes != 2:
+        raise ModelError(
+            f"The ledger of '{experiment}' contains a threshold of {decision.threshold:g}, but the "
+            f"model has {classes} classes. Restore the ledger from a copy."
+        )
+    return decision
 
 
 def load_data(model: TrialModel, progress: Progress | None = None) -> PreparedData:

@@ -19,10 +19,11 @@ from celltune.search.bundles.bundle_config import BundleConfig
 from celltune.search.bundles.export import export
 from celltune.search.bundles.model_card_sections import decision_sentences
 from celltune.search.bundles.predictor import TrainedModel
-from celltune.search.bundles.trial_model import TrialModel
+from celltune.search.bundles.trial_model import TrialModel, checked_decision
 from celltune.search.decisions import Decision, Fit
 from celltune.search.ensembles import ensemble as selecting
 from celltune.search.errors import ModelError
+from celltune.search.ledger.events import EpochReported
 from celltune.search.storage.local import LocalExperiment
 
 TEXTS = ["the plot was great .", "the plot was awful .", "the cast was not dull"]
@@ -133,6 +134,17 @@ def test_a_forged_decision_is_rejected(
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ModelError, match=message):
         load_model(folder)
+
+
+def test_a_threshold_in_a_ledger_of_more_classes_is_rejected() -> None:
+    assert checked_decision({"threshold": 0.3}, 2, "demo") == Decision(threshold=0.3)
+    with pytest.raises(
+        ModelError, match=r"ledger of 'demo' contains a threshold of 0.3, but the model has 3 class"
+    ):
+        checked_decision({"threshold": 0.3}, 3, "demo")
+    metrics = {"valid_accuracy": 0.5, "threshold": 0.0}
+    with pytest.raises(ValidationError, match="'threshold' is 0, but it is between 0 and 1"):
+        EpochReported(at=1.0, number=0, epoch=1, metrics=metrics, checkpoint=None)
 
 
 def test_three_classes_have_no_threshold() -> None:
