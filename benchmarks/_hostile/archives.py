@@ -90,7 +90,11 @@ def _workbooks(folder: Path) -> None:
             '<row><c r="XFD1"/></row>',
         ),
         "strings": ("<si/>", header, ""),
-        "text": (f"<si><t>text</t></si><si><t>{'word ' * 3_000_000}</t></si>", header, header[:38]),
+        "text": (
+            f"<si><t>text</t></si><si><t>label</t></si><si><t>{'word ' * 3_000_000}</t></si>",
+            header,
+            '<row><c t="s"><v>2</v></c></row>',
+        ),
     }
     for name, (strings, start, repeated) in contents.items():
         with zipfile.ZipFile(folder / f"{name}.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -146,6 +146,8 @@ def _after(first: _Row, rows: Iterator[_Row]) -> Iterator[_Row]:
 def _opened(path: Path, max_bytes: int | None) -> Iterator[_Workbook]:
     """Open a workbook, and convert the errors of its archive and its documents."""
     with open_regular(path) as raw:
+        if not raw.read(1):
+            raise DataError(f"{printable(path)} is empty. It needs labelled documents.")
         # The texts of a workbook are in memory, even where nothing else is.
         limit = limit_of_file(raw, None if max_bytes == UNLIMITED else max_bytes)
         try:

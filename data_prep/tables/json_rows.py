@@ -126,7 +126,10 @@ class _Elements:
         self._number = 0
 
     def __iter__(self) -> Iterator[Any]:
-        if self._next_sign() != "[":
+        start = self._next_sign()
+        if not start:
+            return
+        if start != "[":
             raise DataError(
                 f"{printable(self._path)} is not an array of JSON objects. The format json needs "
                 f'[{{"text": "...", "label": "..."}}, ...], as pandas writes with '

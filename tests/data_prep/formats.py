@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from celltune.data_prep.config import DataConfig
+from tests.data_prep.files import save_dataset, workbook
 
 Labelled = tuple[str, int]
 Write = Callable[[Path, Sequence[Labelled]], DataConfig]
@@ -53,6 +54,35 @@ def parquet(folder: Path, documents: Sequence[Labelled]) -> DataConfig:
     return DataConfig(source="parquet", path=path, id_column="id")
 
 
+def table(name: str, pack: Callable[[list[list[str]]], bytes]) -> Write:
+    """Return a writer of a table whose config states only what its name does not."""
+
+    def write(folder: Path, documents: Sequence[Labelled]) -> DataConfig:
+        rows = [[f"id{n}", text, str(label)] for n, (text, label) in enumerate(documents)]
+        (path := folder / f"reviews.{name}").write_bytes(pack([["id", "text", "label"], *rows]))
+        return DataConfig(path=path, id_column="id")
+
+    return write
+
+
+def _json(rows: list[list[str]]) -> bytes:
+    return json.dumps([dict(zip(rows[0], row, strict=True)) for row in rows[1:]]).encode()
+
+
+def _packed_csv(rows: list[list[str]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return bytes(pa.Codec("zstd").compress(text.getvalue().encode(), asbytes=True))
+
+
+def saved_dataset(folder: Path, documents: Sequence[Labelled]) -> DataConfig:
+    texts, labels = zip(*documents, strict=True)
+    ids = [f"id{n}" for n in range(len(documents))]
+    columns = pa.table({"id": ids, "text": list(texts), "label": list(labels)})
+    path = save_dataset(folder / "saved", columns)
+    return DataConfig(path=path, format="dataset", id_column="id")
+
+
 def imdb_folder(folder: Path, documents: Sequence[Labelled]) -> DataConfig:
     for number, (text, label) in enumerate(documents):
         subfolder = folder / "aclImdb" / "train" / ("neg", "pos")[label]
@@ -86,6 +116,10 @@ FORMATS: dict[str, Write] = {
     "jsonl": jsonl("jsonl"),
     "jsonl.gz": jsonl("jsonl.gz"),
     "parquet": parquet,
+    "json": table("json", _json),
+    "csv.zst": table("csv.zst", _packed_csv),
+    "xlsx": table("xlsx", lambda rows: workbook({"Reviews": rows})),
+    "dataset": saved_dataset,
     "imdb folder": imdb_folder,
     "imdb archive": imdb_archive,
     "amazon": amazon,
