@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from dataclasses import dataclass
+
+from celltune.search.uris import without_secrets
 
 
 @dataclass
@@ -44,6 +47,21 @@ class SharedRay:
 
 
 SHARED = SharedRay()
+
+
+def describe_connection(address: str | None) -> str:
+    """Return which cluster a run with this address uses, as the name of a stage."""
+    # Ray may not be imported yet, which takes time; then the process has no connection.
+    ray = sys.modules.get("ray")
+    is_connected = ray is not None and ray.is_initialized()
+    if is_connected and SHARED.cluster is None:
+        return "Using the Ray cluster to which this process is connected"
+    if address:
+        # An invalid address, which may contain a password, is rejected later.
+        return f"Connecting to the Ray cluster at {without_secrets(address).rpartition('@')[2]}"
+    if is_connected and SHARED.has_current_environment():
+        return "Using the local Ray cluster of the previous search"
+    return "Starting a local Ray cluster"
 
 
 def share_local_ray() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from celltune.data_prep.io.native_build import available_cpus
-from celltune.search.cluster.shared_ray import SHARED
+from celltune.search.cluster.shared_ray import SHARED, describe_connection
 from celltune.search.config.given import check_given
 from celltune.search.config.gpu_shares import check_gpu_share
 from celltune.search.config.loading import anchored, parse_config, resolve
@@ -36,7 +36,6 @@ from celltune.search.storage.base import Experiment, Storage
 from celltune.search.tracking.trackers import check_installed
 from celltune.search.tuning.packing import check_sampler
 from celltune.search.types import ParameterValue
-from celltune.search.uris import without_secrets
 
 if TYPE_CHECKING:
     from celltune.data_prep.dataset.tensorized import PreparedData
@@ -231,12 +230,7 @@ def starting_cluster(
             from celltune.search.cluster.gpu_checks import check_own_torch
 
         check_own_torch(resources)
-    # An invalid address, which may contain a password, is rejected next.
-    view.stage(
-        f"Connecting to the Ray cluster at {without_secrets(address).rpartition('@')[2]}"
-        if address
-        else "Starting a local Ray cluster"
-    )
+    view.stage(describe_connection(address))
     many = workers * resources.cpus_per_trial >= available_cpus() / 2
     preloaded = ["celltune.search.runs.preload"] if many else []
     cluster = _cluster(resources, storage, address, trials_per_worker, preloaded)

@@ -12,7 +12,12 @@ import ray
 
 from celltune.search.cluster import connection, shared_ray
 from celltune.search.cluster.connection import connected
-from celltune.search.cluster.shared_ray import SharedRay, share_local_ray, stop_shared_ray
+from celltune.search.cluster.shared_ray import (
+    SharedRay,
+    describe_connection,
+    share_local_ray,
+    stop_shared_ray,
+)
 from celltune.search.errors import ResourceError
 
 
@@ -74,6 +79,19 @@ def test_a_session_starts_one_cluster(pretended: PretendedRay) -> None:
     assert pretended.calls[2:] == ["shutdown"]
     use()
     assert pretended.calls[3:] == ["init local", "at exit"]
+
+
+def test_the_stage_says_which_cluster_is_used(pretended: PretendedRay) -> None:
+    share_local_ray()
+    assert describe_connection(None) == "Starting a local Ray cluster"
+    assert describe_connection("me:pw@host:1") == "Connecting to the Ray cluster at host:1"
+    use()
+    assert describe_connection(None) == "Using the local Ray cluster of the previous search"
+    assert describe_connection("host:1") == "Connecting to the Ray cluster at host:1"
+    stop_shared_ray()
+    pretended.init("users")
+    expected = "Using the Ray cluster to which this process is connected"
+    assert describe_connection(None) == expected
 
 
 def test_a_cluster_of_the_user_is_used_and_stays(pretended: PretendedRay) -> None:
