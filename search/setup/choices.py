@@ -33,6 +33,7 @@ WIDE_BYTES = 350
 MOST_UNKNOWN = 0.15
 """Share of unknown words above which subwords are proposed. With 4 and 5 %, they were no better
 (decision 44); 300 English reviews have 10 to 11 %."""
+VECTORS: Mapping[str, Any] = {"train": "word2vec"}
 MOST_LISTED = 20
 """Number of classes whose counts are shown one by one."""
 
@@ -88,7 +89,7 @@ def token_choices(
         "max_tokens": Choice(effort.max_tokens, _lengths(tokens, effort.max_tokens)),
         "keep": Choice("both", "the first and the last half of a longer text"),
         "wide": _wide(tokens, effort, memory),
-        "vectors": Choice({"train": "word2vec"}, "word vectors, learned from the texts"),
+        "vectors": Choice(VECTORS, "word vectors, learned from the texts"),
     }
 
 

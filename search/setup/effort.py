@@ -69,7 +69,7 @@ class Chosen:
 
 
 def choose_effort(
-    survey: Survey, seconds: float | None, cores: int, *, may_be_wide: bool = True
+    survey: Survey, seconds: float | None, cores: int, *, wide: bool | None = None
 ) -> Chosen:
     """Return the first effort that fits into the time; the cheapest if none does.
 
@@ -77,16 +77,15 @@ def choose_effort(
         survey: of the documents.
         seconds: time for the search; None for the usual number of trials, in the usual time.
         cores: number of trials that run at the same time.
-        may_be_wide: whether models may have a wide part. They have none if it took more than the
-            whole time, as with hundreds of classes.
+        wide: whether models have a wide part; None: unless it took more than the whole time, as it
+            does with hundreds of classes.
     """
     limit = USUAL_SECONDS if seconds is None else seconds
     train = int(survey.counts["train"].sum())
     trials = _trials(train)
     most = trials.usual if seconds is None else trials.most
     longest = _rounded_up(survey.length_at(0.95))
-    whole = Work.of(survey, longest)
-    has_wide = may_be_wide and wide_seconds(whole) <= limit
+    has_wide = wide_seconds(Work.of(survey, longest)) <= limit if wide is None else wide
     for level in _LEVELS[0 if train < SMALL else 1 :]:
         max_tokens = min(longest, level.longest)
         work = Work.of(survey, max_tokens)

@@ -25,6 +25,7 @@ from celltune.search.setup.choices import (
     TEST_SHARE,
     VALID_SHARE,
     VALID_SHARE_OF_MANY,
+    VECTORS,
     prefers_subwords,
 )
 from celltune.search.setup.proposal import (
@@ -125,7 +126,8 @@ def _data_config(name: str, data: Mapping[str, Any]) -> DataConfig:
     """
     # The rest of the config is any that is valid with these keys.
     space = {"cell": "gru", **({"wide": "add"} if data.get("wide") else {})}
-    plain = {"name": name, "data": dict(data), "space": space}
+    # Unlabelled texts are accepted, and checked, only if word vectors are learned.
+    plain = {"name": name, "data": {"vectors": VECTORS, **data}, "space": space}
     return parse_config(plain, origin="The description of the data").data
 
 

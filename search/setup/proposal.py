@@ -118,13 +118,14 @@ def proposal_for(
         machine: on which the search will run.
     """
     tokens = surveys.tokens
-    may_be_wide = described.values.get("wide", True) not in (False, None)
-    chosen = choose_effort(tokens, wishes.seconds, machine.cores, may_be_wide=may_be_wide)
+    given = described.values
+    wide = given["wide"] not in (False, None) if "wide" in given else None
+    chosen = choose_effort(tokens, wishes.seconds, machine.cores, wide=wide)
     effort, train = chosen.effort, int(tokens.counts["train"].sum())
     choices = {
         key: choice
         for key, choice in token_choices(surveys.words, tokens, effort, machine.memory).items()
-        if key not in described.values
+        if key not in given
     }
     reasons = {
         **split_comments(tokens),
@@ -132,7 +133,7 @@ def proposal_for(
         **described.reasons,
     }
     metric = metric_choice(described.counts)
-    data = {**described.values, **_values(choices)}
+    data = {**given, **_values(choices)}
     has_wide = effort.has_wide
     config = {
         "name": wishes.name,
@@ -146,7 +147,7 @@ def proposal_for(
         },
         "first_trials": [*([_WIDE_ONLY] if has_wide else []), _sound_trial(effort, train)],
         "budget": _budget(effort, wishes),
-        "early_stopping": {"grace_period": 2} if effort.has_rungs else None,
+        "early_stopping": _early_stopping(effort, metric.value),
     }
     comments = {
         "metric": metric.reason,
@@ -223,6 +224,13 @@ def _budget(effort: Effort, wishes: Wishes) -> dict[str, Any]:
     if wishes.seconds is None:
         return budget
     return {**budget, "time": format_duration(wishes.seconds)}
+
+
+def _early_stopping(effort: Effort, metric: str) -> dict[str, Any] | None:
+    if not effort.has_rungs:
+        return None
+    # Weights of classes raise the loss, by which ASHA compares trials otherwise.
+    return {"grace_period": 2, **({"by": metric} if metric == MACRO_F1 else {})}
 
 
 def _budget_comments(chosen: Chosen, wishes: Wishes, machine: Machine) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celltune.search.setup.durations import Effort, Work, epoch_seconds, search_seconds
@@ -54,6 +54,7 @@ def test_if_nothing_fits_the_cheapest_effort_is_chosen_and_its_duration_told() -
     assert chosen.effort == Effort((32,), (32,), 128, 4, LEAST, False, False)
 
 
+@settings(max_examples=50, deadline=None)
 @given(COUNTS, st.integers(1, 2_000), st.floats(1, 20_000), st.integers(1, 64))
 def test_an_effort_fits_the_time_unless_it_is_the_cheapest(
     counts: list[int], length: int, seconds: float, cores: int
@@ -71,6 +72,7 @@ def test_an_effort_fits_the_time_unless_it_is_the_cheapest(
     assert len(more.effort.hidden_sizes) >= len(effort.hidden_sizes)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 40), st.integers(1, 500), st.integers(1, 500))
 def test_more_cores_and_fewer_trials_never_take_longer(
     trials: int, tokens: int, train: int

@@ -65,6 +65,14 @@ def test_files_of_splits_replace_their_sizes(reviews: Path, tmp_path: Path) -> N
     assert counts == {"train": 100, "valid": 20, "test": 40}
 
 
+def test_texts_without_labels_are_read_for_the_word_vectors(reviews: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more.txt"
+    more.write_text("a film\nanother film\n")
+    inspection = propose({"path": str(reviews), "unlabelled": str(more)})
+    assert parse_config(inspection.proposal.values).data.reads_unlabelled
+    assert inspection.survey.unlabelled == 2
+
+
 def test_many_texts_need_a_smaller_validation_split(tmp_path: Path) -> None:
     path = write_reviews(tmp_path / "many.csv", 15_000)
     assert data_of(propose({"path": str(path)}))["valid_size"] == 0.1

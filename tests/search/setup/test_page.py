@@ -48,7 +48,7 @@ def paths(value: object, path: str = "") -> list[str]:
     return found
 
 
-@settings(max_examples=60)
+@settings(max_examples=50, deadline=None)
 @given(CONFIGS, st.data())
 def test_any_config_with_any_comments_loads_again(
     config: dict[str, object], data: st.DataObject

@@ -115,6 +115,15 @@ def test_the_metric_depends_on_how_uneven_the_classes_are(
     assert re.search(remark, " ".join(lines[start : start + 4]))
 
 
+def test_trials_with_and_without_weights_are_compared_by_the_metric() -> None:
+    assert proposed(survey((9_000, 200), length=20)).values["early_stopping"] == {
+        "grace_period": 2,
+        "by": "valid_macro_f1",
+    }
+    even = proposed(survey((4_000, 4_000), length=20))
+    assert even.values["early_stopping"] == {"grace_period": 2}
+
+
 def test_subwords_are_proposed_with_the_reason() -> None:
     words = survey(unknown_share=0.22)
     data = proposed(words, survey(unknown_share=0.001)).values["data"]
@@ -133,6 +142,19 @@ def test_keys_that_are_given_stay_as_they_are() -> None:
     assert parse_config(loaded).data.max_tokens == 17
 
 
+def test_hundreds_of_classes_have_a_wide_part_only_on_request() -> None:
+    many = survey([200] * 500)
+    reason = "a linear model of 500 classes would take too long"
+    proposal = proposed(many)
+    assert proposal.values["data"]["wide"] is False
+    assert reason in proposal.yaml
+    assert parse_config(proposal.values).data.wide is None
+    requested = proposed(many, values={"wide": True})
+    assert parse_config(requested.values).data.wide is not None
+    assert requested.values["first_trials"][0] == {"wide": "only"}
+    assert reason not in requested.yaml
+
+
 def test_a_wide_part_that_exceeds_the_memory_gets_fewer_ngrams() -> None:
     proposal = proposed(survey((20_000, 20_000)), memory=2**31)
     assert proposal.values["data"]["wide"] == {"words": 2, "characters": 0}
@@ -144,7 +166,7 @@ def test_a_given_time_is_the_limit_of_the_search() -> None:
     assert "time" not in proposed(survey()).values["budget"]
 
 
-@settings(max_examples=30)
+@settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.integers(2, 20_000), min_size=2, max_size=30),
     st.integers(1, 1_500),
