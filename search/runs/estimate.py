@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -176,6 +177,7 @@ def _measure(
     config: SearchConfig, data: PreparedData, trials: Sequence[Params], workers: int, view: View
 ) -> list[Measured]:
     """Train trials in processes of their own, as many at the same time as workers."""
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
         min(workers, len(trials)),
         mp_context=multiprocessing.get_context("spawn"),
@@ -190,30 +192,39 @@ def _measure(
             ]
             view.progress("trial", 0, len(trials))
             measured: list[Measured] = []
-            with _working_directory(_new_folder(folder, "start")):
+            with _starting_processes(_new_folder(folder, "start")):
                 costs = pool.map(_measure_trial, *zip(*arguments, strict=True))
             for cost in costs:
                 measured.append(cost)
                 view.progress("trial", len(measured), len(trials))
-            return measured
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+        return measured
 
 
 @contextmanager
-def _working_directory(folder: Path) -> Iterator[None]:
-    """Change the working directory for a moment, in which processes are started.
+def _starting_processes(folder: Path) -> Iterator[None]:
+    """Change, for a moment, what new processes inherit.
 
-    Python imports from the working directory of a new process, where data of others may be, until
-    multiprocessing gives the process the import path of this one (decision 52).
+    They start in an empty folder: until multiprocessing gives them the import path of this process,
+    Python imports from the working directory, where data of others may be (decision 52). They
+    ignore a Ctrl-C, which ends this process, and it ends them.
     """
     before = os.open(".", os.O_RDONLY)
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if is_main else None
     try:
         os.chdir(folder)
         yield
     finally:
         os.fchdir(before)
         os.close(before)
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
 
 
 def _new_folder(parent: str, name: object) -> Path:
@@ -229,8 +240,6 @@ _opened: dict[str, PreparedData] = {}
 def _start_process(working_directory: Path, fingerprint: str, threads: int) -> None:
     # Relative paths, such as that of the cache, start there.
     os.chdir(working_directory)
-    # The parent ends this process after a Ctrl-C.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
     from celltune.data_prep.preparation.pipeline import find_prepared

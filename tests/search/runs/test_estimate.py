@@ -105,12 +105,11 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     import torch
 
-    handler, threads = signal.getsignal(signal.SIGINT), torch.get_num_threads()
+    threads = torch.get_num_threads()
     monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
     monkeypatch.setattr(measurement, "ENOUGH_SECONDS", 0.01)
     monkeypatch.setattr(module, "this_machine", lambda: Machine(2, 10**9))
     yield
-    signal.signal(signal.SIGINT, handler)
     torch.set_num_threads(threads)
 
 
@@ -163,11 +162,14 @@ def test_an_epoch_on_all_documents_is_extrapolated(
     assert long.epoch_seconds < 5
 
 
-def test_processes_start_in_an_empty_folder(
+def test_processes_start_in_an_empty_folder_and_ignore_interrupts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "start").mkdir()
-    with module._working_directory(tmp_path / "start"):
+    handler = signal.getsignal(signal.SIGINT)
+    with module._starting_processes(tmp_path / "start"):
         assert Path.cwd() == tmp_path / "start"
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     assert Path.cwd() == tmp_path
+    assert signal.getsignal(signal.SIGINT) is handler
