@@ -10,6 +10,7 @@ from typing import NamedTuple
 from celltune.data_prep.errors import DataError
 from celltune.printable import printable, quoted
 
+NUL = "\0"
 MOST_NAMES = 20
 """Column names that an error lists."""
 
@@ -44,6 +45,17 @@ class BadRow(NamedTuple):
     """A sentence about this row without the file and the position, which begins in lower case."""
     fix: str
     """A sentence that states how to correct it."""
+
+
+def with_nul(row: int, line: Line) -> BadRow:
+    """Return the problem of a row that contains NUL."""
+    return BadRow(
+        row,
+        line,
+        "rows with NUL characters",
+        "the row contains a NUL character, which no text contains",
+        "Remove it, or set data.encoding if the file has another encoding.",
+    )
 
 
 OnProblem = Callable[[BadRow], None]

@@ -12,7 +12,7 @@ from pathlib import Path
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.contents import open_text
 from celltune.data_prep.tables.arrow import dataset_cells
-from celltune.data_prep.tables.cells import Cells, Column, OnProblem
+from celltune.data_prep.tables.cells import NUL, Cells, Column, OnProblem, report, with_nul
 from celltune.data_prep.tables.excel import excel_cells
 from celltune.data_prep.tables.format import SEPARATED, TableFormat
 from celltune.data_prep.tables.json_rows import json_cells, jsonl_cells
@@ -57,7 +57,7 @@ def read_cells(
     if form.kind == "xlsx":
         has_header = form.header is not False
         return excel_cells(path, columns, max_bytes, form.sheet, header=has_header)
-    return text_lines(path, columns, max_bytes, form.encoding)
+    return text_lines(path, columns, max_bytes, form.encoding, on_problem=on_problem)
 
 
 def text_lines(
@@ -65,11 +65,14 @@ def text_lines(
     columns: Sequence[Column],
     max_bytes: int | None = None,
     encoding: str | None = None,
+    *,
+    on_problem: OnProblem | None = None,
 ) -> Cells:
     """Yield the lines of a text file as the only cell of each row; it has no columns.
 
     Raises:
-        DataError: the file or a line is too large, or more than one column is requested.
+        DataError: the file or a line is too large, a line contains NUL, or more than one column is
+            requested.
     """
     if len(columns) > 1:
         raise DataError(
@@ -79,4 +82,9 @@ def text_lines(
         )
     with open_text(path, max_bytes, encoding) as file:
         for number, line in enumerate(file, start=1):
-            yield f" (line {number})", [line.rstrip("\r\n")]
+            place = f" (line {number})"
+            # As for csv, only texts whose encoding is stated are checked.
+            if encoding is not None and NUL in line:
+                report(path, with_nul(number, place), on_problem)
+            else:
+                yield place, [line.rstrip("\r\n")]

@@ -15,10 +15,17 @@ from celltune.data_prep.io.contents import (
     open_text,
     too_long,
 )
-from celltune.data_prep.tables.cells import BadRow, Cells, Column, OnProblem, position, report
+from celltune.data_prep.tables.cells import (
+    NUL,
+    BadRow,
+    Cells,
+    Column,
+    OnProblem,
+    position,
+    report,
+    with_nul,
+)
 from celltune.data_prep.tables.format import TableFormat
-
-NUL = "\0"
 
 _DELIMITER_NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar", " ": "space"}
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
@@ -139,7 +146,7 @@ def csv_cells(
             if len(cells) != len(names):
                 bad = _wrong_cell_count(number, where, cells, names, form)
             elif checks_nul and content.has_nul and any(NUL in cell for cell in cells):
-                bad = _has_nul(number, where)
+                bad = with_nul(number, where)
             else:
                 yield where, [cells[index] for index in indices]
                 continue
@@ -180,14 +187,4 @@ def _wrong_cell_count(
         f"rows with too {amount} cells",
         f"the row has too {amount} cells: {len(cells)}, but the {first} {len(names)}",
         fix,
-    )
-
-
-def _has_nul(number: int, line: str) -> BadRow:
-    return BadRow(
-        number,
-        line,
-        "rows with NUL characters",
-        "the row contains a NUL character, which no text contains",
-        "Remove it, or set data.encoding if the file has another encoding.",
     )

@@ -303,6 +303,10 @@ def test_nul_characters_are_reported(tmp_path: Path) -> None:
     rows = read_cells(path, found.format, columns, on_problem=lambda bad: problems.append(bad.kind))
     assert len(list(rows)) == 101
     assert problems == ["rows with NUL characters"]
+    lines = write(tmp_path / "r.txt", "fine\na\0b\nso-so\n")
+    with pytest.raises(DataError, match=r"r\.txt, row 2 \(line 2\): the row contains a NUL"):
+        list(read_cells(lines, TableFormat("txt", encoding="utf-8"), columns))
+    assert len(list(read_cells(lines, TableFormat("txt"), columns))) == 3
     old = read_cells(path, TableFormat("csv"), columns)
     assert next(islice(old, 100, None))[1] == ["a\0b"]
 
