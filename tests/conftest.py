@@ -10,12 +10,12 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Let commands under test receive Ctrl-C.
-
-    A shell makes the commands that it starts in the background ignore it, and their children, too.
-    """
+    """Let commands under test receive Ctrl-C, and Ray's workers have the priority of the tests."""
+    # A shell makes the commands that it starts in the background ignore it, and their children.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Ray gives workers a low priority. The tests of the other process would take their time.
+    os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
