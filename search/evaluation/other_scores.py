@@ -18,7 +18,9 @@ _TITLES = {
 SCORES_NOTE = (
     "Macro-F1 is the mean F1 of the classes, balanced accuracy their mean recall, AUROC the area "
     "under the ROC curve, each with its 95 % interval. The calibration error is the mean "
-    "difference between accuracy and probability in 15 bins of equal width (Guo et al. 2017)."
+    "difference between accuracy and probability in 15 bins of equal width (Guo et al. 2017). "
+    "Baselines have neither class weights nor a threshold; AUROC, which depends on neither "
+    "threshold nor class sizes, shows which model ranks documents better."
 )
 """Explains the table."""
 
