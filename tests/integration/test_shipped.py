@@ -230,6 +230,23 @@ def test_the_commands_of_the_results_page_work(tmp_path: Path, command: Run) -> 
         assert done.stdout, text
 
 
+def test_the_commands_of_the_page_about_own_data_work(
+    reviews: Path, tmp_path: Path, command: Run
+) -> None:
+    """Run the celltune commands of docs/own-data.md in order; README.md has the others, too."""
+    tested = [line for line in commands_of() if not line.startswith("celltune init")]
+    lines = [line for line in commands_of("docs/own-data.md") if line not in tested]
+    commands = [shlex.split(line.replace("+8", "+1"))[1:] for line in lines]
+    assert [arguments[0] for arguments in commands].count("launch") == 1
+    small = ["budget.trials=2", "budget.max_epochs=1", "early_stopping=null", "baselines=false"]
+    for arguments in commands:
+        extra = [f"--set={each}" for each in small if arguments[0] == "launch"]
+        done = command(*arguments, *extra, cwd=tmp_path)
+        assert done.returncode == 0, f"{arguments}\n{done.stdout}{done.stderr}"
+        assert done.stdout, arguments
+    assert {"reviews.yaml", "short.yaml", "model"} <= {path.name for path in tmp_path.iterdir()}
+
+
 def test_the_python_example_of_the_readme_works(
     local_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
