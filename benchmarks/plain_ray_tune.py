@@ -114,7 +114,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
 
-    ray.init(include_dashboard=False, log_to_driver=False)
+    # Without an address, Ray looks for a cluster that may have ended, for minutes.
+    ray.init(address="local", include_dashboard=False, log_to_driver=False)
     space = {
         "cell": tune.choice(list(CELLS)),
         "hidden_size": tune.choice([16, 32, 64]),
