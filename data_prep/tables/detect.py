@@ -116,7 +116,7 @@ def detect(
         with open_regular(path) as raw:
             head = raw.read(len(_PARQUET_MAGIC))
         if not head:
-            raise DataError(f"{printable(path)} is empty. It needs a table of texts.")
+            raise _empty(path)
         if found.given.kind is None and head == _PARQUET_MAGIC:
             found.set("kind", "parquet", "its first bytes")
         if found.given.kind is None and head == _ZIP_MAGIC and is_workbook(path):
@@ -130,6 +130,10 @@ def detect(
         if found.given.kind == "dataset":
             return _with_rows(found, dataset_columns(path, max_bytes))
         return _of_text(found)
+
+
+def _empty(path: Path) -> DataError:
+    return DataError(f"{printable(path)} is empty. It needs a table of texts.")
 
 
 def detect_files(
@@ -191,8 +195,9 @@ def _of_text(found: _Found) -> Detected:
         elements = json_elements(found.path, found.max_bytes, found.given.encoding)
         return _of_objects(found, list(islice(elements, MOST_ROWS)))
     lines, complete = _first_lines(found)
-    if not any(line.strip() for line in lines):
-        raise DataError(f"{printable(found.path)} is empty. It needs a table of texts.")
+    stated = stated_delimiter(lines[0]) if lines else None
+    if not any(line.strip() for line in lines[stated is not None :]):
+        raise _empty(found.path)
     if found.given.kind is None and (reason := _is_json(lines)):
         found.set("kind", "jsonl", reason)
     if found.given.kind is None and kind_of_name(found.path) in ("json", "jsonl"):

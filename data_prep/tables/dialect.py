@@ -22,6 +22,8 @@ _FEW = 5
 """A column is one of labels if each of its values occurs this number of times on average."""
 _LONG = 60
 """Longest name of a column, in characters."""
+_SENTENCE = 4
+"""A cell of so many words can be a text as well as the name of a column."""
 _NAMES = frozenset(
     """text texts label labels review reviews sentence sentences content body comment comments tweet
     message document doc description question answer title subject headline summary sentiment class
@@ -144,8 +146,10 @@ def guess_header(rows: Rows) -> tuple[bool | None, str]:
     counted = names == [str(number) for number in range(len(names))]
     if counted and not all(map(_NUMBER.fullmatch, columns[0] if columns else ())):
         return True, "its first row counts the columns"
+    # A document of a rare class can come first, so that its label does not occur again.
+    has_sentence = any(len(name.split()) >= _SENTENCE for name in names)
     evidence = [
-        _evidence(name, column)
+        _evidence(name, column, has_sentence=has_sentence)
         for name, column in zip(names, columns or [()] * len(names), strict=True)
     ]
     reasons = {
@@ -157,8 +161,14 @@ def guess_header(rows: Rows) -> tuple[bool | None, str]:
     return side, reasons[side][0]
 
 
-def _evidence(name: str, values: Sequence[str]) -> tuple[bool | None, str]:
-    """Return what the first cell of a column says about the first row."""
+def _evidence(name: str, values: Sequence[str], *, has_sentence: bool) -> tuple[bool | None, str]:
+    """Return what the first cell of a column says about the first row.
+
+    Args:
+        name: the first cell.
+        values: the other cells.
+        has_sentence: whether a cell of the first row can be a text.
+    """
     different = {value.strip() for value in values}
     if not name:
         return None, ""
@@ -178,7 +188,8 @@ def _evidence(name: str, values: Sequence[str]) -> tuple[bool | None, str]:
     if len(values) >= _FEW * len(different) > 0:
         if name in different:
             return False, f"{quoted(name)} of the first row occurs again in its column"
-        return True, f"{quoted(name)} does not occur again in its column, other values do"
+        if not has_sentence:
+            return True, f"{quoted(name)} does not occur again in its column, other values do"
     return None, ""
 
 

@@ -104,6 +104,22 @@ def test_stated_delimiter_is_used_and_skipped(tmp_path: Path) -> None:
     assert rows == [(" (line 3)", ["a, b"]), (" (line 4)", ["c, d"])]
 
 
+@pytest.mark.parametrize("name", ["r.csv", "r.txt", "r.data"])
+def test_file_with_nothing_but_a_stated_delimiter_is_empty(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, "sep=;\n \n")
+    with pytest.raises(DataError, match=r"is empty. It needs a table of texts"):
+        detect(path)
+
+
+def test_first_document_of_a_rare_class_is_no_header(tmp_path: Path) -> None:
+    rows = ["a fine film for some;unclear", *["dull and late;bad", "a good scene;good"] * 10]
+    path = write(tmp_path / "r.csv", "\n".join(rows) + "\n")
+    with pytest.raises(DataError, match=r"whether the first row .* Set data.header to true"):
+        detect(path)
+    path.write_text("\n".join(["Kommentar;Urteil", *rows]) + "\n")
+    assert detect(path).columns == ("Kommentar", "Urteil")
+
+
 def test_plain_quotes_do_not_merge_rows(tmp_path: Path) -> None:
     rows = ['"Great" they said\tpos', 'He said "no\tneg', '"two\tpos', 'words"\tneg', "fine\tpos"]
     path = write(tmp_path / "r.tsv", "\n".join(["text\tlabel", *rows]) + "\n")
