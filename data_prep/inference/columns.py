@@ -106,7 +106,8 @@ def choose_columns(
     columns = [
         _describe(name, [row[index] for row in table.rows if index < len(row)])
         for index, name in enumerate(table.names)
-        if name not in others
+        # Spreadsheets save empty columns, whose names are empty, too: nothing can refer to them.
+        if name and name not in others
     ]
     chosen_text = chosen_label = None
     if label is None:
@@ -115,7 +116,11 @@ def choose_columns(
         label = chosen_label and chosen_label.column
     if text is None:
         free = [column for column in columns if column.name != label]
-        chosen_text = _by_name(free, TEXT_NAMES) or _text_by_content(table.where, free)
+        chosen_text = (
+            _by_name(free, TEXT_NAMES)
+            or _beside_labels(free)
+            or _text_by_content(table.where, free)
+        )
         text = chosen_text.column
     if label is None:
         free = [column for column in columns if column.name != text]
@@ -176,6 +181,18 @@ def _text_by_content(where: str, columns: Sequence[_Column]) -> Choice:
         best = candidates[0]
         return Choice(best.name, f"long and varied, {best.length:,.0f} characters on average")
     raise _undecided(where, "text", candidates, columns)
+
+
+def _beside_labels(columns: Sequence[_Column]) -> Choice | None:
+    """Return which of two columns has short texts, such as words: the one without labels."""
+    texts = [column for column in columns if not column.can_be_label]
+    if len(columns) != 2 or len(texts) != 1 or texts[0].can_be_text:
+        return None
+    (best,) = texts
+    has_words = all(any(map(str.isalpha, example)) for example in best.examples)
+    if not has_words or best.different < _TEXT_VARIETY * best.filled:
+        return None
+    return Choice(best.name, "varied; the only other column has few values")
 
 
 def _label_by_content(where: str, columns: Sequence[_Column]) -> Choice:

@@ -72,8 +72,8 @@ def infer(config: DataConfig, *, progress: Progress | None = None) -> Inferred:
         notes.append(Note("min_per_class", report.min_per_class, report.reason))
         config = config.model_copy(update={"min_per_class": report.min_per_class})
     dropped = [
-        f"{count:,} rows of the {_NAMES[split]} file lack a text with tokens or a label and are "
-        "left out."
+        f"{count:,} row{'' if count == 1 else 's'} of the {_NAMES[split]} file without a label or "
+        f"a text with tokens {'is' if count == 1 else 'are'} left out."
         for split, count in found.dropped.items()
         if count
     ]

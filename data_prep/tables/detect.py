@@ -313,7 +313,7 @@ def _find_delimiter(found: _Found, lines: list[str], *, complete: bool) -> None:
         found.set("kind", "txt", "its lines have no cells in common")
         return
     if found.given.kind is None:
-        found.set("kind", "csv", "every line has cells")
+        found.set("kind", "csv", "its name" if named == "csv" else "its lines consist of cells")
 
 
 def _narrowed(found: _Found, named: str | None, possible: list[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from celltune.data_prep.tables.separated import delimiter_name
@@ -32,6 +32,7 @@ _NAMES = frozenset(
 )
 """Words that names of columns consist of."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_DIGITS = re.compile(r"\d+")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 _IDENTIFIER = re.compile(r"[A-Za-z]\w*")
 
@@ -172,7 +173,7 @@ def _evidence(name: str, values: Sequence[str], *, has_sentence: bool) -> tuple[
     different = {value.strip() for value in values}
     if not name:
         return None, ""
-    if name not in different and _is_name(name):
+    if name not in different and _is_name(name) and not _continues(name, different):
         return True, f"{quoted(name)} is the name of a column"
     if _NUMBER.fullmatch(name):
         is_number = bool(values) and all(map(_NUMBER.fullmatch, different))
@@ -191,6 +192,12 @@ def _evidence(name: str, values: Sequence[str], *, has_sentence: bool) -> tuple[
         if not has_sentence:
             return True, f"{quoted(name)} does not occur again in its column, other values do"
     return None, ""
+
+
+def _continues(name: str, values: Collection[str]) -> bool:
+    """Return whether a name with a number is the first of numbered values, as user1 of user2."""
+    form = _DIGITS.sub("0", name)
+    return form != name and any(_DIGITS.sub("0", value) == form for value in values)
 
 
 def _is_name(text: str) -> bool:

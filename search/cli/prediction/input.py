@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import yaml
 from pydantic import ValidationError
 
 from celltune.data_prep.errors import DataError
@@ -33,6 +35,7 @@ BLOCK_SIZE = 20_000
 BLOCK_CHARACTERS = 1 << 26
 """Characters of texts that are read, classified and written together, up to one text more."""
 _KEY = re.compile(r"\bdata\.(format|delimiter|quoting|header|encoding|sheet)\b")
+_TEXT_COLUMN = re.compile(r"`data\.text_column: ([^`]*)`")
 _UTF8 = Detected(TableFormat(encoding="utf-8"), {}, (), [])
 """What decides about a file whose encoding is uncertain."""
 _NO_LABEL_COLUMN = ""
@@ -235,7 +238,13 @@ def _as_argument(text: object) -> object:
     if not isinstance(text, str):
         return text
     named = _KEY.sub(lambda match: f"`read` {match[1]}", text)
+    named = _TEXT_COLUMN.sub(lambda match: f"`text_column` {_in_shell(match[1])}", named)
     return named.replace("data.text_column", "`text_column`")
+
+
+def _in_shell(value: str) -> str:
+    """Return the name of a column, which is written as in YAML, as a shell reads it."""
+    return shlex.quote(str(yaml.safe_load(value)))
 
 
 def parse_format(settings: Sequence[str]) -> TableFormat:

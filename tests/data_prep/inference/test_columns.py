@@ -58,6 +58,28 @@ def test_of_two_columns_the_other_one_is_taken() -> None:
     assert choose({"text": LONG, "code": classes})[1] == ("code", "the only other column")
 
 
+def test_short_texts_are_recognized_beside_labels() -> None:
+    words = [f"word{number}" for number in range(40)]
+    reason = "varied; the only other column has few values"
+    assert choose({"name": words, "country": THREE})[0] == ("name", reason)
+    with pytest.raises(DataError, match="no column can be recognized"):
+        choose({"id": IDS, "country": THREE})
+    with pytest.raises(DataError, match="no column can be recognized"):
+        choose({"name": words, "country": THREE, "other": THREE})
+
+
+def test_empty_columns_without_a_name_are_ignored() -> None:
+    empty = [""] * 40
+    table = FirstRows(
+        "spam.csv",
+        ["v1", "v2", "", ""],
+        [list(row) for row in zip(BINARY, LONG, empty, empty, strict=True)],
+        lambda names: [[label] for label in BINARY] if list(names) == ["v1"] else [],
+    )
+    chosen = choose_columns(table, None, None)
+    assert [choice and choice.column for choice in chosen] == ["v2", "v1"]
+
+
 def test_known_columns_are_kept_and_others_left_out() -> None:
     assert choose({"text": LONG, "label": BINARY}, "label", "text") == (None, None)
     chosen = choose({"film": THREE, "kind": BINARY, "text": LONG}, "text", None, ["film"])

@@ -80,7 +80,7 @@ def test_missing_values_are_errors_unless_told_otherwise(
     result = inferred(rows, missing="drop")
     assert result.counts == {"train": {"a": 250, "b": 250}}
     assert result.warnings == (
-        "3 rows of the training file lack a text with tokens or a label and are left out.",
+        "3 rows of the training file without a label or a text with tokens are left out.",
     )
 
 
@@ -97,7 +97,7 @@ def test_texts_without_tokens_are_found_before_a_search_or_left_out(
         inferred([*rows, ('"', "only here")], missing="drop")
     result = inferred(rows, missing="drop")
     assert result.counts == {"train": {"a": 250, "b": 250}}
-    assert result.warnings[0].startswith("2 rows of the training file lack a text with tokens")
+    assert result.warnings[0].startswith("2 rows of the training file without a label")
     data = prepare(result.config)
     assert len(data.train) + len(data.valid) == 500
     assert survey(result.config).counts["train"].sum() == len(data.train)

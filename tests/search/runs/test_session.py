@@ -161,7 +161,7 @@ def test_what_a_config_omits_is_inferred_shown_and_recorded(tmp_path: Path) -> N
     config = resolve_for_run(raw, view=view)
     assert view.messages == [
         f"Inferred from {path} (set a key of data to override it):",
-        "  format        csv  (every line has cells)",
+        "  format        csv  (its name)",
         "  text_column   review  (its name)",
         "  label_column  sentiment  (its name)",
         "  classes       neg: 300, pos: 300  (in their usual order)",

@@ -186,6 +186,20 @@ def test_a_file_that_cannot_be_read_to_its_end_leaves_no_output(
     assert [path.name for path in place.iterdir()] == ["broken.jsonl"]
 
 
+def test_columns_that_can_contain_the_texts_are_named_with_the_option_to_paste(
+    place: Path, capsys: Capsys, monkeypatch: Patch
+) -> None:
+    rows = [f"{GOOD} {n},{BAD} {n},{n % 3}\n" for n in range(20)]
+    (place / "two.csv").write_text("".join(["first one,2,kind\n", *rows]))
+    command = ["predict", "small", "--file", "two.csv", "--read", "header=true"]
+    code, _, err = run(capsys, monkeypatch, *command)
+    assert code == 2
+    assert "  --text-column 'first one' - 20 different values" in err
+    assert "  --text-column 2 - 20 different values" in err
+    for pasted in (["--text-column", "first one"], ["--text-column", "2"]):
+        assert run(capsys, monkeypatch, *command, *pasted)[0] == 0
+
+
 def test_what_is_recognized_is_said_and_can_be_given(
     place: Path, capsys: Capsys, monkeypatch: Patch
 ) -> None:
