@@ -5,10 +5,13 @@ A model that was trained on a text is not tested by the same text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from celltune.data_prep.sources.base import Document
+
+_WORTH_SAYING = 0.01
+"""Share of the documents that have to be concerned before it is said; fewer change no score much."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class SplitDocuments:
     """Documents to test on; empty if the test split was not read."""
     duplicates: dict[str, int]
     """`train_valid`, `train_test` and `valid_test`: number of documents of the first split whose
-    text is also in the second one; `dropped`: number of dropped documents."""
+    text is also in the second one; `conflicting`: number of training and validation documents
+    whose text also has another label there; `dropped`: number of dropped documents."""
 
 
 def compare_splits(
@@ -44,6 +48,7 @@ def compare_splits(
         "train_valid": _count_in(train, valid_texts),
         "train_test": _count_in(train, test_texts),
         "valid_test": _count_in(valid, test_texts),
+        "conflicting": _count_conflicting([*train, *valid]),
     }
     unique_train, unique_valid = train, valid
     if drop:
@@ -51,6 +56,45 @@ def compare_splits(
         unique_train = _without(train, test_texts | valid_texts)
     dropped = len(train) - len(unique_train) + len(valid) - len(unique_valid)
     return SplitDocuments(unique_train, unique_valid, test, {**duplicates, "dropped": dropped})
+
+
+def duplicates_notes(duplicates: Mapping[str, int], *, train: int, valid: int) -> list[str]:
+    """Return what duplicates mean for the scores, as sentences; nothing if they are very few.
+
+    Args:
+        duplicates: as in `SplitDocuments`; counts that are unknown may be missing.
+        train: number of training documents.
+        valid: number of validation documents.
+    """
+    notes = []
+    pairs = [key for key in ("train_valid", "train_test", "valid_test") if duplicates.get(key)]
+    repeated = sum(duplicates[key] for key in pairs)
+    if repeated >= max(1, _WORTH_SAYING * valid) and not duplicates.get("dropped"):
+        found = " and ".join(
+            f"{duplicates[key]:,} of {key.partition('_')[0]} in {key.partition('_')[2]}"
+            for key in pairs
+        )
+        notes.append(
+            f"Texts are in two splits ({found}). A model that was trained on a text knows its "
+            "label, so the scores are too high. Set data.duplicates to drop to leave them out."
+        )
+    conflicting = duplicates.get("conflicting", 0)
+    if conflicting >= max(1, _WORTH_SAYING * (train + valid)):
+        notes.append(
+            f"{conflicting:,} of {train + valid:,} documents have a text that also occurs with "
+            "another label. No model can predict both: check the labels of these texts."
+        )
+    return notes
+
+
+def _count_conflicting(documents: Sequence[Document]) -> int:
+    first: dict[str, int] = {}
+    conflicting = {
+        text
+        for text, label in ((document.text.strip(), document.label) for document in documents)
+        if first.setdefault(text, label) != label
+    }
+    return _count_in(documents, conflicting) if conflicting else 0
 
 
 def _texts(documents: Sequence[Document]) -> set[str]:

@@ -43,7 +43,8 @@ class Survey:
         unknown_share: share of the validation split's tokens, after truncation, that are not in the
             vocabulary.
         duplicates: `train_valid`, `train_test` and `valid_test`: number of documents of the first
-            split whose text is also in the second one; `dropped`: number of dropped documents.
+            split whose text is also in the second one; `conflicting` and `dropped` as in
+            `SplitDocuments`.
         unlabelled: number of unlabelled documents, or None if word vectors are not learned from
             them.
     """

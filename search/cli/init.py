@@ -80,7 +80,7 @@ def init(
     given = {key: path for key, path in files.items() if path is not None}
     with shown_progress() as view:
         inspection = _inspected(given, overrides or (), view, name=name, time=time)
-    say(*inspection.inferred.warnings)
+    say(*inspection.warnings)
     write(target, inspection.proposal.yaml, overwrite)
     shown = shlex.quote(str(target))
     say(

@@ -132,6 +132,8 @@ def launch(
             view.message(describe_packs(resolved))
         data, cluster = _prepare(resolved, starting, view)
         _check_prepared(resolved, data)
+        for note in _duplicates_notes(data):
+            view.message(note)
         events: list[Event] = [_created_event(resolved, data, clock())]
         if prior is not None:
             same_data = prior_fingerprint == data.fingerprint
@@ -271,6 +273,13 @@ def _check_prepared(config: SearchConfig, data: PreparedData) -> None:
             check_vector_size(config.space, config.first_trials, data.vectors.shape[1])
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _duplicates_notes(data: PreparedData) -> list[str]:
+    from celltune.data_prep.preparation.duplicates import duplicates_notes
+
+    counts = cast("Mapping[str, int]", data.info.get("duplicates") or {})
+    return duplicates_notes(counts, train=len(data.train), valid=len(data.valid))
 
 
 def _created_event(config: SearchConfig, data: PreparedData, at: float) -> ExperimentCreated:

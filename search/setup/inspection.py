@@ -13,6 +13,7 @@ import numpy as np
 
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.inference.infer import Inferred, infer
+from celltune.data_prep.preparation.duplicates import duplicates_notes
 from celltune.data_prep.preparation.survey import Survey, survey
 from celltune.data_prep.types import Progress
 from celltune.search.config.durations import parse_duration
@@ -50,6 +51,13 @@ class Inspection:
     """What the files say about themselves."""
     survey: Survey
     """Of the proposed splits and tokens."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know about the data, as sentences."""
+        train, valid = (int(self.survey.counts[split].sum()) for split in ("train", "valid"))
+        notes = duplicates_notes(self.survey.duplicates, train=train, valid=valid)
+        return [*self.inferred.warnings, *notes]
 
 
 def is_data(path: Path) -> bool:

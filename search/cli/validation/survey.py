@@ -104,6 +104,12 @@ def _facts(survey: Survey, config: DataConfig) -> Iterator[tuple[str, str]]:
         f"{percent_text(survey.unknown_share, 2)} of the tokens of valid are unknown",
     )
     yield "duplicates", _duplicates(survey)
+    if conflicting := survey.duplicates["conflicting"]:
+        yield (
+            "conflicts",
+            f"{counted(conflicting, 'document')} ({_share(conflicting, total)}): the text also "
+            "occurs with another label",
+        )
     if survey.unlabelled is not None:
         yield (
             "unlabelled",
@@ -120,7 +126,7 @@ def _share(count: int, total: int) -> str:
 
 
 def _duplicates(survey: Survey) -> str:
-    pairs = {key: count for key, count in survey.duplicates.items() if key != "dropped" and count}
+    pairs = {key: count for key, count in survey.duplicates.items() if "_" in key and count}
     if not pairs:
         return "no text is in two splits"
     found = ", ".join(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from celltune.data_prep.config import DataConfig
 from celltune.data_prep.dataset.tensorized import PreparedData
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.preparation.duplicates import compare_splits
+from celltune.data_prep.preparation.duplicates import compare_splits, duplicates_notes
 from celltune.data_prep.preparation.pipeline import prepare, prepare_test
 from celltune.data_prep.sources.base import Document
 
@@ -42,6 +42,35 @@ def test_drop_leaves_no_duplicate(
     assert result.duplicates["dropped"] == dropped
 
 
+LABELLED = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 2)), max_size=12)
+
+
+@given(LABELLED, LABELLED, LABELLED)
+def test_texts_with_two_labels_are_counted(
+    train: list[tuple[str, int]], valid: list[tuple[str, int]], test: list[tuple[str, int]]
+) -> None:
+    splits = [
+        [Document(f"row {n}", f" {text}", label, None) for n, (text, label) in enumerate(split)]
+        for split in (train, valid, test)
+    ]
+    found = compare_splits(*splits, drop=False).duplicates["conflicting"]
+    known = [*train, *valid]
+    labels = {text: {label for other, label in known if other == text} for text, _ in known}
+    assert found == sum(len(labels[text]) > 1 for text, _ in known)
+
+
+def test_duplicates_are_explained_unless_they_are_few_or_dropped() -> None:
+    counts = {"train_valid": 47, "valid_test": 3, "conflicting": 20}
+    leak, conflict = duplicates_notes(counts, train=800, valid=200)
+    assert "(47 of train in valid and 3 of valid in test)" in leak
+    assert "Set data.duplicates to drop" in leak
+    assert conflict.startswith("20 of 1,000 documents have a text that also occurs with another")
+    assert duplicates_notes({**counts, "dropped": 50}, train=800, valid=200) == [conflict]
+    few = {"train_valid": 1, "train_test": 0, "conflicting": 9, "dropped": 0}
+    assert duplicates_notes(few, train=800, valid=200) == []
+    assert duplicates_notes({}, train=8, valid=2) == []
+
+
 @pytest.fixture
 def prepare_both(tmp_path: Path, write_csv: WriteCsv) -> Callable[..., PreparedData]:
     path = write_csv([(f"review{i} text", i % 2) for i in range(20)])
@@ -65,7 +94,7 @@ def test_duplicates_are_reported(prepare_both: Callable[..., PreparedData]) -> N
     data = prepare_both()
     assert (len(data.train), len(data.valid)) == (14, 6)
     # `prepare` does not read a separate test split, so it cannot count its duplicates.
-    assert data.info["duplicates"] == {"train_valid": 0, "dropped": 0}
+    assert data.info["duplicates"] == {"train_valid": 0, "conflicting": 0, "dropped": 0}
 
 
 def test_duplicates_are_dropped_if_configured(prepare_both: Callable[..., PreparedData]) -> None:

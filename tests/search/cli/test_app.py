@@ -264,6 +264,17 @@ def test_validate_shows_what_is_trained_on(
 
 
 @pytest.mark.usefixtures("storage")
+def test_validate_counts_texts_with_two_labels(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"good film {index // 2},{'ab'[index % 4 == 1]}" for index in range(60)]
+    Path("two.csv").write_text("\n".join(["text,label", *rows]))
+    Path("two.yaml").write_text(yaml.safe_dump({**RAW, "data": {"path": "two.csv"}}))
+    _, out, _ = run(capsys, monkeypatch, "validate", "two.yaml")
+    assert "\nconflicts    30 documents (50.0 %): the text also occurs with another label\n" in out
+
+
+@pytest.mark.usefixtures("storage")
 def test_a_thousand_classes_take_three_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,18 @@ def test_files_of_splits_replace_their_sizes(reviews: Path, tmp_path: Path) -> N
     assert counts == {"train": 100, "valid": 20, "test": 40}
 
 
+def test_repeated_and_contradictory_texts_are_reported(tmp_path: Path) -> None:
+    texts = [f"review {n} of film {n},{('pos', 'neg')[n % 2]}" for n in range(300)]
+    clean, repeated = tmp_path / "clean.csv", tmp_path / "repeated.csv"
+    clean.write_text("\n".join(["text,label", *texts]))
+    changed = [text.replace("neg", "pos") for text in texts[:20]]
+    repeated.write_text("\n".join(["text,label", *texts, *texts[:60], *changed]))
+    assert not any("another label" in each for each in propose({"path": str(clean)}).warnings)
+    warnings = propose({"path": str(repeated)}).warnings
+    assert any("Texts are in two splits" in warning for warning in warnings)
+    assert any("also occurs with another label" in warning for warning in warnings)
+
+
 def test_texts_without_labels_are_read_for_the_word_vectors(reviews: Path, tmp_path: Path) -> None:
     more = tmp_path / "more.txt"
     more.write_text("a film\nanother film\n")
