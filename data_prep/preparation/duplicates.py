@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from celltune.data_prep.sources.base import Document
 
 _WORTH_SAYING = 0.01
-"""Share of the documents that have to be concerned before it is said; fewer change no score much."""
+"""Share of the documents that must be concerned before it is said; fewer change no score much."""
 
 
 @dataclass(frozen=True)

@@ -196,8 +196,8 @@ def _evidence(name: str, values: Sequence[str], *, has_sentence: bool) -> tuple[
 
 def _continues(name: str, values: Collection[str]) -> bool:
     """Return whether a name with a number is the first of numbered values, as user1 of user2."""
-    form = _DIGITS.sub("0", name)
-    return form != name and any(_DIGITS.sub("0", value) == form for value in values)
+    form = _DIGITS.sub("#", name)
+    return form != name and any(_DIGITS.sub("#", value) == form for value in values)
 
 
 def _is_name(text: str) -> bool:

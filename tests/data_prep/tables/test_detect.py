@@ -230,7 +230,7 @@ def test_header_that_is_not_certain_is_an_error(tmp_path: Path) -> None:
         ("Review Text,Stars", True),
         ("a good film,pos", False),
         ("7,a good film", False),
-        ("user7,pos", False),
+        ("user0,pos", False),
         ("text1,text2", True),
     ],
 )
@@ -238,7 +238,7 @@ def test_header_is_recognized(tmp_path: Path, first: str, header: bool) -> None:
     bodies = {
         "7,a good film": "{n},film {n}",
         ",text,y": "{n},film {n},pos",
-        "user7,pos": "user1{n},pos",
+        "user0,pos": "user1{n},pos",
         "text1,text2": "film {n},pos",
     }
     default = "film {n},4" if header and first != "x,y" else "film {n},pos"
