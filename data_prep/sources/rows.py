@@ -106,6 +106,9 @@ class RowChecks:
         text, label = cells[0], cells[1]
         self._row += 1
         row = self._row
+        if place := _invalid_place(label):
+            self.problems.add(self._kinds.label_not_utf8, row, line, place)
+            return None
         # A label is only counted if its row becomes a document.
         index = None if self._drops and self._lacks(text) else self._labels.find(label)
         if index is None and self._drops and (self._lacks(text) or self._lacks(label)):
@@ -171,13 +174,7 @@ class RowChecks:
             kind = kinds.missing_word if word else kinds.empty_text
             self.problems.add(kind, row, line, quoted(word) if word else None)
             return False
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            code = ord(text[error.start])
-            # An invalid byte is read as a lone surrogate between U+DC80 and U+DCFF.
-            invalid = f"byte 0x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"U+{code:04X}"
-            place = f"{invalid} at character {error.start + 1}"
+        if place := _invalid_place(text):
             self.problems.add(kinds.not_utf8, row, line, place)
             return False
         if len(text) > MAX_DOCUMENT_BYTES:
@@ -205,6 +202,18 @@ class RowChecks:
         return False
 
 
+def _invalid_place(cell: str) -> str | None:
+    """Return the first character of a cell that UTF-8 cannot encode, and where it is."""
+    try:
+        cell.encode("utf-8")
+    except UnicodeEncodeError as error:
+        code = ord(cell[error.start])
+        # An invalid byte is read as a lone surrogate between U+DC80 and U+DCFF.
+        invalid = f"byte 0x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"U+{code:04X}"
+        return f"{invalid} at character {error.start + 1}"
+    return None
+
+
 def missing_words(missing: str | None) -> frozenset[str]:
     """Return the cells that stand for a missing value under the setting `data.missing`."""
     return MISSING_WORDS if missing in ("error", "drop") else frozenset({""})
@@ -216,10 +225,14 @@ class _Kinds:
     def __init__(self, columns: Columns, classes: Sequence[str]) -> None:
         self.empty_text, self.missing_word = _missing_kinds("text", columns.text)
         self.empty_label, self.label_word = _missing_kinds("label", columns.label)
-        self.not_utf8 = Kind(
-            "texts are not valid UTF-8",
-            "{value} of the text is not valid UTF-8.",
-            "Save the file as UTF-8, or set data.encoding to its encoding, such as windows-1252.",
+        self.not_utf8, self.label_not_utf8 = (
+            Kind(
+                f"{part}s are not valid UTF-8",
+                f"{{value}} of the {part} is not valid UTF-8.",
+                "Save the file as UTF-8, or set data.encoding to its encoding, such as "
+                "windows-1252.",
+            )
+            for part in ("text", "label")
         )
         self.long_text = Kind(
             "texts are too long",

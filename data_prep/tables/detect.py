@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.io.contents import open_text
+from celltune.data_prep.io.contents import open_text, too_long
 from celltune.data_prep.io.files import reading
 from celltune.data_prep.io.regular import open_regular
 from celltune.data_prep.tables.arrow import dataset_columns
@@ -357,7 +357,10 @@ def _of_separated(found: _Found, lines: Sequence[str], *, complete: bool) -> Det
             encloses = found.prior.quoting is not False
         found.set("quoting", encloses, reason or _AS_OTHER)
     quoting = found.given.quoting is not False
-    return _with_header(found, read_rows(lines, delimiter, quoting=quoting, complete=complete))
+    rows = read_rows(lines, delimiter, quoting=quoting, complete=complete)
+    if not rows:
+        raise too_long(f"{printable(path)}: the first row, in which a quote may be missing,")
+    return _with_header(found, rows)
 
 
 def _with_header(found: _Found, rows: Sequence[Sequence[str]]) -> Detected:

@@ -6,9 +6,10 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from celltune.data_prep.tables.separated import delimiter_name
+from celltune.data_prep.tables.separated import allow_long_cells, delimiter_name
 from celltune.printable import quoted
 
 CANDIDATES = ("\t", ",", ";", "|")
@@ -74,6 +75,8 @@ def read_rows(
 ) -> list[list[str]]:
     """Return the rows of the first lines of a file that are not blank.
 
+    A cell that is too long ends them; whoever reads the whole file reports it.
+
     Args:
         lines: complete lines with their ends.
         delimiter: separates cells.
@@ -81,10 +84,13 @@ def read_rows(
         complete: whether the lines are the whole file; otherwise the last row may not be complete,
             and is omitted.
     """
+    allow_long_cells()
     reader = csv.reader(
         lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
     )
-    rows = [row for row in reader if row]
+    rows = list[list[str]]()
+    with suppress(csv.Error):
+        rows.extend(filter(None, reader))
     return rows if complete or len(rows) < 2 else rows[:-1]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from celltune.data_prep.io.contents import BUFFER_BYTES, MAX_DOCUMENT_BYTES, open_content, open_text
-from celltune.data_prep.tables.separated import stated_delimiter
+from celltune.data_prep.tables.separated import allow_long_cells, stated_delimiter
 
 _MOST_VALUES = 1_000
 """A column with more different values than this is not one of labels."""
@@ -205,7 +205,7 @@ class _Lines:
 
 
 def _read(path: Path, delimiter: str, encoding: str | None, max_bytes: int | None) -> _Traces:
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_DOCUMENT_BYTES))
+    allow_long_cells()
     traces = _Traces(delimiter)
     with open_text(path, max_bytes, encoding) as file:
         lines = _Lines(file)

@@ -46,6 +46,12 @@ def stated_delimiter(line: str) -> str | None:
     return found[1] if found else None
 
 
+def allow_long_cells() -> None:
+    """Let the module `csv` read cells as long as documents."""
+    # The limit is global to the process, so it is only ever raised.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_DOCUMENT_BYTES))
+
+
 def csv_rows(
     path: Path, file: TextIO, delimiter: str = ",", *, quoting: bool = True
 ) -> Iterator[tuple[int, list[str]]]:
@@ -62,8 +68,7 @@ def csv_rows(
     Raises:
         DataError: the file is not valid CSV, or a row is too long.
     """
-    # The limit is global to the process, so it is only ever raised: documents may be long.
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_DOCUMENT_BYTES))
+    allow_long_cells()
     size, first, skipped = 0, 1, 0
 
     def lines() -> Iterator[str]:

@@ -32,6 +32,22 @@ def inferred(write_csv: WriteCsv) -> Callable[..., Inferred]:
     return run
 
 
+@pytest.mark.parametrize(
+    ("label", "place"), [(b"fr\xff", "byte 0xff at character 3"), (b"\\ud800", "U\\+D800 at char")]
+)
+@pytest.mark.parametrize("classes", [None, ("a", "b")])
+def test_labels_that_no_config_can_contain_are_reported(
+    tmp_path: Path, label: bytes, place: str, classes: tuple[str, str] | None
+) -> None:
+    path = tmp_path / "r.jsonl"
+    rows = [
+        b'{"text": "sch\xc3\xb6n %d", "label": "%b"}' % (n, (b"a", b"b")[n % 2]) for n in range(20)
+    ]
+    path.write_bytes(b"\n".join([*rows, b'{"text": "fine", "label": "%b"}' % label]))
+    with pytest.raises(DataError, match=rf"row 21 .*{place}.* of the label is not valid UTF-8"):
+        infer(DataConfig(path=path, classes=classes))
+
+
 def test_classes_are_inferred_in_order_and_counted(inferred: Callable[..., Inferred]) -> None:
     result = inferred(rows_of(*["pos", "neg", "pos"] * 50), valid_size=100)
     assert result.config.classes == ("neg", "pos")
