@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-import yaml
 from pydantic import ValidationError
 
 from celltune.data_prep.errors import DataError
@@ -35,7 +34,7 @@ BLOCK_SIZE = 20_000
 BLOCK_CHARACTERS = 1 << 26
 """Characters of texts that are read, classified and written together, up to one text more."""
 _KEY = re.compile(r"\bdata\.(format|delimiter|quoting|header|encoding|sheet)\b")
-_TEXT_COLUMN = re.compile(r"`data\.text_column: ([^`]*)`")
+_TEXT_COLUMN = re.compile(r"`data\.text_column: ('(?:[^']|'')*'|[^`']*)`")
 _UTF8 = Detected(TableFormat(encoding="utf-8"), {}, (), [])
 """What decides about a file whose encoding is uncertain."""
 _NO_LABEL_COLUMN = ""
@@ -244,7 +243,7 @@ def _as_argument(text: object) -> object:
 
 def _in_shell(value: str) -> str:
     """Return the name of a column, which is written as in YAML, as a shell reads it."""
-    return shlex.quote(str(yaml.safe_load(value)))
+    return shlex.quote(value[1:-1].replace("''", "'") if value.startswith("'") else value)
 
 
 def parse_format(settings: Sequence[str]) -> TableFormat:

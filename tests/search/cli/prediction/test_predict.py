@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from celltune.search.storage.local import LocalExperiment
 from tests.search.command_line import run
 
 GOOD, BAD = "the plot was great .", "the plot was awful ."
+FIRST = "it's `one"
+"""A name of a column that both YAML and a shell have to quote."""
 ODD = ["", "xyzzy", "bad \udc81 byte"]
 NOTES = ["contains no word", "contains no word of the model's vocabulary", "is not valid UTF-8"]
 
@@ -190,13 +193,13 @@ def test_columns_that_can_contain_the_texts_are_named_with_the_option_to_paste(
     place: Path, capsys: Capsys, monkeypatch: Patch
 ) -> None:
     rows = [f"{GOOD} {n},{BAD} {n},{n % 3}\n" for n in range(20)]
-    (place / "two.csv").write_text("".join(["first one,2,kind\n", *rows]))
+    (place / "two.csv").write_text("".join([f"{FIRST},2,kind\n", *rows]))
     command = ["predict", "small", "--file", "two.csv", "--read", "header=true"]
     code, _, err = run(capsys, monkeypatch, *command)
     assert code == 2
-    assert "  --text-column 'first one' - 20 different values" in err
+    assert f"  --text-column {shlex.quote(FIRST)} - 20 different values" in err
     assert "  --text-column 2 - 20 different values" in err
-    for pasted in (["--text-column", "first one"], ["--text-column", "2"]):
+    for pasted in (["--text-column", FIRST], ["--text-column", "2"]):
         assert run(capsys, monkeypatch, *command, *pasted)[0] == 0
 
 
