@@ -25,7 +25,13 @@ from celltune.search.ensembles.wording import gain_sentence, scores_sentence
 from celltune.search.errors import OptionError
 from celltune.search.escaping import markdown_text
 from celltune.search.extensions import LEADERBOARD_FORMATS
-from celltune.search.results.formats import Rendered, common_sentence, format_of, render
+from celltune.search.results.formats import (
+    Rendered,
+    common_sentence,
+    format_of,
+    notes_below,
+    render,
+)
 from celltune.search.results.ranking import (
     RankedSearch,
     Row,
@@ -97,12 +103,13 @@ def leaderboard(
     searches, ranking_metric = read_searches(names, storage, metric)
     rows = selection.apply(ranking(searches, ranking_metric))
     below = [common_sentence(rows), *_sentences_below(searches, ranking_metric)]
-    below = [sentence for sentence in below if sentence]
+    notes = notes_below(rows) if chosen == "table" else []
+    below = [*notes, *(sentence for sentence in below if sentence)]
     drawn = _render(rows, chosen, below)
     _warn_about_different_data(searches)
     _explain_no_rows(rows, where)
     if output is not None:
-        outputs.write(output, _content(drawn), overwrite)
+        outputs.write(output, _content(drawn, notes), overwrite)
         say(f"Wrote {output}")
     else:
         _print(drawn, chosen, below)
@@ -120,9 +127,9 @@ def _render(rows: Sequence[Row], form: str, below: Sequence[str]) -> Rendered:
     return "\n\n".join([str(drawn), *map(markdown_text, below)]) if form == "md" else drawn
 
 
-def _content(drawn: Rendered) -> str | bytes:
+def _content(drawn: Rendered, notes: Sequence[str]) -> str | bytes:
     if isinstance(drawn, TextTable):
-        return outputs.drawn_as_text(drawn)
+        return outputs.drawn_as_text(drawn) + "".join(f"{note}\n" for note in notes)
     return f"{drawn}\n" if isinstance(drawn, str) else drawn
 
 

@@ -32,7 +32,7 @@ from celltune.search.cli.output import make_console, say, wrapped
 from celltune.search.cli.validation.commands import read_data, show_data
 from celltune.search.config.loading import dump_config
 from celltune.search.config.schema import SearchConfig
-from celltune.search.results.formats import as_table, common_sentence
+from celltune.search.results.formats import as_table, common_sentence, notes_below
 from celltune.search.results.ranking import context_sentences, ranking_of
 from celltune.search.runs import launch as runs
 from celltune.search.runs.launch import RunResult
@@ -218,7 +218,11 @@ def _print_result(result: RunResult) -> None:
         console = make_console()
         console.print(as_table(rows[:10]))
         common = common_sentence(rows[:10])
-        sentences = [*filter(None, [common]), *context_sentences(state, config.metric)]
+        sentences = [
+            *notes_below(rows[:10]),
+            *filter(None, [common]),
+            *context_sentences(state, config.metric),
+        ]
         wrapped(console, *sentences, *describe_next_step(folder, config, state))
     failed = [trial for trial in state.trials if trial.status == "failed"]
     if failed:

@@ -104,6 +104,7 @@ def as_table(rows: Sequence[Row]) -> TextTable:
     """Return a table for a terminal: the main columns, and the hyperparameters in one column.
 
     `accuracy` and `loss` are those of the best epoch, `last` is the accuracy of the last epoch.
+    `notes_below` explains the marks of trials that no one should use.
     """
     titles = {**_TERMINAL_TITLES, **_additional_metrics(rows)}
     keys = [key for key in titles if not rows or key in rows[0]]
@@ -111,19 +112,29 @@ def as_table(rows: Sequence[Row]) -> TextTable:
         keys = [key for key in keys if key not in ("experiment", "data")]
     trials = _params(rows)
     varying = varying_params(trials)
-    cells = []
+    cells, marks = [], _marks(rows)
     for row, trial in zip(rows, trials, strict=True):
         params = describe_params(distinguishing_params(trial, varying))
-        # The error and the note come first because a narrow terminal cuts the end of the line.
-        remarks = "; ".join(text for text in (row["error"], row["note"]) if text)
-        last = f"{remarks} ({params})" if remarks else params
-        cells.append([*(_terminal_cell(row, key) for key in keys), last])
+        # The error and the mark come first because a narrow terminal cuts the end of the line.
+        last = f"{row['error']} ({params})" if row["error"] else params
+        mark = f"{marks[row['note']]} " if row["note"] else ""
+        cells.append([*(_terminal_cell(row, key) for key in keys), f"{mark}{last}"])
     columns = [
         Column(titles[key], right=key not in ("status", "experiment", "data")) for key in keys
     ]
     return TextTable(
         [*columns, Column("parameters")], cells, [_row_style(row) for row in rows], cut=True
     )
+
+
+def notes_below(rows: Sequence[Row]) -> list[str]:
+    """Return the notes that `as_table` marks, one per line."""
+    return [f"{mark} {note}" for note, mark in _marks(rows).items()]
+
+
+def _marks(rows: Sequence[Row]) -> dict[str, str]:
+    notes = dict.fromkeys(row["note"] for row in rows if row["note"])
+    return {note: "*" * number for number, note in enumerate(notes, start=1)}
 
 
 def _additional_metrics(rows: Sequence[Row]) -> dict[str, str]:

@@ -202,7 +202,10 @@ def test_trials_that_are_no_better_than_the_majority_class_are_labelled(
     _, out, _ = celltune("leaderboard", "demo")
     sentence = "Always predicting the majority class 'neg' has a validation accuracy of 100.00 %."
     assert out.rstrip().endswith(sentence)
-    assert out.count("no better than the majority class (") == 12
+    assert out.count("%  * ") == 12
+    assert out.count("\n* no better than the majority class\n") == 1
+    celltune("leaderboard", "demo", "-o", "demo.txt")
+    assert Path("demo.txt").read_text().endswith("\n* no better than the majority class\n")
     _, out, _ = celltune("leaderboard", "demo", "--where", "note == None", "--format", "json")
     assert json.loads(out) == []
     _, out, _ = celltune("status", "demo")
