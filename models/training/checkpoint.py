@@ -123,7 +123,12 @@ def load(folder: Path | EnclosedPath) -> State:
         OSError: the storage is not reachable; the state may be intact.
     """
     saved = _enclosed(folder)
-    return read(saved if saved.exists() else _old_folder(saved))
+    for written in (saved, _old_folder(saved)):
+        if written.exists():
+            return read(written)
+    raise CheckpointError(
+        f"The checkpoint {saved} does not exist: it was removed, such as by pruning."
+    )
 
 
 def read(folder: ReadablePath) -> State:

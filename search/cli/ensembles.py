@@ -8,7 +8,7 @@ import typer
 
 from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import Storage, arguments_for, make_view
-from celltune.search.cli.output import make_console, say, wrapped
+from celltune.search.cli.output import make_console, say, say_next, wrapped
 from celltune.search.ensembles.wording import ensemble_sentences
 from celltune.search.results.ensemble_table import members_table
 
@@ -48,12 +48,12 @@ def ensemble(
     console.print(members_table(event))
     wrapped(console, *ensemble_sentences(event))
     arguments = arguments_for(result.experiment)
-    wrapped(
-        console,
-        "Next:",
-        f"  celltune evaluate {arguments} --ensemble   score it on the test split",
-        f"  celltune predict {arguments} TEXT --ensemble   predict the class of a text",
-        f"  celltune export {arguments} --ensemble -o FOLDER   a folder of its own",
+    say_next(
+        {
+            f"celltune evaluate {arguments} --ensemble": "score it on the test split",
+            f"celltune predict {arguments} TEXT --ensemble": "predict the class of a text",
+            f"celltune export {arguments} --ensemble -o FOLDER": "a folder of its own",
+        }
     )
 
 

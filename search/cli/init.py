@@ -11,7 +11,14 @@ import typer
 
 from celltune.search.cli.commands import add_command
 from celltune.search.cli.options import Overrides, Overwrite, shown_progress
-from celltune.search.cli.output import check_output_free, say, write
+from celltune.search.cli.output import (
+    check_output_free,
+    make_console,
+    say,
+    say_next,
+    wrapped,
+    write,
+)
 from celltune.search.config.overrides import REMOVE, apply_overrides, key_of
 from celltune.search.errors import OptionError
 from celltune.search.runs.view import View
@@ -80,14 +87,15 @@ def init(
     given = {key: path for key, path in files.items() if path is not None}
     with shown_progress() as view:
         inspection = _inspected(given, overrides or (), view, name=name, time=time)
-    say(*inspection.warnings)
+    wrapped(make_console(), *inspection.warnings)
     write(target, inspection.proposal.yaml, overwrite)
     shown = shlex.quote(str(target))
-    say(
-        f"Wrote {target}: the config, with the reason of each choice.",
-        "Next:",
-        f"  celltune launch {shown}     run the search",
-        f"  celltune validate {shown}   show what it trains on, such as after a change",
+    say(f"Wrote {target}: the config, with the reason of each choice.")
+    say_next(
+        {
+            f"celltune launch {shown}": "run the search",
+            f"celltune validate {shown}": "show what it trains on, such as after a change",
+        }
     )
 
 

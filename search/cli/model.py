@@ -21,7 +21,7 @@ from celltune.search.cli.options import (
     config_changes,
     make_view,
 )
-from celltune.search.cli.output import say
+from celltune.search.cli.output import say, say_next
 from celltune.search.errors import OptionError
 from celltune.search.wording import (
     describe_params,
@@ -65,10 +65,11 @@ def export(
         _export_ensemble(name, output, trial, onnx, storage)
     else:
         _export_trial(name, output, trial, onnx, storage)
-    say(
-        "Next:",
-        f"  celltune predict {_folder_argument(output)} TEXT   predict the class of a text",
-        f"  {output / 'README.md'}   the model card, with the data's licence",
+    say_next(
+        {
+            f"celltune predict {_folder_argument(output)} TEXT": "predict the class of a text",
+            f"{output / 'README.md'}": "the model card, with the data's licence",
+        }
     )
 
 

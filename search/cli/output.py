@@ -10,17 +10,20 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from celltune.printable import printable, printable_lines
 from celltune.search.errors import OptionError
@@ -28,8 +31,28 @@ from celltune.search.errors import OptionError
 _FILE_WIDTH = 200
 """Columns of a table outside a terminal; rich truncates columns of a narrow one."""
 
+_FIRST_COLUMN = re.compile(r" +\S+(?: \S+)*  +(?=\S)")
+
 LONGEST_LINE = 4_000
 """Characters of a line for people; an error or a name that it quotes may have any length."""
+
+
+_DRAWINGS: list[Callable[[], None]] = []
+"""End what is drawn at the bottom of the terminal, such as progress bars."""
+
+
+def end_before_output(end: Callable[[], None]) -> None:
+    """Register what ends a drawing, so that the next output begins on a line of its own.
+
+    Args:
+        end: has no effect if the drawing has ended.
+    """
+    _DRAWINGS.append(end)
+
+
+def _end_drawings() -> None:
+    while _DRAWINGS:
+        _DRAWINGS.pop()()
 
 
 def say(*lines: str, error: bool = False) -> None:
@@ -39,6 +62,7 @@ def say(*lines: str, error: bool = False) -> None:
         lines: the lines.
         error: whether to print to standard error.
     """
+    _end_drawings()
     for line in lines:
         typer.echo(printable(line, LONGEST_LINE), err=error)
 
@@ -67,6 +91,7 @@ def confirmed(question: str) -> bool:
 
 def emit(content: str) -> None:
     """Print content for programs, such as csv or json: exactly, but printable on a terminal."""
+    _end_drawings()
     # `typer.echo` would remove escape sequences, so that programs get other values.
     print(printable_lines(content) if sys.stdout.isatty() else content, flush=True)  # noqa: T201
 
@@ -113,13 +138,40 @@ class TextConsole(Console):
 
 def make_console() -> Console:
     """Return a console for tables; outside a terminal it is 200 columns wide."""
+    _end_drawings()
     return TextConsole() if sys.stdout.isatty() else TextConsole(width=_FILE_WIDTH)
 
 
 def wrapped(console: Console, *lines: str) -> None:
     """Print lines for people; those that are too long for a terminal are wrapped between words."""
     for line in lines:
-        console.print(printable(line, LONGEST_LINE), soft_wrap=not console.is_terminal)
+        text = printable(line, LONGEST_LINE)
+        if console.is_terminal:
+            console.print(hanging(console, text))
+        else:
+            console.print(text, soft_wrap=True)
+
+
+def hanging(console: Console, line: str) -> Text:
+    """Wrap a line between words; further lines begin below the second column, if it has columns.
+
+    Args:
+        console: the terminal.
+        line: printable; columns are separated by two spaces, and the first one is indented.
+    """
+    found = _FIRST_COLUMN.match(line)
+    indent = cell_len(found[0]) if found else 0
+    start = found.end() if found and indent * 2 <= console.width else 0
+    parts = Text(line[start:]).wrap(console, console.width - (indent if start else 0))
+    between = "\n" + (" " * indent if start else "")
+    return Text(line[:start] + between.join(part.plain.rstrip() for part in parts))
+
+
+def say_next(commands: Mapping[str, str]) -> None:
+    """Print what can be done next: for each command its purpose."""
+    width = max(map(len, commands))
+    lines = (f"  {command:{width}}   {purpose}" for command, purpose in commands.items())
+    wrapped(make_console(), "Next:", *lines)
 
 
 def drawn_as_text(renderable: RenderableType) -> str:

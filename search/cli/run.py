@@ -28,7 +28,7 @@ from celltune.search.cli.options import (
     make_view,
     shown_progress,
 )
-from celltune.search.cli.output import make_console, say, wrapped
+from celltune.search.cli.output import make_console, say, say_next, wrapped
 from celltune.search.cli.validation.commands import read_data, show_data
 from celltune.search.config.loading import dump_config
 from celltune.search.config.schema import SearchConfig
@@ -239,7 +239,7 @@ def _print_result(result: RunResult) -> None:
             f"{arguments}"
         )
     else:
-        say(*describe_end(folder, config, state, result.reason))
+        wrapped(make_console(), *describe_end(folder, config, state, result.reason))
     if result.reason == "time" and not state.ranked(config.metric):
         return
     if not state.ranked(config.metric):
@@ -250,22 +250,21 @@ def _print_result(result: RunResult) -> None:
         raise typer.Exit(1)
     if result.reason == "too_many_failed":
         raise typer.Exit(1)
-    say("Next:", *_next_commands(config, arguments))
+    say_next(_next_commands(config, arguments))
 
 
-def _next_commands(config: SearchConfig, arguments: str) -> list[str]:
-    """Return what to do after a search, a command per line."""
-    evaluate = f"evaluate {arguments} --top 1 --seeds 2"
+def _next_commands(config: SearchConfig, arguments: str) -> dict[str, str]:
+    """Return what to do after a search: commands and their purpose."""
+    evaluate = f"celltune evaluate {arguments} --top 1 --seeds 2"
     commands = {
-        f"leaderboard {arguments}": "all trials",
-        f"leaderboard {arguments} --format csv": "all columns, every digit",
-        f"report {arguments}": "a page with figures",
+        f"celltune leaderboard {arguments}": "all trials",
+        f"celltune leaderboard {arguments} --format csv": "all columns, every digit",
+        f"celltune report {arguments}": "a page with figures",
         evaluate: "retrain the best trial and score it on the test split",
-        f"predict {arguments} TEXT": "the class of a text",
-        f"export {arguments} -o DIR": "the best model as a folder",
-        f"status {arguments}": "progress and errors",
+        f"celltune predict {arguments} TEXT": "the class of a text",
+        f"celltune export {arguments} -o DIR": "the best model as a folder",
+        f"celltune status {arguments}": "progress and errors",
     }
     if not SOURCES.load(config.data.source).has_test(config.data):
         del commands[evaluate]
-    width = max(map(len, commands))
-    return [f"  celltune {command:{width}}   {purpose}" for command, purpose in commands.items()]
+    return commands

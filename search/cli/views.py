@@ -16,6 +16,7 @@ from rich.text import Text
 
 from celltune.printable import printable
 from celltune.search.cli.live_table import drawing
+from celltune.search.cli.output import end_before_output, hanging
 from celltune.search.config.schema import SearchConfig
 from celltune.search.ledger.causes import CAUSES, WORKER_CAUSES
 from celltune.search.ledger.events import (
@@ -178,7 +179,7 @@ class LiveView(SilentView):
 
     def message(self, line: str) -> None:
         """Print the line above the progress bars."""
-        self._console.print(Text(printable(line)))
+        self._console.print(hanging(self._console, printable(line)))
 
     def progress(self, stage: str, done: int, total: int | None) -> None:
         """Draw one progress bar per stage."""
@@ -192,6 +193,7 @@ class LiveView(SilentView):
                 transient=True,
             )
             self._bars.start()
+            end_before_output(self.close)
         description = printable(STAGES.get(stage, stage))
         known = {task.description: task.id for task in self._bars.tasks}
         task = known.get(description)

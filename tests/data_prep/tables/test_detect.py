@@ -262,12 +262,8 @@ def test_header_that_is_not_certain_is_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_header_is_recognized(tmp_path: Path, first: str, header: bool) -> None:
-    bodies = {
-        "7,a good film": "{n},film {n}",
-        ",text,y": "{n},film {n},pos",
-        "user0,pos": "user1{n},pos",
-        "text1,text2": "film {n},pos",
-    }
+    bodies = {"7,a good film": "{n},film {n}", ",text,y": "{n},film {n},pos"}
+    bodies |= {"user0,pos": "user1{n},pos", "text1,text2": "film {n},pos"}
     default = "film {n},4" if header and first != "x,y" else "film {n},pos"
     body = bodies.get(first, default)
     rows = [body.format(n=n) for n in range(12)]

@@ -71,6 +71,12 @@ def test_damaged_checkpoint_is_rejected(tmp_path: Path, name: str, damage, messa
         checkpoint.load(folder)
 
 
+def test_a_removed_checkpoint_is_named(tmp_path: Path) -> None:
+    message = r"The checkpoint .*/epoch-1 does not exist: it was removed, such as by pruning\."
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(tmp_path / "epoch-1")
+
+
 def rewrite(folder: Path, **values: Any) -> None:
     """Change values in state.json, with a valid checksum of its state."""
     description = json.loads((folder / checkpoint.STATE).read_text())
