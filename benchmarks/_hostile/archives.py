@@ -72,13 +72,21 @@ _COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def _workbooks(folder: Path) -> None:
-    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-    relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-    workbook = (
-        f'<workbook xmlns="{main}" xmlns:r="{relations}"><sheets>'
+_OFFICE = "http://schemas.openxmlformats.org"
+WORKBOOK_PARTS = {
+    "xl/workbook.xml": (
+        f'<workbook xmlns="{_OFFICE}/spreadsheetml/2006/main" '
+        f'xmlns:r="{_OFFICE}/officeDocument/2006/relationships"><sheets>'
         '<sheet name="S" sheetId="1" r:id="a"/></sheets></workbook>'
-    )
+    ),
+    "xl/_rels/workbook.xml.rels": (
+        '<Relationships><Relationship Id="a" Target="sheet.xml"/></Relationships>'
+    ),
+}
+"""Documents of a workbook whose only sheet is `xl/sheet.xml`."""
+
+
+def _workbooks(folder: Path) -> None:
     header = '<row><c t="s"><v>0</v></c><c t="s"><v>1</v></c></row>'
     entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 50}">' for n in range(1, 9))
     contents = {
@@ -98,11 +106,8 @@ def _workbooks(folder: Path) -> None:
     }
     for name, (strings, start, repeated) in contents.items():
         with zipfile.ZipFile(folder / f"{name}.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("xl/workbook.xml", workbook)
-            archive.writestr(
-                "xl/_rels/workbook.xml.rels",
-                '<Relationships><Relationship Id="a" Target="sheet.xml"/></Relationships>',
-            )
+            for part, content in WORKBOOK_PARTS.items():
+                archive.writestr(part, content)
             repeats = 1 << 22 if name == "strings" else 1
             archive.writestr("xl/sharedStrings.xml", f"<sst>{strings * repeats}</sst>")
             rows = repeated * (100_000 if name == "text" else 1 << 22)

@@ -8,6 +8,8 @@ from _hostile.cases import Command
 
 TEXT = "a wonderful film, not boring at all"
 """An innocent review, whose prediction is known."""
+COPY = "copy"
+"""Name of a copy of an experiment."""
 
 
 def list_command() -> Command:
@@ -26,6 +28,9 @@ def reading(name: str) -> list[Command]:
         Command(("leaderboard", name, "--format", "md"), numbers=True),
         Command(("leaderboard", name, "other", "--format", "json"), numbers=True),
         Command(("leaderboard", name, "-o", "../out/board.parquet")),
+        Command(("status", name, "--json")),
+        Command(("logs", name)),
+        Command(("du", name)),
         Command(("report", name, "-o", "../out/page.html")),
         Command(("export-study", name, "--storage", "sqlite:///../out/study.db")),
     ]
@@ -55,6 +60,15 @@ def writing(name: str) -> list[Command]:
         Command(("ensemble", name, "other"), writes=(*own, "storage/other")),
         Command(("resume", name), writes=own),
         Command(("resume", name, "--trials", "+1", "--retry-failed"), writes=own),
+        # It locks the experiment.
+        Command(("copy", name, COPY), writes=(*own, f"storage/{COPY}"), named=f"../storage/{COPY}"),
+        Command(("prune", name, "--keep", "1", "--yes"), writes=own),
+        # An ensemble of the experiment kept checkpoints of the other one.
+        Command(
+            ("delete", name, "--yes", "--data"),
+            writes=(*own, "storage/other"),
+            named=f"../storage/{name}",
+        ),
         Command(("status", name)),
     ]
 

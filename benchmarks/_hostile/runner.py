@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -107,7 +108,7 @@ class Runner:
         if command.own_process:
             outcome = run_process(command.arguments, command.stdin, box.environment(), box / "cwd")
         else:
-            named = box / "cwd" / command.named
+            named = box / "cwd" / os.path.expanduser(command.named)  # noqa: PTH111 (never raises)
             around = (named, named.parent) if command.named else ()
             if "--dry-run" in command.arguments:  # It tries whether the storage can be written.
                 around = (*around, box / "storage")
@@ -133,8 +134,9 @@ class Runner:
         ]
         failures += [
             ("writes_outside", f"{path} has other entries")
-            for path, stamp in unchanged.items()
-            if stamp != names_in(box / path) and path not in allowed
+            for path, names in unchanged.items()
+            if path not in allowed
+            and any(f"{path}/{name}" not in allowed for name in {*names} ^ {*names_in(box / path)})
         ]
         return outcome, failures
 

@@ -7,8 +7,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from celltune.data_prep.tables.detect import detect
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from _hostile import fixtures, tables
+
 HOSTILE = Path(__file__).parents[2] / "benchmarks" / "hostile.py"
 INPUTS = 60
+FORMATS = [name for name in tables.NAMES if not name.endswith((".pkl.gz", ".tar.gz"))]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_undamaged_tables_are_read_exactly(tmp_path: Path, name: str) -> None:
+    tables.write_valid(tmp_path / name)
+    found = detect(tmp_path / name)
+    assert found.columns == ("text", "label")
+    assert found.rows == [[text, label] for text, label in fixtures.reviews(tables.ROWS)]
 
 
 def test_every_fault_is_noticed_and_none_is_found() -> None:

@@ -163,6 +163,17 @@ def _names(box: Box, random: Random) -> Case:
         Command(("init", "-o", "../out/x.yaml", "--", name)),
         Command(("compare", "--only", name, "--", str(_config(box)))),
         Command(("cache", "clear", "--", name)),
+        Command(("delete", "--yes", "--", name)),
+        Command(("prune", "--yes", "--", name)),
+        Command(("copy", "--", name, catalogue.COPY)),
+        Command(
+            ("copy", "--", "small", name),
+            writes=("storage/small", f"storage/{name}"),
+            named=f"../storage/{name}",
+        ),
+        Command(("logs", "--", name)),
+        Command(("du", "--", name)),
+        Command(("config", "explain", "--", name)),
         Command(
             (
                 "export-study",
@@ -174,7 +185,7 @@ def _names(box: Box, random: Random) -> Case:
         ),
         Command((name,)),
     ]
-    return Case(f"name {name!r:.60}", random.sample(commands, 5))
+    return Case(f"name {name!r:.60}", random.sample(commands, 7))
 
 
 def _config(box: Box) -> Path:
@@ -196,6 +207,14 @@ def _storages(box: Box, random: Random) -> Case:
         Command(("resume", "small", "--storage", address), writes=("cwd",)),
         Command(("export-study", "small", "--storage", address)),
         Command(("predict", "small", catalogue.TEXT, "--storage", address)),
+        Command(("du", "--storage", address)),
+        Command(("logs", "small", "--storage", address)),
+        Command(("delete", "small", "--yes", "--storage", address), writes=("cwd",), named=address),
+        Command(
+            ("copy", "small", catalogue.COPY, "--to", address),
+            writes=("cwd", "storage/small"),
+            named=address,
+        ),
     ]
     # A launch may create the folder that it is given.
     inside = address.startswith(("../storage", "../outside", "/", "~", "file:", "FILE:", "."))
@@ -291,6 +310,10 @@ def _several(box: Box, random: Random) -> Case:
         "cache",
         "report",
         "stop",
+        "config",
+        "du",
+        "logs",
+        "prune",
     )
     options = (
         "--storage",

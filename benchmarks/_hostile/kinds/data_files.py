@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import pickle
 import struct
 import zipfile
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from _hostile import archives, fixtures, special
+from _hostile import fixtures, special, tables
 from _hostile.box import Box
 from _hostile.cases import Case, Command, Kind
 from _hostile.mutations import TEXTS, mutated_bytes
@@ -32,9 +31,12 @@ def build(box: Box, random: Random) -> Case:
     return random.choices(strategies, (2, 6, 4, 1.5, 1))[0](box, random)
 
 
-def _case(box: Box, label: str, path: Path, **data: Any) -> Case:
+def _case(box: Box, random: Random, label: str, path: Path, **data: Any) -> Case:
     ending = path.name.removesuffix(".gz").rpartition(".")[2]
     source = "imdb" if ending in ("tar", "tgz") else _SOURCES.get(ending, "table")
+    is_table = source not in ("imdb", "amazon")
+    if is_table and random.random() < 0.5:  # Its format is recognized instead.
+        source = "table"
     config = {
         "name": "new",
         "data": {"source": source, "path": str(path), **data},
@@ -51,7 +53,7 @@ def _case(box: Box, label: str, path: Path, **data: Any) -> Case:
         Command(("prepare", "../files/config.yaml", "--test")),
         Command(("launch", "../files/config.yaml", "--dry-run")),
     ]
-    if source not in ("imdb", "amazon"):
+    if is_table:
         bundle = ("predict", "../bundles/linear", "--file", str(path), "--format")
         commands += [Command((*bundle, form)) for form in ("csv", "jsonl")]
         commands += [Command(("init", "-o", "../out/new.yaml", "--overwrite", "--", str(path)))]
@@ -61,60 +63,17 @@ def _case(box: Box, label: str, path: Path, **data: Any) -> Case:
 def _bomb(box: Box, random: Random) -> Case:
     bombs = sorted(path for path in (box.fixtures / BOMBS).iterdir() if "vectors" not in path.name)
     path = random.choice(bombs)
-    case = _case(box, f"bomb {path.name}", path)
+    case = _case(box, random, f"bomb {path.name}", path)
     # A prediction answers for the texts below the limit one block after the other.
     commands = case.commands if ".csv" in path.name else case.commands[:3]
     return Case(case.label, random.sample(commands, 2))
 
 
-def valid_file(path: Path) -> None:
-    """Write a valid file of the format that its name ends in."""
-    rows = fixtures.reviews(60)
-    name = path.name
-    packed = gzip.compress if name.endswith(".gz") else bytes
-    if ".csv" in name:
-        fixtures.write_csv(path)
-    elif ".tsv" in name:
-        lines = ["text\tlabel", *("\t".join(row) for row in rows)]
-        path.write_bytes(packed("\n".join(lines).encode()))
-    elif ".jsonl" in name:
-        lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
-        path.write_bytes(packed("\n".join(lines).encode()))
-    elif ".parquet" in name:
-        texts, labels = zip(*rows, strict=True)
-        pq.write_table(pa.table({"text": texts, "label": labels}), path)
-    elif ".pkl" in name:
-        positive = {"books": [text.split() for text, label in rows if label == "1"]}
-        negative = {"books": [text.split() for text, label in rows if label == "0"]}
-        path.write_bytes(packed(pickle.dumps((positive, negative, ["word"]))))
-    else:
-        path.write_bytes(archives.tar_of_reviews(30))
-
-
-_NAMES = (
-    "data.csv",
-    "data.csv.gz",
-    "data.tsv",
-    "data.jsonl",
-    "data.jsonl.gz",
-    "data.parquet",
-    "data.pkl.gz",
-    "data.tar.gz",
-)
-
-
 def _damaged(box: Box, random: Random) -> Case:
-    path = box / "files" / random.choice(_NAMES)
-    valid_file(path)
-    content = path.read_bytes()
-    inside = path.suffix == ".gz" and random.random() < 0.6
-    content = gzip.decompress(content) if inside else content
-    labels = []
-    for _ in range(random.choice((1, 1, 4))):
-        content, label = mutated_bytes(content, random)
-        labels.append(label)
-    path.write_bytes(gzip.compress(content, 1) if inside else content)
-    return _case(box, f"{path.name}{' inside' * inside}: {'; '.join(labels)}", path)
+    path = box / "files" / random.choice(tables.NAMES)
+    tables.write_valid(path)
+    label = tables.damage(path, random)
+    return _case(box, random, label, path)
 
 
 def _texts(box: Box, random: Random) -> Case:
@@ -142,7 +101,9 @@ def _texts(box: Box, random: Random) -> Case:
     data = {"classes": [name.strip() for name in map(_encodable, label_names)]}
     if random.random() < 0.3:
         data["text_column"] = _encodable(random.choice(TEXTS))
-    return _case(box, f"{path.name}: hostile texts, labels {label_names!r:.60}", path, **data)
+    return _case(
+        box, random, f"{path.name}: hostile texts, labels {label_names!r:.60}", path, **data
+    )
 
 
 def _cell(text: str, quoted: bool) -> str:
@@ -154,19 +115,19 @@ def _encodable(text: str) -> str:
 
 
 def _special(box: Box, random: Random) -> Case:
-    path = box / "files" / random.choice(_NAMES)
+    path = box / "files" / random.choice(tables.NAMES)
     action = random.choice(special.ACTIONS)
     special.replace(path, action, box)
-    return _case(box, f"{path.name}: {action}", path)
+    return _case(box, random, f"{path.name}: {action}", path)
 
 
 def _other_format(box: Box, random: Random) -> Case:
     """Give a file the name of another format."""
-    valid = box / "files" / random.choice(_NAMES)
-    valid_file(valid)
-    path = box / "files" / f"renamed.{random.choice(_NAMES).partition('.')[2]}"
+    valid = box / "files" / random.choice(tables.NAMES)
+    tables.write_valid(valid)
+    path = box / "files" / f"renamed.{random.choice(tables.NAMES).partition('.')[2]}"
     valid.rename(path)
-    return _case(box, f"{valid.name} as {path.name}", path)
+    return _case(box, random, f"{valid.name} as {path.name}", path)
 
 
 def build_vectors(box: Box, random: Random) -> Case:

@@ -10,13 +10,12 @@ import json
 from dataclasses import replace
 from random import Random
 
-from _hostile import catalogue, special
+from _hostile import catalogue, special, tables
 from _hostile.box import Box
 from _hostile.cases import ORIGINAL, Case, Check, Command, Kind
 from _hostile.kinds.configs import typed
-from _hostile.kinds.data_files import valid_file
 from _hostile.kinds.ledgers import impossible_prediction
-from _hostile.mutations import TEXTS, mutated_bytes
+from _hostile.mutations import TEXTS
 
 _BYTES = (
     b"\xff\xfe",
@@ -81,18 +80,15 @@ def _hostile_line(random: Random) -> bytes:
 
 def _file(box: Box, random: Random) -> Case:
     source = random.choice(_SOURCES)
-    name = random.choice(
-        ("r.txt", "r.txt.gz", "r.csv", "r.jsonl", "r.jsonl.gz", "r.parquet", "r.tsv")
-    )
+    name = random.choice(("r.txt", "r.txt.gz", *tables.NAMES[:-2]))
     path = box / "files" / name
-    if ".txt" in name:
+    if name.startswith("r."):
         content = b"\n".join([_hostile_line(random) for _ in range(20)])
         path.write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
         label = "hostile lines"
     elif random.random() < 0.5:
-        valid_file(path)
-        content, label = mutated_bytes(path.read_bytes(), random)
-        path.write_bytes(content)
+        tables.write_valid(path)
+        label = tables.damage(path, random)
     else:
         path = box / "files/r.jsonl"
         lines = [
