@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from celltune.search.cluster.shared_ray import SHARED
 from celltune.search.storage.local import LocalExperiment
 from celltune.search.storage.locate import find_experiment
 from tests.search.trained_experiment import make_experiment, make_wide_experiment
+
+
+@pytest.fixture(autouse=True)
+def _ray_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what a search of the Python API sets for the rest of its process."""
+    monkeypatch.setattr(SHARED, "wanted", False)
 
 
 @pytest.fixture(scope="session")

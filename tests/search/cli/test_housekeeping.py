@@ -30,9 +30,13 @@ PAGE = Path(__file__).parents[3] / "docs" / "housekeeping.md"
 def cache(
     own: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A copy of the cache, because a deletion can remove data."""
+    """A cache with the data of the experiments, and nothing of other tests."""
     copied = tmp_path_factory.mktemp("own") / "cache"
-    shutil.copytree(os.environ["CELLTUNE_CACHE"], copied)
+    created = LocalExperiment(own / "small").state().created
+    assert created is not None
+    shutil.copytree(
+        Path(os.environ["CELLTUNE_CACHE"]) / created.fingerprint, copied / created.fingerprint
+    )
     monkeypatch.setenv("CELLTUNE_CACHE", str(copied))
     return copied
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import pytest
+import ray
 
 from celltune.search.cluster.shared_ray import SHARED
 from celltune.search.config.schema import Resources
@@ -43,6 +44,11 @@ class Start(threading.Event):
     def fail(self, error: Exception) -> None:
         self.error = error
         self.set()
+
+
+@pytest.fixture(autouse=True)
+def _not_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
 
 
 @pytest.fixture
