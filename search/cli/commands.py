@@ -30,7 +30,7 @@ _USAGE_ERROR: Any = typer.BadParameter.__base__
 """The base class of typer's usage errors, which typer does not export."""
 _UNKNOWN_OPTION: Any = getattr(sys.modules[_USAGE_ERROR.__module__], "NoSuchOption", _USAGE_ERROR)
 """The usage error for an unknown option."""
-_ELSEWHERE = {"overrides": "--set", "warm_start": "--from"}
+_ELSEWHERE = {"overrides": "--set", "warm_start": "--from", "time": "--time-budget"}
 """Options of other commands that messages recommend."""
 _AT_END = ExitStack()
 """What is closed when a command ends."""

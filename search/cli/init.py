@@ -146,9 +146,7 @@ def proposal_for(
     Raises:
         InputError: an override or the data is invalid.
     """
-    # What is removed may be a key of the proposal, and is removed from it later.
-    of_data = [each for each in overrides if _is_about_data(each) and not each.startswith(REMOVE)]
-    return _inspected(data, of_data, view, name=name, time=time).proposal.values
+    return _inspected(data, overrides, view, name=name, time=time).proposal.values
 
 
 def register(app: typer.Typer) -> None:
@@ -172,8 +170,12 @@ def _inspected(
     from celltune.search.setup.inspection import propose
 
     content: dict[str, Any] = {"data": dict(data)}
-    apply_overrides(content, overrides)
+    # What is removed may be a key of the proposal, and is removed from it later.
+    of_data = [each for each in overrides if _is_about_data(each) and not each.startswith(REMOVE)]
+    apply_overrides(content, of_data)
     inspection = propose(content["data"], name=name, time=time, progress=view.progress)
-    for line in (*inspection.inferred.lines(), *inspection.proposal.lines()):
+    # The proposal depends on the time.
+    given = {key_of(override) for override in overrides} - {"budget.time"}
+    for line in (*inspection.inferred.lines(), *inspection.proposal.lines(given)):
         view.message(line)
     return inspection

@@ -161,7 +161,7 @@ def hanging(console: Console, line: str) -> Text:
     """
     found = _FIRST_COLUMN.match(line)
     indent = cell_len(found[0]) if found else 0
-    start = found.end() if found and indent * 2 <= console.width else 0
+    start = found.end() if found and indent * 3 <= console.width * 2 else 0
     parts = Text(line[start:]).wrap(console, console.width - (indent if start else 0))
     between = "\n" + (" " * indent if start else "")
     return Text(line[:start] + between.join(part.plain.rstrip() for part in parts))

@@ -31,6 +31,7 @@ from celltune.search.cli.options import (
 from celltune.search.cli.output import make_console, say, say_next, wrapped
 from celltune.search.cli.validation.commands import read_data, show_data
 from celltune.search.config.loading import dump_config
+from celltune.search.config.overrides import key_of
 from celltune.search.config.schema import SearchConfig
 from celltune.search.results.formats import as_table, common_sentence, notes_below
 from celltune.search.results.ranking import context_sentences, ranking_of
@@ -76,7 +77,12 @@ def launch(
     ] = False,
 ) -> None:
     """Start a new search."""
+    from celltune.search.setup.inspection import experiment_name, is_data
+
     settings = _with_time(config_changes(overrides, unset), time_budget)
+    if is_data(config) and not any(key_of(each) == "name" for each in settings):
+        # Reading the data may take minutes.
+        new_experiment(name or experiment_name(str(config)), storage)
     with shown_progress() as view:
         source = config_for(config, settings, view, name=name, time=time_budget)
     if dry_run:
@@ -260,7 +266,7 @@ def _next_commands(config: SearchConfig, arguments: str) -> dict[str, str]:
         f"celltune leaderboard {arguments}": "all trials",
         f"celltune leaderboard {arguments} --format csv": "all columns, every digit",
         f"celltune report {arguments}": "a page with figures",
-        evaluate: "retrain the best trial and score it on the test split",
+        evaluate: "retrain the best trial, read the test split",
         f"celltune predict {arguments} TEXT": "the class of a text",
         f"celltune export {arguments} -o DIR": "the best model as a folder",
         f"celltune status {arguments}": "progress and errors",

@@ -6,7 +6,7 @@ and on the time is chosen here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,8 +78,12 @@ class Proposal:
     reasons: Mapping[str, str]
     """The comments, by dotted path."""
 
-    def lines(self) -> list[str]:
-        """Return what was chosen for the data, as lines to show."""
+    def lines(self, given: Collection[str] = ()) -> list[str]:
+        """Return what was chosen for the data, as lines to show.
+
+        Args:
+            given: keys that the user sets to other values, which are not shown as proposed.
+        """
         values = self.values
         data, budget = values["data"], values["budget"]
         shown = {
@@ -89,6 +93,10 @@ class Proposal:
             "budget": f"{counted(budget['trials'], 'trial')} of up to "
             f"{counted(budget['max_epochs'], 'epoch')}",
         }
+        changed = {key for key in shown for each in given if f"{each}.".startswith(f"{key}.")}
+        shown = {key: value for key, value in shown.items() if key not in changed}
+        if not shown:
+            return []
         width = max(map(len, shown))
         reasons = {key: self.reasons.get(key) for key in shown}
         return [

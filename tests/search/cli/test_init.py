@@ -75,6 +75,22 @@ def test_invalid_input_of_init_writes_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["reviews.csv"]
 
 
+def test_what_is_set_is_not_shown_as_proposed(celltune: Celltune) -> None:
+    _, out, _ = celltune("validate", "reviews.csv", "--set", "budget.trials=3")
+    assert "  metric           valid_loss  " in out
+    assert "8 trials" not in out
+    assert "Plan: 3 trials" in out
+
+
+def test_a_launch_checks_name_and_time_before_it_reads_the_data(celltune: Celltune) -> None:
+    code, out, err = celltune("launch", "reviews.csv", "--name", "not a name")
+    assert (code, out) == (2, "")
+    assert "'not a name' is not a valid experiment name" in err
+    code, out, err = celltune("launch", "reviews.csv", "--time-budget", "1:30")
+    assert (code, out) == (2, "")
+    assert "--time-budget is '1:30', which can mean 90s or 90m" in err
+
+
 def test_a_data_file_stands_for_its_config(celltune: Celltune, tmp_path: Path) -> None:
     code, out, err = celltune("validate", "reviews.csv")
     assert (code, err) == (0, "")

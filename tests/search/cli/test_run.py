@@ -34,7 +34,9 @@ def test_the_next_commands_contain_evaluate_if_there_is_a_test_split(
     assert code == 0, err
     following = out.partition("Next:\n")[2].splitlines()
     assert following[0].startswith("  celltune leaderboard demo  ")
-    evaluate = "  celltune evaluate demo --top 1 --seeds 2   retrain the best trial"
+    evaluate = (
+        "  celltune evaluate demo --top 1 --seeds 2   retrain the best trial, read the test split"
+    )
     assert any(line.startswith(evaluate) for line in following) is has_test
 
 
