@@ -15,14 +15,23 @@ _TITLES = {
     "test_auroc": "AUROC",
 }
 
-SCORES_NOTE = (
-    "Macro-F1 is the mean F1 of the classes, balanced accuracy their mean recall, AUROC the area "
-    "under the ROC curve, each with its 95 % interval. The calibration error is the mean "
-    "difference between accuracy and probability in 15 bins of equal width (Guo et al. 2017). "
-    "Baselines have neither class weights nor a threshold; AUROC, which depends on neither "
-    "threshold nor class sizes, shows which model ranks documents better."
-)
-"""Explains the table."""
+
+def scores_note(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the columns of `other_scores_table` mean."""
+    has_auroc = any(record["test_auroc"] for record in records)
+    auroc = ", AUROC the area under the ROC curve" if has_auroc else ""
+    note = (
+        f"Macro-F1 is the mean F1 of the classes, balanced accuracy their mean recall{auroc}, each "
+        "with its 95 % interval. The calibration error is the mean difference between accuracy and "
+        "probability in 15 bins of equal width (Guo et al. 2017). Baselines have neither class "
+        "weights nor a threshold"
+    )
+    if not has_auroc:
+        return f"{note}."
+    return (
+        f"{note}; AUROC, which depends on neither threshold nor class sizes, shows which model "
+        "ranks documents better."
+    )
 
 
 def other_scores_table(records: Sequence[Mapping[str, Any]]) -> TextTable:

@@ -9,7 +9,7 @@ import numpy as np
 
 from celltune.search.escaping import html_text
 from celltune.search.evaluation.class_table import LISTED_CLASSES, class_table
-from celltune.search.evaluation.other_scores import SCORES_NOTE, other_scores_table
+from celltune.search.evaluation.other_scores import other_scores_table, scores_note
 from celltune.search.evaluation.summaries import summaries
 from celltune.search.ledger.state import ExperimentState
 from celltune.search.report.markup import (
@@ -63,7 +63,7 @@ def evaluation_section(state: ExperimentState, metric: Metric) -> Section | None
     title = "Results on the test split"
     table = scrollable(title, _results_table(records).html())
     others = scrollable("Other scores on the test split", other_scores_table(records).html())
-    blocks = [intro, table, paragraphs(SCORES_NOTE), others]
+    blocks = [intro, table, paragraphs(scores_note(records)), others]
     return Section(title, [*blocks, *_classes(records), *_matrices(records)])
 
 

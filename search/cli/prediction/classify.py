@@ -85,7 +85,9 @@ def classify(request: Request, load: Callable[[], TrainedModel]) -> None:
         _explain(model, request.texts[0], form)
         return
     top = None if request.top is None else min(request.top, len(model.classes))
-    layout = Layout(texts.kept, top, texts.has_labels)
+    console = make_console()
+    width = console.width if console.is_terminal and request.output is None else None
+    layout = Layout(texts.kept, top, texts.has_labels, width)
     if len(request.texts) == 1 and not request.is_standard_input and request.output is None:
         (text,) = request.texts
         printing(layout, form, header=form == "csv")([Row(Text(1, text), model.predict_one(text))])

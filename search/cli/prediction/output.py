@@ -21,6 +21,8 @@ COLUMNS = ("row", "label", "probability", "note", "text")
 FORMATS = ("table", "csv", "jsonl", "parquet")
 LONGEST_TEXT, LONGEST_LABEL, LONGEST_CELL = 200, 40, 24
 """Characters of a text, of a class and of a kept cell that lines show."""
+_LEAST_TEXT = 20
+"""Characters of a text that lines show even if a terminal wraps them."""
 
 
 class Row(NamedTuple):
@@ -38,11 +40,13 @@ class Layout:
         kept: names of the columns of the input that are copied.
         top: number of classes that are shown; None for the most probable one.
         has_labels: whether the texts have labels.
+        width: columns of the terminal, to which lines are cut; None elsewhere.
     """
 
     kept: tuple[str, ...] = ()
     top: int | None = None
     has_labels: bool = False
+    width: int | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -75,23 +79,34 @@ class Layout:
 
     def as_lines(self, rows: Sequence[Row], header: bool) -> str:
         """Return a line per text: label, probability and text, or why there is no prediction."""
-        labels = [printable(prediction.label or "-", LONGEST_LABEL) for _, prediction in rows]
-        width = max(5, *map(cell_len, labels)) if labels else 5
-        lines = [f"{'label':<{width}}  probability  text"] if header else []
-        for label, row in zip(labels, rows, strict=True):
-            first, shown = set_cell_size(label, width), printable(row.text.text, LONGEST_TEXT)
-            prediction = row.prediction
-            others = "".join(
-                f"{printable(name, LONGEST_LABEL)} {probability:.4f}  "
-                for name, probability in _most_probable(prediction, self.top or 1)[1:]
-            )
-            kept = "".join(f"{printable(cell, LONGEST_CELL)}  " for cell in row.text.kept)
+        others = [f"label_{rank}" for rank in range(2, (self.top or 1) + 1)]
+        kept = [printable(name, LONGEST_CELL) for name in self.kept]
+        titles = ["label", "probability", *others, *kept]
+        cells = [self._cells(row) for row in rows]
+        widths = [max(map(cell_len, column)) for column in zip(titles, *cells, strict=True)]
+        lines = [f"{_aligned(titles, widths)}text"] if header else []
+        room = LONGEST_TEXT
+        if self.width is not None:
+            room = min(room, max(_LEAST_TEXT, self.width - sum(widths) - 2 * len(widths)))
+        for row, before in zip(rows, cells, strict=True):
+            text, prediction = printable(row.text.text, room), row.prediction
             if prediction.probability is None:
-                line = f"{first}  {'-':>11}  {kept}({prediction.note}) {shown}"
-            else:
-                line = f"{first}  {prediction.probability:>11.4f}  {others}{kept}{shown}"
-            lines.append(line.rstrip())
+                text = f"({prediction.note}) {printable(row.text.text, LONGEST_TEXT)}"
+            lines.append(f"{_aligned(before, widths)}{text}".rstrip())
         return "\n".join(lines)
+
+    def _cells(self, row: Row) -> list[str]:
+        """Return the cells of a line before the text."""
+        prediction = row.prediction
+        probability = prediction.probability
+        shown = "-" if probability is None else f"{probability:.4f}"
+        cells = [printable(prediction.label or "-", LONGEST_LABEL), f"{shown:>11}"]
+        others = [
+            f"{printable(name, LONGEST_LABEL)} {value:.4f}"
+            for name, value in _most_probable(prediction, self.top or 1)[1:]
+        ]
+        cells += [*others, *[""] * ((self.top or 1) - 1 - len(others))]
+        return [*cells, *(printable(cell, LONGEST_CELL) for cell in row.text.kept)]
 
     def as_csv(self, rows: Sequence[Row], header: bool) -> str:
         """Return CSV."""
@@ -114,6 +129,10 @@ class Layout:
         if self.top is None:
             return dict(prediction.probabilities)
         return dict(_most_probable(prediction, self.top))
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "".join(f"{set_cell_size(c, width)}  " for c, width in zip(cells, widths, strict=True))
 
 
 def _most_probable(prediction: Prediction, count: int) -> list[tuple[str, float]]:

@@ -38,7 +38,7 @@ from celltune.search.evaluation.comparison import compare as run_comparison
 from celltune.search.evaluation.comparison import notes
 from celltune.search.evaluation.evaluate import EvaluationSettings
 from celltune.search.evaluation.evaluate import evaluate as run_evaluation
-from celltune.search.evaluation.other_scores import SCORES_NOTE, other_scores_table
+from celltune.search.evaluation.other_scores import other_scores_table, scores_note
 from celltune.search.evaluation.published_models import load_published_models
 from celltune.search.evaluation.summaries import summaries, verdict
 from celltune.search.ledger.state import ExperimentState
@@ -150,7 +150,7 @@ def _show(state: ExperimentState, metric: Metric) -> None:
         f"documents and seeds with {RESAMPLES:,} resamples.",
     )
     console.print("", other_scores_table(records))
-    wrapped(console, SCORES_NOTE)
+    wrapped(console, scores_note(records))
     trials = [record for record in records if record["kind"] == "trial"]
     ensembles = [record for record in records if record["kind"] == "ensemble"]
     for record in [*trials[:1], *ensembles]:

@@ -128,7 +128,15 @@ def test_columns_are_kept_and_labels_compared(
     record = json.loads(out.splitlines()[0])
     assert (record["id"], record["file_label"], record["label"]) == ("a7", "positive", "positive")
     _, out, _ = run(capsys, monkeypatch, *command, "id")
-    assert f"  a7  {GOOD}" in out.splitlines()[1]
+    assert out.splitlines()[0] == "label     probability  id   text"
+    assert out.splitlines()[1].endswith(f"  a7   {GOOD}")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    _, out, _ = run(capsys, monkeypatch, *command, "id", "--top", "2")
+    assert out.splitlines()[0] == "label     probability  label_2          id   text"
+    _, out, _ = run(capsys, monkeypatch, "predict", "small", f"{GOOD} {GOOD} {GOOD}")
+    assert 50 < len(out.rstrip()) <= 60
+    assert out.endswith("…\n")
 
 
 def test_the_most_probable_classes_are_shown_on_request(
@@ -169,7 +177,7 @@ def test_predictions_are_written_to_a_file(
         rows = list(csv.DictReader(io.StringIO(path.read_text())))
         assert [row["label"] or None for row in rows] == expected
     else:
-        assert path.read_text().startswith("label     probability  text\n")
+        assert path.read_text().startswith("label     probability  id  text\n")
     code, _, err = run(capsys, monkeypatch, *command)
     assert code == 2
     assert f"out.{suffix} already exists" in err
