@@ -239,12 +239,31 @@ def test_the_commands_of_the_page_about_own_data_work(
     commands = [shlex.split(line.replace("+8", "+1"))[1:] for line in lines]
     assert [arguments[0] for arguments in commands].count("launch") == 1
     small = ["budget.trials=2", "budget.max_epochs=1", "early_stopping=null", "baselines=false"]
+    (tmp_path / "vectors.txt").write_text("number 0.1 0.2 0.3 0.4\n")
     for arguments in commands:
         extra = [f"--set={each}" for each in small if arguments[0] == "launch"]
         done = command(*arguments, *extra, cwd=tmp_path)
         assert done.returncode == 0, f"{arguments}\n{done.stdout}{done.stderr}"
         assert done.stdout, arguments
     assert {"reviews.yaml", "short.yaml", "model"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_commands_of_the_page_about_clusters_work(
+    address: str, command: Run, tmp_path: Path
+) -> None:
+    """Run the celltune commands of docs/clusters.md in order, except those of object stores."""
+    lines = [line for line in commands_of("docs/clusters.md") if line.startswith("celltune ")]
+    small = ["budget.trials=1", "budget.max_epochs=2", "data.reviews=100", "baselines=false"]
+    small += ["resources.gpus_per_trial=0"]
+    for text in lines:
+        if "s3://" in text:
+            continue
+        line = text.replace("HEAD:6379", address).replace("/shared", str(tmp_path))
+        arguments = shlex.split(line.replace("+4", "+1"))[1:]
+        extra = [f"--set={each}" for each in small if arguments[0] in ("launch", "validate")]
+        done = command(*arguments, *extra)
+        assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
+        assert done.stdout, text
 
 
 def test_the_python_example_of_the_readme_works(
