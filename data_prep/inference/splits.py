@@ -16,6 +16,8 @@ from celltune.printable import quoted
 
 FEW_DOCUMENTS = 100
 """Below this size of the validation split, its accuracies are uncertain by 10 points or more."""
+_FEW_OF_CLASS = 10
+"""Documents of a class in a split below which its recall and F1 tell little."""
 _SHOWN = 3
 """Classes that a message names."""
 _Z95 = 1.96
@@ -66,6 +68,7 @@ def report_splits(
         for name, counts in {**parts, **own}.items()
         if len(lacking := np.flatnonzero(counts == 0).tolist())
     ]
+    warnings += _few_of_class(classes, {**parts, **own}, total)
     valid = int({**parts, **own}["validation"].sum())
     if valid < FEW_DOCUMENTS:
         warnings.append(_uncertainty(valid, config))
@@ -146,6 +149,26 @@ def _named(classes: Sequence[str], labels: Sequence[int], total: NDArray[np.int6
     )
     more = len(rarest) - _SHOWN
     return shown if more <= 0 else f"{shown} and {more:,} other classes"
+
+
+def _few_of_class(
+    classes: Sequence[str], splits: Mapping[str, NDArray[np.int64]], total: NDArray[np.int64]
+) -> list[str]:
+    """Return sentences about classes of which splits have a few documents, but not none."""
+    lacking = {label for _, label in _lacking(splits)}
+    names: dict[tuple[int, ...], list[str]] = {}
+    for name, counts in splits.items():
+        rare = tuple(set(np.flatnonzero(counts < _FEW_OF_CLASS).tolist()) - lacking)
+        # What the size of a small split means is said about all classes together.
+        if rare and counts.sum() >= FEW_DOCUMENTS:
+            names.setdefault(rare, []).append(name)
+    return [
+        f"The {' and the '.join(found)} split {'has' if len(found) == 1 else 'have'} fewer than "
+        f"{_FEW_OF_CLASS} documents of {_named(classes, rare, total)}. Each of them changes the "
+        f"recall of its class by more than {100 // _FEW_OF_CLASS} percentage points. Provide more "
+        "of them, or a larger split."
+        for rare, found in names.items()
+    ]
 
 
 def _uncertainty(valid: int, config: DataConfig) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from celltune.data_prep.sources.base import Document
 
-_WORTH_SAYING = 0.01
+_WORTH_SAYING = 0.02
 """Share of the documents that must be concerned before it is said; fewer change no score much."""
 
 

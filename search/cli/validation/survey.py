@@ -21,6 +21,7 @@ MOST_ROWS = 12
 _WIDTH = 79
 _TITLE = 12
 _LONGEST_CLASS = 40
+_LEAST_SHOWN = 0.001
 
 
 def show_survey(survey: Survey, config: DataConfig) -> None:
@@ -88,11 +89,13 @@ def _facts(survey: Survey, config: DataConfig) -> Iterator[tuple[str, str]]:
     )
     limit = f"data.max_tokens {survey.max_tokens:,}"
     if survey.cut:
+        lost = 1 - survey.kept_share
+        shown = percent_text(lost, 1) if lost >= _LEAST_SHOWN else "less than 0.1 %"
         before = " before unknown words are dropped" if _drops_unknown(config) else ""
         yield (
             "cut",
             f"{survey.cut:,} of {counted(total, 'document')} ({_share(survey.cut, total)}) to "
-            f"{limit}{before}; {percent_text(survey.kept_share, 1)} of all tokens are left",
+            f"{limit}{before}; {shown} of all tokens are lost",
         )
     else:
         yield "cut", f"no document is longer than {limit}"

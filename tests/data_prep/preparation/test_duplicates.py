@@ -66,7 +66,7 @@ def test_duplicates_are_explained_unless_they_are_few_or_dropped() -> None:
     assert "Set data.duplicates to drop" in leak
     assert conflict.startswith("20 of 1,000 documents have a text that also occurs with another")
     assert duplicates_notes({**counts, "dropped": 50}, train=800, valid=200) == [conflict]
-    few = {"train_valid": 1, "train_test": 0, "conflicting": 9, "dropped": 0}
+    few = {"train_valid": 1, "train_test": 0, "conflicting": 19, "dropped": 0}
     assert duplicates_notes(few, train=800, valid=200) == []
     assert duplicates_notes({}, train=8, valid=2) == []
 
