@@ -154,20 +154,21 @@ def _named(classes: Sequence[str], labels: Sequence[int], total: NDArray[np.int6
 def _few_of_class(
     classes: Sequence[str], splits: Mapping[str, NDArray[np.int64]], total: NDArray[np.int64]
 ) -> list[str]:
-    """Return sentences about classes of which splits have a few documents, but not none."""
+    """Return a sentence about classes of which splits have a few documents, but not none."""
     lacking = {label for _, label in _lacking(splits)}
-    names: dict[tuple[int, ...], list[str]] = {}
-    for name, counts in splits.items():
-        rare = tuple(set(np.flatnonzero(counts < _FEW_OF_CLASS).tolist()) - lacking)
-        # What the size of a small split means is said about all classes together.
-        if rare and counts.sum() >= FEW_DOCUMENTS:
-            names.setdefault(rare, []).append(name)
+    # What the size of a small split means is said about all classes together.
+    found = [
+        f"{_named(classes, rare, total)} in {name}"
+        for name, counts in splits.items()
+        if counts.sum() >= FEW_DOCUMENTS
+        and (rare := [*set(np.flatnonzero(counts < _FEW_OF_CLASS).tolist()) - lacking])
+    ]
+    if not found:
+        return []
     return [
-        f"The {' and the '.join(found)} split {'has' if len(found) == 1 else 'have'} fewer than "
-        f"{_FEW_OF_CLASS} documents of {_named(classes, rare, total)}. Each of them changes the "
-        f"recall of its class by more than {100 // _FEW_OF_CLASS} percentage points. Provide more "
-        "of them, or a larger split."
-        for rare, found in names.items()
+        f"Classes have fewer than {_FEW_OF_CLASS} documents in a split: {'; '.join(found)}. Each "
+        f"document changes the recall of its class by more than {100 // _FEW_OF_CLASS} percentage "
+        "points. Provide more of them, or a larger split."
     ]
 
 
