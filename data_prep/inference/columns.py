@@ -39,6 +39,9 @@ _TEXT_VARIETY = 0.5
 """Share of different cells of such a column, at least."""
 _CLEARLY_LONGER = 3
 """How many times longer than in all other columns the cells of a column are that has the texts."""
+_WORDS_OF_TEXT = 4
+"""Words of each example of another column that has texts, at least."""
+_SHOWN_UNUSED = 2
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,13 @@ class _Column(NamedTuple):
     @property
     def can_be_text(self) -> bool:
         return self.length >= _TEXT_CHARACTERS and self.different >= _TEXT_VARIETY * self.filled
+
+    @property
+    def has_sentences(self) -> bool:
+        """Whether the cells are texts of several words, unlike identifiers and dates."""
+        return self.can_be_text and all(
+            len(example.split()) >= _WORDS_OF_TEXT for example in self.examples
+        )
 
     @property
     def can_be_label(self) -> bool:
@@ -122,6 +132,11 @@ def choose_columns(
             or _text_by_content(table.where, free)
         )
         text = chosen_text.column
+        unused = [column.name for column in free if column.name != text and column.has_sentences]
+        if unused:
+            names = " and ".join(quoted(name) for name in unused[:_SHOWN_UNUSED])
+            reason = f"{chosen_text.reason}; the texts of {names} are not used"
+            chosen_text = chosen_text._replace(reason=reason)
     if label is None:
         free = [column for column in columns if column.name != text]
         # The rows may be sorted by label, so that the first ones do not tell.

@@ -35,7 +35,8 @@ def choose(
 def test_names_decide(text: str, label: str) -> None:
     columns = {"id": IDS, label: BINARY, "author": THREE, text: LONG, "notes": LONG}
     chosen = choose(columns)
-    assert chosen == (Choice(text, "its name"), Choice(label, "its name"))
+    reason = "its name; the texts of 'notes' are not used"
+    assert chosen == (Choice(text, reason), Choice(label, "its name"))
 
 
 def test_text_and_label_are_preferred_to_other_names() -> None:
