@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,26 @@ def stored_frame(
         with writing(cache_dir):
             _write(path, content)
     return path
+
+
+@contextmanager
+def frames_named(cache_dir: Path) -> Iterator[None]:
+    """Call the files of frames in errors what they are to the user, who has never seen the files.
+
+    Args:
+        cache_dir: see `stored_frame`.
+    """
+    folder = re.escape(printable(str(cache_dir.absolute() / FOLDER)))
+    try:
+        yield
+    except DataError as error:
+        error.args = tuple(
+            re.sub(rf"{folder}/[0-9a-f]{{32}}\.parquet", "The DataFrame", text)
+            if isinstance(text, str)
+            else text
+            for text in error.args
+        )
+        raise
 
 
 def ordered_classes(frame: pd.DataFrame, label: str | None) -> list[str] | None:

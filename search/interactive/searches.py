@@ -75,12 +75,14 @@ def launch(
         InputError: an argument or the data is invalid; no experiment was created.
     """
     with interrupts_deferred():
+        from celltune.data_prep.io.files import default_cache_dir
+        from celltune.search.interactive.data_frames import frames_named
         from celltune.search.interactive.own_data import OwnData, settled
 
     own = OwnData(data, test, valid, text, label)
     settings = [*overrides, *([] if time is None else [f"budget.time={time}"])]
     share_local_ray()
-    with shown(view) as display:
+    with shown(view) as display, frames_named(default_cache_dir()):
         result = runs.launch(
             settled(config, own, settings, name=name, time=time, view=display),
             name=name,

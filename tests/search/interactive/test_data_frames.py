@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.contents import BYTES_PER_DOCUMENT, content_limit
-from celltune.search.interactive.data_frames import stored_frame
+from celltune.search.interactive.data_frames import frames_named, stored_frame
 
 
 def frame(**columns: Any) -> pd.DataFrame:
@@ -131,6 +131,15 @@ def test_a_frame_without_texts_or_labels_is_rejected(
         stored_frame("data", given, columns, tmp_path)
     assert str(raised.value) == message
     assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_name_the_frame_instead_of_its_file(tmp_path: Path) -> None:
+    path = stored_frame("data", frame(), None, tmp_path)
+    with (
+        pytest.raises(DataError, match=r"^The DataFrame has 2 problems:\n  row 1 of r\.parquet$"),
+        frames_named(tmp_path),
+    ):
+        raise DataError(f"{path} has 2 problems:", "row 1 of r.parquet")
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
