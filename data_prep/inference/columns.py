@@ -113,8 +113,9 @@ def choose_columns(
     Raises:
         DataError: no column or more than one can be the column that is missing.
     """
+    rows, width = table.rows, max(map(len, table.rows), default=0)
     columns = [
-        _describe(name, [row[index] for row in table.rows if index < len(row)])
+        _describe(name, [row[index] for row in rows if index < len(row)] if index < width else [])
         for index, name in enumerate(table.names)
         # Spreadsheets save empty columns, whose names are empty, too: nothing can refer to them.
         if name and name not in others
@@ -140,7 +141,7 @@ def choose_columns(
     if label is None:
         free = [column for column in columns if column.name != text]
         # The rows may be sorted by label, so that the first ones do not tell.
-        few = [column for column in free if column.different <= _MOST_CLASSES]
+        few = [column for column in free if 0 < column.different <= _MOST_CLASSES]
         whole = dict(zip(few, _describe_all(table, few), strict=True)) if len(free) > 1 else {}
         chosen_label = _label_by_content(table.where, [whole.get(each, each) for each in free])
     return chosen_text, chosen_label

@@ -19,7 +19,7 @@ from celltune.data_prep.errors import DataError
 from celltune.data_prep.io.contents import BYTES_PER_DOCUMENT, content_limit, too_large, too_many
 from celltune.data_prep.io.regular import FileTooLargeError, open_regular, read_regular
 from celltune.data_prep.io.strict_json import parse_json
-from celltune.data_prep.tables.cells import Cells, Column, as_text, position
+from celltune.data_prep.tables.cells import Cells, Column, as_text, positions
 from celltune.printable import printable, quoted
 
 STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
@@ -147,7 +147,7 @@ def _cells(
         raise too_many(path, limit)
     raw.seek(start)
     schema = _reader(raw).schema
-    indices = [position(str(path), schema.names, column) for column in columns]
+    indices = positions(str(path), schema.names, columns)
     for index in indices:
         if not _is_plain(schema.field(index).type):
             raise DataError(

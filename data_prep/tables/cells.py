@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -71,6 +72,19 @@ def report(path: Path, bad: BadRow, on_problem: OnProblem | None) -> None:
     if on_problem is None:
         raise DataError(f"{path}, row {bad.row}{bad.line}: {bad.message}. {bad.fix}")
     on_problem(bad)
+
+
+def positions(where: str, names: list[str], columns: Sequence[Column]) -> list[int]:
+    """Return the index of each column in the header, in a time that is linear in their number.
+
+    Raises:
+        DataError: a column is missing or occurs twice.
+    """
+    counts, last = Counter(names), {name: index for index, name in enumerate(names)}
+    return [
+        last[column.name] if counts[column.name] == 1 else position(where, names, column)
+        for column in columns
+    ]
 
 
 def position(where: str, names: list[str], column: Column) -> int:

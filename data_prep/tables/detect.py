@@ -22,6 +22,7 @@ from celltune.data_prep.io.regular import open_regular
 from celltune.data_prep.tables.arrow import dataset_columns
 from celltune.data_prep.tables.cells import Column, as_text
 from celltune.data_prep.tables.dialect import (
+    MOST_COLUMNS,
     MOST_ROWS,
     guess_delimiter,
     guess_header,
@@ -64,7 +65,7 @@ class Detected:
     columns: tuple[str, ...]
     """The names of the columns; "1", "2" and so on without a header."""
     rows: list[list[str]]
-    """The cells of the first rows, at most 1,000."""
+    """The cells of the first rows, at most 1,000; of more columns than that, those of the first."""
 
 
 @dataclass
@@ -284,7 +285,7 @@ def _of_objects(found: _Found, elements: Sequence[object]) -> Detected:
             f"{printable(found.path)} contains no JSON object of plain values. It needs objects "
             f'such as {{"text": "...", "label": "..."}}.'
         )
-    rows = [[as_text(record.get(name)) for name in names] for record in records]
+    rows = [[as_text(record.get(name)) for name in names[:MOST_COLUMNS]] for record in records]
     return Detected(found.given, found.reasons, names, rows)
 
 
@@ -370,9 +371,9 @@ def _with_header(found: _Found, rows: Sequence[Sequence[str]]) -> Detected:
     names = [name.strip() for name in rows[0]]
     if found.given.header is False:
         names = [str(number) for number in range(1, len(names) + 1)]
-    start = 0 if found.given.header is False else 1
-    first = [list(row) for row in rows[start:] if len(row) == len(names)][:MOST_ROWS]
-    return Detected(found.given, found.reasons, tuple(names), first)
+    others = rows[0 if found.given.header is False else 1 :]
+    first = [list(row[:MOST_COLUMNS]) for row in others if len(row) == len(names)]
+    return Detected(found.given, found.reasons, tuple(names), first[:MOST_ROWS])
 
 
 def _find_header(found: _Found, rows: Sequence[Sequence[str]]) -> None:
@@ -393,7 +394,7 @@ def _find_header(found: _Found, rows: Sequence[Sequence[str]]) -> None:
 
 def _with_rows(found: _Found, names: tuple[str, ...]) -> Detected:
     """Read the first rows of a file whose columns are known."""
-    columns = [Column(_SETTING, name) for name in names]
+    columns = [Column(_SETTING, name) for name in names[:MOST_COLUMNS]]
     cells = read_cells(found.path, found.given, columns, found.max_bytes, on_problem=lambda _: None)
     rows = [row for _, row in islice(cells, MOST_ROWS)]
     return Detected(found.given, found.reasons, names, rows)

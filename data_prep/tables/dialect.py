@@ -14,8 +14,8 @@ from celltune.printable import quoted
 
 CANDIDATES = ("\t", ",", ";", "|")
 """Delimiters that are recognized."""
-MOST_ROWS = 1_000
-"""Rows that a guess is based on."""
+MOST_ROWS = MOST_COLUMNS = 1_000
+"""Rows and columns that a guess is based on."""
 
 _LEAST_SHARE = 0.9
 """Share of the rows that must have the same number of cells if others have not."""

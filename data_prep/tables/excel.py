@@ -29,7 +29,7 @@ from celltune.data_prep.io.contents import (
     too_many,
 )
 from celltune.data_prep.io.regular import open_regular
-from celltune.data_prep.tables.cells import Cells, Column, position
+from celltune.data_prep.tables.cells import Cells, Column, positions
 from celltune.data_prep.tables.excel_parts import (
     DamagedError,
     Handler,
@@ -83,7 +83,7 @@ def excel_cells(
         if first is None:
             raise DataError(f"{printable(path)} has a sheet without rows. It needs a header.")
         names = _names(first, header=header)
-        indices = [position(str(path), names, column) for column in columns]
+        indices = positions(str(path), names, columns)
         read = 0
         for number, cells in rows if header else _after(first, rows):
             values = [cells.get(index, "") for index in indices]

@@ -24,7 +24,7 @@ from celltune.data_prep.io.contents import (
     too_many,
 )
 from celltune.data_prep.io.regular import open_regular
-from celltune.data_prep.tables.cells import Cells, Column, as_text, position
+from celltune.data_prep.tables.cells import Cells, Column, as_text, positions
 from celltune.printable import printable, quoted
 
 if TYPE_CHECKING:
@@ -128,11 +128,10 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, pq.ParquetFile]]:
 def _cells(
     path: Path, file: pq.ParquetFile, raw: BinaryIO, columns: Sequence[Column], limit: int
 ) -> Cells:
-    for column in columns:
-        position(str(path), file.schema_arrow.names, column)
+    fields = list(file.schema_arrow)
+    for index in positions(str(path), [each.name for each in fields], columns):
+        _check_plain(path, fields[index].name, fields[index].type)
     names = sorted({column.name for column in columns})
-    for name in names:
-        _check_plain(path, name, file.schema_arrow.field(name).type)
     if file.metadata.num_rows > limit // BYTES_PER_DOCUMENT:
         raise too_many(path, limit)
     total, largest, pages = _sizes(raw, set(names), limit // BYTES_PER_PAGE)

@@ -21,7 +21,7 @@ from celltune.data_prep.tables.cells import (
     Cells,
     Column,
     OnProblem,
-    position,
+    positions,
     report,
     with_nul,
 )
@@ -142,7 +142,7 @@ def csv_cells(
             rows = _after(line, start, rows)
         else:
             names = [_header_cell(path, name) for name in start]
-        indices = [position(str(path), names, column) for column in columns]
+        indices = positions(str(path), names, columns)
         # Experiments of releases that knew no encodings keep their texts.
         checks_nul = form.encoding is not None
         content = limited_reader(file)

@@ -8,7 +8,7 @@ import gzip
 import io
 import json
 import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from celltune.data_prep.errors import DataError
-from celltune.data_prep.tables import separated as separated_files
 from celltune.data_prep.tables.cells import Column
 from celltune.data_prep.tables.detect import Detected, detect, detect_files
 from celltune.data_prep.tables.format import TableFormat
@@ -103,32 +102,6 @@ def test_stated_delimiter_is_used_and_skipped(tmp_path: Path) -> None:
     columns = [Column("column", "text")]
     rows = list(read_cells(path, found.format, columns))
     assert rows == [(" (line 3)", ["a, b"]), (" (line 4)", ["c, d"])]
-
-
-@pytest.fixture
-def new_process() -> Iterator[None]:
-    """Give the module `csv` the limit that it has in a new process."""
-    before = csv.field_size_limit(131_072)
-    yield
-    csv.field_size_limit(before)
-
-
-@pytest.mark.usefixtures("new_process")
-def test_texts_can_be_as_long_as_documents(tmp_path: Path) -> None:
-    text = "word " * 40_000
-    path = write(tmp_path / "r.data", f"text,label\n{text}1,a\n{text}2,b\n{text}3,a\n")
-    assert [len(row[0]) for row in detect(path).rows] == [200_001] * 3
-
-
-@pytest.mark.usefixtures("new_process")
-def test_first_row_without_an_end_is_too_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(separated_files, "MAX_DOCUMENT_BYTES", 1_000)
-    path = write(tmp_path / "r.csv", '"a fine film,a\n' + f"{'word ' * 50},a\n" * 1_000)
-    form = TableFormat("csv", ",", quoting=True, encoding="utf-8")
-    with pytest.raises(DataError, match="first row, in which a quote may be missing, is longer"):
-        detect(path, form)
 
 
 @pytest.mark.parametrize("name", ["r.csv", "r.txt", "r.data"])
