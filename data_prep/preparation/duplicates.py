@@ -70,7 +70,7 @@ def duplicates_notes(duplicates: Mapping[str, int], *, train: int, valid: int) -
     pairs = [key for key in ("train_valid", "train_test", "valid_test") if duplicates.get(key)]
     repeated = sum(duplicates[key] for key in pairs)
     if repeated >= max(1, _WORTH_SAYING * valid) and not duplicates.get("dropped"):
-        found = " and ".join(
+        found = ", ".join(
             f"{duplicates[key]:,} of {key.partition('_')[0]} in {key.partition('_')[2]}"
             for key in pairs
         )

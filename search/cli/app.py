@@ -77,7 +77,7 @@ def list_experiments(storage: Storage = None, as_json: AsJson = False) -> None:
         emit_json({"storage": str(root), "experiments": list(map(_listed, experiments))})
         return
     if not experiments:
-        say(f"{root} contains no experiments. Start one with: celltune launch CONFIG")
+        say(f"{root} contains no experiments. Start one with: celltune launch FILE")
         return
     columns = [
         Column(name, right=name in ("trials", "best"))
@@ -189,12 +189,12 @@ def _status_as_json(folder: Experiment, summary: ExperimentSummary) -> dict[str,
     }
 
 
+init.register(app)
 run.register(app)
 add_command(app, list_experiments, "list")
 add_command(app, status)
 validation.register(app)
 config.register(app)
-init.register(app)
 data.register(app)
 ensembles.register(app)
 scores.register(app)

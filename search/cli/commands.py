@@ -32,6 +32,7 @@ _UNKNOWN_OPTION: Any = getattr(sys.modules[_USAGE_ERROR.__module__], "NoSuchOpti
 """The usage error for an unknown option."""
 _ELSEWHERE = {"overrides": "--set", "warm_start": "--from", "time": "--time-budget"}
 """Options of other commands that messages recommend."""
+_LONGEST_SENTENCE = 300
 _AT_END = ExitStack()
 """What is closed when a command ends."""
 
@@ -48,6 +49,18 @@ class Group(TyperGroup):
         """Find a command, parse its arguments and call it."""
         with _printable_usage():
             return super().invoke(ctx)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands with their whole first sentences, which typer would cut."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        shown = [
+            (name, command.get_short_help_str(_LONGEST_SENTENCE))
+            for name, command in commands
+            if command is not None and not command.hidden
+        ]
+        if shown:
+            with formatter.section("Commands"):
+                formatter.write_dl(shown)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def test_texts_with_two_labels_are_counted(
 def test_duplicates_are_explained_unless_they_are_few_or_dropped() -> None:
     counts = {"train_valid": 47, "valid_test": 3, "conflicting": 20}
     leak, conflict = duplicates_notes(counts, train=800, valid=200)
-    assert "(47 of train in valid and 3 of valid in test)" in leak
+    assert "(47 of train in valid, 3 of valid in test)" in leak
     assert "Set data.duplicates to drop" in leak
     assert conflict.startswith("20 of 1,000 documents have a text that also occurs with another")
     assert duplicates_notes({**counts, "dropped": 50}, train=800, valid=200) == [conflict]

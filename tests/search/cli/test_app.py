@@ -201,7 +201,7 @@ def test_list_shows_every_experiment_including_damaged_ones(
 def test_empty_list_names_the_launch_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "celltune launch CONFIG" in run(capsys, monkeypatch, "list")[1]
+    assert "celltune launch FILE" in run(capsys, monkeypatch, "list")[1]
 
 
 def test_resuming_a_finished_search_changes_nothing(

@@ -34,3 +34,17 @@ def test_errors_name_the_options_of_the_command(command: str, message: str, show
 def test_an_invalid_value_that_typer_describes_itself_is_a_sentence() -> None:
     error = typer.BadParameter("0 is not in the range x>=1.", param_hint="--top")
     assert _invalid_value(error) == "Invalid value for --top: 0 is not in the range x>=1."
+
+
+def test_the_help_shows_whole_sentences_and_begins_with_the_first_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    app(["--help"], standalone_mode=False)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    listed = out.partition("Commands:\n")[2]
+    assert "..." not in listed
+    assert listed.startswith("  init ")
+    names = {line.split()[0] for line in listed.splitlines() if line[2:3].strip()}
+    assert names >= {*COMMANDS}
