@@ -38,7 +38,7 @@ INTERRUPTED = 130
 ConfigPath = Annotated[
     Path,
     typer.Argument(
-        metavar="CONFIG",
+        metavar="CONFIG|FILE",
         help="The YAML file of the search; see configs/. A file of labelled texts in its place is "
         "searched with the config that celltune init would write.",
     ),
