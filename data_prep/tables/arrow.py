@@ -67,7 +67,7 @@ def dataset_files(path: Path) -> list[Path]:
         for entry in (entries if isinstance(entries, list) else ())
     ]
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name or name in ("", ".."):
+        if not isinstance(name, str) or not _is_file_name(name):
             raise DataError(
                 f"{printable(path / STATE)} names the file {quoted(name)}, which is not in the "
                 f"folder. Get the data set again."
@@ -75,6 +75,11 @@ def dataset_files(path: Path) -> list[Path]:
     if not names:
         raise DataError(f"{printable(path)} names no Arrow files. It needs labelled documents.")
     return [path / str(name) for name in names]
+
+
+def _is_file_name(name: str) -> bool:
+    """Return whether a name is that of a file in the same folder, without odd characters."""
+    return name.isprintable() and Path(name).name == name and name not in ("", "..")
 
 
 def stored_files(path: Path) -> list[Path]:

@@ -89,6 +89,8 @@ def test_folder_of_several_splits_names_them(tmp_path: Path) -> None:
         ),
         ('{"_data_files": [7]}', "names the file 'None'"),
         ('{"_data_files": [{"filename": ".."}]}', r"names the file '\.\.'"),
+        (r'{"_data_files": [{"filename": "a\u0000"}]}', r"names the file 'a\\x00'"),
+        (r'{"_data_files": [{"filename": "\ud800"}]}', r"names the file '\\ud800'"),
         ('{"_data_files": [{"filename": "a.arrow"}]}', r"cannot be read \(No such file"),
         ('{"_data_files": [], "_indices_files": [1]}', r"by an index\. .*flatten_indices\(\)"),
     ],
