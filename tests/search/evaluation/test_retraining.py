@@ -238,7 +238,7 @@ def test_another_number_of_epochs_starts_from_scratch(splits: Splits, tmp_path: 
 
 
 def test_missing_weights_are_an_error(splits: Splits, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot be used"):
+    with pytest.raises(CheckpointError, match="does not exist: it was removed"):
         score_model(make_task(tmp_path / "none"), RetrainedModel(1, {}), splits[0], splits[1].split)
 
 
