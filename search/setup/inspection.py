@@ -163,7 +163,13 @@ def _surveys(name: str, values: Mapping[str, Any], progress: Progress | None) ->
         return replace(found, lengths=np.minimum(found.lengths, values["max_tokens"]))
 
     words = surveyed({})
-    if "tokenizer" in values or not prefers_subwords(words):
+    if "tokenizer" in values or _has_word_vectors(values) or not prefers_subwords(words):
         return Surveys(words, words)
     subwords = surveyed(SUBWORD_KEYS)
     return Surveys(words, subwords if subwords.unknown_share < words.unknown_share else words)
+
+
+def _has_word_vectors(values: Mapping[str, Any]) -> bool:
+    """Return whether vectors from a file are given, which are vectors of words."""
+    vectors = values.get("vectors")
+    return isinstance(vectors, Mapping) and vectors.get("train") is None

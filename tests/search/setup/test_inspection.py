@@ -106,6 +106,9 @@ def test_texts_without_spaces_get_subwords(tmp_path: Path) -> None:
     assert "100.0 % of the validation split's words are unknown" in inspection.proposal.yaml
     chosen = propose({"path": str(path), "tokenizer": "whitespace"})
     assert data_of(chosen)["tokenizer"] == "whitespace"
+    (tmp_path / "vectors.txt").write_text("的 0.1 0.2\n")
+    given = propose({"path": str(path), "vectors": {"path": str(tmp_path / "vectors.txt")}})
+    assert data_of(given)["tokenizer"] != "bpe"
 
 
 def test_a_given_limit_of_tokens_lowers_the_estimate(reviews: Path) -> None:
