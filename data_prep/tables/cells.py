@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from celltune.data_prep.errors import DataError
 from celltune.printable import printable, quoted
 
 NUL = "\0"
+MOST_CHARACTERS = 1 << 23
+"""Characters of the first rows of a table that are examined, up to one row more."""
 MOST_NAMES = 20
 """Column names that an error lists."""
+Row = TypeVar("Row")
 
 
 class Column(NamedTuple):
@@ -72,6 +76,26 @@ def report(path: Path, bad: BadRow, on_problem: OnProblem | None) -> None:
     if on_problem is None:
         raise DataError(f"{path}, row {bad.row}{bad.line}: {bad.message}. {bad.fix}")
     on_problem(bad)
+
+
+def first_rows(rows: Iterable[Row], most: int) -> list[Row]:
+    """Return the first rows, but no more after `MOST_CHARACTERS` of text.
+
+    A file can contain a long text once and repeat it in every row, so their number bounds nothing.
+
+    Args:
+        rows: lists of cells, or mappings whose values are cells.
+        most: largest number of rows.
+    """
+    first: list[Row] = []
+    size = 0
+    for row in islice(rows, most):
+        first.append(row)
+        cells = row.values() if isinstance(row, Mapping) else row if isinstance(row, list) else ()
+        size += sum(len(cell) for cell in cells if isinstance(cell, str))
+        if size > MOST_CHARACTERS:
+            break
+    return first
 
 
 def positions(where: str, names: list[str], columns: Sequence[Column]) -> list[int]:

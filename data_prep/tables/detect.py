@@ -20,7 +20,7 @@ from celltune.data_prep.io.contents import open_text, too_long
 from celltune.data_prep.io.files import reading
 from celltune.data_prep.io.regular import open_regular
 from celltune.data_prep.tables.arrow import dataset_columns
-from celltune.data_prep.tables.cells import Column, as_text
+from celltune.data_prep.tables.cells import MOST_CHARACTERS, Column, as_text, first_rows
 from celltune.data_prep.tables.dialect import (
     MOST_COLUMNS,
     MOST_ROWS,
@@ -49,7 +49,7 @@ _OTHER_FILES = {
     b"%PDF": "a PDF document. Extract its table to a .csv file",
 }
 """First bytes of files that are no tables, and what to do with them."""
-_MOST_LINES, _MOST_CHARACTERS = 4 * MOST_ROWS, 1 << 23
+_MOST_LINES = 4 * MOST_ROWS
 _SETTING = "`text_column`"
 _AS_OTHER = "as in the other file"
 
@@ -176,7 +176,7 @@ def _difference(first: Detected, other: Detected) -> str:
 
 def _of_workbook(found: _Found) -> Detected:
     sheet, cells = excel_rows(found.path, found.max_bytes, found.given.sheet)
-    rows = list(islice(cells, MOST_ROWS + 1))
+    rows = first_rows(cells, MOST_ROWS + 1)
     if not rows:
         raise DataError(f"{printable(found.path)} has a sheet without rows. It needs texts.")
     if found.given.sheet is None:
@@ -194,7 +194,7 @@ def _of_text(found: _Found) -> Detected:
         found.set("kind", "json", reason)
     if found.given.kind == "json":
         elements = json_elements(found.path, found.max_bytes, found.given.encoding)
-        return _of_objects(found, list(islice(elements, MOST_ROWS)))
+        return _of_objects(found, first_rows(elements, MOST_ROWS))
     lines, complete = _first_lines(found)
     stated = stated_delimiter(lines[0]) if lines else None
     if not any(line.strip() for line in lines[stated is not None :]):
@@ -235,7 +235,7 @@ def _first_lines(found: _Found) -> tuple[list[str], bool]:
     lines, size = list[str](), 0
     with open_text(found.path, found.max_bytes, found.given.encoding) as file:
         for line in file:
-            if len(lines) == _MOST_LINES or size > _MOST_CHARACTERS:
+            if len(lines) == _MOST_LINES or size > MOST_CHARACTERS:
                 return lines, False
             lines.append(line)
             size += len(line)
@@ -396,5 +396,5 @@ def _with_rows(found: _Found, names: tuple[str, ...]) -> Detected:
     """Read the first rows of a file whose columns are known."""
     columns = [Column(_SETTING, name) for name in names[:MOST_COLUMNS]]
     cells = read_cells(found.path, found.given, columns, found.max_bytes, on_problem=lambda _: None)
-    rows = [row for _, row in islice(cells, MOST_ROWS)]
+    rows = first_rows((row for _, row in cells), MOST_ROWS)
     return Detected(found.given, found.reasons, names, rows)

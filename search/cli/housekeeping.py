@@ -151,6 +151,8 @@ def copy(
     The copy is an experiment of its own, which can be resumed and changed without the original.
     """
     source = find_experiment(source_name, storage)
+    if to is not None and not to.strip():
+        raise OptionError("`to` is empty. Give a folder or a URI, or omit it.")
     target = new_experiment(name, to if to is not None else source.storage)
     copied = housekeeping.copy(source, target)
     say(

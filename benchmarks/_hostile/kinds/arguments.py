@@ -11,6 +11,7 @@ from _hostile.box import Box
 from _hostile.cases import ORIGINAL, SECRET, Case, Command, Kind
 from _hostile.kinds.configs import typed
 from _hostile.mutations import NUMBERS, TEXTS
+from celltune.search.ledger.fields import NAME
 
 _NAMES = (
     *TEXTS,
@@ -163,9 +164,7 @@ def _names(box: Box, random: Random) -> Case:
         Command(("init", "-o", "../out/x.yaml", "--", name)),
         Command(("compare", "--only", name, "--", str(_config(box)))),
         Command(("cache", "clear", "--", name)),
-        Command(("delete", "--yes", "--", name)),
-        Command(("prune", "--yes", "--", name)),
-        Command(("copy", "--", name, catalogue.COPY)),
+        *(Command((*words, name)) for words in _CHANGING if not NAME.fullmatch(name)),
         Command(
             ("copy", "--", "small", name),
             writes=("storage/small", f"storage/{name}"),
@@ -188,6 +187,10 @@ def _names(box: Box, random: Random) -> Case:
     return Case(f"name {name!r:.60}", random.sample(commands, 7))
 
 
+_CHANGING = (("delete", "--yes", "--"), ("prune", "--yes", "--"), ("logs", "--trial", "0", "--"))
+"""Commands that would change an experiment; another command may have created one of the name."""
+
+
 def _config(box: Box) -> Path:
     path = box / "files/config.yaml"
     if not path.exists():
@@ -196,7 +199,7 @@ def _config(box: Box) -> Path:
 
 
 def _storages(box: Box, random: Random) -> Case:
-    address = typed(random.choice(_STORAGES))
+    address = typed(random.choice(_STORAGES)) or "."
     config = str(_config(box))
     commands = [
         Command(("list", "--storage", address)),

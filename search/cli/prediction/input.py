@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from celltune.data_prep.errors import DataError
 from celltune.data_prep.format_config import FormatConfig
 from celltune.data_prep.inference.columns import FirstRows, choose_columns
-from celltune.data_prep.io.contents import UNLIMITED, limited
+from celltune.data_prep.io.contents import UNLIMITED, content_limit, limited
 from celltune.data_prep.io.files import reading
 from celltune.data_prep.tables.cells import Column
 from celltune.data_prep.tables.detect import Detected, detect
@@ -169,8 +169,14 @@ def read_texts(path: Path, columns: Columns, given: TableFormat | None = None) -
 
 
 def _detected(path: Path, given: TableFormat) -> Detected:
-    """Return how a file is written; if its encoding is uncertain, each invalid text gets a note."""
-    return detect(path, given, UNLIMITED, like=_UTF8)
+    """Return how a file is written; if its encoding is uncertain, each invalid text gets a note.
+
+    Texts are classified in blocks, however many there are. The file is read to its end before, so
+    it may not decompress to absurdly more than its size.
+    """
+    with reading(path):
+        size = path.stat().st_size
+    return detect(path, given, max(size, content_limit(size, None)), like=_UTF8)
 
 
 def _of_text_file(path: Path, columns: Columns, form: TableFormat, notes: Sequence[str]) -> Texts:
@@ -238,6 +244,7 @@ def _as_argument(text: object) -> object:
         return text
     named = _KEY.sub(lambda match: f"`read` {match[1]}", text)
     named = _TEXT_COLUMN.sub(lambda match: f"`text_column` {_in_shell(match[1])}", named)
+    named = named.replace("set data.max_bytes to a higher limit", "decompress it first")
     return named.replace("data.text_column", "`text_column`")
 
 

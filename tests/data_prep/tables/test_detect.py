@@ -330,6 +330,20 @@ def test_nul_characters_are_reported(tmp_path: Path) -> None:
     assert next(islice(old, 100, None))[1] == ["a\0b"]
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
+def test_few_long_rows_are_examined(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"long.{suffix}"
+    texts = ["word " * 300_000] * 40
+    records = [{"text": text, "label": "a"} for text in texts]
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(records), path)
+    else:
+        lines = "\n".join(map(json.dumps, records))
+        path.write_text(lines if suffix == "jsonl" else json.dumps(records))
+    rows = detect(path).rows
+    assert len(rows) == 6  # 1.5 million characters each
+
+
 def test_files_that_are_read_as_one_have_to_agree(tmp_path: Path) -> None:
     first = write(tmp_path / "a.csv", separated(";"))
     second = write(tmp_path / "b.csv", "text;label\nfoo;pos\n")

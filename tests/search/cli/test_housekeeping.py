@@ -141,6 +141,9 @@ def test_a_copy_is_listed_with_its_own_name(celltune: Any, own: Path) -> None:
     code, _, err = celltune("copy", "small", "other")
     assert code == 2
     assert err.endswith("Resume it, or choose another NEW.\n")
+    code, _, err = celltune("copy", "small", "newer", "--to", "")
+    assert code == 2
+    assert "--to is empty. Give a folder or a URI, or omit it." in err
 
 
 def test_sizes_are_listed(celltune: Any, own: Path, cache: Path) -> None:
