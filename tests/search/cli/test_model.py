@@ -20,8 +20,6 @@ from tests.search.simulated_search import RAW
 from tests.search.trained_experiment import PARAMS
 
 GOOD, BAD = "the plot was great .", "the plot was awful ."
-ODD = ["", "xyzzy", "bad \udc81 byte"]
-NOTES = ["contains no word", "contains no word of the model's vocabulary", "is not valid UTF-8"]
 
 
 Capsys = pytest.CaptureFixture[str]
