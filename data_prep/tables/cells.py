@@ -64,14 +64,14 @@ def with_nul(row: int, line: Line) -> BadRow:
 
 
 OnProblem = Callable[[BadRow], None]
-"""Is told about a bad row, which is then skipped."""
+"""Is called for each bad row, which is then skipped."""
 
 
 def report(path: Path, bad: BadRow, on_problem: OnProblem | None) -> None:
     """Tell about a bad row.
 
     Raises:
-        DataError: nobody is to be told.
+        DataError: there is no function to call.
     """
     if on_problem is None:
         raise DataError(f"{path}, row {bad.row}{bad.line}: {bad.message}. {bad.fix}")

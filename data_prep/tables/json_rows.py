@@ -47,7 +47,7 @@ def jsonl_cells(
         columns: the columns to read.
         max_bytes: limit for the file after decompression (see `content_limit`).
         encoding: of the file; None for UTF-8.
-        on_problem: is told about lines that cannot be read; without it, they raise an error.
+        on_problem: is called for each line that cannot be read; without it, they raise an error.
 
     Raises:
         DataError: the file is empty or too large, a line is not a JSON object or lacks a column, or
@@ -89,7 +89,7 @@ def json_cells(
         columns: as for `jsonl_cells`.
         max_bytes: as for `jsonl_cells`.
         encoding: as for `jsonl_cells`.
-        on_problem: is told about elements that cannot be used; without it, they raise an error.
+        on_problem: is called for each element that cannot be used; without it, they raise an error.
 
     Raises:
         DataError: as for `jsonl_cells`, or the file is not an array.

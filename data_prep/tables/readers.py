@@ -36,8 +36,8 @@ def read_cells(
         columns: the columns to read. A file of one text per line (txt) has a single one, whatever
             its name.
         max_bytes: limit for the file after decompression (see `content_limit`).
-        on_problem: is told about rows that cannot be read, which are then skipped; without it, the
-            first one raises an error.
+        on_problem: is called for each row that cannot be read, which is then skipped; without it,
+            the first one raises an error.
 
     Raises:
         DataError: the file is empty, damaged or too large, a column is missing or occurs twice, or

@@ -124,7 +124,7 @@ def csv_cells(
         max_bytes: limit for the file after decompression (see `content_limit`).
         delimiter: separates the cells of a row.
         form: settings that replace the default ones and the delimiter.
-        on_problem: is told about rows that cannot be read; without it, they raise an error.
+        on_problem: is called for each row that cannot be read; without it, they raise an error.
 
     Raises:
         DataError: the file is empty, too large or not valid CSV, the header is not valid UTF-8, a
